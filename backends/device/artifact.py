@@ -1,0 +1,126 @@
+"""What an artifact is, in the words that craft side and device share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.errors import UserError
+
+Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
+Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Preproc:
+    """Turns pixels into a network's float32 input: ``(pixels / divisor - mean) / std``, channels in order, laid out.
+
+    The defaults are those of our own artifacts, which normalise inside. ``mean`` and ``std`` are given in RGB order, in
+    units of ``pixels / divisor``. A file that takes integers is fed ``quantize(preproc(pixels))`` with the scale and
+    zero point of its input.
+    """
+
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    divisor: float = 255.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Network input for uint8 ``(n, h, w, 3)`` pixels: float32, ``(n, 3, h, w)`` or ``(n, h, w, 3)``."""
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise UserError(f"expected uint8 pixels (n, h, w, 3), got {pixels.dtype} {pixels.shape}")
+        x = pixels.astype(np.float32) / np.float32(self.divisor)
+        if any(self.mean) or set(self.std) != {1.0}:
+            x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        if self.channel_order == "bgr":
+            x = x[..., ::-1]
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if self.layout == "nchw" else x)
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """How a network is quantized, read by every exporter and surrogate and checked against the file that came out.
+
+    Activations are per tensor, affine, ``scale = (max - min) / (levels - 1)`` with zero inside the range (symmetric:
+    ``scale = max(|min|, |max|) / 127``, zero point 0); weights are symmetric, per output channel or per tensor.
+    ``moving_average`` is the exponential one of ai-edge-quantizer: ``r = c * r + (1 - c) * r_batch``, begun with the
+    first batch; ``percentile`` clips the two tails of a histogram, ``entropy`` minimises the KL divergence, both as
+    onnxruntime's calibrators do.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    weight_signed: bool = True
+    activation_signed: bool = True
+    per_channel: bool = True
+    symmetric_activations: bool = False
+    calibration: Calibration = "minmax"
+    moving_average_constant: float = 0.95
+    percentile: float = 99.99
+    calibration_images: int = 128
+    calibration_batch: int = 1
+
+    @property
+    def signature(self) -> str:
+        """Signedness and bits of activations, then weights, as the runtimes write it: ``u8s8``."""
+        sign = {True: "s", False: "u"}
+        return f"{sign[self.activation_signed]}{self.activation_bits}{sign[self.weight_signed]}{self.weight_bits}"
+
+    @property
+    def precision(self) -> str:
+        """Bits of weights and activations: ``w8a8``."""
+        return f"w{self.weight_bits}a{self.activation_bits}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A victim exported to a file, or a file that a user brought, with all that a device must know to run it.
+
+    ``file`` is a name beside the JSON that describes the artifact. ``class_offset`` is added to a class to find its
+    output (1 for networks whose output 0 is "background"). ``input_size`` is (height, width) in pixels.
+    """
+
+    name: str
+    victim: str
+    format: Literal["onnx", "tflite"]
+    precision: str
+    file: str
+    sha256: str
+    input_size: tuple[int, int]
+    classes: int
+    preproc: Preproc = Preproc()
+    class_offset: int = 0
+    output_kind: Literal["logits", "softmax"] = "logits"
+    quant: QuantSpec | None = None
+
+    def save(self, path: Path) -> None:
+        """Writes the description as JSON."""
+        path.write_text(json.dumps({"schema": SCHEMA} | asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Artifact:
+        """Reads a description; one that is damaged or of another schema is a `UserError` naming the file."""
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text())
+            if raw.pop("schema", None) != SCHEMA:
+                raise UserError(f"{path}: expected an artifact description of schema {SCHEMA}")
+            raw["input_size"] = tuple(raw["input_size"])
+            raw["preproc"] = Preproc(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw["preproc"].items()})
+            raw["quant"] = QuantSpec(**raw["quant"]) if raw["quant"] else None
+            return cls(**{f.name: raw[f.name] for f in fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not an artifact description ({error})") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

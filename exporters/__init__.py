@@ -1,0 +1,1 @@
+"""From a victim to a file: ONNX and TFLite, float and integer."""

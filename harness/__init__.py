@@ -1,0 +1,1 @@
+"""Suites, plans, runs, records and reports: the craft side's own work."""

@@ -1,0 +1,188 @@
+"""A suite: what a run does, as TOML. Every key is checked; an unknown one is an error that names the nearest."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from harness.schema import Calibration, UserError
+
+T = TypeVar("T")
+Axis = Annotated[tuple[T, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)), Field(min_length=1)]
+Triple = tuple[float, float, float]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Size = tuple[int, int]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Table):
+    """Which images, and how many go where; the four splits are disjoint, drawn by a seeded hash of the image's id.
+
+    ``digits`` is scikit-learn's; ``cifar10`` an npz (x_train, y_train, x_test, y_test) or torchvision's download;
+    ``folder`` one folder a class; ``npz`` a file with ``x`` and ``y`` (or the four arrays of cifar10). A path is
+    relative to ``--data``. With ``split_classes`` an image's class decides its split too (one image a class).
+    """
+
+    name: Literal["digits", "cifar10", "imagenet", "folder", "npz"]
+    path: str | None = None
+    classes: list[str] | None = None
+    resize: int | None = None  # short side before the centre crop to a victim's input size; None: resize to that size
+    seed: int = 0
+    calibration: int = Field(128, ge=1)
+    craft: int = Field(512, ge=1)
+    select: int = Field(0, ge=0)
+    evaluate: int = Field(1000, ge=1)
+    sanity: bool = False  # clean accuracy over every image, crafted-on ones too, as rows with split = "all"
+    note: str = ""  # what the networks were trained on, said in the report
+
+
+class Train(_Table):
+    """Training from scratch, from a seed."""
+
+    epochs: int = Field(10, ge=1)
+    learning_rate: float = 0.1
+    batch: int = 64
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+
+class Victim(_Table):
+    """A classifier: ``model`` is resnet8/20/32/44/56 (CIFAR's), a torchvision name, or ``package.module:function``."""
+
+    name: Name
+    model: str
+    weights: str | None = None  # a file under --data, a URL, or one of torchvision's names (IMAGENET1K_V1)
+    weights_sha256: str | None = None
+    train: Train | None = None
+    classes: int | None = None  # default: those of the data
+    input_size: Size | None = None  # (height, width); default: that of the data
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Victim:
+        if (self.weights is None) == (self.train is None):
+            raise ValueError(f"victim {self.name!r}: give either weights or a [victim.train] table")
+        return self
+
+
+class Export(_Table):
+    """Artifacts to make: the product of its axes, each a value or a list of values."""
+
+    victims: Axis[str] = ("*",)
+    format: Axis[Literal["onnx", "tflite"]]
+    precision: Axis[Literal["fp32", "w8a8"]] = ("w8a8",)
+    signature: Axis[Literal["u8s8", "s8s8", "u8u8"]] = ("s8s8",)
+    calibration: Axis[Calibration] = ("minmax",)
+    per_channel: Axis[bool] = (True,)
+    symmetric_activations: bool = False
+    moving_average_constant: float = Field(0.95, gt=0, lt=1)
+    percentile: float = Field(99.99, gt=50, le=100)
+    calibration_batch: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _tflite_is_signed(self) -> Export:
+        if "tflite" in self.format and "w8a8" in self.precision and set(self.signature) != {"s8s8"}:
+            raise ValueError("TFLite's integers are signed: give its [[export]] signature = \"s8s8\" (the default)")
+        return self
+
+
+class Attack(_Table):
+    """Patches to make: the product of its axes; ``options`` are those of the attack's function."""
+
+    name: str
+    victims: Axis[str] = ("*",)
+    surrogate: Axis[str] = ("float",)  # float, of the victim itself, or float:VICTIM
+    target_classes: Axis[int] | None = None
+    seeds: Axis[int] = (0,)
+    area: Axis[float] | None = None  # share of the image's area
+    pixels: Axis[int] | None = None  # or the patch's side
+    shape: Axis[Literal["square", "round"]] = ("square",)
+    placement: Axis[str] = ("random",)  # random, center, top-left, ..., or ROW,COLUMN in pixels
+    placement_seed: int = 0
+    options: dict[str, Any] = {}
+
+
+class Latency(_Table):
+    """A closed loop, one image at a time: warm-up, then at least so many runs and so many seconds."""
+
+    warmup: int = Field(10, ge=0)
+    runs: int = Field(100, ge=1)
+    seconds: float = Field(0.5, ge=0)
+
+
+class TargetTable(_Table):
+    """Where artifacts run: a runtime, its options, on a host."""
+
+    name: Name
+    runtime: str
+    host: str = "local"
+    options: dict[str, str | int | float | bool] = {}
+    threads: int = Field(1, ge=1)
+    batch: int = Field(1, ge=1)
+    time_limit: float = Field(300.0, gt=0)  # seconds without a sign of life before a replay counts as hung
+
+
+class Suite(_Table):
+    """Everything a run needs to know."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: Name
+    title: str = ""
+    data: Data
+    victim: list[Victim] = Field(min_length=1)
+    export: list[Export] = Field(min_length=1)
+    attack: list[Attack] = Field(min_length=1)
+    target: list[TargetTable] = Field(min_length=1)
+    latency: Latency = Latency()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Suite:
+        for what, names in (("victim", [v.name for v in self.victim]), ("target", [t.name for t in self.target])):
+            if twice := {n for n in names if names.count(n) > 1}:
+                raise ValueError(f"two [[{what}]] named {', '.join(sorted(twice))}")
+        return self
+
+
+def read_suite(path: Path) -> Suite:
+    """Reads and checks a suite; what is wrong with it is one `UserError` with a line for each fault."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not TOML: {error}") from error
+    try:
+        return Suite.model_validate(raw)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
+        raise UserError(f"{path}: not a suite\n{faults}") from error
+
+
+def _explain(fault: Any) -> str:
+    where, message = ".".join(str(p) for p in fault["loc"]), fault["msg"].removeprefix("Value error, ")
+    if fault["type"] != "extra_forbidden":
+        return f"{where}: {message}" if where else message
+    table: Any = Suite
+    for part in fault["loc"][:-1]:
+        if isinstance(part, str):
+            table = _table_of(table, part)
+    keys = [f.alias or k for k, f in table.model_fields.items()]
+    near = difflib.get_close_matches(str(fault["loc"][-1]), keys, n=1, cutoff=0.5)
+    return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}")
+
+
+def _table_of(table: type[BaseModel], key: str) -> type[BaseModel]:
+    annotation: Any = table.model_fields[key].annotation
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return table

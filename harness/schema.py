@@ -1,0 +1,96 @@
+"""The words of `README.md` as types; those that cross to the device live in `backends.device.artifact`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.artifact import Artifact, Calibration, Pixels, Preproc, QuantSpec, sha256_file
+from backends.device.errors import UserError
+
+__all__ = ["Artifact", "Calibration", "Patch", "Pixels", "Preproc", "QuantSpec", "UserError", "Victim", "sha256_file"]
+
+SPLITS = ("calibration", "craft", "select", "evaluate")
+
+# The columns that identify a cell, in the order of cells.csv and records.parquet.
+CELL_COLUMNS = (
+    "victim", "precision", "format", "signature", "calibration", "granularity", "artifact",
+    "surrogate", "attack", "target_class", "seed", "patch_px", "patch_area", "shape", "placement", "defence", "split",
+    "runtime", "target", "host", "arch", "cpu", "threads", "kernels", "patch",
+)  # fmt: skip
+# What a record adds: one row per image and cell.
+RECORD_COLUMNS = ("image", "label", "status", "pred", "margin")
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A trained classifier under attack: architecture, weights, preprocessing.
+
+    ``weights`` is a state dict in our own layout (RGB order, no prefixes), ``mean`` and ``std`` are those of RGB in
+    [0, 1]; `harness.victims.load` puts them inside the network. ``input_size`` is (height, width).
+    """
+
+    name: str
+    model: str
+    weights: Path
+    sha256: str
+    classes: int
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """An adversarial patch, or a control of its size: uint8 ``(p, p, 3)`` RGB, and where it covers, bool ``(p, p)``.
+
+    ``target_class`` is None for controls and untargeted attacks. ``checks`` holds what the crafting measured of itself
+    (loss curve, share of zero gradients, seconds, gradient steps); it says nothing about success.
+    """
+
+    name: str
+    pixels: Pixels
+    mask: NDArray[np.bool_]
+    attack: str
+    surrogate: str
+    target_class: int | None
+    seed: int
+    shape: Literal["square", "round"] = "square"
+    checks: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def px(self) -> int:
+        """Side in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the bytes that are pasted: pixels, then mask."""
+        return hashlib.sha256(self.pixels.tobytes() + np.packbits(self.mask).tobytes()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes an npz without pickle; everything but the arrays is one JSON string in it."""
+        facts = {k: v for k, v in asdict(self).items() if k not in ("pixels", "mask")}
+        np.savez_compressed(path, pixels=self.pixels, mask=self.mask, facts=np.array(json.dumps({"schema": 1} | facts)))
+
+    @classmethod
+    def read(cls, path: Path) -> Patch:
+        """Reads what `save` wrote; anything else is a `UserError` naming the file."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                facts = json.loads(str(arrays["facts"]))
+                if facts.pop("schema") != 1:
+                    raise UserError(f"{path}: expected a patch of schema 1")
+                patch = cls(pixels=arrays["pixels"], mask=arrays["mask"].astype(bool), **facts)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a patch ({error})") from error
+        side = patch.pixels.shape[0]
+        if patch.pixels.dtype != np.uint8 or patch.pixels.shape != (side, side, 3) or patch.mask.shape != (side, side):
+            raise UserError(f"{path}: expected uint8 (p, p, 3) and a mask (p, p), got {patch.pixels.shape}")
+        return patch

@@ -1,0 +1,1 @@
+"""Patches: where they lie, what makes them, against which surrogate."""

@@ -1,0 +1,1 @@
+"""Attacks, one a file; the file's name is the registry."""

@@ -1,0 +1,1 @@
+"""Surrogates: differentiable models whose gradients make patches."""

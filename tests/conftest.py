@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REQUIRED = {name for name in os.environ.get("PATCHBENCH_REQUIRE", "").split(",") if name}
+
+
+def absent(what: str, why: str) -> None:
+    """Skips, saying why; where PATCHBENCH_REQUIRE names it, fails instead."""
+    if what in REQUIRED:
+        pytest.fail(f"{what} is required here: {why}")
+    pytest.skip(f"{what}: {why}")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real images and networks."""
+    path = os.environ.get("PATCHBENCH_DATA")
+    if not path or not Path(path).is_dir():
+        absent("data", "PATCHBENCH_DATA is unset or no folder; real images and networks are left out")
+    return Path(path)
