@@ -1,1 +1,66 @@
-"""From a victim to a file: ONNX and TFLite, float and integer."""
+"""From a torch network to a file: ONNX or TFLite, float or INT8, with the proof that INT8 is integer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast
+
+from torch import nn
+
+from harness.schema import Artifact, Pixels, Preproc, QuantSpec, UserError, Victim, sha256_file
+
+__all__ = ["export"]
+
+
+def export(
+    network: nn.Module,
+    *,
+    name: str,
+    victim: Victim,
+    format: str,
+    quant: QuantSpec | None,
+    calibration_pixels: Pixels,
+    folder: Path,
+) -> Artifact:
+    """Writes ``folder/NAME.onnx`` or ``.tflite`` and its description ``folder/NAME.json``.
+
+    ``network`` takes float32 ``(n, 3, h, w)`` pixels in [0, 1] and gives logits. With ``quant`` None the file is float;
+    else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. An INT8 file that computes
+    anything in float, or whose scales are not those of ``quant``, is a `UserError` and is not left behind.
+    """
+    from exporters.files import require_integer
+
+    if format == "onnx":
+        from exporters import onnx_qdq as writer
+    elif format == "tflite":
+        from exporters import tflite as writer  # type: ignore[no-redef]
+    else:
+        raise UserError(f"expected the format onnx or tflite, got {format!r}")
+    if quant is not None and quant.precision != "w8a8":
+        raise UserError(f"expected 8 bits for weights and activations, got {quant.precision}: no exporter writes it")
+    if network.training:
+        raise UserError(f"{victim.name}: expected a network in evaluation mode, call its eval() first")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.{format}"
+    partial = folder / f".{name}.partial.{format}"
+    try:
+        writer.write(network, victim, quant, calibration_pixels, partial)
+        if quant is not None:
+            require_integer(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    artifact = Artifact(
+        name=name,
+        victim=victim.name,
+        format=cast(Literal["onnx", "tflite"], format),
+        precision=quant.precision if quant else "fp32",
+        file=path.name,
+        sha256=sha256_file(path),
+        input_size=victim.input_size,
+        classes=victim.classes,
+        preproc=Preproc(layout=cast(Literal["nchw", "nhwc"], writer.LAYOUT)),
+        quant=quant,
+    )
+    artifact.save(folder / f"{name}.json")
+    return artifact

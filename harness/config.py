@@ -47,9 +47,10 @@ class Train(_Table):
     """Training from scratch, from a seed."""
 
     epochs: int = Field(10, ge=1)
-    learning_rate: float = 0.1
-    batch: int = 64
-    weight_decay: float = 5e-4
+    learning_rate: float = Field(0.1, gt=0)
+    batch: int = Field(64, ge=2)
+    weight_decay: float = Field(5e-4, ge=0)
+    flips: bool = False  # mirror images; not for digits or letters
     seed: int = 0
 
 
@@ -111,6 +112,13 @@ class Attack(_Table):
     options: dict[str, Any] = {}
 
 
+class Controls(_Table):
+    """What stands in for every patch, of its size, in its places: a grey one (0 or 1) and draws of uniform noise."""
+
+    grey: int = Field(1, ge=0, le=1)
+    noise: int = Field(3, ge=0)
+
+
 class Latency(_Table):
     """A closed loop, one image at a time: warm-up, then at least so many runs and so many seconds."""
 
@@ -142,6 +150,7 @@ class Suite(_Table):
     export: list[Export] = Field(min_length=1)
     attack: list[Attack] = Field(min_length=1)
     target: list[TargetTable] = Field(min_length=1)
+    controls: Controls = Controls()
     latency: Latency = Latency()
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,20 @@ from numpy.typing import NDArray
 from backends.device.artifact import Artifact, Calibration, Pixels, Preproc, QuantSpec, sha256_file
 from backends.device.errors import UserError
 
-__all__ = ["Artifact", "Calibration", "Patch", "Pixels", "Preproc", "QuantSpec", "UserError", "Victim", "sha256_file"]
+__all__ = [
+    "Artifact",
+    "Calibration",
+    "Patch",
+    "Pixels",
+    "Preproc",
+    "Progress",
+    "QuantSpec",
+    "UserError",
+    "Victim",
+    "sha256_file",
+]
+
+Progress = Callable[[int, int, str], None]  # steps done, steps in all (0: unknown), what is being done
 
 SPLITS = ("calibration", "craft", "select", "evaluate")
 

@@ -37,12 +37,19 @@ class Preproc:
         """Network input for uint8 ``(n, h, w, 3)`` pixels: float32, ``(n, 3, h, w)`` or ``(n, h, w, 3)``."""
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
             raise UserError(f"expected uint8 pixels (n, h, w, 3), got {pixels.dtype} {pixels.shape}")
-        x = pixels.astype(np.float32) / np.float32(self.divisor)
+        order = slice(None, None, -1 if self.channel_order == "bgr" else 1)
+        mean, std = np.array((self.mean, self.std), dtype=np.float32)[:, order]
+        n, h, w, _ = pixels.shape
+        if self.layout == "nchw":
+            rows, mean, std = pixels[..., order].transpose(0, 3, 1, 2), mean[:, None, None], std[:, None, None]
+        else:  # three channels are too short an axis to broadcast along: numpy would take ten times as long
+            rows, mean, std = pixels[..., order].reshape(n, h, w * 3), np.tile(mean, w), np.tile(std, w)
+        x = np.ascontiguousarray(rows).astype(np.float32)
+        x /= np.float32(self.divisor)
         if any(self.mean) or set(self.std) != {1.0}:
-            x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        if self.channel_order == "bgr":
-            x = x[..., ::-1]
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if self.layout == "nchw" else x)
+            x -= mean
+            x /= std
+        return x.reshape((n, 3, h, w) if self.layout == "nchw" else (n, h, w, 3))
 
 
 @dataclass(frozen=True)
@@ -113,10 +120,11 @@ class Artifact:
             if raw.pop("schema", None) != SCHEMA:
                 raise UserError(f"{path}: expected an artifact description of schema {SCHEMA}")
             raw["input_size"] = tuple(raw["input_size"])
-            raw["preproc"] = Preproc(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw["preproc"].items()})
+            preproc: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["preproc"].items()}
+            raw["preproc"] = Preproc(**preproc)
             raw["quant"] = QuantSpec(**raw["quant"]) if raw["quant"] else None
             return cls(**{f.name: raw[f.name] for f in fields(cls)})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not an artifact description ({error})") from error
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +37,22 @@ class Runtime(Protocol):
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Opens the file with exactly these options; an unknown option, or one not in force, is a `UserError`."""
 
-    def run(self, x: NDArray[np.float32]) -> Outputs:
-        """Outputs for a batch of preprocessed inputs in the layout of the file; `x` is left untouched."""
+    def prepare(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """The file's own input for preprocessed images in its layout: quantized, where it takes integers.
+
+        Any number of images; `x` is left untouched, and one of another shape is a `UserError`. Like the preprocessing,
+        this is no part of a latency.
+        """
+
+    def run(self, x: NDArray[Any]) -> Outputs:
+        """Outputs for a batch of what `prepare` gave; `x` is left untouched."""
 
     def info(self) -> dict[str, str]:
-        """What is in force, after `load`: version, provider or kernels, optimisation level."""
+        """What is in force, after `load`: ``version``, ``kernels``, ``threads``, and what else the runtime tells."""
 
 
 def engine(name: str) -> type[Runtime]:
-    """The class of a runtime by name: a file of this folder, else an entry point of the group ``patchbench.runtimes``."""
+    """The class of a runtime by name: a file of this folder, else an entry point of group ``patchbench.runtimes``."""
     if name.isidentifier() and find_spec(f"{__name__}.{name}"):
         found: type[Runtime] = importlib.import_module(f"{__name__}.{name}").Engine
         return found
@@ -54,3 +61,33 @@ def engine(name: str) -> type[Runtime]:
         return third_party
     ours = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
     raise UserError(f"no runtime named {name!r}; there are {', '.join(ours)}")
+
+
+def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The choice made for each known option, its first value by default; any other key or value is a `UserError`."""
+    for key, value in options.items():
+        if key not in known:
+            raise UserError(f"unknown option {key!r}; there are {', '.join(known) or 'none'}")
+        if value not in known[key]:
+            raise UserError(f"option {key} = {value!r}: expected one of {', '.join(known[key])}")
+    return {key: str(options.get(key, values[0])) for key, values in known.items()}
+
+
+def check_input(path: Path, x: NDArray[np.float32], shape: Sequence[object]) -> None:
+    """Holds preprocessed images against the shape of a file's input; an axis that is no positive number takes any.
+
+    The first axis takes any number: a file for one image is given one at a time.
+    """
+    if x.dtype != np.float32:
+        raise UserError(f"{path}: expected float32 inputs, got {x.dtype}")
+    fixed = [axis if isinstance(axis, int | np.integer) and axis > 0 else None for axis in shape]
+    if len(fixed) != x.ndim or any(axis not in (None, n) for axis, n in zip(fixed[1:], x.shape[1:], strict=True)):
+        raise UserError(
+            f"{path}: takes inputs {[axis or 'any' for axis in fixed]}, got {list(x.shape)}; "
+            "check input_size and preproc.layout of the artifact"
+        )
+
+
+def missing(package: str, error: ImportError) -> UserError:
+    """Says what to install for a runtime whose package cannot be imported."""
+    return UserError(f"{package} cannot be imported ({error}): pip install {package}")

@@ -1,0 +1,249 @@
+"""A bundle: the directory that a device gets, with a model file, clean pixels, and for each case what is pasted on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from backends.device.artifact import SCHEMA, Artifact, Pixels, sha256_file
+from backends.device.errors import UserError
+
+
+class Stamps(NamedTuple):
+    """What a case pastes: uint8 ``(n or 1, p, p, 3)``, where it covers, bool ``(n or 1, p, p)``, int32 ``(n, 2)``.
+
+    One stamp or mask is the same for all images; `corners` are row and column of the top left pixel.
+    """
+
+    stamps: Pixels
+    mask: NDArray[np.bool_]
+    corners: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stack of images to replay, and the sha256 of its bytes after pasting."""
+
+    name: str
+    sha256: str
+
+
+def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32]) -> Pixels:
+    """A copy of `pixels` ``(n, h, w, 3)`` with the stamps on it, where their masks are set.
+
+    Shapes as in `Stamps`. A stamp that does not lie wholly inside its image is a `UserError`.
+    """
+    (n, h, w, _), p = pixels.shape, stamps.shape[1]
+    _check_corners(corners, (h, w), p, "corners")
+    rows = corners[:, 0, None].astype(np.intp) + np.arange(p)
+    columns = corners[:, 1, None].astype(np.intp) + np.arange(p)
+    window = np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
+    pasted: Pixels = np.array(pixels)
+    pasted[window] = np.where(mask[..., None], stamps, pasted[window])
+    return pasted
+
+
+def chunk_images(image_bytes: int, batch: int = 1) -> int:
+    """How many images to paste and hash at once: about 256 KiB, in whole batches."""
+    return batch * max(1, (1 << 18) // (image_bytes * batch))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. Arrays stay on disk, mapped; nothing grows with the number of images.
+
+    ``root`` holds ``bundle.json``, ``artifact.json``, the model file, ``pixels.npy`` (the clean uint8 ``(n, h, w, 3)``)
+    and ``cases/NAME/{stamps,mask,corners}.npy``. A case whose hash is that of the clean pixels has no folder.
+    """
+
+    root: Path
+    artifact: Artifact
+    n: int
+    cases: tuple[Case, ...]
+    pixels_sha256: str
+
+    @classmethod
+    def read(cls, root: Path) -> Bundle:
+        """Reads a bundle and checks schema, names, shapes, dtypes, corners and the model file's hash.
+
+        Whatever is wrong, or reaches outside `root`, is a `UserError` naming the file. The pixels' hashes are left to
+        the replay, which reads every pixel anyway.
+        """
+        path = _inside(root, "bundle.json")
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text())
+            if raw["schema"] != SCHEMA:
+                raise UserError(f"{path}: expected a bundle of schema {SCHEMA}, got {raw['schema']!r}")
+            cases = tuple(Case(str(case["name"]), str(case["sha256"])) for case in raw["cases"])
+            n, artifact_name, pixels_sha256 = int(raw["n"]), str(raw["artifact"]), str(raw["pixels_sha256"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}: not a description of a bundle ({error!r})") from error
+        artifact = Artifact.read(_inside(root, artifact_name))
+        bundle = cls(root, artifact, n, cases, pixels_sha256)
+        if (found := sha256_file(bundle.file)) != artifact.sha256:
+            raise UserError(f"{bundle.file}: expected sha256 {artifact.sha256}, got {found}; copy the bundle again")
+        if len({case.name for case in cases}) != len(cases):
+            raise UserError(f"{path}: two cases of the same name")
+        for case in cases:
+            check_name(case.name, path)
+            bundle.stamps(case.name)
+        _ = bundle.pixels
+        return bundle
+
+    @property
+    def file(self) -> Path:
+        """The model file."""
+        return _inside(self.root, str(self.artifact.file))
+
+    @property
+    def pixels(self) -> Pixels:
+        """The clean pixels, uint8 ``(n, h, w, 3)``, mapped."""
+        height, width = self.artifact.input_size
+        return _array(self.root, "pixels.npy", np.uint8, ((self.n,), (height,), (width,), (3,)))
+
+    def case(self, name: str) -> Case:
+        """A case by name; one that is not there is a `UserError`."""
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise UserError(f"{self.root}: no case {name!r}; there are {', '.join(case.name for case in self.cases)}")
+
+    def stamps(self, name: str) -> Stamps | None:
+        """What a case pastes, mapped; None for a case that leaves the pixels as they are."""
+        if self.case(name).sha256 == self.pixels_sha256:
+            return None
+        folder, some = f"cases/{name}", (1, self.n)
+        stamps = _array(self.root, f"{folder}/stamps.npy", np.uint8, (some, None, None, (3,)))
+        side = (stamps.shape[1],)
+        mask = _array(self.root, f"{folder}/mask.npy", np.bool_, (some, side, side))
+        corners = _array(self.root, f"{folder}/corners.npy", np.int32, ((self.n,), (2,)))
+        if stamps.shape[2] != side[0]:
+            raise UserError(f"{self.root / folder / 'stamps.npy'}: expected squares, got {stamps.shape}")
+        _check_corners(corners, self.artifact.input_size, side[0], str(self.root / folder / "corners.npy"))
+        return Stamps(stamps, mask, corners)
+
+    def batches(self, case: str, batch: int) -> Iterator[Pixels]:
+        """The pixels of a case, pasted `batch` images at a time; nothing is read ahead."""
+        return _pasted(self.pixels, self.stamps(case), batch)
+
+
+def write_bundle(
+    root: Path,
+    artifact: Artifact,
+    artifact_file: Path,
+    pixels: Pixels | Path,
+    cases: Mapping[str, Stamps | None],
+) -> Bundle:
+    """Writes a bundle beside `root`, checks it, and renames it there; what was there goes.
+
+    `pixels` are the clean ones, or an ``.npy`` of them. The model file and such an ``.npy`` are hard-linked where the
+    file system can, else copied. A case of None leaves the pixels as they are.
+    """
+    beside = root.with_name(f".{root.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        (beside / "cases").mkdir(parents=True)
+        _link(artifact_file, beside / check_name(artifact.file, artifact_file))
+        artifact.save(beside / "artifact.json")
+        if isinstance(pixels, Path):
+            _link(pixels, beside / "pixels.npy")
+        else:
+            np.save(beside / "pixels.npy", np.ascontiguousarray(pixels), allow_pickle=False)
+        for name, stamps in cases.items():
+            if stamps is not None:
+                folder = beside / "cases" / check_name(name, root)
+                folder.mkdir()
+                for field, array in stamps._asdict().items():
+                    np.save(folder / f"{field}.npy", np.ascontiguousarray(array), allow_pickle=False)
+        height, width = artifact.input_size
+        clean = _array(beside, "pixels.npy", np.uint8, (None, (height,), (width,), (3,)))
+        clean_sha256, chunk = _hash(_pasted(clean, None, 64)), chunk_images(clean[0].nbytes)
+        unhashed = tuple(Case(name, clean_sha256 if stamps is None else "") for name, stamps in cases.items())
+        bundle = Bundle(beside, artifact, len(clean), unhashed, clean_sha256)
+        hashed = [Case(case.name, _hash(bundle.batches(case.name, chunk))) for case in unhashed]
+        facts = {"schema": SCHEMA, "artifact": "artifact.json", "n": bundle.n, "pixels_sha256": clean_sha256}
+        described = json.dumps(facts | {"cases": [asdict(case) for case in hashed]}, indent=1)
+        (beside / "bundle.json").write_text(described + "\n")
+        written = Bundle.read(beside)
+        shutil.rmtree(root, ignore_errors=True)
+        beside.rename(root)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return replace(written, root=root)
+
+
+def check_name(name: str, where: Path) -> str:
+    """The name itself, when it is a plain one that stays in its folder; else a `UserError`."""
+    if not re.fullmatch(r"[^./\\\s][^/\\\s]{0,199}", name) or not name.isprintable():
+        raise UserError(f"{where}: expected a plain name without slashes, blanks or a leading dot, got {name!r}")
+    return name
+
+
+def _inside(root: Path, name: str) -> Path:
+    """A regular file of a bundle that does not lead out of it, by its name or by a link."""
+    for part in name.split("/"):
+        check_name(part, root)
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{path}: leads out of the bundle, to {path.resolve()}")
+    if not path.is_file():
+        raise UserError(f"{path}: expected a file, found {'something else' if path.exists() else 'none'}")
+    return path
+
+
+def _array(root: Path, name: str, dtype: DTypeLike, shape: tuple[tuple[int, ...] | None, ...]) -> NDArray[Any]:
+    """A mapped array of exactly this dtype; each axis has one of the lengths given, or any but zero."""
+    path = _inside(root, name)
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a whole .npy file without objects ({error})") from error
+    fits = len(array.shape) == len(shape) and all(
+        length in some if some else length for length, some in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != dtype or not fits or not array.flags.c_contiguous:
+        wanted = ", ".join(" or ".join(map(str, some)) if some else "any" for some in shape)
+        raise UserError(f"{path}: expected {np.dtype(dtype)} ({wanted}), got {array.dtype} {array.shape}")
+    return array
+
+
+def _check_corners(corners: NDArray[np.int32], size: tuple[int, int], p: int, where: str) -> None:
+    furthest = np.array(size) - p
+    if (outside := ((corners < 0) | (corners > furthest)).any(axis=1)).any():
+        i = int(outside.argmax())
+        raise UserError(f"{where}: stamp {i} of side {p} at {corners[i].tolist()} lies outside its image {tuple(size)}")
+
+
+def _pasted(pixels: Pixels, stamps: Stamps | None, batch: int) -> Iterator[Pixels]:
+    for i in range(0, len(pixels), batch):
+        part = slice(i, i + batch)
+        if stamps is None:
+            yield np.array(pixels[part])
+        else:
+            stamp = stamps.stamps if len(stamps.stamps) == 1 else stamps.stamps[part]
+            mask = stamps.mask if len(stamps.mask) == 1 else stamps.mask[part]
+            yield paste(pixels[part], stamp, mask, stamps.corners[part])
+
+
+def _hash(parts: Iterator[Pixels]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.data)
+    return digest.hexdigest()
+
+
+def _link(source: Path, beside: Path) -> None:
+    try:
+        os.link(source.resolve(), beside)
+    except OSError:
+        shutil.copyfile(source, beside)

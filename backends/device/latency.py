@@ -1,0 +1,74 @@
+"""How long one image takes: a closed loop, one image at a time."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BEAT_SECONDS = 1.0
+
+
+def measure(
+    run: Callable[[NDArray[Any]], object],
+    x: NDArray[Any],
+    limits: Mapping[str, float],
+    beat: Callable[[int], None],
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """Runs the images of `x` in turn: ``warmup`` runs, then at least ``runs`` and at least ``seconds`` of `limits`.
+
+    Gives the figures and each run's nanoseconds. What is timed is `run` alone, from the file's own input to float32
+    logits: preprocessing and quantizing of the input are left out. `beat` is called between runs, about once a second.
+    """
+    images = [x[i : i + 1] for i in range(len(x))]
+    for i in range(int(limits["warmup"])):
+        run(images[i % len(images)])
+    taken: list[int] = []
+    started = beaten = time.perf_counter()
+    while len(taken) < limits["runs"] or time.perf_counter() - started < limits["seconds"]:
+        image = images[len(taken) % len(images)]
+        before = time.perf_counter_ns()
+        run(image)
+        taken.append(time.perf_counter_ns() - before)
+        if time.perf_counter() - beaten > BEAT_SECONDS:
+            beat(len(taken))
+            beaten = time.perf_counter()
+    nanoseconds = np.array(taken, np.int64)
+    p50, p90, p99 = (float(p) / 1e6 for p in np.percentile(nanoseconds, (50, 90, 99)))
+    facts = {
+        "p50_ms": p50,
+        "p90_ms": p90,
+        "p99_ms": p99,
+        "n": len(taken),
+        "throughput_per_second": len(taken) / (float(nanoseconds.sum()) / 1e9),
+        "clock_resolution_ns": clock_resolution_ns(),
+        "peak_rss_bytes": peak_rss_bytes(),
+        "preprocessing": "excluded",
+    }
+    return facts, nanoseconds
+
+
+def clock_resolution_ns() -> int:
+    """The smallest step that the clock was seen to take, in nanoseconds."""
+    readings = np.array([time.perf_counter_ns() for _ in range(10_000)])
+    steps = np.diff(readings)
+    return int(steps[steps > 0].min())
+
+
+def peak_rss_bytes() -> int:
+    """Most memory that this process held so far; of this program alone, where the kernel tells it.
+
+    ``ru_maxrss`` also counts the program that started this one, up to the moment of its exec.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

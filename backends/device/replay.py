@@ -1,0 +1,213 @@
+"""The device side: ``python -m backends.device.replay BUNDLE OUT``.
+
+One JSON line on standard input says what to run; JSON lines on standard output, the events, say what happened::
+
+    {"schema": 1, "runtime": "litert", "options": {}, "threads": 1, "batch": 1, "cases": ["none"], "latency": null}
+
+``latency`` may be ``{"warmup": 10, "runs": 100, "seconds": 0.5}``. With ``"attached": true`` the asker keeps standard
+input open, and its end, the asker's death or a dropped connection, ends this process. Events are ``loaded``,
+``progress``, ``case``, ``latency`` and ``end``; ``error`` is a `UserError`, after which the exit code is 2. Results are
+``OUT/CASE.npz`` with ``logits``, float32 ``(n, outputs)``, and ``integers`` where the file's output is integer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.artifact import SCHEMA
+from backends.device.bundle import Bundle, chunk_images
+from backends.device.errors import UserError
+from backends.device.latency import measure
+from backends.device.machine import describe
+from backends.device.runtimes import Option, Outputs, Runtime, engine
+
+PROGRESS_SECONDS = 0.25
+
+
+class Send(Protocol):
+    """Writes one event."""
+
+    def __call__(self, event: str, **facts: Any) -> None:
+        """Writes ``{"event": event, **facts}`` as a line."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run; see the module."""
+
+    runtime: str
+    cases: tuple[str, ...]
+    options: Mapping[str, Option]
+    threads: int = 1
+    batch: int = 1
+    latency: Mapping[str, float] | None = None
+    attached: bool = False
+
+    @classmethod
+    def read(cls, line: str) -> Request:
+        """Reads a line of JSON; one that is no request is a `UserError`."""
+        try:
+            raw: dict[str, Any] = json.loads(line)
+            if raw.pop("schema") != SCHEMA:
+                raise UserError(f"standard input: expected a request of schema {SCHEMA}")
+            request = cls(**raw | {"cases": tuple(raw["cases"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"standard input: not a request for a replay ({error!r})") from error
+        if request.threads < 1 or request.batch < 1:
+            raise UserError(f"standard input: threads {request.threads} and batch {request.batch} must be positive")
+        return request
+
+
+def main(arguments: list[str]) -> int:
+    """Answers one request; the exit code."""
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    send = _take_standard_output()
+    try:
+        request = Request.read(sys.stdin.readline())
+        if request.attached:
+            _die_with_asker()
+        replay(Bundle.read(Path(arguments[0])), Path(arguments[1]), request, send)
+    except UserError as error:
+        send("error", message=str(error))
+        return 2
+    send("end")
+    return 0
+
+
+def replay(bundle: Bundle, out: Path, request: Request, send: Send) -> None:
+    """Runs the cases of a request, then the latency loop; results go to files, what happened to `send`."""
+    for name in request.cases:
+        bundle.case(name)
+    started = time.perf_counter()
+    runtime = _load(bundle, request)
+    loaded = time.perf_counter()
+    # One clean image first: a file that cannot run at all is found out here, and the shape of its outputs is known.
+    preproc, some = bundle.artifact.preproc, np.array(bundle.pixels[:16])
+    first = _run(runtime, bundle, runtime.prepare(preproc(some[:1])))
+    load_seconds, first_run_seconds = loaded - started, time.perf_counter() - loaded
+    send(
+        "loaded",
+        info=runtime.info(),
+        machine=describe()._asdict(),
+        load_seconds=load_seconds,
+        first_run_seconds=first_run_seconds,
+    )
+    for name in request.cases:
+        _replay_case(runtime, bundle, name, request.batch, first, out, send)
+    if request.latency is not None:
+        send("progress", case=None, done=0)
+        facts, nanoseconds = measure(
+            runtime.run,
+            runtime.prepare(preproc(some)),
+            request.latency,
+            lambda done: send("progress", case=None, done=done),
+        )
+        _write(out / "latency.npy", lambda stream: np.save(stream, nanoseconds))
+        send("latency", threads=request.threads, cold_start_seconds=load_seconds + first_run_seconds, **facts)
+
+
+def _load(bundle: Bundle, request: Request) -> Runtime:
+    chosen, artifact = engine(request.runtime), bundle.artifact
+    if artifact.format not in chosen.formats:
+        raise UserError(f"{bundle.file}: {request.runtime} runs {', '.join(chosen.formats)}, not {artifact.format}")
+    runtime = chosen()
+    runtime.load(bundle.file, request.options, request.threads)
+    return runtime
+
+
+def _run(runtime: Runtime, bundle: Bundle, x: NDArray[Any]) -> Outputs:
+    outputs = runtime.run(x)
+    shape, least = outputs.logits.shape, bundle.artifact.classes + bundle.artifact.class_offset
+    if len(shape) != 2 or shape[0] != len(x) or shape[1] < least or outputs.logits.dtype != np.float32:
+        raise UserError(
+            f"{bundle.file}: expected float32 outputs ({len(x)}, {least} or more), got {outputs.logits.dtype} {shape}; "
+            "check classes and class_offset of the artifact"
+        )
+    return outputs
+
+
+def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, like: Outputs, out: Path, send: Send) -> None:
+    started = sent = time.perf_counter()
+    send("progress", case=name, done=0, of=bundle.n)
+    arrays: dict[str, Any] = {"logits": np.empty((bundle.n, like.logits.shape[1]), np.float32)}
+    if like.integers is not None:
+        arrays["integers"] = np.empty((bundle.n, like.integers.shape[1]), like.integers.dtype)
+    digest, done = hashlib.sha256(), 0
+    # Pasting, hashing and preprocessing many at once leaves nearly the bare runtime inside the loop at batch 1.
+    for pixels in bundle.batches(name, chunk_images(bundle.pixels[0].nbytes, batch)):
+        digest.update(pixels.data)
+        x = runtime.prepare(bundle.artifact.preproc(pixels))
+        for i in range(0, len(x), batch):
+            outputs = _run(runtime, bundle, x[i : i + batch])
+            n = len(outputs.logits)
+            arrays["logits"][done : done + n] = outputs.logits
+            if outputs.integers is not None:
+                arrays["integers"][done : done + n] = outputs.integers
+            done += n
+            if time.perf_counter() - sent > PROGRESS_SECONDS:
+                send("progress", case=name, done=done, of=bundle.n)
+                sent = time.perf_counter()
+    if (found := digest.hexdigest()) != (expected := bundle.case(name).sha256):
+        raise UserError(f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {expected}; copy it again")
+    _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
+    send("case", case=name, file=f"{name}.npz", pixels_sha256=found, seconds=time.perf_counter() - started)
+
+
+def _write(path: Path, writer: Callable[[BinaryIO], None]) -> None:
+    """Writes beside and renames; no space or no permission is a `UserError`."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as stream:
+            writer(stream)
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _take_standard_output() -> Send:
+    """Keeps standard output for events: whatever a runtime prints goes to standard error."""
+    stream = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def send(event: str, **facts: Any) -> None:
+        stream.write(json.dumps({"event": event, **facts}) + "\n")
+        stream.flush()
+
+    return send
+
+
+def _die_with_asker() -> None:
+    """Ends this process when standard input does, and, on Linux, when the parent dies while native code hangs."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

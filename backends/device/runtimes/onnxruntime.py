@@ -1,0 +1,86 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.errors import UserError
+from backends.device.quantize import dequantize, quantize
+from backends.device.runtimes import Option, Outputs, check_input, check_options, missing
+
+LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
+}
+DTYPES = {f"tensor({name})": np.dtype(name) for name in ("int8", "uint8", "int16", "uint16")} | {
+    "tensor(float)": np.dtype(np.float32)
+}
+
+
+class Engine:
+    """ONNX Runtime, CPU provider alone; option ``optimization``: `LEVELS`, by default ``all``.
+
+    ONNX declares no scale for an integer input or output: there it is 1, with zero point 0, so such a file wants
+    pixels as they are, and its logits are steps.
+    """
+
+    formats: ClassVar[tuple[str, ...]] = ("onnx",)
+    package: ClassVar[str] = "onnxruntime"
+
+    def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
+        """Opens a session and reads back that provider, optimisation level and threads are in force."""
+        chosen = check_options(options, {"optimization": tuple(LEVELS)})
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise missing(self.package, error) from error
+        level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[chosen["optimization"]])
+        wanted = onnxruntime.SessionOptions()
+        wanted.graph_optimization_level = level
+        wanted.intra_op_num_threads, wanted.inter_op_num_threads = threads, 1
+        wanted.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(path, wanted, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no base of their own
+            raise UserError(f"{path}: onnxruntime cannot load it: {error}") from error
+        given, providers = self._session.get_session_options(), self._session.get_providers()
+        if given.graph_optimization_level != level or given.intra_op_num_threads != threads or len(providers) != 1:
+            raise UserError(
+                f"{path}: onnxruntime runs on {providers} at {given.graph_optimization_level}, not as asked"
+            )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in DTYPES:
+            raise UserError(f"{path}: expected one image in, one vector out; got {[i.type for i in inputs]}")
+        self._path, self._input, self._dtype = path, inputs[0], DTYPES[inputs[0].type]
+        self._whole = inputs[0].shape[0] != 1
+        self._info = {
+            "version": onnxruntime.__version__,
+            "provider": providers[0],
+            "optimization": chosen["optimization"],
+            "kernels": f"cpu-{chosen['optimization']}",
+            "threads": str(threads),
+            "batching": "whole" if self._whole else "one at a time",
+        }
+
+    def prepare(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """Float32 as it is; for a file that takes integers, the nearest ones."""
+        check_input(self._path, x, self._input.shape)
+        return x if self._dtype == np.float32 else quantize(x, 1, 0, self._dtype)
+
+    def run(self, x: NDArray[Any]) -> Outputs:
+        """Outputs for a batch; a file for one image at a time is called once an image."""
+        parts = [x] if self._whole else [x[i : i + 1] for i in range(len(x))]
+        found = [self._session.run(None, {self._input.name: part})[0].reshape(len(part), -1) for part in parts]
+        raw = found[0] if len(found) == 1 else np.concatenate(found)
+        return Outputs(raw) if raw.dtype == np.float32 else Outputs(dequantize(raw, 1, 0), raw)
+
+    def info(self) -> dict[str, str]:
+        """Version, provider, optimisation level and threads in force."""
+        return self._info

@@ -1,0 +1,153 @@
+"""An ONNX file as a `Description`: its own nodes, and the graph that onnxruntime makes of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from exporters.files import Description, Operator, Tensor, computes_in_float
+from harness.schema import UserError
+
+INTEGER_KERNELS = ("QLinear", "QGemm")  # their last output zero point names the type that they give
+
+
+def describe(path: Path) -> Description:
+    """Reads an ``.onnx`` file; one that is damaged, or that onnxruntime refuses, is a `UserError`."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not an ONNX file, or a damaged one ({_first_line(error)})") from error
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    operators = _operators(graph, _tensors(graph))
+    executed = optimised(path).graph
+    inputs, outputs = ([replace(t) for t in _ends(graph, which)] for which in ("input", "output"))
+    return Description(path, "onnx", operators, _executed(executed), tuple(inputs), tuple(outputs))
+
+
+def optimised(path: Path) -> Any:
+    """The graph that onnxruntime runs (extended optimisations, CPU) as an ``onnx.ModelProto``."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    # Off by default on x86, where half of a network with int8 activations would stay in float.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/optimised.onnx"
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise UserError(f"{path}: onnxruntime refuses it ({_first_line(error)})") from error
+        return onnx.load(options.optimized_model_filepath)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _dtype(elem_type: int) -> str:
+    from onnx import helper
+
+    return str(helper.tensor_dtype_to_np_dtype(elem_type)) if elem_type else "?"
+
+
+def _ends(graph: Any, which: str) -> Iterable[Tensor]:
+    tensors = _tensors(graph)
+    return (tensors[v.name] for v in getattr(graph, which) if v.name in tensors)
+
+
+def _tensors(graph: Any) -> dict[str, Tensor]:
+    """Every tensor of a graph whose type is known, with the scales of its QuantizeLinear or DequantizeLinear."""
+    from onnx import numpy_helper
+
+    tensors: dict[str, Tensor] = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
+        tensors[value.name] = Tensor(value.name, _dtype(kind.elem_type), shape if kind.HasField("shape") else None)
+    for constant in graph.initializer:
+        values = numpy_helper.to_array(constant)
+        tensors[constant.name] = Tensor(constant.name, _dtype(constant.data_type), values.shape, values=values)
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) == 3:
+            scale, zero_point = (tensors[name].values for name in node.input[1:3])
+            if scale is None or zero_point is None:
+                continue
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1) if scale.size > 1 else None
+            affine: dict[str, Any] = {
+                "scale": tuple(scale.ravel().tolist()), "zero_point": tuple(zero_point.ravel().tolist()), "axis": axis,
+            }  # fmt: skip
+            for name in (node.input[0], node.output[0]):
+                if name in tensors:
+                    tensors[name] = replace(tensors[name], **affine, integers=str(zero_point.dtype))
+    return tensors
+
+
+def _operators(graph: Any, tensors: dict[str, Tensor]) -> tuple[Operator, ...]:
+    """The file's own nodes; one computes in float where a float input was not dequantized or an output isn't quantized."""
+    from onnx import helper
+
+    ends = {value.name for value in graph.output}
+    operators = []
+    for index, node in enumerate(graph.node):
+        inputs = tuple(tensors.get(n, Tensor(n, "?")) for n in node.input if n)
+        outputs = tuple(tensors.get(n, Tensor(n, "?")) for n in node.output if n)
+        bare = tuple(t for t in (*inputs, *outputs) if not t.scale)
+        in_float = computes_in_float(node.op_type, bare, (), final=set(node.output) <= ends)
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        operators.append(Operator(index, node.op_type, inputs, outputs, in_float, attributes))
+    return tuple(operators)
+
+
+def _executed(graph: Any) -> tuple[Operator, ...]:
+    """The nodes of an optimised graph, whose file names no types: they follow from the operators."""
+    from onnx import numpy_helper
+
+    dtypes = {v.name: _dtype(v.type.tensor_type.elem_type) for v in (*graph.input, *graph.output)}
+    dtypes |= {c.name: str(numpy_helper.to_array(c).dtype) for c in graph.initializer}
+    ends = {value.name for value in graph.output}
+    operators = []
+    for index, node in enumerate(graph.node):
+        given = _given_dtype(node, dtypes)
+        dtypes |= dict.fromkeys(node.output, given)
+        # A scale is a float parameter, not data: of an integer kernel what counts is its output.
+        data = node.output if node.op_type.startswith(INTEGER_KERNELS) else [*node.input, *node.output]
+        tensors = tuple(Tensor(n, dtypes[n]) for n in data if n)
+        outputs = tuple(Tensor(n, given) for n in node.output if n)
+        inputs = tuple(Tensor(n, dtypes[n]) for n in node.input if n)
+        in_float = computes_in_float(node.op_type, tensors, (), final=set(node.output) <= ends)
+        operators.append(Operator(index, node.op_type, inputs, outputs, in_float))
+    return tuple(operators)
+
+
+def _given_dtype(node: Any, dtypes: dict[str, str]) -> str:
+    """The dtype of a node's output."""
+    match node.op_type:
+        case "QuantizeLinear":
+            return dtypes[node.input[2]] if len(node.input) > 2 else "uint8"
+        case "DequantizeLinear":
+            return dtypes[node.input[1]]
+        case "Shape":
+            return "int64"
+        case "Cast":
+            return _dtype(next(a.i for a in node.attribute if a.name == "to"))
+        case "QLinearConcat":
+            return dtypes[node.input[1]]
+        case "QLinearConv" | "QLinearMatMul":
+            return dtypes[node.input[7]]
+        case "QGemm":
+            return dtypes[node.input[8]] if len(node.input) > 8 else "float32"
+        case "MatMulInteger" | "ConvInteger":
+            return "int32"
+        case _:
+            return dtypes.get(node.input[0], "float32") if node.input else "float32"

@@ -1,0 +1,88 @@
+"""A TFLite flatbuffer as a `Description`."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.files import Description, Operator, Tensor, computes_in_float
+from harness.schema import UserError
+
+DTYPES = {
+    "FLOAT32": "float32", "FLOAT16": "float16", "FLOAT64": "float64", "BOOL": "bool", "INT4": "int4",
+    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
+    "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
+}  # fmt: skip
+
+
+def describe(path: Path) -> Description:
+    """Reads a ``.tflite`` file, any vendor's; a damaged or foreign one is a `UserError`."""
+    blob = path.read_bytes()
+    if blob[4:8] != b"TFL3":
+        raise UserError(f"{path}: expected a TFLite file (its bytes 4 to 7 are TFL3), got {blob[4:8]!r}")
+    try:
+        return _describe(path, blob)
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        raise UserError(f"{path}: a damaged TFLite file, cut off perhaps ({error})") from error
+
+
+def _describe(path: Path, blob: bytes) -> Description:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(blob, 0)
+    codes, dtypes = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    operators: list[Operator] = []
+    ends: list[tuple[Tensor, ...]] = []
+    for graph in model.subgraphs:  # the first is the network; others belong to control flow
+        tensors = [_tensor(t, dtypes, model.buffers, blob) for t in graph.tensors]
+        ends += [tuple(tensors[i] for i in graph.inputs), tuple(tensors[i] for i in graph.outputs)]
+        for op in graph.operators:
+            code = model.operatorCodes[op.opcodeIndex]
+            name = codes[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            if name == "CUSTOM":
+                name = code.customCode.decode()
+            inputs = tuple(tensors[i] for i in op.inputs if i >= 0)
+            outputs = tuple(tensors[i] for i in op.outputs)
+            in_float = computes_in_float(name, inputs, outputs, final=set(op.outputs) <= set(graph.outputs))
+            attributes = vars(op.builtinOptions) if op.builtinOptions is not None else {}
+            operators.append(Operator(len(operators), name, inputs, outputs, in_float, attributes))
+    return Description(path, "tflite", tuple(operators), tuple(operators), ends[0], ends[1])
+
+
+def _names(enum: Any) -> dict[int, str]:
+    return {v: k for k, v in vars(enum).items() if isinstance(v, int)}
+
+
+def _tensor(tensor: Any, dtypes: dict[int, str], buffers: list[Any], blob: bytes) -> Tensor:
+    name = dtypes[tensor.type]
+    dtype = DTYPES.get(name, name.lower())
+    signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    quantization = tensor.quantization
+    scale: tuple[float, ...] = ()
+    zero_point: tuple[int, ...] = ()
+    if quantization is not None and quantization.scale is not None:
+        scale = tuple(float(s) for s in quantization.scale)
+        zero_point = tuple(int(z) for z in quantization.zeroPoint)
+    shape = () if signature is None else tuple(int(n) for n in signature)
+    axis = int(quantization.quantizedDimension) if len(scale) > 1 else None
+    return Tensor(tensor.name.decode(), dtype, shape, scale, zero_point, axis, None, _values(tensor, dtype, buffers, blob))
+
+
+def _values(tensor: Any, dtype: str, buffers: list[Any], blob: bytes) -> NDArray[Any] | None:
+    """A constant's values; ai-edge-quantizer may put them behind the flatbuffer, at an offset into the file."""
+    buffer = buffers[tensor.buffer]
+    if buffer.offset > 1:
+        raw = blob[buffer.offset : buffer.offset + buffer.size]
+        if len(raw) < buffer.size:
+            raise ValueError("constants lie beyond its end")
+    elif buffer.data is not None and len(buffer.data):
+        raw = np.asarray(buffer.data, np.uint8).tobytes()
+    else:
+        return None
+    if dtype not in DTYPES.values() or dtype == "int4":
+        return np.frombuffer(raw, np.uint8)
+    return np.frombuffer(raw, dtype).reshape(() if tensor.shape is None else tensor.shape)

@@ -1,0 +1,124 @@
+"""A network as ONNX: float, or INT8 with QuantizeLinear and DequantizeLinear around every operator (QDQ)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from exporters.files import describe
+from exporters.onnx_graph import pad_integers, tidy
+from exporters.proof import require_scales
+from exporters.quiet import quiet
+from exporters.ranges import Weights, resolve, to_collect, weights
+from harness.calibration import Floats, Range, activation_affine, batches, collector
+from harness.schema import Pixels, QuantSpec, UserError, Victim
+
+LAYOUT = "nchw"
+OPSET = 20
+
+
+def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path) -> None:
+    """Writes the network to ``path``; input float32 ``(batch, 3, h, w)`` in [0, 1], batch dynamic; output logits."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = _float_model(network, victim, Path(folder))
+        tidy(model, symmetric=quant is not None and quant.symmetric_activations)
+        if quant is None:
+            onnx.save(model, path)
+            return
+        float_file = Path(folder) / "float.onnx"
+        onnx.save(model, float_file)
+        description = describe(float_file)
+        statistic = collector(quant)
+        for batch in run(model, to_collect(description), pixels, quant):
+            statistic.feed(batch)
+        ranges = resolve(description, statistic.ranges())
+        scales = weights(description, ranges, quant)
+        onnx.save(_quantized(model, ranges, scales, quant), path)
+        require_scales(describe(path), ranges, scales, quant)
+
+
+def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
+    """The network as onnxruntime's pre-processing leaves it: batch normalisation folded, shapes inferred."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    example = torch.rand(2, 3, *victim.input_size)
+    try:
+        with quiet():
+            program: Any = torch.onnx.export(
+                network, (example,), dynamo=True, input_names=["pixels"], output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, verbose=False,
+            )  # fmt: skip
+            program.save(folder / "exported.onnx")
+            quant_pre_process(folder / "exported.onnx", folder / "processed.onnx")
+    except Exception as error:  # torch's exporter raises what it meets
+        raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {error}") from error
+    return onnx.load(folder / "processed.onnx")
+
+
+def run(model: Any, wanted: list[str], pixels: Pixels, quant: QuantSpec) -> Iterable[dict[str, Floats]]:
+    """Activations of a float model over the calibration images, batch by batch."""
+    import onnx
+    import onnxruntime
+
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    names = [name for name in wanted if name not in {v.name for v in model.graph.output}]
+    watched.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for batch in batches(pixels, quant):
+        x = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+        yield dict(zip(wanted, session.run(wanted, {"pixels": x}), strict=True))
+
+
+def _quantized(model: Any, ranges: dict[str, Range], scales_of: dict[str, Weights], quant: QuantSpec) -> Any:
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    signed = {True: QuantType.QInt8, False: QuantType.QUInt8}
+    overrides: dict[str, list[dict[str, Any]]] = {}
+    for name, span in ranges.items():
+        affine = activation_affine(name, span, quant)
+        overrides[name] = [_override(affine.scale, affine.zero_point, quant.activation_signed)]
+    for name, (scales, axis) in scales_of.items():
+        channels = [_override(s, 0 if quant.weight_signed else 128, quant.weight_signed) for s in scales]
+        overrides[name] = channels if axis is None else [c | {"axis": axis} for c in channels]
+    data = {n: TensorData(lowest=np.float32(low), highest=np.float32(high)) for n, (low, high) in ranges.items()}
+    quantizer = QDQQuantizer(
+        model,
+        per_channel=quant.per_channel,
+        reduce_range=False,
+        weight_qType=signed[quant.weight_signed],
+        activation_qType=signed[quant.activation_signed],
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry}),
+        extra_options={
+            "WeightSymmetric": True,
+            "ActivationSymmetric": quant.symmetric_activations,
+            "TensorQuantOverrides": overrides,
+        },
+    )
+    with quiet():
+        quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    pad_integers(quantizer.model.model)
+    return quantizer.model.model
+
+
+def _override(scale: float, zero_point: int, signed: bool) -> dict[str, Any]:
+    return {"scale": np.array(scale, np.float32), "zero_point": np.array(zero_point, np.int8 if signed else np.uint8)}

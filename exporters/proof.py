@@ -1,0 +1,48 @@
+"""The proof that a file's integers are those that its `QuantSpec` asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from exporters.files import Description, plain
+from exporters.ranges import WEIGHTED, Weights
+from harness.calibration import Range, activation_affine
+from harness.schema import QuantSpec, UserError
+
+
+def require_scales(
+    file: Description, ranges: Mapping[str, Range], weights: Mapping[str, Weights], spec: QuantSpec
+) -> None:
+    """Checks each scale and zero point of an INT8 file against those implied; a difference is a `UserError`.
+
+    ``ranges`` and ``weights`` are those of the float file, by tensor. A tensor that only the INT8 file has (a
+    requantized copy) is left out; one that lost its scale is not.
+    """
+    met = set()
+    for operator in file.operators:
+        for place, tensor in enumerate((*operator.inputs, *operator.outputs)):
+            name = plain(tensor.name)
+            if name in ranges:
+                affine = activation_affine(name, ranges[name], spec)
+                scales, zero_point = np.array([affine.scale]), affine.zero_point
+            elif name in weights and operator.name in WEIGHTED and place == 1:
+                scales, zero_point = weights[name].scales, 0 if spec.weight_signed else 128
+            else:
+                continue
+            met.add(name)
+            found = np.array(tensor.scale)
+            if found.shape != scales.shape or not np.allclose(found, scales, rtol=1e-5, atol=0):
+                raise _differs(file, name, "scale", scales, found)
+            if set(tensor.zero_point) != {zero_point}:
+                raise _differs(file, name, "zero point", np.array([zero_point]), np.array(tensor.zero_point))
+    if lost := weights.keys() - met:
+        raise UserError(f"{file.path}: its quantizer left out the weights {sorted(lost)[:3]}")
+
+
+def _differs(file: Description, name: str, what: str, wanted: np.ndarray, found: np.ndarray) -> UserError:
+    return UserError(
+        f"{file.path}: the {what} of {name!r} is not what its QuantSpec implies: "
+        f"expected {np.array2string(wanted, threshold=4)}, the file has {np.array2string(found, threshold=4)}"
+    )

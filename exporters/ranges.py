@@ -1,0 +1,123 @@
+"""Which tensor has which range: the rules of both formats in one place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporters.files import Description, Operator, Tensor
+from harness.calibration import Range, activation_affine, weight_scales
+from harness.schema import QuantSpec
+
+# The output has the input's scale: no kernel rescales here.
+AS_INPUT = {
+    "AveragePool", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "AVERAGE_POOL_2D", "GATHER", "MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE",
+    "TRANSPOSE", "UNPACK",
+}  # fmt: skip
+# An input that goes nowhere else has the output's scale: an activation folded into what gives its input, or parts joined.
+AS_OUTPUT = {"Clip", "Concat", "LeakyRelu", "Relu", "CONCATENATION", "PACK", "PADV2"}
+# TFLite's kernels prescribe these; both formats get them.
+FIXED: dict[str, Range] = {
+    **dict.fromkeys(("Sigmoid", "LOGISTIC", "Softmax", "SOFTMAX"), (0.0, 255 / 256)),
+    **dict.fromkeys(("Tanh", "TANH"), (-1.0, 127 / 128)),
+}
+PIXELS: Range = (0.0, 1.0)
+WEIGHTED = {"Conv", "Gemm", "MatMul", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}  # their input 1 is the weights
+ARITHMETIC = {"Add", "Div", "Mul", "Sub", "ADD", "DIV", "MUL", "SUB"}
+SMALLEST_SCALE = 1e-9 / 127
+INT32 = 2**31 - 1
+
+
+def sources(network: Description) -> dict[str, str]:
+    """For each activation of a float file the one whose range it has, itself mostly."""
+    of: dict[str, str] = {t.name: t.name for t in network.inputs}
+    uses = Counter(t.name for o in network.operators for t in o.inputs) + Counter(t.name for t in network.outputs)
+    produced = {t.name: o.name for o in network.operators for t in o.outputs if t.is_float}
+    for operator in network.operators:
+        for tensor in _activations(operator.outputs):
+            of[tensor.name] = operator.inputs[0].name if operator.name in AS_INPUT else tensor.name
+    for operator in network.operators:
+        for tensor in _activations(operator.inputs) if operator.name in AS_OUTPUT else ():
+            if uses[tensor.name] == 1 and produced.get(tensor.name, "Pad") not in AS_INPUT:
+                of[tensor.name] = operator.outputs[0].name
+    return {name: _follow(of, name) for name in of}
+
+
+def to_collect(network: Description) -> list[str]:
+    """The activations whose values calibration must see, in order of execution."""
+    fixed = _fixed(network)
+    return [name for name in dict.fromkeys(sources(network).values()) if name not in fixed]
+
+
+def resolve(network: Description, collected: Mapping[str, Range]) -> dict[str, Range]:
+    """The range of every activation and constant operand of a float file, from those collected; the pixels' is [0, 1]."""
+    known = {**collected, **_fixed(network)}
+    return {name: known[source] for name, source in sources(network).items()} | _constants(network)
+
+
+class Weights(NamedTuple):
+    """How a weight tensor is quantized, symmetrically: one scale a channel along ``axis``, or one in all."""
+
+    scales: NDArray[np.float64]
+    axis: int | None
+
+
+def weights(network: Description, ranges: Mapping[str, Range], spec: QuantSpec) -> dict[str, Weights]:
+    """The scales of every weight tensor of a float file: ``max |w| / 127``.
+
+    A channel whose weights have all but vanished under its bias, as in pruned or long-trained networks, gets the
+    larger scale at which the bias, whose scale is the product of the input's and the weights', fits 32 bits.
+    """
+    found = {}
+    for operator in network.operators:
+        if operator.name not in WEIGHTED or operator.inputs[1].values is None:
+            continue
+        data, weight, *bias = operator.inputs
+        axis = _channels(operator) if spec.per_channel else None
+        scales = np.maximum(weight_scales(weight.values, axis, spec.weight_bits), SMALLEST_SCALE)
+        if bias and bias[0].values is not None:
+            largest = np.abs(bias[0].values.astype(np.float64))
+            unit = activation_affine(data.name, ranges[data.name], spec).scale
+            scales = np.maximum(scales, (largest if axis is not None else largest.max()) * 1.0001 / INT32 / unit)
+        found[weight.name] = Weights(scales, axis)
+    return found
+
+
+def _channels(operator: Operator) -> int:
+    if operator.name == "DEPTHWISE_CONV_2D":
+        return 3
+    if operator.name == "MatMul" or (operator.name == "Gemm" and not operator.attributes.get("transB")):
+        return 1
+    return 0
+
+
+def _constants(network: Description) -> dict[str, Range]:
+    """Ranges of constant operands; nothing but zeros fits any range."""
+    found = {}
+    for operator in network.operators:
+        if operator.name in ARITHMETIC:
+            for tensor in operator.inputs:
+                if tensor.values is not None:
+                    low, high = float(tensor.values.min()), float(tensor.values.max())
+                    found[tensor.name] = (low, high) if low or high else PIXELS
+    return found
+
+
+def _activations(tensors: Iterable[Tensor]) -> Iterable[Tensor]:
+    return (t for t in tensors if t.is_float and t.values is None)
+
+
+def _follow(of: Mapping[str, str], name: str) -> str:
+    while of.get(name, name) != name:
+        name = of[name]
+    return name
+
+
+def _fixed(network: Description) -> dict[str, Range]:
+    ends = {t.name: FIXED[o.name] for o in network.operators if o.name in FIXED for t in o.outputs}
+    return ends | {t.name: PIXELS for t in network.inputs}

@@ -1,0 +1,110 @@
+"""A network as TFLite: float, or full-integer INT8 with int8 in and out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from exporters.files import Description, describe
+from exporters.quiet import quiet
+from exporters.proof import require_scales
+from exporters.ranges import Weights, resolve, to_collect, weights
+from harness.calibration import Floats, Range, batches, collector
+from harness.schema import Pixels, QuantSpec, UserError, Victim
+
+LAYOUT = "nhwc"
+
+
+def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path) -> None:
+    """Writes the network to ``path``; input ``(1, h, w, 3)``, float32 in [0, 1] or int8; output logits, likewise."""
+    if quant is not None and not (quant.activation_signed and quant.weight_signed):
+        raise UserError(f"TFLite's integers are signed, got {quant.signature}: ask for s8s8, or for ONNX")
+    with tempfile.TemporaryDirectory() as folder:
+        float_file = path if quant is None else Path(folder) / "float.tflite"
+        _convert(network, victim, float_file)
+        if quant is None:
+            return
+        description = describe(float_file)
+        statistic = collector(quant)
+        for batch in run(float_file, description, to_collect(description), pixels, quant):
+            statistic.feed(batch)
+        ranges = resolve(description, statistic.ranges())
+        scales = weights(description, ranges, quant)
+        path.write_bytes(_quantized(description, ranges, scales, quant))
+        require_scales(describe(path), ranges, scales, quant)
+
+
+def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
+    try:
+        with quiet():
+            import litert_torch
+
+            nhwc = litert_torch.to_channel_last_io(network, args=[0]).eval()
+            litert_torch.convert(nhwc, (torch.rand(1, *victim.input_size, 3),)).export(str(path))
+    except Exception as error:  # the converter raises what it meets
+        raise UserError(f"{victim.name}: litert-torch cannot convert this network to TFLite: {error}") from error
+
+
+def run(
+    file: Path, description: Description, wanted: list[str], pixels: Pixels, quant: QuantSpec
+) -> Iterable[dict[str, Floats]]:
+    """Activations of a float file over the calibration images, batch by batch, by LiteRT's built-in kernels.
+
+    A file takes one image at a time, so a batch is put together from several runs. The minus infinity with which a
+    max pooling is padded is left out.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        str(file),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    index = {d["name"]: d["index"] for d in interpreter.get_tensor_details()}
+    padded = {t.name for o in description.operators if o.name == "PADV2" for t in o.outputs}
+    (entry,) = interpreter.get_input_details()
+    for batch in batches(pixels, quant):
+        images: list[dict[str, Floats]] = []
+        for image in batch:
+            interpreter.set_tensor(entry["index"], image[None].astype(np.float32) / np.float32(255))
+            interpreter.invoke()
+            images.append({name: interpreter.get_tensor(index[name]) for name in wanted})
+        merged = {name: np.concatenate([values[name] for values in images]) for name in wanted}
+        yield {name: x[x > -np.inf] if name in padded else x for name, x in merged.items()}
+
+
+def _quantized(
+    network: Description, ranges: dict[str, Range], scales_of: dict[str, Weights], quant: QuantSpec
+) -> bytes:
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    integers = qtyping.TensorDataType.INT
+    granularity = qtyping.QuantGranularity.CHANNELWISE if quant.per_channel else qtyping.QuantGranularity.TENSORWISE
+    config = qtyping.OpQuantizationConfig(
+        activation_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=8, symmetric=quant.symmetric_activations, granularity=qtyping.QuantGranularity.TENSORWISE, dtype=integers
+        ),
+        weight_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=8, symmetric=True, granularity=granularity, dtype=integers
+        ),
+        compute_precision=qtyping.ComputePrecision.INTEGER,
+    )
+    rank = {t.name: len(t.shape or ()) for o in network.operators for t in (*o.inputs, *o.outputs)}
+    bounds = {name: (np.array([low]), np.array([high]), None) for name, (low, high) in ranges.items()}
+    bounds |= {name: (-127 * scales, 127 * scales, axis) for name, (scales, axis) in scales_of.items()}
+    statistics = {}
+    for name, (low, high, axis) in bounds.items():
+        shape = [-1 if i == axis else 1 for i in range(rank[name])]
+        statistics[name] = {"min": low.reshape(shape), "max": high.reshape(shape)}
+    with quiet():
+        quantizer = Quantizer(str(network.path))
+        quantizer.update_quantization_recipe(".*", qtyping.TFLOperationName.ALL_SUPPORTED, config)
+        return bytes(quantizer.quantize(statistics, enable_progress_report=False).quantized_model)

@@ -1,0 +1,87 @@
+"""The page: records and run.json in, one self-contained report.html out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from harness.metrics import CONTROLS, cells, summarise
+from harness.report import figures, rows
+from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
+from harness.report.labels import labelled
+from harness.schema import UserError
+
+HERE = Path(__file__).parent
+SCHEMA = 1
+MOST_CELLS = 3000  # rows of the table of cells; all are in cells.csv
+
+
+def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
+    """Writes ``report.html`` into a run directory, from its ``records.parquet`` and ``run.json``; gives its path.
+
+    ``run`` is the content of run.json where that is still to be written.
+
+    The page fetches nothing: pictures are data URIs, figures inline SVG, and its policy forbids all but its own script.
+    All text that comes from files is escaped.
+    """
+    run, records = _read(run_dir, run)
+    table = labelled(cells(records))
+    sanity, table = table[table["split"] == "all"], table[table["split"] != "all"]
+    script = (HERE / "report.js").read_text()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.ChainableUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": percent, "pct": _number, "json": _json, "short": _short_hash}
+    page = environment.get_template("report.html").render(
+        run=run, question=QUESTION, head=headline(table), rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
+        style=Markup((HERE / "report.css").read_text()), script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        failures=rows.failures(table, run), results=rows.results(labelled(summarise(table)) if len(table) else table),
+        success=figures.success(table), calibration=figures.calibration(table), calibrations=_calibrations(table),
+        attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),
+        examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table),
+        cells=table.head(MOST_CELLS).to_dict("records"), n_cells=len(table),
+        sanity=sanity.to_dict("records"), n_patches=table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
+        n_images=records.loc[records["split"] != "all", "image"].nunique(),
+    )  # fmt: skip
+    path = run_dir / "report.html"
+    draft = path.with_suffix(".html.part")
+    draft.write_text(page)
+    draft.replace(path)
+    return path
+
+
+def _read(run_dir: Path, run: dict[str, Any] | None) -> tuple[dict[str, Any], pd.DataFrame]:
+    try:
+        run = run or json.loads((run_dir / "run.json").read_text())
+        records = pd.read_parquet(run_dir / "records.parquet")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_dir}: expected the run.json and records.parquet of a finished run ({error})") from error
+    if not isinstance(run, dict) or run.get("schema") != SCHEMA:
+        raise UserError(f"{run_dir / 'run.json'}: expected a run of schema {SCHEMA}")
+    return run, records
+
+
+def _calibrations(table: pd.DataFrame) -> list[str]:
+    return [name.replace("_", " ") for name in table["calibration"].unique() if name]
+
+
+def _number(rate: Any, digits: int = 1) -> str:
+    """A fraction in percent without the sign, for columns whose head has it."""
+    return percent(rate, digits).removesuffix("\u00a0%") if isinstance(rate, int | float) else "–"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _short_hash(text: Any) -> Markup:
+    return Markup('<code title="{0}">{1}</code>').format(text, str(text)[:12])

@@ -1,0 +1,113 @@
+"""The page's lists: what run.json and the cells say, as rows for its tables."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.metrics import CONTROLS
+
+PNG = b"\x89PNG\r\n\x1a\n"
+Row = dict[Any, Any]
+
+
+def failures(cells: pd.DataFrame, run: Row) -> list[Row]:
+    """What failed: cells in error by place and message, then the run's own errors."""
+    bad = cells[cells["status"] == "error"]
+    keys = ["victim", "artifact_label", "target", "error"]
+    grouped = bad.groupby(keys, sort=False).agg(cells=("n_error", "size"), images=("n_error", "sum")).reset_index()
+    out: list[Row] = list(grouped.to_dict("records"))
+    for row in run.get("errors", []):
+        where = ", ".join(f"{k} {v}" for k, v in row.items() if k != "message" and v not in ("", None))
+        out.append({"target": where, "error": row.get("message", "")})
+    return out
+
+
+def results(summary: pd.DataFrame) -> list[Row]:
+    """A row per victim, artifact, target and attack; where nothing was patched, the clean one."""
+    places = ["victim", "artifact", "target"]
+    made = summary[~summary["attack"].isin(CONTROLS)]
+    patched = set(made[places].itertuples(index=False, name=None))
+    out = []
+    for row in summary.to_dict("records"):
+        place = tuple(row[c] for c in places)
+        if row["attack"] not in CONTROLS or (row["attack"] == "none" and place not in patched):
+            targeted = not pd.isna(row["targeted_success"])
+            rate = "targeted" if targeted else "untargeted"
+            low, high, mean = (row[f"{rate}_success{end}"] for end in ("_min", "_max", ""))
+            out.append(row | {"kind": rate, "mean": mean, "low": low, "high": high})
+    return out
+
+
+def attacks(run: Row) -> list[Row]:
+    """A row per kind of patch: how many, of which classes, at what cost."""
+    kinds: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for patch in run.get("patches", []):
+        kinds[tuple(patch.get(k) for k in ("attack", "surrogate", "px", "shape"))].append(patch)
+    out = []
+    for (attack, surrogate, px, shape), made in kinds.items():
+        checks = [patch.get("checks") or {} for patch in made]
+        out.append(
+            {
+                "attack": attack, "surrogate": surrogate, "px": px, "shape": shape, "patches": len(made),
+                "classes": sorted({c for p in made if (c := p.get("target_class")) not in (None, -1)}),
+                "seeds": sorted({p.get("seed", 0) for p in made}),
+                "steps": max((c["steps"] for c in checks if "steps" in c), default=None),
+                "seconds": sum(c.get("seconds", 0) for c in checks),
+            }
+        )  # fmt: skip
+    return out
+
+
+def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
+    """Each patch with its picture and its success in the lab and on integer targets (least, most)."""
+    ok = cells[cells["status"] == "ok"]
+    out = []
+    for patch in run.get("patches", []):
+        here = ok[ok["patch"] == patch.get("name")]
+        rate = "targeted_success" if here["targeted_success"].notna().any() else "untargeted_success"
+        integer = here.loc[~here["precision"].isin(["fp32", ""]), rate]
+        lab = here.loc[here["format"] == "torch", rate].mean()
+        rates = {"lab": lab, "least": integer.min(), "most": integer.max(), "victims": list(here["victim"].unique())}
+        out.append(patch | rates | {"picture": picture(run_dir, patch.get("file"))})
+    return sorted(out, key=lambda row: row.get("attack") in CONTROLS)
+
+
+def examples(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
+    """Each example with its pictures and the places that gave each answer, the commonest answer first."""
+    labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
+    out = []
+    for example in run.get("examples", []):
+        answers: dict[int, list[str]] = defaultdict(list)
+        for one in example.get("preds", []):
+            place = labels.get(one.get("artifact"), one.get("artifact", ""))
+            answers[one.get("pred", -1)].append(f"{place} on {one.get('target', '')}")
+        pictures = {kind: picture(run_dir, example.get(f"{kind}_png")) for kind in ("clean", "patched")}
+        order = sorted(answers.items(), key=lambda item: -len(item[1]))
+        out.append(example | pictures | {"answers": order})
+    return out
+
+
+def latency(run: Row, cells: pd.DataFrame) -> list[Row]:
+    """The measured latencies with the artifacts' labels; a victim's emulated ones last: they compare with nothing."""
+    labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
+    victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
+    measured = [
+        row
+        | {"label": labels.get(row.get("artifact"), row.get("artifact")), "victim": victims.get(row.get("artifact"))}
+        for row in run.get("latency", [])
+    ]
+    return sorted(measured, key=lambda row: (str(row["victim"]), bool(row.get("emulated"))))
+
+
+def picture(run_dir: Path, file: str | None) -> str:
+    """A PNG of the run directory as a data URI; empty for anything else."""
+    path = (run_dir / (file or "")).resolve()
+    if not file or not path.is_relative_to(run_dir.resolve()) or not path.is_file():
+        return ""
+    content = path.read_bytes()
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}" if content.startswith(PNG) else ""

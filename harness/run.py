@@ -1,0 +1,137 @@
+"""A run: a suite carried out, and its results written where its user looks for them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from harness import stages
+from harness.config import read_suite
+from harness.display import Display
+from harness.facts import facts
+from harness.metrics import cells as cells_of
+from harness.plan import Plan, make
+from harness.records import Truth, records
+from harness.schema import UserError
+from harness.store import Store, write_json
+
+RESULTS = ("records.parquet", "cells.csv", "summary.json", "report.html", "run.json")
+
+
+def carry_out(
+    suite_file: Path, data_dir: Path | None, out: Path | None, *, targets: tuple[str, ...] = ("*",), device: str = "cpu",
+    console: Console,
+) -> Path:  # fmt: skip
+    """Runs a suite into a run directory and gives the path of its report; what is there already is not done again."""
+    begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    suite = read_suite(suite_file)
+    if data_dir and not data_dir.is_dir():
+        raise UserError(f"--data {data_dir}: no such folder")
+    run_dir = out or Path("out") / suite.name
+    with held(run_dir):
+        store = Store(run_dir / "store")
+        plan = make(suite, data_dir, store.root, targets)
+        if _is_done(run_dir, plan):
+            console.print("nothing has changed since the last run: nothing to do")
+        else:
+            work = stages.Work(plan, store, Display(console), device)
+            _do(work)
+            console.print("counting and writing the report ...", style="dim")
+            about = {"plan": plan.key, "started": started, "seconds": time.monotonic() - begun, "command": _command()}
+            whole = _records(work)
+            write_results(run_dir, whole, facts(work, whole, run_dir) | about)
+        return _show(run_dir, console)
+
+
+def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: dict[str, Any] | None = None) -> Path:
+    """Writes records, cells, summary and report, and run.json last; from what the run directory holds unless given."""
+    from harness.report.page import build
+
+    try:
+        run = run or json.loads((run_dir / "run.json").read_text())
+        whole = pd.read_parquet(run_dir / "records.parquet") if whole is None else whole
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_dir}: expected the run.json and records.parquet of a finished run ({error})") from error
+    table = cells_of(whole)
+    _replace(run_dir / "records.parquet", lambda path: whole.to_parquet(path, index=False))
+    _replace(run_dir / "cells.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    write_json(run_dir / "summary.json", {"schema": 1, "suite": run["suite"]["name"], "cells": rows})
+    report = build(run_dir, run)
+    write_json(run_dir / "run.json", run)
+    return report
+
+
+@contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Holds a run directory: a second run in it at the same time is a `UserError`."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"{run_dir}: expected a folder for the run, found a file") from error
+    try:
+        with FileLock(run_dir / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{run_dir}: another run is using this directory; wait for it, or give another with --out") from error
+
+
+def _is_done(run_dir: Path, plan: Plan) -> bool:
+    try:
+        run = json.loads((run_dir / "run.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return run.get("plan") == plan.key and not run.get("errors") and all((run_dir / name).is_file() for name in RESULTS)
+
+
+def _do(work: stages.Work) -> None:
+    for artifact in work.plan.artifacts:
+        stages.artifact(work, artifact)
+    for patch in work.plan.patches:
+        stages.patch(work, patch)
+    stages.replays(work, work.plan.replays)
+    for latency in work.plan.latencies:
+        stages.latency(work, latency)
+
+
+def _records(work: stages.Work) -> pd.DataFrame:
+    truths = {}
+    for case in {c.replay.case.key: c.replay.case for c in work.plan.cells}.values():
+        seen = stages.images(work, case.data, case.split)
+        truths[case.data.key, case.split] = Truth(np.array(seen.ids), np.array(seen.labels))
+    return records(list(work.plan.cells), truths, {step.key: stages.answers(work, step) for step in work.plan.replays})
+
+
+def _show(run_dir: Path, console: Console) -> Path:
+    from harness.report.terminal import table
+
+    run = json.loads((run_dir / "run.json").read_text())
+    shown = pd.read_csv(run_dir / "cells.csv", keep_default_na=False, na_values={c: [""] for c in ("clean_accuracy",)})
+    console.print(table(shown))
+    for error in run.get("errors", []):
+        console.print(f"[red]failed:[/] {error['artifact']} on {error['target']}: {error['message']}", highlight=False)
+    report = run_dir / "report.html"
+    console.print(f"report: [bold]{report}[/]", soft_wrap=True)
+    return report
+
+
+def _replace(path: Path, write: Any) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    write(beside)
+    beside.replace(path)
+
+
+def _command() -> str:
+    return shlex.join(["patchbench", *sys.argv[1:]])

@@ -1,0 +1,279 @@
+"""The stages, one function each: what it needs is brought about first, and its result is kept in the store."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends.device.bundle import Bundle, Stamps, paste, write_bundle
+from backends.hosts import replay
+from harness.display import Display
+from harness.plan import TORCH, ArtifactStep, Case, DataStep, LatencyStep, PatchStep, Plan, ReplayStep, VictimStep
+from harness.readers import Images
+from harness.records import Answers
+from harness.schema import Artifact, Patch, Victim
+from harness.store import Store, key, place, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass
+class Work:
+    """A plan being carried out: where results go, what is shown, and what failed on the way."""
+
+    plan: Plan
+    store: Store
+    display: Display
+    device: str = "cpu"
+    errors: dict[str, str] = field(default_factory=dict)  # by replay or latency key
+    _networks: dict[str, nn.Module] = field(default_factory=dict)
+
+    def network(self, step: VictimStep) -> nn.Module:
+        """A victim's network, loaded once."""
+        from harness.victims import load
+
+        if step.key not in self._networks:
+            self._networks[step.key] = load(victim(self, step))
+        return self._networks[step.key]
+
+
+def images(work: Work, step: DataStep, split: str) -> Images:
+    """A split's images: ``calibration``, ``craft``, ``select``, ``evaluate``; ``all``; ``train``, to train on. Mapped."""
+    from harness import data
+    from harness.training import training_images
+
+    spec = work.plan.suite.data
+    if not work.store.has("data", step.key):
+        with work.display.doing("read", f"{spec.name} at {step.size[0]}x{step.size[1]}"):
+            pools = data.load(spec, step.size, work.plan.data_dir, work.store.root / "downloads")
+            splits = data.split(pools, spec)
+            every = Images(*(np.concatenate(parts) for parts in zip(*pools.values(), strict=True)))
+            with work.store.writing("data", step.key) as folder:
+                for name, part in {**splits, "all": every, "train": training_images(pools, splits)}.items():
+                    for what, array in part._asdict().items():
+                        np.save(folder / f"{name}.{what}.npy", array, allow_pickle=False)
+    return Images(*(np.load(images_file(work, step, split, what), mmap_mode="r") for what in Images._fields))
+
+
+def images_file(work: Work, step: DataStep, split: str, what: str = "pixels") -> Path:
+    """The ``.npy`` that holds a split's pixels, labels or ids."""
+    return work.store.path("data", step.key) / f"{split}.{what}.npy"
+
+
+def victim(work: Work, step: VictimStep) -> Victim:
+    """A victim with its weights: from a file, a download or training."""
+    from harness import victims
+    from harness.data import class_names
+
+    folder = work.store.path("victim", step.key)
+    if not work.store.has("victim", step.key):
+        train = step.table.train
+        checkpoint = work.store.root / "checkpoints" / f"{step.key}.pt"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        seen = images(work, step.data, "train") if train else None
+        with work.display.doing("train" if train else "load", step.name) as tick, work.store.writing("victim", step.key) as beside:
+            victims.prepare(
+                step.table, data_dir=work.plan.data_dir, images=seen, size=step.data.size,
+                classes=step.table.classes or len(class_names(work.plan.suite.data, work.plan.data_dir)),
+                folder=beside, cache=work.store.root / "downloads", checkpoint=checkpoint, progress=tick,
+            )  # fmt: skip
+        checkpoint.unlink(missing_ok=True)
+    return victims.read(folder)
+
+
+def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
+    """An exported victim, and the folder of its file; an INT8 one has passed the proof of integer."""
+    folder = work.store.path("artifact", step.key)
+    if not work.store.has("artifact", step.key):
+        from exporters import export
+        from exporters.files import describe
+
+        network, pixels = work.network(step.victim), np.array(images(work, step.victim.data, "calibration").pixels)
+        known = victim(work, step.victim)
+        with work.display.doing("export", step.name), work.store.writing("artifact", step.key) as beside:
+            export(
+                network, name=step.name, victim=known, format=step.format, quant=step.quant,
+                calibration_pixels=pixels, folder=beside,
+            )  # fmt: skip
+            write_json(beside / "operators.json", describe(beside / f"{step.name}.{step.format}").counts)
+    return Artifact.read(folder / f"{step.name}.json"), folder
+
+
+def patch(work: Work, step: PatchStep) -> Patch:
+    """A crafted patch or a control, at the input size of the victim that it was made on."""
+    folder = work.store.path("patch", step.key)
+    if not work.store.has("patch", step.key):
+        from PIL import Image
+
+        with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
+            made = _control(step) if step.source is None else _craft(work, step, step.source, tick)
+            made.save(beside / "patch.npz")
+            alpha = (made.mask * 255).astype(np.uint8)[..., None]
+            Image.fromarray(np.concatenate([made.pixels, alpha], axis=2), "RGBA").save(beside / "patch.png")
+    return Patch.read(folder / "patch.npz")
+
+
+def _control(step: PatchStep) -> Patch:
+    from patches import control
+
+    made = control(step.attack, step.px, step.shape, step.seed)
+    if made is None:
+        raise ValueError(f"{step.attack} makes no patch")
+    return made
+
+
+def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
+    from patches import craft
+    from patches.problem import Problem
+    from patches.surrogates import build
+
+    seen, given = images(work, step.data, "craft"), dict(step.options)
+    problem = Problem(
+        surrogate=build(step.surrogate, work.network(source)), pixels=np.array(seen.pixels), labels=np.array(seen.labels),
+        target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
+        progress=tick,
+    )  # fmt: skip
+    return craft(step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{source.name}")
+
+
+def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
+    """What a case pastes on images with these ids; None where it leaves them clean."""
+    from patches import placement
+
+    if case.patch is None:
+        return None
+    carried = placement.carry(patch(work, case.patch), case.patch.data.size, case.data.size)
+    corners = placement.corners(case.placement, ids, carried.px, case.data.size, case.placement_seed)
+    return Stamps(*placement.stamps(carried), corners)
+
+
+def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
+    """The directory that a device gets for an artifact and all cases of one split."""
+    data, split = cases[0].data, cases[0].split
+    name = key("bundle", artifact=step.key, cases=sorted(case.key for case in cases))
+    if not work.store.has("bundle", name):
+        described, folder = artifact(work, step)
+        ids = [str(i) for i in images(work, data, split).ids]
+        stacks = {case.name: stamps(work, case, ids) for case in cases}
+        with work.display.doing("bundle", f"{step.name}, {len(cases)} cases of {len(ids)} images"):
+            with work.store.writing("bundle", name) as beside:
+                write_bundle(beside / "bundle", described, folder / described.file, images_file(work, data, split), stacks)
+    return work.store.path("bundle", name) / "bundle"
+
+
+def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
+    """Replays what is not in the store yet, an artifact at a time; each case is kept as soon as it is there."""
+
+    def group(step: ReplayStep) -> tuple[str, str]:
+        return step.artifact.key, step.case.split
+
+    for _, several in groupby(sorted(steps, key=group), key=group):
+        of_artifact = list(several)
+        missing = [step for step in of_artifact if not work.store.has("replay", step.key)]
+        cases = list({step.case.key: step.case for step in of_artifact}.values())
+        by_target = groupby(missing, key=lambda step: step.target.name)
+        for _, todo in by_target:
+            _replay(work, list(todo), cases)
+
+
+def _replay(work: Work, todo: list[ReplayStep], cases: list[Case]) -> None:
+    first, by_name = todo[0], {step.case.name: step for step in todo}
+    if first.target.name == TORCH:
+        with work.display.doing("run", f"{first.artifact.name}, {len(todo)} cases") as tick:
+            for done, step in enumerate(todo, 1):
+                _run_in_torch(work, step)
+                tick(done, len(todo), "")
+        return
+    root = bundle(work, first.artifact, cases)
+    ran: dict[str, Any] = {}
+    n = Bundle.read(root).n
+    with (
+        tempfile.TemporaryDirectory(dir=work.store.root / "unfinished") as out,
+        work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
+    ):
+        finished = 0
+
+        def hear(event: dict[str, Any]) -> None:
+            nonlocal finished
+            if event["event"] == "loaded":
+                ran.update(info=event["info"], machine=event["machine"])
+            elif event["event"] == "progress" and event.get("case"):
+                tick(finished * n + event["done"], len(todo) * n, event["case"])
+            elif event["event"] == "case":
+                finished += 1
+                with work.store.writing("replay", by_name[event["case"]].key) as beside:
+                    Path(event["file"]).rename(beside / "answers.npz")
+                    write_json(beside / "ran.json", ran | {"seconds": event["seconds"], "pixels_sha256": event["pixels_sha256"]})
+            elif event["event"] == "case_error":
+                work.errors[by_name[event["case"]].key] = event["message"]
+
+        replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
+
+
+def _run_in_torch(work: Work, step: ReplayStep) -> None:
+    import torch
+
+    from backends.device.machine import describe
+    from harness.victims import logits
+
+    seen = images(work, step.case.data, step.case.split)
+    lying = stamps(work, step.case, [str(i) for i in seen.ids])
+    pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
+    with work.store.writing("replay", step.key) as beside:
+        np.savez(beside / "answers.npz", logits=logits(work.network(step.artifact.victim), pixels))
+        write_json(beside / "ran.json", {"info": {"version": torch.__version__}, "machine": describe()._asdict()})
+
+
+def latency(work: Work, step: LatencyStep) -> None:
+    """Measures one artifact on one target, with nothing of ours beside it."""
+    if work.store.has("latency", step.key):
+        return
+    data = step.artifact.victim.data
+    clean = next(r.case for r in work.plan.replays if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data)
+    root = bundle(work, step.artifact, [clean])
+    with (
+        tempfile.TemporaryDirectory(dir=work.store.root / "unfinished") as out,
+        work.display.doing("time", f"{step.artifact.name} on {step.target.name}"),
+    ):
+        settings = work.plan.suite.latency.model_dump()
+        outcome = replay(step.target, root, Path(out), cases=[], latency=settings)
+        if outcome.latency is None:
+            work.errors[step.key] = outcome.latency_error or "no latency came back"
+            return
+        with work.store.writing("latency", step.key) as beside:
+            (Path(out) / "latency.npy").rename(beside / "latency.npy")
+            write_json(beside / "latency.json", outcome.latency | {"info": outcome.info, "machine": outcome.machine})
+
+
+def answers(work: Work, step: ReplayStep) -> Answers:
+    """What came back of a replay, from the store; or its error."""
+    folder = work.store.path("replay", step.key)
+    if not work.store.has("replay", step.key):
+        return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
+    ran: Mapping[str, Any] = json.loads((folder / "ran.json").read_text())
+    with np.load(folder / "answers.npz", allow_pickle=False) as arrays:
+        return Answers(arrays["logits"], "", ran["info"], ran["machine"])
+
+
+def place_artifact(work: Work, step: ArtifactStep, into: Path) -> Path:
+    """Puts an artifact and its description where a user looks for them."""
+    described, folder = artifact(work, step)
+    place(folder / f"{step.name}.json", into / f"{step.name}.json")
+    place(folder / described.file, into / described.file)
+    return into / described.file
+
+
+def place_patch(work: Work, step: PatchStep, into: Path) -> Path:
+    """Puts a patch where a user looks for it, as npz and as a picture."""
+    patch(work, step)
+    for suffix in (".npz", ".png"):
+        place(work.store.path("patch", step.key) / f"patch{suffix}", into / f"{step.name}{suffix}")
+    return into / f"{step.name}.npz"

@@ -1,0 +1,140 @@
+"""Where results live: a folder for each stage's result, under the hash of everything that went into it.
+
+A result is written beside its place and renamed, so it is there whole or not at all, and a killed run goes on where it
+was. The hash covers the stage's inputs, the versions of the packages that do the work, and the code (docstrings and
+comments apart), so nothing stale is ever reused.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {
+    "data": ("pillow", "scikit-learn"),
+    "victim": ("torch", "torchvision"),
+    "artifact": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer"),
+    "patch": ("torch", "numpy"),
+    "torch": ("torch",),
+}
+CODE = {
+    "data": ("harness/data.py",),
+    "victim": ("harness/victims.py", "harness/networks.py", "harness/training.py"),
+    "artifact": ("exporters", "harness/calibration.py", "harness/victims.py", "harness/networks.py"),
+    "patch": ("patches", "harness/victims.py", "harness/networks.py"),
+    "torch": ("harness/victims.py", "harness/networks.py", "backends/device/bundle.py"),
+    "case": ("backends/device/bundle.py", "patches/placement.py"),
+    "bundle": ("backends/device/bundle.py",),
+    "replay": ("backends/device",),
+    "latency": ("backends/device",),
+    "report": ("harness/records.py", "harness/metrics.py", "harness/report"),
+}
+
+
+def key(stage: str, **inputs: object) -> str:
+    """Hex digest (32 digits) of a stage's inputs, its packages' versions and its code."""
+    versions = {name: _version(name) for name in PACKAGES.get(stage, ())}
+    whole = {"stage": stage, "inputs": inputs, "versions": versions, "code": code_digest(*CODE.get(stage, ()))}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+
+
+@cache
+def code_digest(*paths: str) -> str:
+    """Digest of the source under some paths of this project, blind to comments and docstrings."""
+    digest = hashlib.sha256()
+    for path in paths:
+        files = sorted((ROOT / path).rglob("*")) if (ROOT / path).is_dir() else [ROOT / path]
+        for file in files:
+            if file.suffix == ".py":
+                digest.update(ast.dump(_without_docstrings(ast.parse(file.read_bytes()))).encode())
+            elif file.suffix in (".html", ".css", ".js"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+class Store:
+    """Results on disk, ``ROOT/STAGE/KEY/``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.rmtree(root / "unfinished", ignore_errors=True)
+
+    def path(self, stage: str, key: str) -> Path:
+        """Where a result is, or will be."""
+        return self.root / stage / key
+
+    def has(self, stage: str, key: str) -> bool:
+        """Whether a result is there, whole."""
+        return self.path(stage, key).is_dir()
+
+    @contextmanager
+    def writing(self, stage: str, key: str) -> Iterator[Path]:
+        """A folder to fill; it becomes the result when the block ends well and vanishes when it does not."""
+        beside = self.root / "unfinished"
+        beside.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=beside))
+        try:
+            yield folder
+            place = self.path(stage, key)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
+            folder.rename(place)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON beside its place and renames it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    beside.replace(path)
+
+
+def place(source: Path, into: Path) -> None:
+    """Puts a stored file where a user looks for it: a hard link where the file system has them, else a copy."""
+    into.parent.mkdir(parents=True, exist_ok=True)
+    beside = into.with_name(f".{into.name}.{os.getpid()}")
+    try:
+        os.link(source, beside)
+    except OSError:
+        shutil.copy2(source, beside)
+    beside.replace(into)
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a key")
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree

@@ -1,0 +1,133 @@
+"""Where patches lie: their size, the pixels they cover, their corners; shared by attacks, controls and targets."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from harness.schema import Patch, Pixels, UserError
+
+Shape = Literal["square", "round"]
+Size = tuple[int, int]  # (height, width)
+WORDS = ("random", "center", "top-left", "top-right", "bottom-left", "bottom-right")
+_FILLS: dict[str, float] = {"square": 1.0, "round": math.pi / 4}  # what a shape covers of the square around it
+
+
+def side(area: float, image_size: Size, shape: Shape = "square") -> int:
+    """Side (or diameter) in pixels of a patch that covers the share `area` of an image, to the nearest pixel.
+
+    The covered area counts: a disc of the same share is wider than the square, by ``sqrt(4 / pi)``.
+    """
+    if not 0 < area <= 1:
+        raise UserError(f"patch area: expected a share of the image's area above 0 and up to 1, got {area:g}")
+    px = max(1, round(math.sqrt(area * math.prod(image_size) / _fill(shape))))
+    _must_fit(px, image_size)
+    return px
+
+
+def covered(px: int, image_size: Size, shape: Shape = "square") -> float:
+    """Share of the image's area that a patch really covers: the pixels of its mask over those of the image."""
+    return float(mask(px, shape).sum()) / math.prod(image_size)
+
+
+def mask(px: int, shape: Shape = "square") -> NDArray[np.bool_]:
+    """Which pixels of a ``(px, px)`` patch cover the image: all, or those with their centre in the inscribed disc."""
+    _fill(shape)
+    if px < 1:
+        raise UserError(f"patch size: expected at least 1 pixel, got {px}")
+    if shape == "square":
+        return np.ones((px, px), bool)
+    centre = np.arange(px) * 2 + 1 - px  # in half pixels, so that the comparison is between integers
+    disc: NDArray[np.bool_] = centre[:, None] ** 2 + centre[None, :] ** 2 <= px**2
+    return disc
+
+
+def corners(placement: str, ids: Sequence[str], px: int, image_size: Size, seed: int = 0) -> NDArray[np.int32]:
+    """Row and column of the patch's top-left pixel on each image: int32 ``(n, 2)``.
+
+    `placement` is ``random``, ``center``, a corner such as ``top-left``, or ``ROW,COLUMN``. ``random`` is a function of
+    image id, patch size and seed alone, uniform over the positions that keep the patch inside: sha256 of seed and id
+    gives two fractions, stretched to the room that the patch leaves. So an image's place stays comparable over patch
+    sizes and input sizes, and does not depend on the other images, the attack or the machine.
+    """
+    _must_fit(px, image_size)
+    room = (image_size[0] - px, image_size[1] - px)
+    if placement == "random":
+        places = [_fractions(image, seed) for image in ids]
+        found = [[(f * (r + 1)) >> 64 for f, r in zip(place, room, strict=True)] for place in places]
+        return np.array(found, np.int32).reshape(-1, 2)
+    row, column = _fixed(placement, room)
+    if row > room[0] or column > room[1]:
+        raise UserError(
+            f"placement {placement!r}: a {px}x{px} patch there leaves the {image_size[0]}x{image_size[1]} image; "
+            f"the last row and column that fit are {room[0]},{room[1]}"
+        )
+    return np.tile(np.array([[row, column]], np.int32), (len(ids), 1))
+
+
+def stamps(patch: Patch) -> tuple[Pixels, NDArray[np.bool_]]:
+    """The patch as it lies on every image: uint8 ``(1, p, p, 3)`` and its mask, bool ``(1, p, p)``."""
+    return patch.pixels[None], patch.mask[None]
+
+
+def carry(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -> Patch:
+    """The patch for a victim of another input size: resized with antialiasing, then rounded once.
+
+    Its side becomes `px`, by default the one of the same share of the area. Covered pixels alone are averaged
+    (premultiplied by the mask). ``checks["carried"]`` says what was done; a patch that keeps its side stays as it is.
+    """
+    px = px or max(1, round(patch.px * math.sqrt(math.prod(to_size) / math.prod(from_size))))
+    _must_fit(px, to_size)
+    if px == patch.px:
+        return patch
+    target_mask = mask(px, patch.shape)
+    weight = _resized(patch.mask.astype(np.float32), px)
+    channels = [_resized(np.where(patch.mask, patch.pixels[..., c], 0).astype(np.float32), px) for c in range(3)]
+    mean = np.stack(channels, axis=-1) / np.maximum(weight, 1e-6)[..., None]
+    pixels = np.where(target_mask[..., None], np.rint(mean).clip(0, 255), 0).astype(np.uint8)
+    note = {"from": list(from_size), "to": list(to_size), "from_px": patch.px, "to_px": px}
+    return replace(patch, pixels=pixels, mask=target_mask, checks=patch.checks | {"carried": note})
+
+
+def _resized(plane: NDArray[np.float32], px: int) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(plane).resize((px, px), Image.Resampling.BILINEAR))
+
+
+def _fill(shape: str) -> float:
+    if shape not in _FILLS:
+        raise UserError(f"patch shape: expected {' or '.join(_FILLS)}, got {shape!r}")
+    return _FILLS[shape]
+
+
+def _must_fit(px: int, image_size: Size) -> None:
+    if not 1 <= px <= min(image_size):
+        raise UserError(
+            f"patch size: expected 1 to {min(image_size)} pixels on a {image_size[0]}x{image_size[1]} image, got {px}"
+        )
+
+
+def _fractions(image: str, seed: int) -> tuple[int, int]:
+    digest = hashlib.sha256(f"{seed}:{image}".encode()).digest()  # an integer holds no colon: no two pairs read alike
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
+
+
+def _fixed(placement: str, room: Size) -> tuple[int, int]:
+    if exact := re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", placement):
+        return int(exact[1]), int(exact[2])
+    if placement not in WORDS:
+        near = difflib.get_close_matches(placement, WORDS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"placement {placement!r}: expected {', '.join(WORDS)} or ROW,COLUMN in pixels{hint}")
+    if placement == "center":
+        return room[0] // 2, room[1] // 2
+    vertical, horizontal = placement.split("-")
+    return room[0] * (vertical == "bottom"), room[1] * (horizontal == "right")

@@ -1,0 +1,107 @@
+"""What an attack is given: a surrogate, images, a size and a seed; and the log that it keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.schema import Pixels, Progress, UserError
+from patches import placement
+
+CURVE_POINTS = 200
+
+
+class Step(NamedTuple):
+    """What one step measured of itself: its loss, and the share of exactly zero gradients under the mask."""
+
+    loss: float
+    zero_gradient_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A patch to be made: against `surrogate` (pixels in [0, 1] to logits), over uint8 images ``(n, h, w, 3)``.
+
+    ``target_class`` None is untargeted; `patches.craft` leaves images of the target class out before an attack sees
+    them. An attack draws all that is random from `generator`, and calls `step` once a step.
+    """
+
+    surrogate: nn.Module
+    pixels: Pixels
+    labels: NDArray[np.integer]
+    target_class: int | None
+    px: int
+    shape: placement.Shape = "square"
+    seed: int = 0
+    device: str = "cpu"
+    progress: Progress | None = None
+    planned: int = 0  # steps that the attack was asked for, for the progress; 0: unknown
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def image_size(self) -> placement.Size:
+        """Height and width in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """Which pixels the patch covers: bool ``(1, p, p)``."""
+        return torch.from_numpy(placement.mask(self.px, self.shape))[None].to(self.device)
+
+    def generator(self) -> torch.Generator:
+        """A fresh source of random numbers, from the seed; on the CPU, so that every device draws the same."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def images(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Some images as fresh float32 ``(n, 3, h, w)`` in [0, 1], channels last in memory, and their labels."""
+        pixels, labels = self._tensors
+        return pixels[index].permute(0, 3, 1, 2).to(self.device, torch.float32).div_(255), labels[index].to(self.device)
+
+    def batches(self, steps: int, batch: int, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """`steps` batches of images and labels; each image comes once before any comes again."""
+        if steps < 1 or batch < 1:
+            raise UserError(f"expected at least 1 step and 1 image a batch, got steps = {steps}, batch = {batch}")
+        waiting = torch.empty(0, dtype=torch.int64)
+        for _ in range(steps):
+            while len(waiting) < batch:
+                waiting = torch.cat([waiting, torch.randperm(len(self.pixels), generator=random)])
+            index, waiting = waiting[:batch], waiting[batch:]
+            yield self.images(index)
+
+    def places(self, n: int, random: torch.Generator) -> Tensor:
+        """Corners ``(n, 2)``, uniform over the positions that keep the patch inside."""
+        height, width = self.image_size
+        rows = torch.randint(height - self.px + 1, (n,), generator=random)
+        return torch.stack([rows, torch.randint(width - self.px + 1, (n,), generator=random)], dim=1).to(self.device)
+
+    def step(self, loss: Tensor, gradient: Tensor) -> None:
+        """Logs a step; `gradient` is the patch's, ``(..., 3, p, p)``. A loss or gradient that is no number is an error.
+
+        The share of zero gradients counts the covered pixels' channels.
+        """
+        covered = gradient.movedim(-3, -1)[self.mask.expand(gradient.movedim(-3, -1).shape[:-1])]
+        self.steps.append(Step(float(loss.detach()), float((covered == 0).float().mean())))
+        if not math.isfinite(self.steps[-1].loss) or not bool(covered.isfinite().all()):
+            raise UserError(
+                f"step {len(self.steps)} of the attack: expected a finite loss and gradient, got a loss of "
+                f"{self.steps[-1].loss}; look at the network's weights, or lower the attack's learning rate"
+            )
+        if self.progress:
+            self.progress(len(self.steps), self.planned, f"loss {self.steps[-1].loss:.2f}")
+
+    def loss_curve(self) -> list[float]:
+        """The loss over the steps, as means over at most 200 equal stretches."""
+        losses = np.array([step.loss for step in self.steps])
+        return [float(part.mean()) for part in np.array_split(losses, min(len(losses), CURVE_POINTS) or 1) if part.size]
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(np.ascontiguousarray(self.pixels)), torch.from_numpy(self.labels.astype(np.int64))
