@@ -21,6 +21,7 @@ from harness import stages
 from harness.config import read_suite
 from harness.display import Display
 from harness.facts import facts
+from harness.metrics import RATES
 from harness.metrics import cells as cells_of
 from harness.plan import Plan, make
 from harness.records import Truth, records
@@ -118,7 +119,7 @@ def _show(run_dir: Path, console: Console) -> Path:
     from harness.report.terminal import table
 
     run = json.loads((run_dir / "run.json").read_text())
-    shown = pd.read_csv(run_dir / "cells.csv", keep_default_na=False, na_values={c: [""] for c in ("clean_accuracy",)})
+    shown = pd.read_csv(run_dir / "cells.csv", keep_default_na=False, na_values={rate: [""] for rate in RATES})
     console.print(table(shown))
     for error in run.get("errors", []):
         console.print(f"[red]failed:[/] {error['artifact']} on {error['target']}: {error['message']}", highlight=False)

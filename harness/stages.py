@@ -196,7 +196,7 @@ def _replay(work: Work, todo: list[ReplayStep], cases: list[Case]) -> None:
     ran: dict[str, Any] = {}
     n = Bundle.read(root).n
     with (
-        tempfile.TemporaryDirectory(dir=work.store.root / "unfinished") as out,
+        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
         work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
     ):
         finished = 0
@@ -240,7 +240,7 @@ def latency(work: Work, step: LatencyStep) -> None:
     clean = next(r.case for r in work.plan.replays if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data)
     root = bundle(work, step.artifact, [clean])
     with (
-        tempfile.TemporaryDirectory(dir=work.store.root / "unfinished") as out,
+        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
         work.display.doing("time", f"{step.artifact.name} on {step.target.name}"),
     ):
         settings = work.plan.suite.latency.model_dump()

@@ -69,7 +69,9 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        shutil.rmtree(root / "unfinished", ignore_errors=True)
+        self.scratch = root / "unfinished"  # nobody else's: the run directory is held
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
 
     def path(self, stage: str, key: str) -> Path:
         """Where a result is, or will be."""
@@ -82,9 +84,7 @@ class Store:
     @contextmanager
     def writing(self, stage: str, key: str) -> Iterator[Path]:
         """A folder to fill; it becomes the result when the block ends well and vanishes when it does not."""
-        beside = self.root / "unfinished"
-        beside.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=beside))
+        folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=self.scratch))
         try:
             yield folder
             place = self.path(stage, key)

@@ -16,12 +16,15 @@ Row = dict[Any, Any]
 
 
 def failures(cells: pd.DataFrame, run: Row) -> list[Row]:
-    """What failed: cells in error by place and message, then the run's own errors."""
+    """What failed: cells in error by place and message, then those of the run's own errors that no cell tells of."""
     bad = cells[cells["status"] == "error"]
     keys = ["victim", "artifact_label", "target", "error"]
     grouped = bad.groupby(keys, sort=False).agg(cells=("n_error", "size"), images=("n_error", "sum")).reset_index()
     out: list[Row] = list(grouped.to_dict("records"))
+    told = set(bad[["artifact", "target", "error"]].itertuples(index=False, name=None))
     for row in run.get("errors", []):
+        if (row.get("artifact"), row.get("target"), row.get("message")) in told:
+            continue
         where = ", ".join(f"{k} {v}" for k, v in row.items() if k != "message" and v not in ("", None))
         out.append({"target": where, "error": row.get("message", "")})
     return out
