@@ -28,8 +28,6 @@ def export(
     else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. An INT8 file that computes
     anything in float, or whose scales are not those of ``quant``, is a `UserError` and is not left behind.
     """
-    from exporters.files import require_integer
-
     if format == "onnx":
         from exporters import onnx_qdq as writer
     elif format == "tflite":
@@ -45,8 +43,6 @@ def export(
     partial = folder / f".{name}.partial.{format}"
     try:
         writer.write(network, victim, quant, calibration_pixels, partial)
-        if quant is not None:
-            require_integer(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

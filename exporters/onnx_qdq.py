@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from exporters.files import describe
+from exporters.files import describe, require_integer
 from exporters.onnx_graph import pad_integers, tidy
 from exporters.proof import require_scales
 from exporters.quiet import quiet
@@ -42,7 +42,7 @@ def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: P
         ranges = resolve(description, statistic.ranges())
         scales = weights(description, ranges, quant)
         onnx.save(_quantized(model, ranges, scales, quant), path)
-        require_scales(describe(path), ranges, scales, quant)
+        require_scales(require_integer(path), ranges, scales, quant)
 
 
 def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -35,16 +34,13 @@ INT32 = 2**31 - 1
 
 def sources(network: Description) -> dict[str, str]:
     """For each activation of a float file the one whose range it has, itself mostly."""
-    of: dict[str, str] = {t.name: t.name for t in network.inputs}
-    uses = Counter(t.name for o in network.operators for t in o.inputs) + Counter(t.name for t in network.outputs)
-    produced = {t.name: o.name for o in network.operators for t in o.outputs if t.is_float}
+    of = {t.name: t.name for t in network.inputs}
     for operator in network.operators:
         for tensor in _activations(operator.outputs):
             of[tensor.name] = operator.inputs[0].name if operator.name in AS_INPUT else tensor.name
-    for operator in network.operators:
-        for tensor in _activations(operator.inputs) if operator.name in AS_OUTPUT else ():
-            if uses[tensor.name] == 1 and produced.get(tensor.name, "Pad") not in AS_INPUT:
-                of[tensor.name] = operator.outputs[0].name
+    for name, joined in _joined(network).items():
+        if len(joined) == 1:
+            of[name] = joined[0]
     return {name: _follow(of, name) for name in of}
 
 
@@ -57,7 +53,12 @@ def to_collect(network: Description) -> list[str]:
 def resolve(network: Description, collected: Mapping[str, Range]) -> dict[str, Range]:
     """The range of every activation and constant operand of a float file, from those collected; the pixels' is [0, 1]."""
     known = {**collected, **_fixed(network)}
-    return {name: known[source] for name, source in sources(network).items()} | _constants(network)
+    ranges = {name: known[source] for name, source in sources(network).items()}
+    for name, joined in _joined(network).items():
+        # Parts of several joins keep their own scale and are rescaled, except where the joins agree.
+        if len(spans := {ranges[other] for other in joined}) == 1:
+            ranges[name] = spans.pop()
+    return ranges | _constants(network)
 
 
 class Weights(NamedTuple):
@@ -110,6 +111,20 @@ def _constants(network: Description) -> dict[str, Range]:
 
 def _activations(tensors: Iterable[Tensor]) -> Iterable[Tensor]:
     return (t for t in tensors if t.is_float and t.values is None)
+
+
+def _joined(network: Description) -> dict[str, list[str]]:
+    """Activations that go into operators of `AS_OUTPUT` alone, with what those give; not those with a scale imposed."""
+    imposed = {t.name for t in (*network.inputs, *network.outputs)}
+    imposed |= {t.name for o in network.operators if o.name in AS_INPUT or o.name in FIXED for t in o.outputs}
+    joined: dict[str, list[str]] = {}
+    for operator in network.operators:
+        for tensor in _activations(operator.inputs):
+            if operator.name in AS_OUTPUT:
+                joined.setdefault(tensor.name, []).append(operator.outputs[0].name)
+            else:
+                imposed.add(tensor.name)
+    return {name: outputs for name, outputs in joined.items() if name not in imposed}
 
 
 def _follow(of: Mapping[str, str], name: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from exporters.files import Description, describe
+from exporters.files import Description, describe, require_integer
 from exporters.quiet import quiet
 from exporters.proof import require_scales
 from exporters.ranges import Weights, resolve, to_collect, weights
@@ -37,7 +37,8 @@ def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: P
         ranges = resolve(description, statistic.ranges())
         scales = weights(description, ranges, quant)
         path.write_bytes(_quantized(description, ranges, scales, quant))
-        require_scales(describe(path), ranges, scales, quant)
+        require_scales(require_integer(path), ranges, scales, quant)
+        _require_runnable(path)
 
 
 def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
@@ -54,19 +55,16 @@ def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
 def run(
     file: Path, description: Description, wanted: list[str], pixels: Pixels, quant: QuantSpec
 ) -> Iterable[dict[str, Floats]]:
-    """Activations of a float file over the calibration images, batch by batch, by LiteRT's built-in kernels.
+    """Activations of a float file over the calibration images, batch by batch, by LiteRT with XNNPACK.
 
     A file takes one image at a time, so a batch is put together from several runs. The minus infinity with which a
     max pooling is padded is left out.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(
-        str(file),
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    interpreter.allocate_tensors()
+    with quiet():
+        interpreter = Interpreter(str(file), num_threads=1, experimental_preserve_all_tensors=True)
+        interpreter.allocate_tensors()
     index = {d["name"]: d["index"] for d in interpreter.get_tensor_details()}
     padded = {t.name for o in description.operators if o.name == "PADV2" for t in o.outputs}
     (entry,) = interpreter.get_input_details()
@@ -108,3 +106,21 @@ def _quantized(
         quantizer = Quantizer(str(network.path))
         quantizer.update_quantization_recipe(".*", qtyping.TFLOperationName.ALL_SUPPORTED, config)
         return bytes(quantizer.quantize(statistics, enable_progress_report=False).quantized_model)
+
+
+def _require_runnable(path: Path) -> None:
+    """LiteRT's built-in kernels check scales that its quantizer does not."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        with quiet():
+            interpreter = Interpreter(
+                str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            )
+            interpreter.allocate_tensors()
+            interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path}: LiteRT refuses the INT8 file that ai-edge-quantizer made, its scales perhaps: is the network "
+            f"trained? ({error})"
+        ) from error

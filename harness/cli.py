@@ -13,21 +13,34 @@ from rich.console import Console
 
 from harness.schema import UserError
 
+ABOUT = """Does an adversarial patch that works in the lab work on the device?
+
+Patches are made on a surrogate, the network is exported for real, the patch is replayed on the real integer runtime,
+and its success is counted.
+
+**Start with** `patchbench run benchmarks/suites/demo.toml`."""
 app = typer.Typer(
-    name="patchbench", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False,
-    help="Does an adversarial patch that works in the lab work on the device?\n\n"
-    "Patches are made on a surrogate, the network is exported for real, the patch is replayed on the real integer runtime "
-    "and its success counted.\n\n**Start with** `patchbench run benchmarks/suites/demo.toml`.",
-)  # fmt: skip
+    name="patchbench",
+    help=ABOUT,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, as TOML; see benchmarks/suites/.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", envvar="PATCHBENCH_DATA", help="Folder of the images and weights that suites name."),
+    typer.Option(
+        "--data", metavar="DIR", envvar="PATCHBENCH_DATA", help="Folder of the images and weights that suites name."
+    ),
 ]
 RunDir = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; out/NAME-OF-SUITE unless given.")
 ]
-Only = Annotated[list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only those whose name matches, e.g. '*tflite*'.")]
+Into = Annotated[Path, typer.Option("--into", "-o", metavar="DIR", help="The folder for what this makes.")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only those whose name matches, e.g. '*tflite*'.")
+]
 
 
 @app.command(epilog="Examples: `patchbench run benchmarks/suites/demo.toml` · "
@@ -36,13 +49,15 @@ def run(
     suite: SuiteFile,
     data: DataDir = None,
     out: RunDir = None,
-    targets: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Only targets whose name matches.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Only targets whose name matches.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where patches are made: cpu or cuda.")] = "cpu",
 ) -> None:
     """Carries out a suite: train or fetch, export, craft, replay, count, report. A second run does only what is new."""
     from harness.run import carry_out
 
-    carry_out(suite, data, out, targets=tuple(targets or ["*"]), device=device, console=Console())
+    carry_out(suite, data, out, targets=tuple(targets or ["*"]), device=device, console=_console())
 
 
 @app.command(epilog="Example: `patchbench report out/demo`")
@@ -50,97 +65,98 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run di
     """Writes a run's cells.csv, summary.json and report.html again, from its records."""
     from harness.run import write_results
 
-    Console().print(f"report: {write_results(run_dir)}")
+    _console().print(f"report: {write_results(run_dir)}")
 
 
-@app.command(epilog="Example: `patchbench train benchmarks/suites/demo.toml -o weights/`")
-def train(suite: SuiteFile, into: Annotated[Path, typer.Option("-o", "--into", metavar="DIR")], data: DataDir = None, only: Only = None) -> None:
-    """Trains a suite's victims, or fetches their weights: DIR/VICTIM.pt and what it is, DIR/VICTIM.json."""
-    _stage(suite, data, into, only, "victims")
+@app.command(epilog="Example: `patchbench train benchmarks/suites/demo.toml --into weights/`")
+def train(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
+    """Trains a suite's victims, or fetches their weights: DIR/VICTIM.pt, a state dict."""
+    from harness import verbs
+
+    verbs.stage(suite, data, "victims", only or ["*"], into, _console())
 
 
-@app.command(epilog="Example: `patchbench export benchmarks/suites/demo.toml --only '*tflite*' -o models/`")
-def export(suite: SuiteFile, into: Annotated[Path, typer.Option("-o", "--into", metavar="DIR")], data: DataDir = None, only: Only = None) -> None:
+@app.command(epilog="Example: `patchbench export benchmarks/suites/demo.toml --only '*tflite*' --into models/`")
+def export(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
     """Exports a suite's victims: DIR/ARTIFACT.onnx or .tflite, and what it is, DIR/ARTIFACT.json."""
-    _stage(suite, data, into, only, "artifacts")
+    from harness import verbs
+
+    verbs.stage(suite, data, "artifacts", only or ["*"], into, _console())
 
 
-@app.command(epilog="Example: `patchbench craft benchmarks/suites/demo.toml --only 'gap*c3*' -o patches/`")
-def craft(suite: SuiteFile, into: Annotated[Path, typer.Option("-o", "--into", metavar="DIR")], data: DataDir = None, only: Only = None) -> None:
+@app.command(epilog="Example: `patchbench craft benchmarks/suites/demo.toml --only 'gap*c3*' --into patches/`")
+def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
     """Makes a suite's patches and controls: DIR/PATCH.npz, and DIR/PATCH.png to look at."""
-    _stage(suite, data, into, only, "patches")
+    from harness import verbs
+
+    verbs.stage(suite, data, "patches", only or ["*"], into, _console())
 
 
-@app.command(epilog="Example: `patchbench bundle benchmarks/suites/demo.toml --artifact models/resnet8-onnx-s8s8-minmax.json "
-             "--patch patches/noise-s0-8px.npz -o bundle/`")  # fmt: skip
+@app.command(
+    epilog="Example: `patchbench bundle benchmarks/suites/demo.toml --artifact models/resnet8-onnx-s8s8-minmax.json "
+    "--patch patches/noise-s0-10px.npz --into bundle/`"
+)
 def bundle(
     suite: SuiteFile,
     artifact: Annotated[Path, typer.Option(metavar="FILE", help="What `export` wrote: the .json beside the model.")],
-    into: Annotated[Path, typer.Option("-o", "--into", metavar="DIR", help="The bundle's folder; must not exist.")],
-    patch: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="What `craft` wrote (.npz); may be repeated.")] = None,
+    into: Into,
+    patch: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="What `craft` wrote (.npz); may be repeated.")
+    ] = None,
     placement: Annotated[str, typer.Option(help="random, center, top-left ..., or ROW,COLUMN.")] = "random",
-    placement_seed: int = 0,
+    placement_seed: Annotated[int, typer.Option(help="Another seed gives other random places.")] = 0,
     data: DataDir = None,
 ) -> None:
     """Packs an artifact, a suite's evaluation images and patches into a directory that a device can replay."""
-    from harness.stages import bundle_files
+    from harness import verbs
 
-    made = bundle_files(suite, data, artifact, patch or [], placement, placement_seed, into)
-    Console().print(f"bundle: {into} ({len(made.cases)} cases of {made.n} images)")
+    verbs.bundle(suite, data, artifact, patch or [], placement, placement_seed, into, _console())
 
 
-@app.command(epilog="Example: `patchbench replay bundle/ --runtime litert --option kernels=builtin -o answers/`")
+@app.command(epilog="Example: `patchbench replay bundle/ --runtime litert --option kernels=builtin --into answers/`")
 def replay(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `bundle` wrote.")],
     runtime: Annotated[str, typer.Option(help="onnxruntime, litert, reference, or one of an installed package.")],
-    into: Annotated[Path, typer.Option("-o", "--into", metavar="DIR", help="Where CASE.npz (logits, integers) go.")],
-    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the runtime; may be repeated.")] = None,
-    threads: int = 1,
-    batch: int = 1,
+    into: Into,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="The runtime's option; may be repeated.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
     time_limit: Annotated[float, typer.Option(help="Seconds without a sign of life that count as a hang.")] = 300.0,
 ) -> None:
-    """Replays a bundle on a runtime: logits per case, and what really ran (device.json)."""
-    from harness.stages import replay_files
+    """Replays a bundle on a runtime: DIR/CASE.npz (logits, integers), and what really ran, DIR/device.json."""
+    from backends.hosts import Target
+    from harness import verbs
 
-    pairs = dict(o.partition("=")[::2] for o in option or [])
-    if failed := replay_files(bundle, runtime, pairs, threads, batch, time_limit, into, Console()):
-        raise UserError("\n".join(f"{case}: {why}" for case, why in failed.items()))
+    target = Target(
+        runtime, runtime, options=verbs.parse_options(option or []), threads=threads, batch=batch, time_limit=time_limit
+    )
+    verbs.replay_bundle(bundle, target, into, _console())
 
 
 @app.command(epilog="Example: `patchbench targets benchmarks/suites/demo.toml`")
 def targets(suite: SuiteFile) -> None:
     """Lists a suite's targets: whether each can run here and, if not, the one command that mends it."""
-    from rich.table import Table
-
-    from backends.hosts import Target, availability
+    from harness import verbs
     from harness.config import read_suite
 
-    table = Table("target", "runtime", "host", "options", "threads", "can run here", title=str(suite), title_justify="left")
-    for entry in read_suite(suite).target:
-        target = Target(**entry.model_dump())
-        why_not = availability(target)
-        options = " ".join(f"{k}={v}" for k, v in target.options.items())
-        verdict = f"[red]no:[/] {why_not}" if why_not else "[green]yes[/]"
-        table.add_row(target.name, target.runtime, target.host, options, str(target.threads), verdict)
-    Console().print(table)
+    verbs.targets(read_suite(suite), _console())
 
 
 @app.command(epilog="Example: `patchbench inspect out/demo/artifacts/resnet8-tflite-s8s8-minmax.tflite`")
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx or .tflite file, ours or anyone's.")],
-    require_integer: Annotated[bool, typer.Option(help="Fail if a compute operator is left in float.")] = False,
 ) -> None:
-    """Prints a model file's operators, their dtypes, scales and zero points, and what is left in float."""
-    from harness.report.inspection import show
+    """Prints a model file's operators, their dtypes, scales and zero points, and what computes in float."""
+    from harness import verbs
 
-    show(file, Console(), require_integer)
+    verbs.inspect(file, _console())
 
 
-def _stage(suite: Path, data: Path | None, into: Path, only: list[str] | None, stage: str) -> None:
-    from harness.stages import stage_files
-
-    for path in stage_files(suite, data, stage, tuple(only or ["*"]), into, Console()):
-        Console().print(str(path), soft_wrap=True)
+def _console() -> Console:
+    """The terminal; where there is none, wide enough for the tables."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def main() -> None:

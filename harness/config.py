@@ -12,7 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.schema import Calibration, UserError
 
 T = TypeVar("T")
-Axis = Annotated[tuple[T, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)), Field(min_length=1)]
+Axis = Annotated[
+    tuple[T, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)), Field(min_length=1)
+]
 Triple = tuple[float, float, float]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Size = tuple[int, int]
@@ -32,7 +34,7 @@ class Data(_Table):
 
     name: Literal["digits", "cifar10", "imagenet", "folder", "npz"]
     path: str | None = None
-    classes: list[str] | None = None
+    classes: tuple[str, ...] | None = None
     resize: int | None = None  # short side before the centre crop to a victim's input size; None: resize to that size
     seed: int = 0
     calibration: int = Field(128, ge=1)
@@ -92,7 +94,7 @@ class Export(_Table):
     @model_validator(mode="after")
     def _tflite_is_signed(self) -> Export:
         if "tflite" in self.format and "w8a8" in self.precision and set(self.signature) != {"s8s8"}:
-            raise ValueError("TFLite's integers are signed: give its [[export]] signature = \"s8s8\" (the default)")
+            raise ValueError('TFLite\'s integers are signed: give its [[export]] signature = "s8s8" (the default)')
         return self
 
 
@@ -115,16 +117,16 @@ class Attack(_Table):
 class Controls(_Table):
     """What stands in for every patch, of its size, in its places: a grey one (0 or 1) and draws of uniform noise."""
 
-    grey: int = Field(1, ge=0, le=1)
-    noise: int = Field(3, ge=0)
+    grey: int = Field(default=1, ge=0, le=1)
+    noise: int = Field(default=3, ge=0)
 
 
 class Latency(_Table):
     """A closed loop, one image at a time: warm-up, then at least so many runs and so many seconds."""
 
-    warmup: int = Field(10, ge=0)
-    runs: int = Field(100, ge=1)
-    seconds: float = Field(0.5, ge=0)
+    warmup: int = Field(default=10, ge=0)
+    runs: int = Field(default=100, ge=1)
+    seconds: float = Field(default=0.5, ge=0)
 
 
 class TargetTable(_Table):

@@ -9,19 +9,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from backends.device.bundle import paste
 from backends.device.machine import describe
 from harness import stages
 from harness.data import class_names
-from harness.plan import TORCH, Plan
+from harness.examples import examples
+from harness.plan import Plan
 from harness.schema import SPLITS, Artifact
 from harness.stages import Work
+from harness.steps import TORCH, ArtifactStep, LatencyStep, PatchStep, ReplayStep, VictimStep
 
-PACKAGES = ("patchbench", "torch", "torchvision", "onnx", "onnxruntime", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "numpy")
-EXAMPLES = 3  # pictures a victim
+PACKAGES = (
+    "patchbench",
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxruntime",
+    "litert-torch",
+    "ai-edge-quantizer",
+    "ai-edge-litert",
+    "numpy",
+)
 
 
 def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
@@ -40,7 +49,7 @@ def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
         "patches": [_patch(work, step, run_dir) for step in plan.patches],
         "targets": list(_targets(work)),
         "latency": list(_latencies(work)),
-        "examples": list(_examples(work, records, run_dir)),
+        "examples": list(examples(work, records, run_dir)),
         "errors": list(_errors(work, plan)),
     }
 
@@ -48,12 +57,12 @@ def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
 def _splits(work: Work) -> dict[str, Any]:
     sizes, hashes = {}, {}
     for split in SPLITS:
-        ids = [str(i) for i in stages.images(work, work.plan.data[0], split).ids]
+        ids = stages.images(work, work.plan.data[0], split).ids
         sizes[split], hashes[split] = len(ids), hashlib.sha256("\n".join(ids).encode()).hexdigest()
     return {"sizes": sizes, "ids_sha256": hashes}
 
 
-def _victim(work: Work, step: Any, records: pd.DataFrame) -> dict[str, Any]:
+def _victim(work: Work, step: VictimStep, records: pd.DataFrame) -> dict[str, Any]:
     known = stages.victim(work, step)
     clean = records[(records["victim"] == step.name) & (records["target"] == TORCH) & (records["attack"] == "none")]
     clean = clean[clean["split"] == "evaluate"]
@@ -63,25 +72,26 @@ def _victim(work: Work, step: Any, records: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _artifact(work: Work, step: Any, run_dir: Path) -> dict[str, Any]:
+def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:
     file = stages.place_artifact(work, step, run_dir / "artifacts")
     described = Artifact.read(file.with_suffix(".json"))
     quant = described.quant
     return {
-        "name": described.name, "victim": described.victim, "format": described.format, "precision": described.precision,
+        "name": described.name, "victim": described.victim, "format": described.format,
+        "precision": described.precision,
         "file": str(file.relative_to(run_dir)), "sha256": described.sha256, "bytes": file.stat().st_size,
         "signature": quant.signature if quant else "", "calibration": quant.calibration if quant else "",
         "operators": json.loads((work.store.path("artifact", step.key) / "operators.json").read_text()),
     }  # fmt: skip
 
 
-def _patch(work: Work, step: Any, run_dir: Path) -> dict[str, Any]:
+def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
     file = stages.place_patch(work, step, run_dir / "patches").with_suffix(".png")
     made = stages.patch(work, step)
     return {
         "name": made.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
-        "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)), "sha256": made.sha256,
-        "checks": made.checks,
+        "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)),
+        "sha256": made.sha256, "checks": made.checks,
     }  # fmt: skip
 
 
@@ -92,7 +102,13 @@ def _targets(work: Work) -> Iterator[dict[str, Any]]:
         if target.name not in seen and answer.info:
             seen.add(target.name)
             machine = {name: answer.machine[name] for name in ("arch", "cpu", "cores", "kernel", "python", "numpy")}
-            yield {"name": target.name, "runtime": target.runtime, "host": target.host, "info": answer.info, "machine": machine}
+            yield {
+                "name": target.name,
+                "runtime": target.runtime,
+                "host": target.host,
+                "info": answer.info,
+                "machine": machine,
+            }
 
 
 def _latencies(work: Work) -> Iterator[dict[str, Any]]:
@@ -108,35 +124,13 @@ def _latencies(work: Work) -> Iterator[dict[str, Any]]:
 
 
 def _errors(work: Work, plan: Plan) -> Iterator[dict[str, str]]:
-    for step in (*plan.replays, *plan.latencies):
-        if message := work.errors.get(step.key):
-            what = step.case.name if hasattr(step, "case") else "latency"
-            yield {"artifact": step.artifact.name, "target": step.target.name, "case": what, "message": message}
+    for replay in plan.replays:
+        if message := work.errors.get(replay.key):
+            yield _where(replay) | {"case": replay.case.name, "message": message}
+    for latency in plan.latencies:
+        if message := work.errors.get(latency.key):
+            yield _where(latency) | {"case": "latency", "message": message}
 
 
-def _examples(work: Work, records: pd.DataFrame, run_dir: Path) -> Iterator[dict[str, Any]]:
-    """For each victim a few images, each with another patch; those that the float network falls for come first."""
-    from PIL import Image
-
-    made = records[(records["split"] == "evaluate") & (records["target_class"] >= 0) & ~records["attack"].isin(("grey", "noise"))]
-    for victim in work.plan.victims:
-        lab = made[(made["victim"] == victim.name) & (made["target"] == TORCH) & (made["label"] != made["target_class"])]
-        lab = lab.assign(hit=lab["pred"] == lab["target_class"]).sort_values("hit", ascending=False, kind="stable")
-        chosen = lab.drop_duplicates("patch").drop_duplicates("image").head(EXAMPLES)
-        cases = {c.replay.case.patch.name: c.replay.case for c in work.plan.cells
-                 if c.replay.case.patch and c.replay.artifact.victim is victim}  # fmt: skip
-        for row in chosen.to_dict("records"):
-            seen = stages.images(work, victim.data, "evaluate")
-            at = int(np.flatnonzero(np.asarray(seen.ids) == row["image"])[0])
-            stamps = stages.stamps(work, cases[row["patch"]], [row["image"]])
-            clean = np.array(seen.pixels[at : at + 1])
-            files = {}
-            for kind, pixels in (("clean", clean), ("patched", paste(clean, *stamps) if stamps else clean)):
-                name = f"{victim.name}-{at}-{kind}.png" if kind == "clean" else f"{victim.name}-{at}-{row['patch']}.png"
-                (run_dir / "examples").mkdir(exist_ok=True)
-                Image.fromarray(pixels[0]).save(run_dir / "examples" / name)
-                files[f"{kind}_png"] = f"examples/{name}"
-            same = made[(made["image"] == row["image"]) & (made["patch"] == row["patch"]) & (made["victim"] == victim.name)
-                        & (made["target_class"] == row["target_class"]) & (made["placement"] == row["placement"])]  # fmt: skip
-            preds = same[["artifact", "target", "pred"]].astype({"artifact": str, "target": str}).to_dict("records")
-            yield {"patch": row["patch"], "image": row["image"], "label": row["label"], "target_class": row["target_class"], "preds": preds} | files
+def _where(step: ReplayStep | LatencyStep) -> dict[str, str]:
+    return {"artifact": step.artifact.name, "target": step.target.name}

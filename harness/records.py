@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.plan import Cell
 from harness.schema import CELL_COLUMNS, RECORD_COLUMNS
+from harness.steps import Cell
 
 
 class Answers(NamedTuple):
@@ -66,7 +66,7 @@ def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers:
         frame = judge(answer, truth.labels)
         frame.insert(0, "image", truth.ids)
         for name, value in columns(cell, answer).items():
-            frame[name] = pd.Categorical.from_codes(np.zeros(len(frame), np.int8), [value]) if isinstance(value, str) else value
+            frame[name] = pd.Categorical([value] * len(frame)) if isinstance(value, str) else value
         frames.append(frame)
     whole = pd.concat(frames, ignore_index=True)[[*CELL_COLUMNS, *RECORD_COLUMNS]]
     texts = {name: "category" for name in CELL_COLUMNS if not pd.api.types.is_numeric_dtype(whole[name])}
@@ -87,7 +87,9 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "calibration": quant.calibration if quant else "",
         "granularity": ("per_channel" if quant.per_channel else "per_tensor") if quant else "",
         "artifact": artifact.name,
-        "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.source.name}") if patch and patch.source else "",
+        "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.source.name}")
+        if patch and patch.source
+        else "",
         "attack": patch.attack if patch else "none",
         "target_class": cell.target_class,
         "seed": patch.seed if patch else 0,

@@ -32,9 +32,14 @@ RESULTS = ("records.parquet", "cells.csv", "summary.json", "report.html", "run.j
 
 
 def carry_out(
-    suite_file: Path, data_dir: Path | None, out: Path | None, *, targets: tuple[str, ...] = ("*",), device: str = "cpu",
+    suite_file: Path,
+    data_dir: Path | None,
+    out: Path | None,
+    *,
+    targets: tuple[str, ...] = ("*",),
+    device: str = "cpu",
     console: Console,
-) -> Path:  # fmt: skip
+) -> Path:
     """Runs a suite into a run directory and gives the path of its report; what is there already is not done again."""
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file)
@@ -86,7 +91,9 @@ def held(run_dir: Path) -> Iterator[None]:
         with FileLock(run_dir / ".lock", timeout=0):
             yield
     except Timeout as error:
-        raise UserError(f"{run_dir}: another run is using this directory; wait for it, or give another with --out") from error
+        raise UserError(
+            f"{run_dir}: another run is using this directory; wait for it, or give another with --out"
+        ) from error
 
 
 def _is_done(run_dir: Path, plan: Plan) -> bool:

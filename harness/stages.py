@@ -15,10 +15,11 @@ import numpy as np
 from backends.device.bundle import Bundle, Stamps, paste, write_bundle
 from backends.hosts import replay
 from harness.display import Display
-from harness.plan import TORCH, ArtifactStep, Case, DataStep, LatencyStep, PatchStep, Plan, ReplayStep, VictimStep
+from harness.plan import Plan
 from harness.readers import Images
 from harness.records import Answers
 from harness.schema import Artifact, Patch, Victim
+from harness.steps import TORCH, ArtifactStep, Case, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
 from harness.store import Store, key, place, write_json
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Work:
 
 
 def images(work: Work, step: DataStep, split: str) -> Images:
-    """A split's images: ``calibration``, ``craft``, ``select``, ``evaluate``; ``all``; ``train``, to train on. Mapped."""
+    """A split's images: ``calibration``, ``craft``, ``select``, ``evaluate``, ``all``, ``train``; mapped."""
     from harness import data
     from harness.training import training_images
 
@@ -55,12 +56,14 @@ def images(work: Work, step: DataStep, split: str) -> Images:
         with work.display.doing("read", f"{spec.name} at {step.size[0]}x{step.size[1]}"):
             pools = data.load(spec, step.size, work.plan.data_dir, work.store.root / "downloads")
             splits = data.split(pools, spec)
-            every = Images(*(np.concatenate(parts) for parts in zip(*pools.values(), strict=True)))
+            pixels, labels, ids = (np.concatenate(parts) for parts in zip(*pools.values(), strict=True))
+            every = Images(pixels, labels, tuple(map(str, ids)))
             with work.store.writing("data", step.key) as folder:
                 for name, part in {**splits, "all": every, "train": training_images(pools, splits)}.items():
                     for what, array in part._asdict().items():
                         np.save(folder / f"{name}.{what}.npy", array, allow_pickle=False)
-    return Images(*(np.load(images_file(work, step, split, what), mmap_mode="r") for what in Images._fields))
+    pixels, labels, ids = (np.load(images_file(work, step, split, what), mmap_mode="r") for what in Images._fields)
+    return Images(pixels, labels, tuple(map(str, ids)))
 
 
 def images_file(work: Work, step: DataStep, split: str, what: str = "pixels") -> Path:
@@ -79,7 +82,10 @@ def victim(work: Work, step: VictimStep) -> Victim:
         checkpoint = work.store.root / "checkpoints" / f"{step.key}.pt"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         seen = images(work, step.data, "train") if train else None
-        with work.display.doing("train" if train else "load", step.name) as tick, work.store.writing("victim", step.key) as beside:
+        with (
+            work.display.doing("train" if train else "load", step.name) as tick,
+            work.store.writing("victim", step.key) as beside,
+        ):
             victims.prepare(
                 step.table, data_dir=work.plan.data_dir, images=seen, size=step.data.size,
                 classes=step.table.classes or len(class_names(work.plan.suite.data, work.plan.data_dir)),
@@ -132,16 +138,19 @@ def _control(step: PatchStep) -> Patch:
 
 def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
     from patches import craft
+    from patches.attacks import options
     from patches.problem import Problem
     from patches.surrogates import build
 
-    seen, given = images(work, step.data, "craft"), dict(step.options)
+    seen = images(work, step.data, "craft")
+    steps = int(options(step.attack, step.options).get("steps", 0))
     problem = Problem(
-        surrogate=build(step.surrogate, work.network(source)), pixels=np.array(seen.pixels), labels=np.array(seen.labels),
+        surrogate=build(step.surrogate, work.network(source)),
+        pixels=np.array(seen.pixels), labels=np.array(seen.labels),
         target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
-        progress=tick,
+        progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
     )  # fmt: skip
-    return craft(step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{source.name}")
+    return craft(step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{source.name}")
 
 
 def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
@@ -161,11 +170,12 @@ def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
     name = key("bundle", artifact=step.key, cases=sorted(case.key for case in cases))
     if not work.store.has("bundle", name):
         described, folder = artifact(work, step)
-        ids = [str(i) for i in images(work, data, split).ids]
+        ids = images(work, data, split).ids
         stacks = {case.name: stamps(work, case, ids) for case in cases}
-        with work.display.doing("bundle", f"{step.name}, {len(cases)} cases of {len(ids)} images"):
-            with work.store.writing("bundle", name) as beside:
-                write_bundle(beside / "bundle", described, folder / described.file, images_file(work, data, split), stacks)
+        what = f"{step.name}, {len(cases)} cases of {len(ids)} images"
+        with work.display.doing("bundle", what), work.store.writing("bundle", name) as beside:
+            pixels = images_file(work, data, split)
+            write_bundle(beside / "bundle", described, folder / described.file, pixels, stacks)
     return work.store.path("bundle", name) / "bundle"
 
 
@@ -211,7 +221,10 @@ def _replay(work: Work, todo: list[ReplayStep], cases: list[Case]) -> None:
                 finished += 1
                 with work.store.writing("replay", by_name[event["case"]].key) as beside:
                     Path(event["file"]).rename(beside / "answers.npz")
-                    write_json(beside / "ran.json", ran | {"seconds": event["seconds"], "pixels_sha256": event["pixels_sha256"]})
+                    write_json(
+                        beside / "ran.json",
+                        ran | {"seconds": event["seconds"], "pixels_sha256": event["pixels_sha256"]},
+                    )
             elif event["event"] == "case_error":
                 work.errors[by_name[event["case"]].key] = event["message"]
 
@@ -225,7 +238,7 @@ def _run_in_torch(work: Work, step: ReplayStep) -> None:
     from harness.victims import logits
 
     seen = images(work, step.case.data, step.case.split)
-    lying = stamps(work, step.case, [str(i) for i in seen.ids])
+    lying = stamps(work, step.case, seen.ids)
     pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
     with work.store.writing("replay", step.key) as beside:
         np.savez(beside / "answers.npz", logits=logits(work.network(step.artifact.victim), pixels))
@@ -237,7 +250,11 @@ def latency(work: Work, step: LatencyStep) -> None:
     if work.store.has("latency", step.key):
         return
     data = step.artifact.victim.data
-    clean = next(r.case for r in work.plan.replays if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data)
+    clean = next(
+        r.case
+        for r in work.plan.replays
+        if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data
+    )
     root = bundle(work, step.artifact, [clean])
     with (
         tempfile.TemporaryDirectory(dir=work.store.scratch) as out,

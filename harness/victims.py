@@ -84,9 +84,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.pt"
     torch.save(state, weights)
-    victim = Victim(
-        table.name, table.model, weights, weights_digest(state), classes, tuple(size), table.mean, table.std
-    )
+    victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim
 
@@ -107,7 +105,7 @@ def read(folder: Path) -> Victim:
 def load(victim: Victim) -> nn.Module:
     """The network of a victim in eval mode: float32 ``(n, 3, h, w)`` RGB in [0, 1] to logits ``(n, classes)``.
 
-    A `Normalised` network, or the bare one where mean is 0 and std 1. Weights other than the victim's are a `UserError`.
+    A `Normalised` network, or the bare one where mean is 0 and std 1. Other weights are a `UserError`.
     """
     state = read_weights(victim.weights)
     if weights_digest(state) != victim.sha256:

@@ -34,7 +34,7 @@ def craft(
     import torch
 
     function, filled = find(attack), options(attack, given or {})
-    problem = replace(_prepared(problem), planned=int(filled.get("steps", 0)))
+    problem = _prepared(problem)
     started = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(problem.seed)

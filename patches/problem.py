@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.schema import Pixels, Progress, UserError
+from harness.schema import Pixels, UserError
 from patches import placement
 
 CURVE_POINTS = 200
@@ -42,8 +42,7 @@ class Problem:
     shape: placement.Shape = "square"
     seed: int = 0
     device: str = "cpu"
-    progress: Progress | None = None
-    planned: int = 0  # steps that the attack was asked for, for the progress; 0: unknown
+    progress: Callable[[int, float], None] | None = None  # told of each step, from 1, and its loss
     steps: list[Step] = field(default_factory=list)
 
     @property
@@ -95,7 +94,7 @@ class Problem:
                 f"{self.steps[-1].loss}; look at the network's weights, or lower the attack's learning rate"
             )
         if self.progress:
-            self.progress(len(self.steps), self.planned, f"loss {self.steps[-1].loss:.2f}")
+            self.progress(len(self.steps), self.steps[-1].loss)
 
     def loss_curve(self) -> list[float]:
         """The loss over the steps, as means over at most 200 equal stretches."""

@@ -1,0 +1,196 @@
+"""The steps of a plan: each says what goes into a result, which gives the key that the result is kept under."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from backends.hosts import Target, identity
+from harness import config
+from harness.schema import QuantSpec, sha256_file
+from harness.store import key
+
+TORCH = "torch"  # the target that is no device: the float network, in this process
+
+
+@dataclass(frozen=True)
+class DataStep:
+    """The images of a suite at one size (height, width), split; ``files`` is the hash of what they are read from."""
+
+    spec: config.Data
+    files: str
+    size: tuple[int, int]
+
+    @cached_property
+    def key(self) -> str:
+        """Neither notes nor what is shown of them changes the images."""
+        return key("data", spec=self.spec.model_dump(exclude={"note", "sanity"}), files=self.files, size=self.size)
+
+
+@dataclass(frozen=True)
+class VictimStep:
+    """A victim's weights, had or trained."""
+
+    table: config.Victim
+    data: DataStep
+    data_dir: Path | None = field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The victim's name."""
+        return self.table.name
+
+    @cached_property
+    def key(self) -> str:
+        """Given weights depend on no image."""
+        seen = self.data.key if self.table.train else self.data.size
+        return key("victim", table=self.table, weights=self._weights(), code=self._code(), data=seen)
+
+    def _weights(self) -> str:
+        file = self.data_dir / self.table.weights if self.data_dir and self.table.weights else None
+        return sha256_file(file) if file and file.is_file() else f"{self.table.weights} {self.table.weights_sha256}"
+
+    def _code(self) -> str:
+        """Hash of the file that defines a user's own network."""
+        module, colon, _ = self.table.model.partition(":")
+        if not colon:
+            return ""
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        try:
+            spec = importlib.util.find_spec(module)
+        except ImportError:
+            spec = None
+        return sha256_file(Path(spec.origin)) if spec and spec.origin and Path(spec.origin).is_file() else ""
+
+
+@dataclass(frozen=True)
+class ArtifactStep:
+    """A victim as a file; the format ``torch`` is the float network itself, which is not exported."""
+
+    victim: VictimStep
+    format: str
+    quant: QuantSpec | None = None
+
+    @property
+    def name(self) -> str:
+        """``resnet20-onnx-u8s8-minmax`` and the like."""
+        if self.quant is None:
+            return f"{self.victim.name}-{self.format}" + ("" if self.format == TORCH else "-fp32")
+        parts = [self.victim.name, self.format, self.quant.signature, self.quant.calibration]
+        parts += ["per_tensor"] * (not self.quant.per_channel) + ["symmetric"] * self.quant.symmetric_activations
+        for name in ("moving_average_constant", "percentile", "calibration_batch"):
+            if (value := getattr(self.quant, name)) != getattr(QuantSpec(), name):
+                parts.append(f"{name.split('_')[-1]}{value:g}")
+        return "-".join(parts)
+
+    @cached_property
+    def key(self) -> str:
+        """A float file depends on no image."""
+        stage = TORCH if self.format == TORCH else "artifact"
+        seen = self.victim.data.key if self.quant else ""
+        return key(stage, name=self.name, victim=self.victim.key, format=self.format, quant=self.quant, data=seen)
+
+
+@dataclass(frozen=True)
+class PatchStep:
+    """A patch to craft, of a side in pixels at the size of ``data``; a control has no source victim."""
+
+    attack: str
+    source: VictimStep | None
+    surrogate: str
+    target_class: int | None
+    seed: int
+    px: int
+    shape: Literal["square", "round"]
+    data: DataStep
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        """``gap-float-resnet20-c3-s0-8px`` and the like."""
+        parts = [self.attack, *([self.surrogate, self.source.name] if self.source else [])]
+        parts += [f"c{self.target_class}"] if self.target_class is not None else []
+        parts += [f"s{self.seed}", f"{self.px}px"] + (["round"] if self.shape == "round" else [])
+        parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
+        return "-".join(parts).replace("/", "_").replace(" ", "")
+
+    @cached_property
+    def key(self) -> str:
+        """A control depends on no image and no network."""
+        inputs = {name: getattr(self, name) for name in ("attack", "target_class", "seed", "px", "shape", "options")}
+        if self.source:
+            inputs |= {"source": self.source.key, "surrogate": self.surrogate, "data": self.data.key}
+        return key("patch", name=self.name, **inputs)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stack of images to replay: clean, or a patch at its places. ``px`` is the side at the size of these images."""
+
+    data: DataStep
+    split: str
+    patch: PatchStep | None = None
+    px: int = 0
+    placement: str = ""
+    placement_seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """A folder's name in a bundle."""
+        return "none" if self.patch is None else f"{self.patch.name}-{self.key[:8]}"
+
+    @cached_property
+    def key(self) -> str:
+        """The images and what lies on them where."""
+        made = self.patch.key if self.patch else ""
+        place = {"px": self.px, "placement": self.placement, "placement_seed": self.placement_seed}
+        return key("case", data=self.data.key, split=self.split, patch=made, **place)
+
+
+@dataclass(frozen=True)
+class ReplayStep:
+    """One case on one artifact and target."""
+
+    case: Case
+    artifact: ArtifactStep
+    target: Target
+
+    @cached_property
+    def key(self) -> str:
+        """What goes in, and what decides the answers."""
+        stage = TORCH if self.target.name == TORCH else "replay"
+        return key(stage, case=self.case.key, artifact=self.artifact.key, by=_deciding(self.target))
+
+
+@dataclass(frozen=True)
+class LatencyStep:
+    """The latency of one artifact on one target."""
+
+    artifact: ArtifactStep
+    target: Target
+    settings: config.Latency
+
+    @cached_property
+    def key(self) -> str:
+        """What goes in, and what decides how long it takes."""
+        return key("latency", settings=self.settings, artifact=self.artifact.key, by=_deciding(self.target))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A replay, judged against one target class (-1: none); several cells can share one replay."""
+
+    replay: ReplayStep
+    target_class: int
+
+
+def _deciding(target: Target) -> dict[str, Any]:
+    """What decides a target's answers: not its name, and not how long we wait for them."""
+    if target.name == TORCH:
+        return {}
+    return {"target": replace(target, name="", time_limit=0.0), "found": identity(target)}
