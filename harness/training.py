@@ -36,8 +36,8 @@ def train(
     kept in ``checkpoint``, so an interrupted training goes on to bit-identical weights (same machine, same threads).
     A checkpoint of other images, settings or first weights is not used. A loss that is not finite is a `UserError`.
     """
-    x = torch.from_numpy(images.pixels).permute(0, 3, 1, 2).contiguous()
-    y = torch.from_numpy(images.labels)
+    x = torch.tensor(images.pixels).permute(0, 3, 1, 2).contiguous()
+    y = torch.tensor(images.labels)
     optimizer = torch.optim.SGD(
         network.parameters(), table.learning_rate, MOMENTUM, weight_decay=table.weight_decay, nesterov=True
     )

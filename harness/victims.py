@@ -120,7 +120,7 @@ def logits(network: nn.Module, pixels: Pixels, batch: int = 250) -> NDArray[np.f
     parts = []
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):
-            x = torch.from_numpy(pixels[start : start + batch]).permute(0, 3, 1, 2).contiguous().float() / 255
+            x = torch.tensor(pixels[start : start + batch]).permute(0, 3, 1, 2).contiguous().float() / 255
             parts.append(network(x).numpy())
     return np.concatenate(parts)
 

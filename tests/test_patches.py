@@ -17,12 +17,21 @@ from patches.problem import Problem
 from patches.surrogates import build
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These networks are too small to share out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Colours(nn.Module):
     """Logits are ten times the mean of red, green and blue: the best patch for a class is known, its pure colour."""
 
     def __init__(self, weights: tuple[float, float, float] = (1, 1, 1)) -> None:
         super().__init__()
-        self.weights = nn.Parameter(torch.tensor(weights))
+        self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, x):
         return 10 * x.mean((2, 3)) * self.weights
@@ -157,10 +166,10 @@ def test_the_same_seed_gives_the_same_bytes():
     for disturbance in range(2):
         torch.manual_seed(disturbance)
         state = torch.get_rng_state()
-        made.append(patches.craft("gap", problem(network("resnet8", 10)), {"steps": 4}).sha256)
+        made.append(patches.craft("gap", problem(network("resnet8", 10)), {"steps": 4, "batch": 8}).sha256)
         assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are left alone"
     assert made[0] == made[1]
-    assert patches.craft("gap", problem(network("resnet8", 10), seed=1), {"steps": 4}).sha256 != made[0]
+    assert patches.craft("gap", problem(network("resnet8", 10), seed=1), {"steps": 4, "batch": 8}).sha256 != made[0]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +249,7 @@ def normalised_by_chance(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("model", ["resnet20", "mobilenet_v2", "squeezenet1_0", "resnet18", "vgg11_bn"])
+@pytest.mark.parametrize("model", ["resnet20", "mobilenet_v2", "squeezenet1_0", "resnet18"])
 def test_folding_changes_no_function(model):
     victim = normalised_by_chance(network(model, 10))
     before = {name: tensor.clone() for name, tensor in victim.state_dict().items()}
