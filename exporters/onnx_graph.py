@@ -1,4 +1,4 @@
-"""Exact rewrites of an ONNX graph to operators that onnxruntime has integer kernels for."""
+"""Rewrites of an ONNX graph to operators that onnxruntime has integer kernels for."""
 
 from __future__ import annotations
 
@@ -6,32 +6,41 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from exporters.ranges import AS_INPUT
 
+Nodes = list[Any] | None  # what stands in for a node; None: it stays
+
 
 def tidy(model: Any, symmetric: bool = False) -> None:
-    """Rewrites a float ``onnx.ModelProto`` in place, without changing what it computes on images.
+    """Rewrites a float ``onnx.ModelProto`` in place; what it computes on images stays, to the last bit or two.
 
-    The means over height and width become GlobalAveragePool, shapes computed from the batch become constants, batch
-    normalisation that follows no convolution becomes a multiplication and an addition. A ReLU that cannot be folded
-    into the operator before it becomes a leaky one of slope 0; with ``symmetric`` activations none can, since their
-    zero is not the least integer, and a clip to [0, c] becomes one too: the calibrated range saturates at c or below.
-    Notes of the exporter (stack traces, paths) are dropped.
+    The mean over height and width becomes GlobalAveragePool; a shape computed from the batch becomes a constant;
+    batch normalisation that follows no convolution, subtraction, division and hard sigmoid become multiplications and
+    additions; ``Min(Relu(x), c)`` becomes Clip. A ReLU that cannot be folded into the operator before it becomes a leaky
+    one of slope 0; with ``symmetric`` activations none can, since their zero is not the least integer, and a clip to
+    [0, c] becomes one too: the calibrated range saturates at c or below. Notes of the exporter (stack traces, paths)
+    are dropped.
     """
     graph = model.graph
-    for rewrite in (_pool_for_mean, _constant_reshape, _affine_for_batch_norm):
-        for node in list(graph.node):
-            rewrite(graph, node)
-    producers = {name: node.op_type for node in graph.node for name in node.output}
+    rules = {
+        "ReduceMean": _pool, "Reshape": _reshape, "Flatten": _reshape, "BatchNormalization": _batch_norm,
+        "Sub": _subtraction, "Div": _division, "HardSigmoid": _hard_sigmoid, "Min": _clip,
+    }  # fmt: skip
+    for node in list(graph.node):
+        if node.op_type in rules:
+            _replace(graph, node, rules[node.op_type](graph, node))
+    producers = _producers(graph)
     uses = Counter(name for node in graph.node for name in node.input)
-    for node in graph.node:
+    for node in list(graph.node):
         if node.op_type in ("Relu", "Clip"):
             before = node.input[0]
-            folds = not symmetric and uses[before] == 1 and producers.get(before, "Pad") not in AS_INPUT
+            folds = not symmetric and uses[before] == 1 and before in producers
+            folds = folds and producers[before].op_type not in AS_INPUT
             if not folds and (node.op_type == "Relu" or _constant(graph, node.input[1]) == 0):
-                _replace(graph, node, helper.make_node("LeakyRelu", [before], node.output, node.name, alpha=0.0))
+                _replace(graph, node, [helper.make_node("LeakyRelu", [before], node.output, node.name, alpha=0.0)])
     _prune(graph)
     for noted in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         noted.ClearField("metadata_props")
@@ -41,7 +50,7 @@ def tidy(model: Any, symmetric: bool = False) -> None:
 def pad_integers(model: Any) -> None:
     """Lets zero-padding in a QDQ model act on the integers: onnxruntime would dequantize, pad and quantize again."""
     graph = model.graph
-    producers = {name: node for node in graph.node for name in node.output}
+    producers = _producers(graph)
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
         before = producers.get(pad.input[0])
         after = [node for node in graph.node if pad.output[0] in node.input]
@@ -53,64 +62,101 @@ def pad_integers(model: Any) -> None:
             inputs = [before.input[0], pad.input[1], before.input[2], *pad.input[3:]]
             padded = helper.make_node("Pad", inputs, quantize.output, pad.name)
             padded.attribute.extend(pad.attribute)
-            _replace(graph, pad, padded)
-            _replace(graph, quantize)
+            _replace(graph, pad, [padded])
+            _replace(graph, quantize, [])
     _prune(graph)
 
 
-def _pool_for_mean(graph: Any, node: Any) -> None:
-    if node.op_type != "ReduceMean" or len(_shape(graph, node.input[0])) != 4:
-        return
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    axes = attributes.get("axes") if len(node.input) < 2 else _constant(graph, node.input[1])
-    if axes is None or {int(a) % 4 for a in np.atleast_1d(axes)} != {2, 3}:
-        return
-    if attributes.get("keepdims", 1):
-        _replace(graph, node, helper.make_node("GlobalAveragePool", node.input[:1], node.output, node.name))
-        return
-    pooled = f"{node.output[0]}_pooled"
-    shape = _add_constant(graph, f"{pooled}_shape", np.array([-1, _shape(graph, node.input[0])[1]], np.int64))
-    graph.value_info.append(helper.make_tensor_value_info(pooled, 1, [*_shape(graph, node.input[0])[:2], 1, 1]))
-    _replace(
-        graph,
-        node,
+def _pool(graph: Any, node: Any) -> Nodes:
+    shape, settings = _shape(graph, node.input[0]), _attributes(node)
+    axes = settings.get("axes") if len(node.input) < 2 else _constant(graph, node.input[1])
+    if len(shape) != 4 or axes is None or {int(a) % 4 for a in np.atleast_1d(axes)} != {2, 3}:
+        return None
+    if settings.get("keepdims", 1):
+        return [helper.make_node("GlobalAveragePool", node.input[:1], node.output, node.name)]
+    pooled = _declare(graph, f"{node.output[0]}_pooled", [*shape[:2], 1, 1])
+    flat = _store(graph, f"{pooled}_shape", np.array([-1, shape[1]], np.int64))
+    return [
         helper.make_node("GlobalAveragePool", node.input[:1], [pooled], node.name),
-        helper.make_node("Reshape", [pooled, shape], node.output, f"{node.name}_flatten"),
-    )
+        helper.make_node("Reshape", [pooled, flat], node.output, f"{node.name}_flatten"),
+    ]
 
 
-def _constant_reshape(graph: Any, node: Any) -> None:
-    shape = _shape(graph, node.output[0]) if node.op_type in ("Reshape", "Flatten") else []
-    if sum(not isinstance(n, int) for n in shape) == 1 and (
-        node.op_type == "Flatten" or _constant(graph, node.input[1]) is None
-    ):
-        wanted = np.array([n if isinstance(n, int) else -1 for n in shape], np.int64)
-        name = _add_constant(graph, f"{node.output[0]}_shape", wanted)
-        _replace(graph, node, helper.make_node("Reshape", [node.input[0], name], node.output, node.name))
+def _reshape(graph: Any, node: Any) -> Nodes:
+    shape = _shape(graph, node.output[0])
+    fixed = node.op_type == "Reshape" and _constant(graph, node.input[1]) is not None
+    if fixed or sum(isinstance(n, str) for n in shape) != 1:
+        return None
+    wanted = np.array([-1 if isinstance(n, str) else n for n in shape], np.int64)
+    name = _store(graph, f"{node.output[0]}_shape", wanted)
+    return [helper.make_node("Reshape", [node.input[0], name], node.output, node.name)]
 
 
-def _affine_for_batch_norm(graph: Any, node: Any) -> None:
-    if node.op_type != "BatchNormalization":
-        return
+def _batch_norm(graph: Any, node: Any) -> Nodes:
     rank = len(_shape(graph, node.input[0]))
-    epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     parameters = [_constant(graph, name) for name in node.input[1:5]]
     if rank < 2 or any(p is None for p in parameters):
-        return
+        return None
     gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
-    scale = gamma / np.sqrt(variance + epsilon)
-    terms = []
-    for kind, values in (("scale", scale), ("shift", beta - mean * scale)):
-        spread = values.astype(np.float32).reshape(1, -1, *[1] * (rank - 2))
-        terms.append(_add_constant(graph, f"{node.output[0]}_{kind}", spread))
-    scaled = f"{node.output[0]}_scaled"
-    graph.value_info.append(helper.make_tensor_value_info(scaled, 1, _shape(graph, node.input[0])))
-    _replace(
-        graph,
-        node,
-        helper.make_node("Mul", [node.input[0], terms[0]], [scaled], f"{node.name}_scale"),
-        helper.make_node("Add", [scaled, terms[1]], node.output[:1], f"{node.name}_shift"),
-    )
+    scale = gamma / np.sqrt(variance + _attributes(node).get("epsilon", 1e-5))
+    spread = (1, -1, *[1] * (rank - 2))
+    return _affine(graph, node, scale.reshape(spread), (beta - mean * scale).reshape(spread))
+
+
+def _subtraction(graph: Any, node: Any) -> Nodes:
+    constant = _constant(graph, node.input[1])
+    if constant is None:
+        return None
+    name = _store(graph, f"{node.output[0]}_term", -constant)
+    return [helper.make_node("Add", [node.input[0], name], node.output, node.name)]
+
+
+def _division(graph: Any, node: Any) -> Nodes:
+    constant = _constant(graph, node.input[1])
+    if constant is None or constant.dtype != np.float32 or not np.all(constant):
+        return None
+    name = _store(graph, f"{node.output[0]}_factor", (1 / constant.astype(np.float64)).astype(np.float32))
+    return [helper.make_node("Mul", [node.input[0], name], node.output, node.name)]
+
+
+def _hard_sigmoid(graph: Any, node: Any) -> Nodes:
+    settings = _attributes(node)
+    line = _declare(graph, f"{node.output[0]}_line", _shape(graph, node.input[0]))
+    ends = [_store(graph, f"{line}_{end}", np.array(end, np.float32)) for end in (0, 1)]
+    slope, offset = np.array(settings.get("alpha", 0.2)), np.array(settings.get("beta", 0.5))
+    clip = helper.make_node("Clip", [line, *ends], node.output, f"{node.name}_clip")
+    return [*_affine(graph, node, slope, offset, line), clip]
+
+
+def _clip(graph: Any, node: Any) -> Nodes:
+    producers = _producers(graph)
+    for relu, limit in (node.input, reversed(node.input)) if len(node.input) == 2 else ():
+        ceiling, before = _constant(graph, limit), producers.get(relu)
+        if before is not None and before.op_type == "Relu" and ceiling is not None and ceiling.size == 1:
+            ends = {"floor": np.zeros((), np.float32), "ceiling": ceiling.reshape(())}
+            names = [_store(graph, f"{node.output[0]}_{end}", value) for end, value in ends.items()]
+            return [helper.make_node("Clip", [before.input[0], *names], node.output, node.name)]
+    return None
+
+
+def _affine(graph: Any, node: Any, scale: NDArray[Any], shift: NDArray[Any], output: str | None = None) -> list[Any]:
+    """``x * scale + shift`` in the place of a node."""
+    output = output or node.output[0]
+    scaled = _declare(graph, f"{output}_scaled", _shape(graph, node.input[0]))
+    factor = _store(graph, f"{output}_factor", scale.astype(np.float32))
+    term = _store(graph, f"{output}_term", shift.astype(np.float32))
+    return [
+        helper.make_node("Mul", [node.input[0], factor], [scaled], f"{node.name}_scale"),
+        helper.make_node("Add", [scaled, term], [output], f"{node.name}_shift"),
+    ]
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _producers(graph: Any) -> dict[str, Any]:
+    return {name: node for node in graph.node for name in node.output}
 
 
 def _shape(graph: Any, name: str) -> list[int | str]:
@@ -121,24 +167,31 @@ def _shape(graph: Any, name: str) -> list[int | str]:
     return []
 
 
-def _constant(graph: Any, name: str) -> Any:
-    """A constant's values, or None."""
+def _constant(graph: Any, name: str) -> NDArray[Any] | None:
     return next((numpy_helper.to_array(c) for c in graph.initializer if c.name == name), None)
 
 
-def _add_constant(graph: Any, name: str, values: Any) -> str:
+def _store(graph: Any, name: str, values: NDArray[Any]) -> str:
     graph.initializer.append(numpy_helper.from_array(values, name))
     return name
 
 
-def _replace(graph: Any, node: Any, *others: Any) -> None:
-    place = next(i for i, n in enumerate(graph.node) if n is node or n == node)
+def _declare(graph: Any, name: str, shape: list[Any]) -> str:
+    graph.value_info.append(helper.make_tensor_value_info(name, 1, shape))
+    return name
+
+
+def _replace(graph: Any, node: Any, others: Nodes) -> None:
+    if others is None:
+        return
+    place = next(i for i, n in enumerate(graph.node) if n == node)
     del graph.node[place]
     for other in reversed(others):
         graph.node.insert(place, other)
 
 
 def _prune(graph: Any) -> None:
+    """Drops what leads to no output."""
     wanted = {value.name for value in graph.output}
     for place in reversed(range(len(graph.node))):
         node = graph.node[place]
@@ -146,8 +199,8 @@ def _prune(graph: Any) -> None:
             wanted |= set(node.input)
         else:
             del graph.node[place]
+    known = wanted | {name for node in graph.node for name in node.output}
     for values in (graph.initializer, graph.value_info):
-        known = wanted | {name for node in graph.node for name in node.output}
         for place in reversed(range(len(values))):
             if values[place].name not in known:
                 del values[place]

@@ -61,7 +61,10 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
             quant_pre_process(folder / "exported.onnx", folder / "processed.onnx")
     except Exception as error:  # torch's exporter raises what it meets
         raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {error}") from error
-    return onnx.load(folder / "processed.onnx")
+    model = onnx.load(folder / "processed.onnx")
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UserError(f"{victim.name}: this network works for one batch size only; ONNX needs any")
+    return model
 
 
 def run(model: Any, wanted: list[str], pixels: Pixels, quant: QuantSpec) -> Iterable[dict[str, Floats]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from exporters.files import Description, plain
 from exporters.ranges import WEIGHTED, Weights
-from harness.calibration import Range, activation_affine
+from harness.calibration import Range, activation_affine, short
 from harness.schema import QuantSpec, UserError
 
 
@@ -43,6 +43,6 @@ def require_scales(
 
 def _differs(file: Description, name: str, what: str, wanted: np.ndarray, found: np.ndarray) -> UserError:
     return UserError(
-        f"{file.path}: the {what} of {name!r} is not what its QuantSpec implies: "
+        f"{file.path}: the {what} of {short(name)!r} is not what its QuantSpec implies: "
         f"expected {np.array2string(wanted, threshold=4)}, the file has {np.array2string(found, threshold=4)}"
     )

@@ -120,7 +120,7 @@ def _joined(network: Description) -> dict[str, list[str]]:
     joined: dict[str, list[str]] = {}
     for operator in network.operators:
         for tensor in _activations(operator.inputs):
-            if operator.name in AS_OUTPUT:
+            if operator.name in AS_OUTPUT and operator.attributes.get("alpha", 0.0) == 0:  # a leaky ReLU is no ReLU
                 joined.setdefault(tensor.name, []).append(operator.outputs[0].name)
             else:
                 imposed.add(tensor.name)

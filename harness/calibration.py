@@ -121,7 +121,7 @@ def activation_affine(name: str, span: Range, spec: QuantSpec) -> Affine:
     low, high = min(span[0], 0.0), max(span[1], 0.0)
     if not high - low > SMALLEST_SPAN:
         raise UserError(
-            f"activation {name!r} stays within [{low:g}, {high:g}] over the calibration images, no range for integers: "
+            f"activation {short(name)!r} stays within [{low:g}, {high:g}] over the calibration images, no range for integers: "
             "is the network trained, and are its weights loaded?"
         )
     half = 2 ** (spec.activation_bits - 1)
@@ -139,6 +139,11 @@ def weight_scales(weights: Floats, axis: int | None, bits: int = 8) -> NDArray[n
     return np.atleast_1d(largest) / (2 ** (bits - 1) - 1)
 
 
+def short(name: str) -> str:
+    """The end of a tensor's name, which in TFLite files tells the whole way to its module."""
+    return name if len(name) <= 80 else f"...{name[-77:]}"
+
+
 def _require_finite(name: str, values: Floats) -> None:
     if not np.isfinite(values).all():
-        raise UserError(f"activation {name!r} is infinite or not a number on a calibration image")
+        raise UserError(f"activation {short(name)!r} is infinite or not a number on a calibration image")

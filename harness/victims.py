@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +73,8 @@ def prepare(
     if table.train:
         if images is None or table.channel_order != "rgb":
             raise UserError(f"victim {table.name!r}: training needs images, and is done in the channel order rgb")
+        if images.labels.max() >= classes:
+            raise UserError(f"victim {table.name!r}: has {classes} classes, but label {images.labels.max()} to learn")
         train(_normalised(network, table.mean, table.std), images, table.train, checkpoint, progress)
     else:
         file = find_weights(table, data_dir, cache, progress)
@@ -82,8 +85,9 @@ def prepare(
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"victim {table.name!r}: its weights hold NaN or infinity, first in {bad[0]}")
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "weights.pt"
-    torch.save(state, weights)
+    weights, beside = folder / "weights.pt", folder / f".weights.pt.{os.getpid()}"
+    torch.save(state, beside)
+    beside.replace(weights)
     victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim

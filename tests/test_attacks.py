@@ -38,9 +38,21 @@ def success(case, patch, target_class, seed=0):
     pasted = pixels.copy()
     for image, (row, column) in zip(pasted, corners, strict=True):
         image[row : row + patch.px, column : column + patch.px][patch.mask] = patch.pixels[patch.mask]
-    asked = (logits(case.network, pixels).argmax(1) == labels) & (labels != (-1 if target_class is None else target_class))
+    asked = (logits(case.network, pixels).argmax(1) == labels) & (
+        labels != (-1 if target_class is None else target_class)
+    )
     after = logits(case.network, pasted).argmax(1)
     return float((after != labels if target_class is None else after == target_class)[asked].mean())
+
+
+@pytest.fixture(autouse=True)
+def _threads(request):
+    """One for the small network, which is not worth sharing out."""
+    threads = torch.get_num_threads()
+    if "digits" in request.fixturenames:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +85,14 @@ def digits():
 @pytest.mark.slow
 @pytest.mark.parametrize("target_class", [1, 8])
 def test_gap_on_digits(digits, target_class):
-    rates = {px: success(digits, gap(digits, target_class, px, steps=150), target_class) for px in (4, 6, 8)}
-    assert rates[8] > rates[6] - 0.02 > rates[4] - 0.04, "a bigger patch wins"
-    noise = np.mean([success(digits, patches.control("noise", 6, seed=s), target_class) for s in range(5)])
-    assert rates[6] > noise + 0.3
-    others = [
-        success(digits, gap(digits, target_class, 6, steps=150), other) for other in range(10) if other != target_class
-    ]
-    assert max(others) < rates[6] / 2, "it wins for its own class alone"
+    made = {px: gap(digits, target_class, px, steps=100) for px in (4, 6, 8)}
+    rates = {px: success(digits, patch, target_class) for px, patch in made.items()}
+    assert rates[8] > rates[6] + 0.1
+    assert rates[6] > rates[4], "a bigger patch wins"
+    noise = np.mean([success(digits, patches.control("noise", 8, seed=s), target_class) for s in range(5)])
+    assert rates[8] > noise + 0.15
+    others = [success(digits, made[8], other) for other in range(10) if other != target_class]
+    assert max(others) < rates[8] / 2, "it wins for its own class alone"
 
 
 @pytest.mark.slow

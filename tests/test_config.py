@@ -49,7 +49,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere.toml: cannot be read"):
+    with pytest.raises(UserError, match=r"nowhere\.toml: cannot be read"):
         read_suite(tmp_path / "nowhere.toml")
 
 

@@ -12,7 +12,9 @@ from harness import networks
 from harness.schema import UserError
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85)]
+)
 def test_the_published_numbers_of_parameters(name, parameters):
     """He et al. 2016, table 6, in millions."""
     assert round(sum(p.numel() for p in networks.build(name, 10).parameters()) / 1e6, 2) == parameters

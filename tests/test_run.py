@@ -69,8 +69,8 @@ def test_a_run_leaves_records_cells_artifacts_patches_and_a_report(finished: Pat
     run_dir = finished / "out" / "quick"
     cells, records = pd.read_csv(run_dir / "cells.csv", keep_default_na=False), facts(run_dir)
     promised = (
-        "victim, precision, format, calibration, surrogate, attack, target_class, seed, patch_area, runtime, target, host, "
-        "arch, cpu, threads, kernels, placement, defence, status, n_error, n_clean, clean_accuracy, n_targeted, "
+        "victim, precision, format, calibration, surrogate, attack, target_class, seed, patch_area, runtime, target, "
+        "host, arch, cpu, threads, kernels, placement, defence, status, n_error, n_clean, clean_accuracy, n_targeted, "
         "targeted_success, n_untargeted, untargeted_success"
     )
     assert set(promised.split(", ")) <= set(cells.columns)
@@ -169,7 +169,8 @@ def test_a_runtime_that_fails_becomes_errors_and_the_run_goes_on(
     (site / "faulty-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
     (site / "faulty-1.dist-info" / "entry_points.txt").write_text("[patchbench.runtimes]\nfaulty = faulty:Engine\n")
     (site / "faulty.py").write_text(FAULTY)
-    target = f'\n[[target]]\nname = "bad"\nruntime = "faulty"\ntime_limit = 5\noptions = {{ fault = "{fault}", after = 50 }}\n'
+    options = f'{{ fault = "{fault}", after = 50 }}'
+    target = f'\n[[target]]\nname = "bad"\nruntime = "faulty"\ntime_limit = 5\noptions = {options}\n'
     run_dir = finished / "out" / "quick"
     done = patchbench("run", write(tmp_path, QUICK + target), "--out", run_dir, cwd=finished, PYTHONPATH=str(site))
     assert done.returncode == 0, done.stdout + done.stderr

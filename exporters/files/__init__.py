@@ -108,7 +108,7 @@ def require_integer(path: Path) -> Description:
     description = describe(path)
     if floats := description.in_float:
         names = Counter(o.name for o in floats).most_common()
-        first = floats[0].outputs[0].name if floats[0].outputs else floats[0].index
+        first = floats[0].outputs[0].name[-80:] if floats[0].outputs else floats[0].index
         raise UserError(
             f"{path}: expected integers throughout, but {len(floats)} operators compute in float: "
             f"{', '.join(f'{n} {name}' for name, n in names)} (the first gives {first!r}). If this is an INT8 export, "
