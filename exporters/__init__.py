@@ -36,6 +36,11 @@ def export(
         raise UserError(f"expected the format onnx or tflite, got {format!r}")
     if quant is not None and quant.precision != "w8a8":
         raise UserError(f"expected 8 bits for weights and activations, got {quant.precision}: no exporter writes it")
+    if quant is not None and calibration_pixels.shape[1:] != (*victim.input_size, 3):
+        raise UserError(
+            f"{victim.name}: expected calibration pixels (n, {victim.input_size[0]}, {victim.input_size[1]}, 3), "
+            f"got {calibration_pixels.shape}"
+        )
     if network.training:
         raise UserError(f"{victim.name}: expected a network in evaluation mode, call its eval() first")
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ def tidy(model: Any, symmetric: bool = False) -> None:
 
     The mean over height and width becomes GlobalAveragePool; a shape computed from the batch becomes a constant;
     batch normalisation that follows no convolution, subtraction, division and hard sigmoid become multiplications and
-    additions; ``Min(Relu(x), c)`` becomes Clip. A ReLU that cannot be folded into the operator before it becomes a leaky
+    additions; ``Min(Relu(x), c)`` becomes Clip. A ReLU that can't be folded into the operator before it becomes a leaky
     one of slope 0; with ``symmetric`` activations none can, since their zero is not the least integer, and a clip to
     [0, c] becomes one too: the calibrated range saturates at c or below. Notes of the exporter (stack traces, paths)
     are dropped.
@@ -78,7 +78,7 @@ def _pool(graph: Any, node: Any) -> Nodes:
     flat = _store(graph, f"{pooled}_shape", np.array([-1, shape[1]], np.int64))
     return [
         helper.make_node("GlobalAveragePool", node.input[:1], [pooled], node.name),
-        helper.make_node("Reshape", [pooled, flat], node.output, f"{node.name}_flatten"),
+        helper.make_node("Reshape", [pooled, flat], node.output, f"{pooled}_flatten"),
     ]
 
 
@@ -124,7 +124,7 @@ def _hard_sigmoid(graph: Any, node: Any) -> Nodes:
     line = _declare(graph, f"{node.output[0]}_line", _shape(graph, node.input[0]))
     ends = [_store(graph, f"{line}_{end}", np.array(end, np.float32)) for end in (0, 1)]
     slope, offset = np.array(settings.get("alpha", 0.2)), np.array(settings.get("beta", 0.5))
-    clip = helper.make_node("Clip", [line, *ends], node.output, f"{node.name}_clip")
+    clip = helper.make_node("Clip", [line, *ends], node.output, f"{line}_clip")
     return [*_affine(graph, node, slope, offset, line), clip]
 
 
@@ -146,8 +146,8 @@ def _affine(graph: Any, node: Any, scale: NDArray[Any], shift: NDArray[Any], out
     factor = _store(graph, f"{output}_factor", scale.astype(np.float32))
     term = _store(graph, f"{output}_term", shift.astype(np.float32))
     return [
-        helper.make_node("Mul", [node.input[0], factor], [scaled], f"{node.name}_scale"),
-        helper.make_node("Add", [scaled, term], [output], f"{node.name}_shift"),
+        helper.make_node("Mul", [node.input[0], factor], [scaled], f"{output}_scaling"),
+        helper.make_node("Add", [scaled, term], [output], f"{output}_shifting"),
     ]
 
 

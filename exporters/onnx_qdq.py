@@ -50,7 +50,7 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    example = torch.rand(2, 3, *victim.input_size)
+    example = torch.zeros(2, 3, *victim.input_size)
     try:
         with quiet():
             program: Any = torch.onnx.export(
@@ -79,6 +79,7 @@ def run(model: Any, wanted: list[str], pixels: Pixels, quant: QuantSpec) -> Iter
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for batch in batches(pixels, quant):
         x = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / np.float32(255)

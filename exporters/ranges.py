@@ -14,11 +14,11 @@ from harness.schema import QuantSpec
 
 # The output has the input's scale: no kernel rescales here.
 AS_INPUT = {
-    "AveragePool", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
-    "AVERAGE_POOL_2D", "GATHER", "MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE",
-    "TRANSPOSE", "UNPACK",
+    "AveragePool", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze", "AVERAGE_POOL_2D", "GATHER", "MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE",
+    "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
 }  # fmt: skip
-# An input that goes nowhere else has the output's scale: an activation folded into what gives its input, or parts joined.
+# An input that goes nowhere else has the output's scale: an activation is folded, or parts are joined.
 AS_OUTPUT = {"Clip", "Concat", "LeakyRelu", "Relu", "CONCATENATION", "PACK", "PADV2"}
 # TFLite's kernels prescribe these; both formats get them.
 FIXED: dict[str, Range] = {
@@ -51,7 +51,7 @@ def to_collect(network: Description) -> list[str]:
 
 
 def resolve(network: Description, collected: Mapping[str, Range]) -> dict[str, Range]:
-    """The range of every activation and constant operand of a float file, from those collected; the pixels' is [0, 1]."""
+    """The range of every activation and constant operand, from those collected; that of the pixels is [0, 1]."""
     known = {**collected, **_fixed(network)}
     ranges = {name: known[source] for name, source in sources(network).items()}
     for name, joined in _joined(network).items():
@@ -76,9 +76,11 @@ def weights(network: Description, ranges: Mapping[str, Range], spec: QuantSpec) 
     """
     found = {}
     for operator in network.operators:
-        if operator.name not in WEIGHTED or operator.inputs[1].values is None:
+        if operator.name not in WEIGHTED:
             continue
         data, weight, *bias = operator.inputs
+        if weight.values is None:
+            continue
         axis = _channels(operator) if spec.per_channel else None
         scales = np.maximum(weight_scales(weight.values, axis, spec.weight_bits), SMALLEST_SCALE)
         if bias and bias[0].values is not None:

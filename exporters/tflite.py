@@ -5,15 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from exporters.files import Description, describe, require_integer
-from exporters.quiet import quiet
 from exporters.proof import require_scales
+from exporters.quiet import quiet
 from exporters.ranges import Weights, resolve, to_collect, weights
 from harness.calibration import Floats, Range, batches, collector
 from harness.schema import Pixels, QuantSpec, UserError, Victim
@@ -47,7 +47,7 @@ def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
             import litert_torch
 
             nhwc = litert_torch.to_channel_last_io(network, args=[0]).eval()
-            litert_torch.convert(nhwc, (torch.rand(1, *victim.input_size, 3),)).export(str(path))
+            litert_torch.convert(nhwc, (torch.zeros(1, *victim.input_size, 3),)).export(str(path))
     except Exception as error:  # the converter raises what it meets
         raise UserError(f"{victim.name}: litert-torch cannot convert this network to TFLite: {error}") from error
 
@@ -88,7 +88,10 @@ def _quantized(
     granularity = qtyping.QuantGranularity.CHANNELWISE if quant.per_channel else qtyping.QuantGranularity.TENSORWISE
     config = qtyping.OpQuantizationConfig(
         activation_tensor_config=qtyping.TensorQuantizationConfig(
-            num_bits=8, symmetric=quant.symmetric_activations, granularity=qtyping.QuantGranularity.TENSORWISE, dtype=integers
+            num_bits=8,
+            symmetric=quant.symmetric_activations,
+            granularity=qtyping.QuantGranularity.TENSORWISE,
+            dtype=integers,
         ),
         weight_tensor_config=qtyping.TensorQuantizationConfig(
             num_bits=8, symmetric=True, granularity=granularity, dtype=integers
@@ -96,6 +99,7 @@ def _quantized(
         compute_precision=qtyping.ComputePrecision.INTEGER,
     )
     rank = {t.name: len(t.shape or ()) for o in network.operators for t in (*o.inputs, *o.outputs)}
+    bounds: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], int | None]]
     bounds = {name: (np.array([low]), np.array([high]), None) for name, (low, high) in ranges.items()}
     bounds |= {name: (-127 * scales, 127 * scales, axis) for name, (scales, axis) in scales_of.items()}
     statistics = {}

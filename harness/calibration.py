@@ -121,8 +121,8 @@ def activation_affine(name: str, span: Range, spec: QuantSpec) -> Affine:
     low, high = min(span[0], 0.0), max(span[1], 0.0)
     if not high - low > SMALLEST_SPAN:
         raise UserError(
-            f"activation {short(name)!r} stays within [{low:g}, {high:g}] over the calibration images, no range for integers: "
-            "is the network trained, and are its weights loaded?"
+            f"activation {short(name)!r} stays within [{low:g}, {high:g}] over the calibration images, no range for "
+            "integers: is the network trained, and are its weights loaded?"
         )
     half = 2 ** (spec.activation_bits - 1)
     offset = 0 if spec.activation_signed else half
@@ -136,7 +136,7 @@ def weight_scales(weights: Floats, axis: int | None, bits: int = 8) -> NDArray[n
     """Scales ``max |w| / (2^(bits - 1) - 1)``: one a channel along ``axis``, or with ``axis`` None one in all."""
     others = tuple(i for i in range(weights.ndim) if i != axis) if axis is not None else None
     largest = np.abs(weights.astype(np.float64)).max(axis=others)
-    return np.atleast_1d(largest) / (2 ** (bits - 1) - 1)
+    return np.atleast_1d(np.asarray(largest / (2 ** (bits - 1) - 1), np.float64))
 
 
 def short(name: str) -> str:

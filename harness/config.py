@@ -29,7 +29,7 @@ class Data(_Table):
 
     ``digits`` is scikit-learn's; ``cifar10`` an npz (x_train, y_train, x_test, y_test) or torchvision's download;
     ``folder`` one folder a class; ``npz`` a file with ``x`` and ``y`` (or the four arrays of cifar10). A path is
-    relative to ``--data``. With ``split_classes`` an image's class decides its split too (one image a class).
+    relative to ``--data``.
     """
 
     name: Literal["digits", "cifar10", "imagenet", "folder", "npz"]

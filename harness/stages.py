@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,17 +180,17 @@ def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
 
 def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
     """Replays what is not in the store yet, an artifact at a time; each case is kept as soon as it is there."""
-
-    def group(step: ReplayStep) -> tuple[str, str]:
-        return step.artifact.key, step.case.split
-
-    for _, several in groupby(sorted(steps, key=group), key=group):
-        of_artifact = list(several)
-        missing = [step for step in of_artifact if not work.store.has("replay", step.key)]
-        cases = list({step.case.key: step.case for step in of_artifact}.values())
-        by_target = groupby(missing, key=lambda step: step.target.name)
-        for _, todo in by_target:
-            _replay(work, list(todo), cases)
+    of_bundle: dict[tuple[ArtifactStep, str], list[ReplayStep]] = {}
+    for step in steps:
+        of_bundle.setdefault((step.artifact, step.case.split), []).append(step)
+    for several in of_bundle.values():
+        cases = list(dict.fromkeys(step.case for step in several))
+        of_target: dict[str, list[ReplayStep]] = {}
+        for step in several:
+            if not work.store.has("replay", step.key):
+                of_target.setdefault(step.target.name, []).append(step)
+        for missing in of_target.values():
+            _replay(work, missing, cases)
 
 
 def _replay(work: Work, todo: list[ReplayStep], cases: list[Case]) -> None:

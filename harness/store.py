@@ -29,17 +29,18 @@ PACKAGES = {
     "patch": ("torch", "numpy"),
     "torch": ("torch",),
 }
+NETWORK = ("harness/victims.py", "harness/networks.py", "harness/weights.py")
 CODE = {
-    "data": ("harness/data.py",),
-    "victim": ("harness/victims.py", "harness/networks.py", "harness/training.py"),
-    "artifact": ("exporters", "harness/calibration.py", "harness/victims.py", "harness/networks.py"),
-    "patch": ("patches", "harness/victims.py", "harness/networks.py"),
-    "torch": ("harness/victims.py", "harness/networks.py", "backends/device/bundle.py"),
+    "data": ("harness/data.py", "harness/readers.py"),
+    "victim": (*NETWORK, "harness/training.py"),
+    "artifact": (*NETWORK, "exporters", "harness/calibration.py"),
+    "patch": (*NETWORK, "patches"),
+    "torch": (*NETWORK, "backends/device/bundle.py"),
     "case": ("backends/device/bundle.py", "patches/placement.py"),
     "bundle": ("backends/device/bundle.py",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),
-    "report": ("harness/records.py", "harness/metrics.py", "harness/report"),
+    "report": ("harness/records.py", "harness/metrics.py", "harness/facts.py", "harness/examples.py", "harness/report"),
 }
 
 

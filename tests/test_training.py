@@ -87,6 +87,16 @@ def test_the_seed_decides(tmp_path):
     assert found[0] == found[1] != found[2]
 
 
+def test_every_epoch_sees_the_images_in_another_order_and_otherwise_moved(tmp_path):
+    seen, net = [], networks.build("resnet8", 3)
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    training.train(net, some_images(32), config.Train(epochs=3, batch=32), tmp_path / "c.pt")
+    assert len(seen) == 3
+    totals = [batch.sum(dim=(1, 2, 3)).tolist() for batch in seen]
+    assert len({tuple(t) for t in totals}) == 3
+    assert len({tuple(sorted(t)) for t in totals}) == 3  # not the order alone
+
+
 def test_a_checkpoint_of_another_training_is_not_used(tmp_path):
     images, others = some_images(), some_images()
     fresh = digest(training.train(network(), images, TABLE, tmp_path / "fresh.pt"))

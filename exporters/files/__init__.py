@@ -143,4 +143,3 @@ def plain(name: str) -> str:
 def _integer_type(tensor: Tensor) -> np.iinfo[Any] | None:
     dtype = tensor.integers or tensor.dtype
     return np.iinfo(dtype) if "int" in dtype else None
-

@@ -17,7 +17,7 @@ INTEGER_KERNELS = ("QLinear", "QGemm")  # their last output zero point names the
 def describe(path: Path) -> Description:
     """Reads an ``.onnx`` file; one that is damaged, or that onnxruntime refuses, is a `UserError`."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.load(path)
@@ -94,7 +94,7 @@ def _tensors(graph: Any) -> dict[str, Tensor]:
 
 
 def _operators(graph: Any, tensors: dict[str, Tensor]) -> tuple[Operator, ...]:
-    """The file's own nodes; one computes in float where a float input was not dequantized or an output isn't quantized."""
+    """The file's own nodes; one computes in float where an input was not dequantized or an output is not quantized."""
     from onnx import helper
 
     ends = {value.name for value in graph.output}

@@ -69,7 +69,8 @@ def _tensor(tensor: Any, dtypes: dict[int, str], buffers: list[Any], blob: bytes
         zero_point = tuple(int(z) for z in quantization.zeroPoint)
     shape = () if signature is None else tuple(int(n) for n in signature)
     axis = int(quantization.quantizedDimension) if len(scale) > 1 else None
-    return Tensor(tensor.name.decode(), dtype, shape, scale, zero_point, axis, None, _values(tensor, dtype, buffers, blob))
+    values = _values(tensor, dtype, buffers, blob)
+    return Tensor(tensor.name.decode(), dtype, shape, scale, zero_point, axis, values=values)
 
 
 def _values(tensor: Any, dtype: str, buffers: list[Any], blob: bytes) -> NDArray[Any] | None:
