@@ -85,7 +85,8 @@ def carry(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -
     Its side becomes `px`, by default the one of the same share of the area. Covered pixels alone are averaged
     (premultiplied by the mask). ``checks["carried"]`` says what was done; a patch that keeps its side stays as it is.
     """
-    px = px or max(1, round(patch.px * math.sqrt(math.prod(to_size) / math.prod(from_size))))
+    if px is None:
+        px = max(1, round(patch.px * math.sqrt(math.prod(to_size) / math.prod(from_size))))
     _must_fit(px, to_size)
     if px == patch.px:
         return patch

@@ -51,15 +51,15 @@ def test_percentile_leaves_out_half_of_the_rest_at_either_end(percentile):
     values = np.random.default_rng(1).normal(size=200_000).astype(np.float32)
     low, high = ranges(QuantSpec(calibration="percentile", percentile=percentile), [values])
     cut = (100 - percentile) / 2
-    bin_width = 2 * np.abs(values).max() / 2048
-    assert (low, high) == pytest.approx(tuple(np.percentile(values, [cut, 100 - cut])), abs=2 * bin_width)
+    bin_width = 2 * float(np.abs(values).max()) / 2048
+    assert (low, high) == pytest.approx(tuple(np.percentile(values, [cut, 100 - cut])), abs=4 * bin_width)
 
 
 def test_entropy_lets_a_lone_outlier_go():
     rng = np.random.default_rng(2)
     tensors = [rng.normal(size=20_000).astype(np.float32) for _ in range(5)]
-    tensors.append(np.array([1000.0, *rng.normal(size=20_000)], np.float32))
-    assert ranges(QuantSpec(calibration="entropy"), tensors)[1] < 100
+    tensors.append(np.array([30.0, *rng.normal(size=20_000)], np.float32))
+    assert ranges(QuantSpec(calibration="entropy"), tensors)[1] < 15
 
 
 def test_symmetric_percentile_is_of_the_magnitude():
@@ -107,7 +107,7 @@ def test_integers_are_those_of_both_quantizers(low, high, signed):
     limits = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
     zero_point, scale = compute_scale_zp(np.float32(low), np.float32(high), *limits)
     assert affine.scale == pytest.approx(float(scale), rel=1e-6)
-    assert abs(affine.zero_point - int(zero_point)) <= 1e-3 * 255  # that is: equal
+    assert affine.zero_point == int(zero_point)
     granularity = qtyping.QuantGranularity.TENSORWISE
     ends = (np.array([[low]]), np.array([[high]]))
     zero_point, scale = tensor_zp_scale_from_min_max(*ends, 8, False, granularity, signed=signed)
