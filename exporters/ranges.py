@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from exporters.files import Description, Operator, Tensor
 from harness.calibration import Range, activation_affine, weight_scales
-from harness.schema import QuantSpec
+from harness.schema import QuantSpec, UserError
 
 # The output has the input's scale: no kernel rescales here.
 AS_INPUT = {
@@ -46,6 +46,10 @@ def sources(network: Description) -> dict[str, str]:
 
 def to_collect(network: Description) -> list[str]:
     """The activations whose values calibration must see, in order of execution."""
+    if not network.operators:
+        raise UserError(
+            "the network gives the same for every image, so nothing is left to export: is the network trained?"
+        )
     fixed = _fixed(network)
     return [name for name in dict.fromkeys(sources(network).values()) if name not in fixed]
 

@@ -158,7 +158,7 @@ def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
 
     if case.patch is None:
         return None
-    carried = placement.carry(patch(work, case.patch), case.patch.data.size, case.data.size)
+    carried = placement.carry(patch(work, case.patch), case.patch.data.size, case.data.size, case.px)
     corners = placement.corners(case.placement, ids, carried.px, case.data.size, case.placement_seed)
     return Stamps(*placement.stamps(carried), corners)
 

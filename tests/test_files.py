@@ -14,7 +14,9 @@ from harness.schema import UserError
 from tests import tiny
 
 VENDOR = {
-    "mobilenet_v1_0.25_128_quant": {"CONV_2D": 15, "DEPTHWISE_CONV_2D": 13, "AVERAGE_POOL_2D": 1, "RESHAPE": 1, "SOFTMAX": 1},
+    "mobilenet_v1_0.25_128_quant": {
+        "CONV_2D": 15, "DEPTHWISE_CONV_2D": 13, "AVERAGE_POOL_2D": 1, "RESHAPE": 1, "SOFTMAX": 1
+    },
     "mobilenet_v2_1.0_224_quant": {"CONV_2D": 36, "DEPTHWISE_CONV_2D": 17, "ADD": 10},
     "tf2_mobilenet_v2_1.0_224_ptq": {"CONV_2D": 36, "DEPTHWISE_CONV_2D": 17, "ADD": 10, "QUANTIZE": 2, "MEAN": 1},
     "mlperf_tiny_resnet8_int8": {"CONV_2D": 9, "ADD": 3, "AVERAGE_POOL_2D": 1, "FULLY_CONNECTED": 1},
@@ -57,9 +59,7 @@ def with_nodes(path: Path, *nodes: onnx.NodeProto) -> Path:
 def test_vendor_files_read_as_the_interpreter_reads_them(data_dir, name):
     path = data_dir / "vendor" / f"{name}.tflite"
     description = describe(path)
-    interpreter = Interpreter(
-        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     interpreter.allocate_tensors()
     theirs = interpreter._get_ops_details()
     details = {d["index"]: d for d in interpreter.get_tensor_details()}
