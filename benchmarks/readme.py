@@ -13,6 +13,7 @@ from harness.report.figures import calibration
 from harness.report.labels import labelled
 
 RESULTS = Path(__file__).parent / "results"
+STYLE = Path(__file__).parent.parent / "harness" / "report" / "report.css"
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="background:white"'
 
 
@@ -20,7 +21,9 @@ def main(run_dir: Path) -> None:
     """Draws the same figures as the report, and a table of targeted success by target class."""
     table = labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
     for victim, svg in calibration(table):
-        drawn = str(svg).replace("<svg ", f"<svg {NAMESPACES} ", 1)
+        head, tag, rest = str(svg).partition(">")
+        style = f"<style>{STYLE.read_text()}</style>"
+        drawn = head.replace("<svg ", f"<svg {NAMESPACES} ", 1) + tag + style + rest
         (RESULTS / f"calibration-{victim}.svg").write_text(drawn)
     clean = table[table["attack"] == "none"].set_index(["artifact", "target"])["clean_accuracy"]
     made = table[table["attack"] == "gap"]
