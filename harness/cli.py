@@ -168,9 +168,13 @@ def main() -> None:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False, markup=True)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        short_write = error.errno is None and "requested and" in str(error)  # numpy's word for a full disk
+        if not short_write and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {error}. What was finished is kept; make room and run again.")
+        what = f"No space left on device ({error})" if short_write else str(error)
+        Console(stderr=True).print(
+            f"[bold red]error:[/] {what}. What was finished is kept; make room and run again.", soft_wrap=True
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; what was finished is kept: the same command goes on from here")

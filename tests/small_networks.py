@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from exporters import export
 from harness.networks import build
-from harness.schema import Victim
+from harness.schema import QuantSpec, Victim
 from harness.victims import Normalised
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -118,3 +119,15 @@ def _litert(path: Path, x: np.ndarray) -> np.ndarray:
         scale, zero_point = end["quantization"] if end["dtype"] != np.float32 else (1, 0)
         rows.append((interpreter.get_tensor(end["index"])[0].astype(np.float32) - zero_point) * np.float32(scale))
     return np.array(rows)
+
+
+SPEC = QuantSpec(calibration_images=16)
+FORMATS = ("onnx", "tflite")
+CALIBRATIONS = ("minmax", "moving_average", "percentile", "entropy")
+PIXELS = pixels(48)
+
+
+def write(folder: Path, network: nn.Module, format: str, quant: QuantSpec | None = SPEC, **changes) -> Path:
+    """Exports as ``net``, with the images above unless told otherwise; the file."""
+    arguments = {"name": "net", "victim": victim(), "calibration_pixels": PIXELS} | changes
+    return folder / export(network, format=format, quant=quant, folder=folder, **arguments).file
