@@ -179,7 +179,8 @@ def test_the_same_export_gives_the_same_bytes(networks, tmp_path, format):
 def test_other_processes_give_the_same_bytes(tmp_path):
     """Sets are ordered differently there, and names are counted anew."""
     script = (
-        "import sys; from pathlib import Path; from tests import small_networks as s; from harness.schema import sha256_file\n"
+        "import sys; from pathlib import Path\n"
+        "from harness.schema import sha256_file; from tests import small_networks as s\n"
         "for f in s.FORMATS: print(sha256_file(s.write(Path(sys.argv[1]), s.branches(), f)))"
     )
     runs = [
