@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -243,3 +244,30 @@ def test_impossible_wishes_are_errors(tmp_path, changes, message):
 def test_a_network_in_training_is_an_error(tmp_path):
     with pytest.raises(UserError, match="evaluation mode"):
         write(tmp_path, small.Around(functional.relu), "onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signature", ["u8s8", "s8s8", "u8u8"])
+def test_the_graph_that_a_replay_runs_is_integer_as_the_proof_says(networks, tmp_path, monkeypatch, signature):
+    """By the very session options that the device side uses: its options and the proof's are set in two places."""
+    import onnx
+    import onnxruntime
+
+    from backends.device.runtimes.onnxruntime import Engine
+
+    quant = replace(SPEC, activation_signed=signature[0] == "s", weight_signed=signature[2] == "s")
+    path = write(tmp_path, networks["resnet"], "onnx", quant)
+    used, real = [], onnxruntime.InferenceSession
+
+    def watched(file, options, **others):
+        used.append(options)
+        return real(file, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    Engine().load(path, {}, 1)
+    (options,) = used
+    options.optimized_model_filepath = str(tmp_path / "replayed.onnx")
+    real(path, options, providers=["CPUExecutionProvider"])
+    replayed = Counter(node.op_type for node in onnx.load(tmp_path / "replayed.onnx").graph.node)
+    assert replayed["QLinearConv"] == describe(path).counts["QLinearConv"] > 0
+    assert not {"Conv", "FusedConv", "Add", "Mul", "Relu", "Gemm", "MatMul", "GlobalAveragePool"} & set(replayed)
