@@ -12,21 +12,30 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 Event = dict[str, Any]
+
+
+class Ending(NamedTuple):
+    """Why a conversation did not end well, empty if it did; and the exit code of a process that ended by itself."""
+
+    why: str = ""
+    code: int | None = None
+
+
 TAIL_LINES = 20
 LAST_SECONDS = 5.0  # for a process that said its last word, to be gone by itself
 
 
 def converse(
     process: subprocess.Popen[bytes], request: Mapping[str, Any], time_limit: float, hear: Callable[[Event], None]
-) -> str:
-    """Sends a request, lets `hear` have every event, and says why it did not end well; nothing if it did.
+) -> Ending:
+    """Sends a request, lets `hear` have every event, and says how it ended.
 
     `process` leads a process group of its own and has pipes for standard input, output and error. Without an event for
     `time_limit` seconds it counts as hung. Whatever happens, an exception or a key included, the group is gone
-    afterwards. The sentence carries the last lines of standard error.
+    afterwards. What went wrong carries the last lines of standard error.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -54,12 +63,13 @@ def converse(
             code = process.wait()
             listener.join(LAST_SECONDS)
     if said is not None:
-        return said
+        return Ending(said)
     if hung:
         why = f"hang: no sign of life for {time_limit:g} s"
     else:
         why = f"crash: {signal.Signals(-code).name}" if code < 0 else f"crash: exit code {code} before the end"
-    return "\n".join([why, *(line.decode(errors="replace").rstrip() for line in tail)])
+    lines = [why, *(line.decode(errors="replace").rstrip() for line in tail)]
+    return Ending("\n".join(lines), None if hung else code)
 
 
 def _events(stream: IO[bytes], time_limit: float) -> Iterator[Event]:

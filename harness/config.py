@@ -134,7 +134,12 @@ class TargetTable(_Table):
 
     name: Name
     runtime: str
+    version: str = ""  # of the runtime's package; given, the target has an environment of its own
     host: str = "local"
+    arch: str = ""
+    cpu: str = ""
+    image: str = ""
+    address: str = ""
     options: dict[str, str | int | float | bool] = {}
     threads: int = Field(1, ge=1)
     batch: int = Field(1, ge=1)

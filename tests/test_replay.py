@@ -466,6 +466,7 @@ def test_a_machine_describes_itself():
     assert 1e8 < machine.memory_bytes < 1e14
     if machine.arch == "x86_64":
         assert {"sse2", "fpu"} <= set(machine.features)
+        assert "SSE2" in machine.detected
         assert machine.cpu
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from pathlib import Path
@@ -11,11 +12,16 @@ import numpy as np
 
 
 class Machine(NamedTuple):
-    """Architecture, CPU and software of this process's machine; `features` are the kernel's words for the CPU's."""
+    """Architecture, CPU and software of this process's machine.
+
+    `features` are the kernel's words for the CPU's; `detected` is what numpy found by asking the CPU itself: under an
+    emulated x86 that is the emulated one, while the kernel still tells of the real one.
+    """
 
     arch: str
     cpu: str
     features: tuple[str, ...]
+    detected: tuple[str, ...]
     cores: int
     memory_bytes: int
     kernel: str
@@ -30,12 +36,23 @@ def describe() -> Machine:
         arch=platform.machine(),
         cpu=cpu or platform.processor(),
         features=features,
+        detected=detected_features(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         numpy=np.__version__,
     )
+
+
+def detected_features() -> tuple[str, ...]:
+    """The CPU features that numpy detected in this process, in its words (``AVX2``, ``ASIMDDP``), sorted."""
+    try:
+        core = importlib.import_module("numpy._core._multiarray_umath")
+    except ImportError:  # numpy 1
+        core = importlib.import_module("numpy.core._multiarray_umath")
+    found: dict[str, bool] = getattr(core, "__cpu_features__", {})
+    return tuple(sorted(name for name, there in found.items() if there))
 
 
 def read_cpuinfo(path: Path) -> tuple[str, tuple[str, ...]]:

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device.artifact import SCHEMA
+from backends.device.artifact import SCHEMA, sha256_file
 from backends.device.bundle import Bundle, chunk_images
 from backends.device.errors import UserError
 from backends.device.latency import measure
@@ -119,8 +119,9 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send) -> None:
             request.latency,
             lambda done: send("progress", case=None, done=done),
         )
-        _write(out / "latency.npy", lambda stream: np.save(stream, nanoseconds))
-        send("latency", threads=request.threads, cold_start_seconds=load_seconds + first_run_seconds, **facts)
+        written = _write(out / "latency.npy", lambda stream: np.save(stream, nanoseconds))
+        cold = load_seconds + first_run_seconds
+        send("latency", threads=request.threads, cold_start_seconds=cold, **facts, **written)
 
 
 def _load(bundle: Bundle, request: Request) -> Runtime:
@@ -166,22 +167,24 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, like: 
                 sent = time.perf_counter()
     if (found := digest.hexdigest()) != (expected := bundle.case(name).sha256):
         raise UserError(f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {expected}; copy it again")
-    _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
-    send("case", case=name, file=f"{name}.npz", pixels_sha256=found, seconds=time.perf_counter() - started)
+    written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
+    send("case", case=name, pixels_sha256=found, seconds=time.perf_counter() - started, **written)
 
 
-def _write(path: Path, writer: Callable[[BinaryIO], None]) -> None:
-    """Writes beside and renames; no space or no permission is a `UserError`."""
+def _write(path: Path, writer: Callable[[BinaryIO], None]) -> dict[str, str]:
+    """Writes beside and renames, and names the file with its hash; no space or no permission is a `UserError`."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as stream:
             writer(stream)
+        written = {"file": path.name, "file_sha256": sha256_file(beside)}
         beside.replace(path)
     except OSError as error:
         with suppress(OSError):
             beside.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    return written
 
 
 def _take_standard_output() -> Send:

@@ -1,8 +1,14 @@
 """Hosts, one a file; the file's name is the registry. A host starts the device side somewhere and speaks with it.
 
-A host's module has three functions: ``start(target, bundle, out)`` gives a process that runs ``backends.device.replay``
-in a process group of its own, with pipes for standard input, output and error; ``identity`` and ``availability`` are
-what the functions of the same names below say.
+A host's module has these functions:
+
+- ``start(target, bundle, out)`` gives a process that runs ``backends.device.replay``, in a process group of its own,
+  with pipes for standard input, output and error;
+- ``fetch(target, out, name)`` sees to it that a result ``OUT/NAME`` of that process is on this machine;
+- ``is_lost(code)`` says whether an exit code means that the way to the device broke, and not the device: the case that
+  was running is then tried again;
+- ``prepare``, ``identity``, ``availability``, ``cores`` and ``is_emulated`` are what the functions of the same names
+  below say.
 """
 
 from __future__ import annotations
@@ -15,19 +21,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from backends.device.artifact import SCHEMA
+from backends.device.artifact import SCHEMA, sha256_file
 from backends.device.bundle import Bundle
 from backends.device.errors import UserError
 from backends.device.runtimes import Option
-from backends.watch import Event, converse
+from backends.watch import Ending, Event, converse
+
+Tell = Callable[[str], None]  # hears a word on how long work goes on
+TRIES = 3  # for a case whose device was lost on the way
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where artifacts run: a runtime with its options, on a host. ``time_limit``: seconds without a sign of life."""
+    """Where artifacts run: a runtime with its options, on a host.
+
+    ``version`` of the runtime's package: empty is the one that is installed here, or on a host with packages of its own
+    the one that this project pins. ``arch`` as ``uname -m`` says it (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` a
+    model that the host knows. ``image`` is a container's, ``address`` a machine's as ``ssh`` takes it. ``time_limit``:
+    seconds without a sign of life.
+    """
 
     name: str
     runtime: str
+    version: str = ""
     host: str = "local"
     options: Mapping[str, Option] = field(default_factory=dict)
     threads: int = 1
@@ -35,6 +51,8 @@ class Target:
     time_limit: float = 300.0
     arch: str = ""
     cpu: str = ""
+    image: str = ""
+    address: str = ""
 
 
 @dataclass
@@ -63,6 +81,24 @@ def availability(target: Target) -> str | None:
     return reason
 
 
+def prepare(target: Target, tell: Tell = lambda word: None) -> None:
+    """Brings about what the target needs and lacks (an environment, a sysroot, an image), once; minutes at most.
+
+    `tell` hears how it goes. What cannot be had is a `UserError`. Two at once do not break each other.
+    """
+    _host(target.host).prepare(target, tell)
+
+
+def cores(target: Target) -> int:
+    """How many cores of this machine a replay keeps busy; 0 for one that runs elsewhere."""
+    return int(_host(target.host).cores(target))
+
+
+def is_emulated(target: Target) -> bool:
+    """Whether its CPU is emulated, so that its latencies compare with nothing."""
+    return bool(_host(target.host).is_emulated(target))
+
+
 def replay(
     target: Target,
     bundle_root: Path,
@@ -78,24 +114,27 @@ def replay(
     `on_event` hears each event of the device as it comes, ``case`` with ``file`` as a path on this machine, and
     ``case_error`` (``case``, ``message``) for each case that has one. An exception, from it or a key, ends the device.
     """
-    bundle = Bundle.read(bundle_root)
+    bundle, host = Bundle.read(bundle_root), _host(target.host)
     expected = {case.name: case.sha256 for case in bundle.cases}
     todo = list(expected if cases is None else cases)
-    outcome, wanted = Outcome(), dict(latency) if latency else None
+    outcome, wanted, tries = Outcome(), dict(latency) if latency else None, TRIES
     while True:
         loaded, current = False, ""
 
         def hear(event: Event) -> None:
-            nonlocal loaded, current
+            nonlocal loaded, current, tries
             if event["event"] == "loaded":
-                loaded, outcome.info, outcome.machine = True, event["info"], event["machine"]
+                _check_version(target, event["info"])
+                loaded, outcome.info = True, event["info"]
+                outcome.machine = event["machine"] = event["machine"] | _emulation(target)
             elif event["event"] == "progress":
                 current = event["case"]
             elif event["event"] == "latency":
                 outcome.latency = event
+                _fetched(target, out, event)
             elif event["event"] == "case":
                 todo.remove(event["case"])
-                event = _accept(event, expected, out, outcome)
+                event, tries = _accept(target, event, expected, out, outcome), TRIES
             on_event(event)
 
         request = {
@@ -109,32 +148,57 @@ def replay(
             "attached": True,
         }
         try:
-            why = converse(_host(target.host).start(target, bundle_root, out), request, target.time_limit, hear)
+            ending = converse(host.start(target, bundle_root, out), request, target.time_limit, hear)
         except UserError as error:
-            why = str(error)
-        if not why:
+            ending = Ending(str(error))
+        if not ending.why:
             return outcome
+        if host.is_lost(ending.code) and (tries := tries - 1):
+            continue
         failed = [current] if current in todo else todo[:1]
         if not loaded or not failed:  # the latency loop comes last
             if wanted and not outcome.latency:
-                outcome.latency_error = why
+                outcome.latency_error = ending.why
             failed, wanted = list(todo), None
         for case in failed:
             todo.remove(case)
-            outcome.errors[case] = why
-            on_event({"event": "case_error", "case": case, "message": why})
+            outcome.errors[case] = ending.why
+            on_event({"event": "case_error", "case": case, "message": ending.why})
         if not todo and wanted is None:
             return outcome
 
 
-def _accept(event: Event, expected: Mapping[str, str], out: Path, outcome: Outcome) -> Event:
+def _check_version(target: Target, info: Mapping[str, str]) -> None:
+    if target.version and info["version"] != target.version:
+        raise UserError(f"{target.name}: asked for {target.runtime} {target.version}, found {info['version']} there")
+
+
+def _emulation(target: Target) -> dict[str, Any]:
+    """What only the host knows: an emulated kernel tells of the machine that it runs on."""
+    emulated = is_emulated(target)
+    return {"emulated": emulated} | ({"cpu": target.cpu} if emulated and target.cpu else {})
+
+
+def _accept(target: Target, event: Event, expected: Mapping[str, str], out: Path, outcome: Outcome) -> Event:
     """Takes up a finished case, or, where the device pasted other pixels than we did, its error."""
     case, found = event["case"], event["pixels_sha256"]
-    if found != expected[case]:
-        outcome.errors[case] = f"{case}: the device saw pixels of sha256 {found}, expected {expected[case]}"
+    try:
+        if found != expected[case]:
+            raise UserError(f"{case}: the device saw pixels of sha256 {found}, expected {expected[case]}")
+        outcome.files[case] = _fetched(target, out, event)
+    except UserError as error:
+        outcome.errors[case] = str(error)
         return {"event": "case_error", "case": case, "message": outcome.errors[case]}
-    outcome.files[case] = out / f"{case}.npz"
     return event | {"file": str(outcome.files[case])}
+
+
+def _fetched(target: Target, out: Path, event: Event) -> Path:
+    """A result on this machine, with the bytes that the device wrote."""
+    _host(target.host).fetch(target, out, event["file"])
+    path = out / str(event["file"])
+    if not path.is_file() or sha256_file(path) != event["file_sha256"]:
+        raise UserError(f"{path}: is not what the device wrote (sha256 {event['file_sha256']}); replay it again")
+    return path
 
 
 def _host(name: str) -> ModuleType:

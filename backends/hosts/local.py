@@ -15,7 +15,7 @@ from backends.device.machine import describe
 from backends.device.runtimes import engine
 
 if TYPE_CHECKING:
-    from backends.hosts import Target
+    from backends.hosts import Target, Tell
 
 ROOT = Path(backends.__file__).resolve().parents[1]
 
@@ -33,6 +33,29 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
         env=os.environ | environment,
         start_new_session=True,
     )
+
+
+def prepare(target: Target, tell: Tell) -> None:
+    """Nothing: it runs in this Python."""
+
+
+def fetch(target: Target, out: Path, name: str) -> None:
+    """Nothing: it is here."""
+
+
+def is_lost(code: int | None) -> bool:
+    """Never: there is no way that could break."""
+    return False
+
+
+def cores(target: Target) -> int:
+    """As many as it has threads."""
+    return target.threads
+
+
+def is_emulated(target: Target) -> bool:
+    """It is this very CPU."""
+    return False
 
 
 def identity(target: Target) -> dict[str, Any]:
