@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from harness.schema import UserError
 
@@ -165,7 +166,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False, markup=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
     except OSError as error:
         short_write = error.errno is None and "requested and" in str(error)  # numpy's word for a full disk
@@ -173,7 +174,7 @@ def main() -> None:
             raise
         what = f"No space left on device ({error})" if short_write else str(error)
         Console(stderr=True).print(
-            f"[bold red]error:[/] {what}. What was finished is kept; make room and run again.", soft_wrap=True
+            f"[bold red]error:[/] {escape(what)}. What was finished is kept; make room and run again.", soft_wrap=True
         )
         sys.exit(2)
     except KeyboardInterrupt:

@@ -36,6 +36,7 @@ class Data(_Table):
     path: str | None = None
     classes: tuple[str, ...] | None = None
     resize: int | None = None  # short side before the centre crop to a victim's input size; None: resize to that size
+    crop: float | None = Field(None, gt=0, le=1)  # or what the centre crop keeps of the short side: .875 for many
     seed: int = 0
     calibration: int = Field(128, ge=1)
     craft: int = Field(512, ge=1)
@@ -43,6 +44,12 @@ class Data(_Table):
     evaluate: int = Field(1000, ge=1)
     sanity: bool = False  # clean accuracy over every image, crafted-on ones too, as rows with split = "all"
     note: str = ""  # what the networks were trained on, said in the report
+
+    @model_validator(mode="after")
+    def _one_way_to_the_size(self) -> Data:
+        if self.resize is not None and self.crop is not None:
+            raise ValueError("give either resize (short side in pixels) or crop (share of it), not both")
+        return self
 
 
 class Train(_Table):
@@ -74,6 +81,34 @@ class Victim(_Table):
     def _one_source(self) -> Victim:
         if (self.weights is None) == (self.train is None):
             raise ValueError(f"victim {self.name!r}: give either weights or a [victim.train] table")
+        return self
+
+
+class Artifact(_Table):
+    """A file that the user brings: an ``.onnx`` or ``.tflite`` under --data, and how a device feeds it.
+
+    ``(pixels / divisor - mean) / std`` in ``channel_order`` is the file's input; integers take its own scale and zero
+    point. ``class_offset`` is 1 where output 0 is "background".
+    """
+
+    name: Name
+    file: str
+    sha256: str | None = None
+    precision: Literal["fp32", "w8a8"] = "w8a8"
+    classes: int | None = None  # default: those of the data
+    class_offset: int = Field(0, ge=0)
+    input_size: Size | None = None  # (height, width); default: that of the data
+    layout: Literal["nchw", "nhwc"] | None = None  # default: nhwc for .tflite, nchw for .onnx
+    divisor: float = Field(255.0, gt=0)
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    output_kind: Literal["logits", "softmax"] = "logits"
+
+    @model_validator(mode="after")
+    def _known_format(self) -> Artifact:
+        if not self.file.endswith((".onnx", ".tflite")):
+            raise ValueError(f"artifact {self.name!r}: expected an .onnx or .tflite file, got {self.file}")
         return self
 
 
@@ -153,16 +188,24 @@ class Suite(_Table):
     name: Name
     title: str = ""
     data: Data
-    victim: list[Victim] = Field(min_length=1)
-    export: list[Export] = Field(min_length=1)
-    attack: list[Attack] = Field(min_length=1)
+    victim: list[Victim] = []
+    export: list[Export] = []
+    artifact: list[Artifact] = []
+    attack: list[Attack] = []
     target: list[TargetTable] = Field(min_length=1)
     controls: Controls = Controls()
     latency: Latency = Latency()
 
     @model_validator(mode="after")
+    def _has_files(self) -> Suite:
+        if not self.artifact and not (self.victim and self.export):
+            raise ValueError("nothing to run: give a [[victim]] with an [[export]], or an [[artifact]] of your own")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_unique(self) -> Suite:
-        for what, names in (("victim", [v.name for v in self.victim]), ("target", [t.name for t in self.target])):
+        networks = [*(v.name for v in self.victim), *(a.name for a in self.artifact)]
+        for what, names in (("victim]] or [[artifact", networks), ("target", [t.name for t in self.target])):
             if twice := {n for n in names if names.count(n) > 1}:
                 raise ValueError(f"two [[{what}]] named {', '.join(sorted(twice))}")
         return self

@@ -37,6 +37,8 @@ def load(spec: config.Data, size: Size, data_dir: Path | None, cache: Path) -> d
     With ``spec.resize`` the short side is brought to it, antialiased, and the centre cropped; without, an image is
     resized to the size, and left as it is where it has that size. ``cache`` takes torchvision's download.
     """
+    if spec.crop is not None:
+        spec = spec.model_copy(update={"resize": round(min(size) / spec.crop), "crop": None})
     if spec.resize is not None and spec.resize < max(size):
         raise UserError(f"data.resize = {spec.resize} is less than the input size {size[0]}x{size[1]}")
     root = find_root(spec, data_dir)

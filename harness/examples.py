@@ -21,7 +21,7 @@ MOST = 3  # a victim
 def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterator[dict[str, Any]]:
     """Writes PNGs into ``examples/`` and gives what `harness.report` shows of them, another patch and image each."""
     taken = records[(records["split"] == "evaluate") & (records["label"] != records["target_class"])]
-    for victim in work.plan.victims:
+    for victim in dict.fromkeys(artifact.victim for artifact in work.plan.artifacts):
         chosen: dict[tuple[str, str], Cell] = {}
         for cell in work.plan.cells:
             case = cell.replay.case
@@ -30,13 +30,13 @@ def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterato
         shown: set[str] = set()
         for cell in chosen.values():
             here = _same_patch(taken, victim, cell)
-            lab = here[(here["target"] == TORCH) & ~here["image"].isin(shown)]
-            if lab.empty:
+            fresh = here[~here["image"].isin(shown)]
+            lab = fresh[fresh["target"] == TORCH]
+            seen = fresh if lab.empty else lab  # a brought file has no float network
+            if seen.empty:
                 continue
-            hits = lab[
-                lab["pred"] == cell.target_class
-            ]  # an image that the float network falls for, where there is one
-            image = str((lab if hits.empty else hits)["image"].iloc[0])
+            hits = seen[seen["pred"] == cell.target_class]  # an image that falls for it, where there is one
+            image = str((seen if hits.empty else hits)["image"].iloc[0])
             shown.add(image)
             yield _example(work, victim, cell, here[here["image"] == image], image, run_dir)
 

@@ -45,9 +45,11 @@ def make(suite: config.Suite, data_dir: Path | None, cache: Path, targets: Seque
     from harness.data import fingerprint
 
     files = fingerprint(suite.data, data_dir, cache)
-    victims = [VictimStep(v, DataStep(suite.data, files, _size(suite, v)), data_dir) for v in suite.victim]
-    artifacts = [artifact for victim in victims for artifact in _artifacts(suite, victim)]
-    cases = {victim: list(_cases(suite, victim, victims)) for victim in victims}
+    tables: list[config.Victim | config.Artifact] = [*suite.victim, *suite.artifact]
+    everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
+    victims = everyone[: len(suite.victim)]
+    artifacts = [artifact for victim in everyone for artifact in _artifacts(suite, victim)]
+    cases = {victim: list(_cases(suite, victim, victims)) for victim in everyone}
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
     for artifact, target in _pairs(artifacts, _targets(suite, targets)):
@@ -61,7 +63,7 @@ def make(suite: config.Suite, data_dir: Path | None, cache: Path, targets: Seque
     return Plan(
         suite=suite,
         data_dir=data_dir,
-        data=tuple(dict.fromkeys(victim.data for victim in victims)),
+        data=tuple(dict.fromkeys(victim.data for victim in everyone)),
         victims=tuple(victims),
         artifacts=tuple(artifact for artifact in artifacts if artifact.format != TORCH),
         patches=tuple(patches.values()),
@@ -71,7 +73,7 @@ def make(suite: config.Suite, data_dir: Path | None, cache: Path, targets: Seque
     )
 
 
-def _size(suite: config.Suite, victim: config.Victim) -> tuple[int, int]:
+def _size(suite: config.Suite, victim: config.Victim | config.Artifact) -> tuple[int, int]:
     from harness.data import default_size
 
     if size := victim.input_size or default_size(suite.data):
@@ -95,6 +97,8 @@ def _pairs(artifacts: Sequence[ArtifactStep], targets: Sequence[Target]) -> Iter
 
 
 def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
+    if isinstance(victim.table, config.Artifact):
+        return [ArtifactStep(victim, victim.table.file.rpartition(".")[2])]
     found = [ArtifactStep(victim, TORCH)]
     for table in suite.export:
         if not _matches(victim.name, table.victims):
@@ -137,12 +141,21 @@ def _cases(suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep
 def _attacked(
     table: config.Attack, victim: VictimStep, victims: Sequence[VictimStep], px: int, shape: Literal["square", "round"]
 ) -> Iterator[PatchStep]:
-    """The patches of an attack, each at the input size of the victim that it is made on."""
+    """The patches of an attack, each at the input size of the victim that it is made on; a control has none."""
+    from patches.attacks import is_control
+
+    if is_control(table.name):
+        return
     for surrogate in table.surrogate:
         kind, _, name = surrogate.partition(":")
         source = next((v for v in victims if v.name == (name or victim.name)), None)
         if source is None:
-            raise UserError(f"attack {table.name!r}: surrogate {surrogate!r} names no victim of this suite")
+            whose = name or victim.name
+            known = ", ".join(f"{kind}:{v.name}" for v in victims) or "no [[victim]] here"
+            raise UserError(
+                f"attack {table.name!r}: surrogate {surrogate!r} needs the network of {whose!r}, which is no victim of "
+                f"this suite; there is {known}"
+            )
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
         for target_class, seed in product(table.target_classes or (None,), table.seeds):
             yield PatchStep(

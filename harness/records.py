@@ -63,7 +63,8 @@ def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers:
     for cell in cells:
         case = cell.replay.case
         truth, answer = truths[case.data.key, case.split], answers[cell.replay.key]
-        frame = judge(answer, truth.labels)
+        brought = cell.replay.artifact.brought
+        frame = judge(answer, truth.labels, brought.class_offset if brought else 0)
         frame.insert(0, "image", truth.ids)
         for name, value in columns(cell, answer).items():
             frame[name] = pd.Categorical([value] * len(frame)) if isinstance(value, str) else value
@@ -81,7 +82,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
     own = patch is None or patch.source is None or patch.source.name == artifact.victim.name
     return {
         "victim": artifact.victim.name,
-        "precision": quant.precision if quant else "fp32",
+        "precision": artifact.precision,
         "format": artifact.format,
         "signature": quant.signature if quant else "",
         "calibration": quant.calibration if quant else "",

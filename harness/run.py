@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 
 from harness import stages
 from harness.config import read_suite
@@ -129,7 +130,8 @@ def _show(run_dir: Path, console: Console) -> Path:
     shown = pd.read_csv(run_dir / "cells.csv", keep_default_na=False, na_values={rate: [""] for rate in RATES})
     console.print(table(shown))
     for error in run.get("errors", []):
-        console.print(f"[red]failed:[/] {error['artifact']} on {error['target']}: {error['message']}", highlight=False)
+        what = escape(f"{error['artifact']} on {error['target']}: {error['message']}")
+        console.print(f"[red]failed:[/] {what}", highlight=False)
     report = run_dir / "report.html"
     console.print(f"report: [bold]{report}[/]", soft_wrap=True)
     return report

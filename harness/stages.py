@@ -7,17 +7,18 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from backends.device.bundle import Bundle, Stamps, paste, write_bundle
 from backends.hosts import replay
+from harness import config
 from harness.display import Display
 from harness.plan import Plan
 from harness.readers import Images
 from harness.records import Answers
-from harness.schema import Artifact, Patch, Victim
+from harness.schema import Artifact, Patch, Preproc, Victim, sha256_file
 from harness.steps import TORCH, ArtifactStep, Case, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
 from harness.store import Store, key, place, write_json
 
@@ -73,8 +74,8 @@ def images_file(work: Work, step: DataStep, split: str, what: str = "pixels") ->
 def victim(work: Work, step: VictimStep) -> Victim:
     """A victim with its weights: from a file, a download or training."""
     from harness import victims
-    from harness.data import class_names
 
+    assert isinstance(step.table, config.Victim)
     folder = work.store.path("victim", step.key)
     if not work.store.has("victim", step.key):
         train = step.table.train
@@ -87,16 +88,31 @@ def victim(work: Work, step: VictimStep) -> Victim:
         ):
             victims.prepare(
                 step.table, data_dir=work.plan.data_dir, images=seen, size=step.data.size,
-                classes=step.table.classes or len(class_names(work.plan.suite.data, work.plan.data_dir)),
+                classes=classes(work, step),
                 folder=beside, cache=work.store.root / "downloads", checkpoint=checkpoint, progress=tick,
             )  # fmt: skip
         checkpoint.unlink(missing_ok=True)
     return victims.read(folder)
 
 
+def classes(work: Work, step: VictimStep) -> int:
+    """How many classes a victim tells apart: its own word, else those of the data."""
+    from harness.data import class_names
+
+    return step.table.classes or len(class_names(work.plan.suite.data, work.plan.data_dir))
+
+
 def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
-    """An exported victim, and the folder of its file; an INT8 one has passed the proof of integer."""
+    """A victim as a file, and the folder of that file; an INT8 one has passed the proof of integer."""
     folder = work.store.path("artifact", step.key)
+    if step.brought and not work.store.has("artifact", step.key):
+        from exporters.brought import bring
+
+        with work.display.doing("read", step.name), work.store.writing("artifact", step.key) as beside:
+            counts = bring(
+                step.victim.brought_file(), _described(step, step.brought, classes(work, step.victim)), beside
+            )
+            write_json(beside / "operators.json", counts)
     if not work.store.has("artifact", step.key):
         from exporters import export
         from exporters.files import describe
@@ -110,6 +126,18 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
             )  # fmt: skip
             write_json(beside / "operators.json", describe(beside / f"{step.name}.{step.format}").counts)
     return Artifact.read(folder / f"{step.name}.json"), folder
+
+
+def _described(step: ArtifactStep, table: config.Artifact, classes: int) -> Artifact:
+    layout = table.layout or ("nhwc" if step.format == "tflite" else "nchw")
+    file = step.victim.brought_file()
+    return Artifact(
+        name=step.name, victim=step.victim.name, format=cast(Literal["onnx", "tflite"], step.format),
+        precision=step.precision, file=f"{step.name}.{step.format}", sha256=sha256_file(file),
+        input_size=step.victim.data.size, classes=classes, class_offset=table.class_offset,
+        preproc=Preproc(layout, table.divisor, table.mean, table.std, table.channel_order),
+        output_kind=table.output_kind,
+    )  # fmt: skip
 
 
 def patch(work: Work, step: PatchStep) -> Patch:

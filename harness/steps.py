@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from backends.hosts import Target, identity
 from harness import config
-from harness.schema import QuantSpec, sha256_file
+from harness.schema import QuantSpec, UserError, sha256_file
 from harness.store import key
 
 TORCH = "torch"  # the target that is no device: the float network, in this process
@@ -33,9 +33,9 @@ class DataStep:
 
 @dataclass(frozen=True)
 class VictimStep:
-    """A victim's weights, had or trained."""
+    """A victim's weights, had or trained; or, with an `Artifact` table, the network that is in a file brought."""
 
-    table: config.Victim
+    table: config.Victim | config.Artifact
     data: DataStep
     data_dir: Path | None = field(default=None, compare=False)
 
@@ -47,16 +47,30 @@ class VictimStep:
     @cached_property
     def key(self) -> str:
         """Given weights depend on no image."""
+        if isinstance(self.table, config.Artifact):
+            return key("brought", table=self.table, file=sha256_file(self.brought_file()), size=self.data.size)
         seen = self.data.key if self.table.train else self.data.size
-        return key("victim", table=self.table, weights=self._weights(), code=self._code(), data=seen)
+        weights, code = self._weights(self.table), self._code(self.table)
+        return key("victim", table=self.table, weights=weights, code=code, data=seen)
 
-    def _weights(self) -> str:
-        file = self.data_dir / self.table.weights if self.data_dir and self.table.weights else None
-        return sha256_file(file) if file and file.is_file() else f"{self.table.weights} {self.table.weights_sha256}"
+    def brought_file(self) -> Path:
+        """The file of an `Artifact` table; one that is not there, or another one, is a `UserError`."""
+        assert isinstance(self.table, config.Artifact)
+        file = (self.data_dir or Path()) / self.table.file
+        if not file.is_file():
+            where = f"not under --data {self.data_dir}" if self.data_dir else "--data (or PATCHBENCH_DATA) is not given"
+            raise UserError(f"{self.table.file}: {where}; artifact {self.name!r} names it")
+        if self.table.sha256 and (found := sha256_file(file)) != self.table.sha256:
+            raise UserError(f"{file}: expected sha256 {self.table.sha256}, got {found}")
+        return file
 
-    def _code(self) -> str:
+    def _weights(self, table: config.Victim) -> str:
+        file = self.data_dir / table.weights if self.data_dir and table.weights else None
+        return sha256_file(file) if file and file.is_file() else f"{table.weights} {table.weights_sha256}"
+
+    def _code(self, table: config.Victim) -> str:
         """Hash of the file that defines a user's own network."""
-        module, colon, _ = self.table.model.partition(":")
+        module, colon, _ = table.model.partition(":")
         if not colon:
             return ""
         if str(Path.cwd()) not in sys.path:
@@ -70,15 +84,27 @@ class VictimStep:
 
 @dataclass(frozen=True)
 class ArtifactStep:
-    """A victim as a file; the format ``torch`` is the float network itself, which is not exported."""
+    """A victim as a file, exported or brought; the format ``torch`` is the float network itself, which is no file."""
 
     victim: VictimStep
     format: str
     quant: QuantSpec | None = None
 
     @property
+    def brought(self) -> config.Artifact | None:
+        """How a file that the user brings is fed."""
+        return self.victim.table if isinstance(self.victim.table, config.Artifact) else None
+
+    @property
+    def precision(self) -> str:
+        """Bits of weights and activations."""
+        return self.brought.precision if self.brought else self.quant.precision if self.quant else "fp32"
+
+    @property
     def name(self) -> str:
-        """``resnet20-onnx-u8s8-minmax`` and the like."""
+        """``resnet20-onnx-u8s8-minmax`` and the like; a brought file's own."""
+        if self.brought:
+            return self.brought.name
         if self.quant is None:
             return f"{self.victim.name}-{self.format}" + ("" if self.format == TORCH else "-fp32")
         parts = [self.victim.name, self.format, self.quant.signature, self.quant.calibration]

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from backends.device.bundle import Bundle, Stamps, write_bundle
@@ -109,7 +110,7 @@ def targets(suite: Suite, console: Console) -> None:
         target = Target(**entry.model_dump())
         why_not = availability(target)
         options = " ".join(f"{name}={value}" for name, value in target.options.items())
-        verdict = f"[red]no[/]: {why_not}" if why_not else "[green]yes[/]"
+        verdict = f"[red]no[/]: {escape(why_not)}" if why_not else "[green]yes[/]"
         table.add_row(target.name, target.runtime, target.host, options, str(target.threads), verdict)
     console.print(table)
 

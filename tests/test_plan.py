@@ -83,7 +83,7 @@ def test_two_targets_alike_share_replays_and_keep_their_names(tmp_path: Path) ->
     ("old", "new", "says"),
     [
         ("pixels = 8", "", "give either area"),
-        ('name = "gap"', 'name = "gap"\nsurrogate = "float:nobody"', "names no victim of this suite"),
+        ('name = "gap"', 'name = "gap"\nsurrogate = "float:nobody"', "which is no victim of this suite"),
     ],
 )
 def test_what_cannot_be_planned_is_said(tmp_path: Path, old: str, new: str, says: str) -> None:

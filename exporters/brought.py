@@ -1,0 +1,34 @@
+"""A file that the user brings: read, held against what its user says of it, and put beside its description."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from exporters.files import describe, require_integer
+from harness.schema import Artifact, UserError
+
+
+def bring(file: Path, artifact: Artifact, folder: Path) -> Mapping[str, int]:
+    """Copies the file to ``folder/artifact.file``, describes it in ``folder/NAME.json`` and counts its operators.
+
+    A file of integers that is said to be float, one that computes in float and is said to be ``w8a8``, one whose input
+    is of another size or whose outputs are too few is a `UserError`.
+    """
+    found = describe(file) if artifact.precision == "fp32" else require_integer(file)
+    if artifact.precision == "fp32" and any(t.scale for operator in found.operators for t in operator.outputs):
+        raise UserError(f'{file}: said to be fp32, but its tensors have the scales of integers; try precision = "w8a8"')
+    if len(found.inputs) != 1 or len(found.outputs) != 1:
+        raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
+    (height, width), shape = artifact.input_size, found.inputs[0].shape
+    wanted = (height, width, 3) if artifact.preproc.layout == "nhwc" else (3, height, width)
+    given = tuple(shape or ())[1:]
+    if len(given) != 3 or any(have not in (-1, want) for have, want in zip(given, wanted, strict=True)):
+        raise UserError(f"{file}: takes inputs {shape}, expected {('n', *wanted)}; see input_size and layout")
+    outputs, least = found.outputs[0].shape, artifact.classes + artifact.class_offset
+    if outputs and 0 <= outputs[-1] < least:
+        raise UserError(f"{file}: has {outputs[-1]} outputs, expected {least} or more; see classes and class_offset")
+    shutil.copyfile(file, folder / artifact.file)
+    artifact.save(folder / f"{artifact.name}.json")
+    return found.counts
