@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
-from exporters.files import describe, require_integer
+from exporters.files import Description, describe, require_integer
 from harness.schema import Artifact, UserError
 
 
-def bring(file: Path, artifact: Artifact, folder: Path) -> Mapping[str, int]:
-    """Copies the file to ``folder/artifact.file``, describes it in ``folder/NAME.json`` and counts its operators.
+def bring(file: Path, artifact: Artifact, folder: Path) -> Description:
+    """Copies the file to ``folder/artifact.file``, describes it in ``folder/NAME.json``, and says what it holds.
 
     A file of integers that is said to be float, one that computes in float and is said to be ``w8a8``, one whose input
     is of another size or whose outputs are too few is a `UserError`.
@@ -31,4 +30,4 @@ def bring(file: Path, artifact: Artifact, folder: Path) -> Mapping[str, int]:
         raise UserError(f"{file}: has {outputs[-1]} outputs, expected {least} or more; see classes and class_offset")
     shutil.copyfile(file, folder / artifact.file)
     artifact.save(folder / f"{artifact.name}.json")
-    return found.counts
+    return found

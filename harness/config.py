@@ -157,7 +157,12 @@ class Controls(_Table):
 
 
 class Latency(_Table):
-    """A closed loop, one image at a time: warm-up, then at least so many runs and so many seconds."""
+    """A closed loop, one image at a time: warm-up, then at least so many runs and so many seconds, each thread count.
+
+    Of an emulated target a few runs are timed, to see that they can be: they compare with nothing.
+    """
+
+    threads: Axis[Literal["all"] | Annotated[int, Field(ge=1)]] = (1, "all")
 
     warmup: int = Field(default=10, ge=0)
     runs: int = Field(default=100, ge=1)

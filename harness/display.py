@@ -1,32 +1,72 @@
-"""What a run shows while it works: a bar with the time left, and a line for each thing done."""
+"""What a run shows while it works: a bar for each thing under way, and a line for each thing done."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 Tick = Callable[[int, int, str], None]  # done, of, a word on how it goes
 
 
 class Display:
-    """A terminal's live bar; where there is no terminal, the lines alone."""
+    """A terminal's live bars; where there is no terminal, the lines alone. Several threads may show their work."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-
-    @contextmanager
-    def doing(self, verb: str, what: str) -> Iterator[Tick]:
-        """Shows one piece of work: a bar that the block moves by `Tick`, then a line with the seconds it took."""
         columns = (
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[word]}"),
         )  # fmt: skip
-        begun = time.monotonic()
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task(f"{verb} {what}", total=None, word="")
-            yield lambda done, of, word: progress.update(task, completed=done, total=of, word=word)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._lock, self._under_way = threading.Lock(), 0
+
+    @contextmanager
+    def doing(self, verb: str, what: str) -> Iterator[Tick]:
+        """Shows one piece of work: a bar that the block moves by `Tick`, then a line with the seconds it took."""
+        begun, progress, what = time.monotonic(), self._progress, escape(what)
+        self._count(1)
+        task = progress.add_task(f"{verb} {what}", total=None, word="")
+        try:
+            yield lambda done, of, word: progress.update(task, completed=done, total=of or None, word=word)
+        finally:
+            progress.remove_task(task)
+            self._count(-1)
+        self._done(verb, what, begun)
+
+    @contextmanager
+    def preparing(self, verb: str, what: str) -> Iterator[Callable[[str], None]]:
+        """Shows work that usually has nothing to do: what the block tells, and a line only if it told something."""
+        begun, told = time.monotonic(), False
+        self._count(1)
+        task = self._progress.add_task(f"{verb} {escape(what)}", total=None, word="")
+
+        def tell(word: str) -> None:
+            nonlocal told
+            told = True
+            self._progress.update(task, word=escape(word))
+
+        try:
+            yield tell
+        finally:
+            self._progress.remove_task(task)
+            self._count(-1)
+        if told:
+            self._done(verb, escape(what), begun)
+
+    def _done(self, verb: str, what: str, begun: float) -> None:
         self.console.print(f"[green]✓[/] {verb} [bold]{what}[/] [dim]{time.monotonic() - begun:.1f} s", highlight=False)
+
+    def _count(self, change: int) -> None:
+        """The live part is there while anything is under way."""
+        with self._lock:
+            self._under_way += change
+            if change > 0 and self._under_way == 1:
+                self._progress.start()
+            elif not self._under_way:
+                self._progress.stop()

@@ -9,10 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from backends.device.machine import describe
-from harness import stages
+from harness import replays, stages
+from harness.agreement import Ran, agreement, steps_of
 from harness.data import class_names
 from harness.examples import examples
 from harness.plan import Plan
@@ -32,6 +34,8 @@ PACKAGES = (
     "numpy",
 )
 
+MACHINE = ("arch", "cpu", "emulated", "cores", "kernel", "python", "numpy")
+
 
 def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
     """The content of run.json, times apart; puts artifacts, patches and example pictures into the run directory."""
@@ -49,6 +53,7 @@ def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
         "patches": [_patch(work, step, run_dir) for step in plan.patches],
         "targets": list(_targets(work)),
         "latency": list(_latencies(work)),
+        "agreement": list(agreement(list(_ran(work)))),
         "examples": list(examples(work, records, run_dir)),
         "errors": list(_errors(work, plan)),
     }
@@ -81,7 +86,7 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:
         "precision": described.precision,
         "file": str(file.relative_to(run_dir)), "sha256": described.sha256, "bytes": file.stat().st_size,
         "signature": quant.signature if quant else "", "calibration": quant.calibration if quant else "",
-        "operators": json.loads((work.store.path("artifact", step.key) / "operators.json").read_text()),
+        "operators": stages.found(work, step)["operators"],
     }  # fmt: skip
 
 
@@ -98,10 +103,11 @@ def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
 def _targets(work: Work) -> Iterator[dict[str, Any]]:
     seen = set()
     for step in work.plan.replays:
-        target, answer = step.target, stages.answers(work, step)
+        target, answer = step.target, replays.answers(work, step)
         if target.name not in seen and answer.info:
             seen.add(target.name)
-            machine = {name: answer.machine[name] for name in ("arch", "cpu", "cores", "kernel", "python", "numpy")}
+            machine = {name: answer.machine.get(name, "") for name in MACHINE}
+            machine["detected"] = " ".join(answer.machine.get("detected", ()))
             yield {
                 "name": target.name,
                 "runtime": target.runtime,
@@ -109,6 +115,18 @@ def _targets(work: Work) -> Iterator[dict[str, Any]]:
                 "info": answer.info,
                 "machine": machine,
             }
+
+
+def _ran(work: Work) -> Iterator[Ran]:
+    """Every answer on an evaluation case that more than one target could have given."""
+    for cell in {(c.replay.key, c.replay.target.name): c for c in work.plan.cells}.values():
+        step, case = cell.replay, cell.replay.case
+        answer = replays.answers(work, step) if step.target.name != TORCH and case.split == "evaluate" else None
+        if answer and answer.logits is not None and np.isfinite(answer.logits).all():
+            scale = stages.found(work, step.artifact)["output_scale"]
+            integers = steps_of(answer.logits, answer.integers, scale)
+            patched = case.patch is not None
+            yield Ran(step.artifact.name, step.target.name, case.name, patched, answer.logits, integers)
 
 
 def _latencies(work: Work) -> Iterator[dict[str, Any]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import Literal
 
 from backends.device.runtimes import engine
-from backends.hosts import Target
+from backends.hosts import Target, is_emulated
 from harness import config
 from harness.schema import QuantSpec, UserError
 from harness.steps import TORCH, ArtifactStep, Case, Cell, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
@@ -58,7 +58,7 @@ def make(suite: config.Suite, data_dir: Path | None, cache: Path, targets: Seque
             replays.setdefault(step.key, step)
             cells[step.key, artifact.name, target.name, target_class] = Cell(step, target_class)
         if target.name != TORCH:
-            latencies.append(LatencyStep(artifact, target, suite.latency))
+            latencies += [LatencyStep(artifact, timed, suite.latency) for timed in _timed(suite, target)]
     patches = {step.case.patch.key: step.case.patch for step in replays.values() if step.case.patch}
     return Plan(
         suite=suite,
@@ -94,6 +94,12 @@ def _pairs(artifacts: Sequence[ArtifactStep], targets: Sequence[Target]) -> Iter
         if artifact.format == TORCH:
             yield artifact, Target(name=TORCH, runtime=TORCH)
         yield from ((artifact, target) for target in targets if artifact.format in engine(target.runtime).formats)
+
+
+def _timed(suite: config.Suite, target: Target) -> list[Target]:
+    """A target with each number of threads to be timed; an emulated one, which compares with nothing, with one."""
+    threads = [0 if n == "all" else n for n in suite.latency.threads]
+    return [replace(target, threads=n) for n in (threads[:1] if is_emulated(target) else threads)]
 
 
 def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:

@@ -21,6 +21,7 @@ class Answers(NamedTuple):
     error: str
     info: Mapping[str, str]
     machine: Mapping[str, str]
+    integers: NDArray[np.generic] | None = None  # the file's own outputs, where they are integers
 
 
 class Truth(NamedTuple):

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
-from harness import stages
+from harness import replays, stages
 from harness.config import read_suite
 from harness.display import Display
 from harness.facts import facts
@@ -110,9 +110,8 @@ def _do(work: stages.Work) -> None:
         stages.artifact(work, artifact)
     for patch in work.plan.patches:
         stages.patch(work, patch)
-    stages.replays(work, work.plan.replays)
-    for latency in work.plan.latencies:
-        stages.latency(work, latency)
+    replays.replays(work, work.plan.replays)
+    replays.latencies(work, work.plan.latencies)
 
 
 def _records(work: stages.Work) -> pd.DataFrame:
@@ -120,7 +119,7 @@ def _records(work: stages.Work) -> pd.DataFrame:
     for case in {c.replay.case.key: c.replay.case for c in work.plan.cells}.values():
         seen = stages.images(work, case.data, case.split)
         truths[case.data.key, case.split] = Truth(np.array(seen.ids), np.array(seen.labels))
-    return records(list(work.plan.cells), truths, {step.key: stages.answers(work, step) for step in work.plan.replays})
+    return records(list(work.plan.cells), truths, {step.key: replays.answers(work, step) for step in work.plan.replays})
 
 
 def _show(run_dir: Path, console: Console) -> Path:

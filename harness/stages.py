@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from backends.device.bundle import Bundle, Stamps, paste, write_bundle
-from backends.hosts import replay
+from backends.device.bundle import Stamps, write_bundle
 from harness import config
 from harness.display import Display
 from harness.plan import Plan
 from harness.readers import Images
-from harness.records import Answers
 from harness.schema import Artifact, Patch, Preproc, Victim, sha256_file
-from harness.steps import TORCH, ArtifactStep, Case, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
+from harness.steps import ArtifactStep, Case, DataStep, PatchStep, VictimStep
 from harness.store import Store, key, place, write_json
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from exporters.files import Description
 
 
 @dataclass
@@ -109,10 +108,9 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
         from exporters.brought import bring
 
         with work.display.doing("read", step.name), work.store.writing("artifact", step.key) as beside:
-            counts = bring(
-                step.victim.brought_file(), _described(step, step.brought, classes(work, step.victim)), beside
-            )
-            write_json(beside / "operators.json", counts)
+            described = _described(step, step.brought, classes(work, step.victim))
+            found = _found(bring(step.victim.brought_file(), described, beside))
+            write_json(beside / "found.json", found)
     if not work.store.has("artifact", step.key):
         from exporters import export
         from exporters.files import describe
@@ -124,8 +122,21 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
                 network, name=step.name, victim=known, format=step.format, quant=step.quant,
                 calibration_pixels=pixels, folder=beside,
             )  # fmt: skip
-            write_json(beside / "operators.json", describe(beside / f"{step.name}.{step.format}").counts)
+            write_json(beside / "found.json", _found(describe(beside / f"{step.name}.{step.format}")))
     return Artifact.read(folder / f"{step.name}.json"), folder
+
+
+def found(work: Work, step: ArtifactStep) -> dict[str, Any]:
+    """What a file was found to hold: ``operators`` as executed, ``output_scale`` (a step in logits, or None)."""
+    _, folder = artifact(work, step)
+    facts: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return facts
+
+
+def _found(file: Description) -> dict[str, Any]:
+    """What the report says of a file: its operators as executed, and one step of its output, in logits."""
+    scale = file.outputs[0].scale
+    return {"operators": file.counts, "output_scale": scale[0] if scale else None}
 
 
 def _described(step: ArtifactStep, table: config.Artifact, classes: int) -> Artifact:
@@ -204,107 +215,6 @@ def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
             pixels = images_file(work, data, split)
             write_bundle(beside / "bundle", described, folder / described.file, pixels, stacks)
     return work.store.path("bundle", name) / "bundle"
-
-
-def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
-    """Replays what is not in the store yet, an artifact at a time; each case is kept as soon as it is there."""
-    of_bundle: dict[tuple[ArtifactStep, str], list[ReplayStep]] = {}
-    for step in steps:
-        of_bundle.setdefault((step.artifact, step.case.split), []).append(step)
-    for several in of_bundle.values():
-        cases = list(dict.fromkeys(step.case for step in several))
-        of_target: dict[str, list[ReplayStep]] = {}
-        for step in several:
-            if not work.store.has("replay", step.key):
-                of_target.setdefault(step.target.name, []).append(step)
-        for missing in of_target.values():
-            _replay(work, missing, cases)
-
-
-def _replay(work: Work, todo: list[ReplayStep], cases: list[Case]) -> None:
-    first, by_name = todo[0], {step.case.name: step for step in todo}
-    if first.target.name == TORCH:
-        with work.display.doing("run", f"{first.artifact.name}, {len(todo)} cases") as tick:
-            for done, step in enumerate(todo, 1):
-                _run_in_torch(work, step)
-                tick(done, len(todo), "")
-        return
-    root = bundle(work, first.artifact, cases)
-    ran: dict[str, Any] = {}
-    n = Bundle.read(root).n
-    with (
-        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
-        work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
-    ):
-        finished = 0
-
-        def hear(event: dict[str, Any]) -> None:
-            nonlocal finished
-            if event["event"] == "loaded":
-                ran.update(info=event["info"], machine=event["machine"])
-            elif event["event"] == "progress" and event.get("case"):
-                tick(finished * n + event["done"], len(todo) * n, event["case"])
-            elif event["event"] == "case":
-                finished += 1
-                with work.store.writing("replay", by_name[event["case"]].key) as beside:
-                    Path(event["file"]).rename(beside / "answers.npz")
-                    write_json(
-                        beside / "ran.json",
-                        ran | {"seconds": event["seconds"], "pixels_sha256": event["pixels_sha256"]},
-                    )
-            elif event["event"] == "case_error":
-                work.errors[by_name[event["case"]].key] = event["message"]
-
-        replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
-
-
-def _run_in_torch(work: Work, step: ReplayStep) -> None:
-    import torch
-
-    from backends.device.machine import describe
-    from harness.victims import logits
-
-    seen = images(work, step.case.data, step.case.split)
-    lying = stamps(work, step.case, seen.ids)
-    pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
-    with work.store.writing("replay", step.key) as beside:
-        np.savez(beside / "answers.npz", logits=logits(work.network(step.artifact.victim), pixels))
-        write_json(beside / "ran.json", {"info": {"version": torch.__version__}, "machine": describe()._asdict()})
-
-
-def latency(work: Work, step: LatencyStep) -> None:
-    """Measures one artifact on one target, with nothing of ours beside it."""
-    if work.store.has("latency", step.key):
-        return
-    data = step.artifact.victim.data
-    clean = next(
-        r.case
-        for r in work.plan.replays
-        if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data
-    )
-    root = bundle(work, step.artifact, [clean])
-    with (
-        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
-        work.display.doing("time", f"{step.artifact.name} on {step.target.name}"),
-    ):
-        settings = work.plan.suite.latency.model_dump()
-        outcome = replay(step.target, root, Path(out), cases=[], latency=settings)
-        if outcome.latency is None:
-            work.errors[step.key] = outcome.latency_error or "no latency came back"
-            return
-        with work.store.writing("latency", step.key) as beside:
-            (Path(out) / "latency.npy").rename(beside / "latency.npy")
-            write_json(beside / "latency.json", outcome.latency | {"info": outcome.info, "machine": outcome.machine})
-
-
-def answers(work: Work, step: ReplayStep) -> Answers:
-    """What came back of a replay, from the store; or its error."""
-    folder = work.store.path("replay", step.key)
-    if not work.store.has("replay", step.key):
-        return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
-    ran: Mapping[str, Any] = json.loads((folder / "ran.json").read_text())
-    with np.load(folder / "answers.npz", allow_pickle=False) as arrays:
-        return Answers(arrays["logits"], "", ran["info"], ran["machine"])
 
 
 def place_artifact(work: Work, step: ArtifactStep, into: Path) -> Path:

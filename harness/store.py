@@ -40,8 +40,11 @@ CODE = {
     "bundle": ("backends/device/bundle.py",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),
-    "report": ("harness/records.py", "harness/metrics.py", "harness/facts.py", "harness/examples.py", "harness/report"),
-}
+    "report": (
+        "harness/records.py", "harness/metrics.py", "harness/facts.py", "harness/agreement.py", "harness/examples.py",
+        "harness/report",
+    ),
+}  # fmt: skip
 
 
 def key(stage: str, **inputs: object) -> str:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -68,9 +68,9 @@ class Request:
             request = cls(**raw | {"cases": tuple(raw["cases"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"standard input: not a request for a replay ({error!r})") from error
-        if request.threads < 1 or request.batch < 1:
-            raise UserError(f"standard input: threads {request.threads} and batch {request.batch} must be positive")
-        return request
+        if request.threads < 0 or request.batch < 1:
+            raise UserError(f"standard input: expected batch {request.batch} above 0, threads {request.threads} too")
+        return request if request.threads else replace(request, threads=describe().cores)
 
 
 def main(arguments: list[str]) -> int:

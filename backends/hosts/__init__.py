@@ -36,9 +36,9 @@ class Target:
     """Where artifacts run: a runtime with its options, on a host.
 
     ``version`` of the runtime's package: empty is the one that is installed here, or on a host with packages of its own
-    the one that this project pins. ``arch`` as ``uname -m`` says it (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` a
-    model that the host knows. ``image`` is a container's, ``address`` a machine's as ``ssh`` takes it. ``time_limit``:
-    seconds without a sign of life.
+    the one that this project pins. ``threads`` 0 are as many as the device has cores. ``arch`` as ``uname -m`` says it
+    (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` a model that the host knows. ``image`` is a container's, ``address``
+    a machine's as ``ssh`` takes it. ``time_limit``: seconds without a sign of life.
     """
 
     name: str

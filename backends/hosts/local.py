@@ -23,7 +23,8 @@ ROOT = Path(backends.__file__).resolve().parents[1]
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
     """Starts the device side with this Python; modules are found in this program's folder, then as everywhere."""
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(target.threads))
+    count = str(target.threads or len(os.sched_getaffinity(0)))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
     environment = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"} | threads
     return subprocess.Popen(
         [sys.executable, "-m", "backends.device.replay", str(bundle), str(out)],
@@ -50,7 +51,7 @@ def is_lost(code: int | None) -> bool:
 
 def cores(target: Target) -> int:
     """As many as it has threads."""
-    return target.threads
+    return target.threads or len(os.sched_getaffinity(0))
 
 
 def is_emulated(target: Target) -> bool:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from harness.metrics import CONTROLS, cells, summarise
 from harness.report import figures, rows
+from harness.report.agreement import pages
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
 from harness.report.labels import labelled
 from harness.schema import UserError
@@ -47,7 +48,7 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         failures=rows.failures(table, run), results=rows.results(labelled(summarise(table)) if len(table) else table),
         success=figures.success(table), calibration=figures.calibration(table), calibrations=_calibrations(table),
         attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),
-        examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table),
+        examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table), agreement=pages(run, table),
         cells=table.head(MOST_CELLS).to_dict("records"), n_cells=len(table),
         sanity=sanity.to_dict("records"), n_patches=table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
         n_images=records.loc[records["split"] != "all", "image"].nunique(),

@@ -1,0 +1,79 @@
+"""Targets side by side, as far as this machine's cores allow."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import NamedTuple
+
+MOST_AT_ONCE = 16
+
+
+class Stopped(Exception):
+    """Another piece of work failed, or the user stopped the run."""
+
+
+class Share:
+    """Cores of this machine, taken and given back; work that wants more than there are waits until it is alone."""
+
+    def __init__(self, cores: int | None = None) -> None:
+        self._all = self._free = cores or len(os.sched_getaffinity(0))
+        self._changed, self._stopping = threading.Condition(), False
+
+    @contextmanager
+    def taking(self, cores: int) -> Iterator[None]:
+        """Holds so many cores for the block; waits for them."""
+        cores = min(cores, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._free >= cores)
+            self.go_on()
+            self._free -= cores
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += cores
+                self._changed.notify_all()
+
+    def go_on(self) -> None:
+        """Raises `Stopped` when there is no use in going on."""
+        if self._stopping:
+            raise Stopped
+
+    def stop(self) -> None:
+        """Whoever waits or asks is told to stop."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+
+class Job(NamedTuple):
+    """A piece of work that keeps some cores of this machine busy (0: it runs elsewhere)."""
+
+    cores: int
+    run: Callable[[], None]
+
+
+def side_by_side(lanes: Sequence[Sequence[Job]], share: Share) -> None:
+    """Runs lanes of jobs next to each other, each in its order; the first failure stops the others and is raised."""
+
+    def carry_out(lane: Sequence[Job]) -> None:
+        for job in lane:
+            with share.taking(job.cores):
+                job.run()
+
+    if not lanes:
+        return
+    with ThreadPoolExecutor(min(len(lanes), MOST_AT_ONCE)) as pool:
+        futures = [pool.submit(carry_out, lane) for lane in lanes]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            if not all(future.done() and not future.exception() for future in futures):
+                share.stop()
+    failures = [error for future in futures if (error := future.exception())]
+    for error in sorted(failures, key=lambda error: isinstance(error, Stopped)):
+        raise error
