@@ -28,6 +28,7 @@ RULES = [
     ("harness/cli.py", [*OURS], ANY),
     ("harness/verbs.py", [*OURS], ANY),
     ("harness/stages.py", [*OURS], ANY),  # the stages of run.py, which imports them when one has to be done
+    ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets
     ("harness/steps.py", ["harness", "backends.device", "backends.hosts"], ANY),  # the words of plan.py
     ("harness/schema.py", ["backends.device.artifact", "backends.device.errors"], {"numpy"}),
     ("harness/config.py", ["harness.schema"], {"pydantic"}),
@@ -35,6 +36,8 @@ RULES = [
     ("harness/metrics.py", ["harness", "backends.device"], STATISTICS),
     ("harness/stats.py", ["harness", "backends.device"], STATISTICS),
     ("harness/checks.py", ["harness", "backends.device"], STATISTICS),
+    ("harness/agreement.py", [], {"numpy"}),
+    ("harness/fleet.py", [], set()),
     ("harness/gate.py", ["harness", "backends.device"], STATISTICS),
     ("harness/report/*", ["harness", "backends.device"], STATISTICS),
     ("harness/*", ["harness", "backends.device"], ANY),
