@@ -36,7 +36,7 @@ GLIBC_MINORS = range(36, 16, -1)  # of manylinux wheels that Debian 12's sysroot
 def needed(package: str, wanted: str = "") -> tuple[str, ...]:
     """The requirements of the environment that a runtime's package needs; none where this Python has it as wanted.
 
-    A package that this project does not pin comes from elsewhere, and so must its installation: a `UserError`.
+    A package that this project does not pin is for its user to install: a `UserError` says so.
     """
     found = installed(package)
     return () if found and wanted in ("", found) else pinned(package, wanted)
@@ -58,16 +58,16 @@ def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
     groups: dict[str, dict[str, str]] = {}
     for line in requires("patchbench") or ():
         requirement, _, marker = line.partition(";")
-        extra = re.search(r"extra\s*==\s*[\"']([^\"']+)", marker)
-        name, pin = re.fullmatch(r"([\w.-]+)(.*)", "".join(requirement.split())).groups()  # type: ignore[union-attr]
-        groups.setdefault(extra[1] if extra else "", {})[name] = pin
+        name, extra = re.split(r"[^\w.-]", requirement)[0], re.search(r"extra\s*==\s*[\"']([^\"']+)", marker)
+        groups.setdefault(extra[1] if extra else "", {})[name] = "".join(requirement.removeprefix(name).split())
     for extra_name, group in groups.items():
         if package in group and extra_name != "dev":
             chosen = group if extra_name else {package: group[package]}
             pins = {"numpy": groups[""]["numpy"]} | chosen | ({package: f"=={wanted}"} if wanted else {})
             return tuple(sorted(name + pin for name, pin in pins.items()))
-    how = f"pip install {package}" + (f"=={wanted}" if wanted else "")
-    raise UserError(f"{package} {wanted or 'is not installed'}: is not one of this project's; install it here: {how}")
+    if wanted:
+        raise UserError(f"{package} {wanted} is asked for, found {installed(package)}: pip install {package}=={wanted}")
+    raise UserError(f"{package} is not installed: pip install {package}")
 
 
 def python(requirements: Sequence[str]) -> Path:
