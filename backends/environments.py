@@ -50,6 +50,14 @@ def installed(package: str) -> str | None:
         return None
 
 
+def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]:
+    """``version`` of a runtime's package and ``numpy``'s: as required, else those here; None for one unknown."""
+    if not requirements:
+        return {"version": installed(package), "numpy": installed("numpy")}
+    pins = dict(one.split("==") for one in requirements if "==" in one)
+    return {"version": pins.get(package), "numpy": pins.get("numpy")}
+
+
 def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
     """Requirements for a runtime's package and numpy, as this project's metadata pins them; or in the version wanted.
 

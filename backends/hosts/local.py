@@ -86,14 +86,12 @@ def is_emulated(target: Target) -> bool:
 
 def identity(target: Target) -> dict[str, Any]:
     """The target's own words, the runtime package's version, and this machine."""
-    machine = describe()
+    machine, package = describe(), engine(target.runtime).package
     requirements: tuple[str, ...] = ()
     with suppress(UserError):  # it cannot run; see availability
         requirements = _requirements(target)
-    own = {"requirements": list(requirements)} if requirements else {"numpy": machine.numpy}
-    return own | {
+    return environments.versions(package, requirements) | {
         "runtime": target.runtime,
-        "version": target.version or environments.installed(engine(target.runtime).package),
         "options": dict(target.options),
         "threads": target.threads,
         "batch": target.batch,

@@ -92,11 +92,11 @@ def identity(target: Target) -> dict[str, Any]:
     """The target's own words, the emulator, and what the Python under it is made of; not this machine."""
     own: dict[str, Any] = {"emulator": None}
     with suppress(UserError):  # it cannot run; see availability
-        own = {"emulator": f"{_name(target)} {_emulator(target).version}", "requirements": list(_requirements(target))}
+        own = {"emulator": f"{_name(target)} {_emulator(target).version}"}
+        own |= environments.versions(engine(target.runtime).package, _requirements(target))
         own |= {"python": platform.python_version()} if _is_native(target) else {"sysroot": sysroots.facts(target.arch)}
     return own | {
         "runtime": target.runtime,
-        "version": target.version or environments.installed(engine(target.runtime).package),
         "options": dict(target.options),
         "threads": target.threads,
         "batch": target.batch,
