@@ -5,6 +5,7 @@ Made by mmdebstrap, which unpacks packages for any architecture without emulatin
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -26,6 +27,9 @@ WITH_NUMPY = ("armv7l",)  # numpy has no wheels for it
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
 FOLDERS = ("lib", "lib64", "usr/bin", "usr/lib")
 MIRROR = "http://deb.debian.org/debian"
+UNPRIVILEGED = (
+    "a user other than root needs a range of ids: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME"
+)
 PYTHON = "usr/bin/python3.11"
 
 
@@ -54,10 +58,13 @@ def make_sysroot(arch: str, tell: Tell) -> None:
         suite, architecture, *packages = facts(arch)
         command = ["mmdebstrap", "--variant=extract", "--format=tar", f"--architectures={architecture}"]
         sources = f"deb {_mirror()} {suite} main"
-        run([*command, f"--include={','.join(packages)}", suite, str(tar), sources], what, tell)
+        try:
+            run([*command, f"--include={','.join(packages)}", suite, str(tar), sources], what, tell)
+        except UserError as error:
+            raise UserError(f"{error}\n{UNPRIVILEGED}" if os.geteuid() else str(error)) from error
         # unpacked here, so that every file is the user's, whatever mmdebstrap did to be root
         with tarfile.open(tar) as archive:
-            archive.extractall(folder, filter=_wanted)
+            archive.extractall(folder, [member for member in archive if _is_wanted(member)])
         tar.unlink()
         if not (folder / PYTHON).is_file():
             raise UserError(f"{what}: no {PYTHON} in what mmdebstrap unpacked")
@@ -67,14 +74,11 @@ def make_sysroot(arch: str, tell: Tell) -> None:
     make_once(sysroot(arch), make, tell)
 
 
-def _wanted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+def _is_wanted(member: tarfile.TarInfo) -> bool:
     """Programs and libraries, without documents, devices and links to absolute places."""
-    if not any(f"{member.name}/".startswith(f"./{folder}/") for folder in FOLDERS):
-        return None
-    try:
-        return tarfile.data_filter(member, path)
-    except tarfile.FilterError:
-        return None
+    member.mode &= 0o755
+    is_kind = member.isfile() or member.isdir() or (member.issym() and not member.linkname.startswith("/"))
+    return is_kind and any(f"{member.name}/".startswith(f"./{folder}/") for folder in FOLDERS)
 
 
 def _mirror() -> str:
