@@ -46,6 +46,8 @@ def launch(
     more: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts the device side with a Python, where modules are sought, and more variables of the environment."""
+    if not Path(python[-1]).is_file():
+        raise UserError(f"{target.name}: {python[-1]} is not there; the target was not prepared")
     count = str(cores(target))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
     environment = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"} | threads

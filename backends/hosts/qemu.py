@@ -80,7 +80,7 @@ def is_lost(code: int | None) -> bool:
 
 def cores(target: Target) -> int:
     """As many as it has threads."""
-    return target.threads
+    return local.cores(target)
 
 
 def is_emulated(target: Target) -> bool:
