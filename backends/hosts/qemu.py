@@ -42,6 +42,7 @@ class Emulator(NamedTuple):
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
     """Starts the device side under QEMU; a crash leaves no core file."""
+    _emulator(target)
     command, more = [EMULATORS[target.arch], "-cpu", _cpu(target)], {"PYTHONNOUSERSITE": "1"}
     if _is_native(target):
         python, path = local.interpreter(_requirements(target))
