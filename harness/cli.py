@@ -117,7 +117,7 @@ def bundle(
 @app.command(epilog="Example: `patchbench replay bundle/ --runtime litert --option kernels=builtin --into answers/`")
 def replay(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `bundle` wrote.")],
-    runtime: Annotated[str, typer.Option(help="onnxruntime, litert, reference, or one of an installed package.")],
+    runtime: Annotated[str, typer.Option(help="onnxruntime, litert, tflite_runtime, ..., or an installed package's.")],
     into: Into,
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="The runtime's option; may be repeated.")

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from backends.hosts import Target, availability
+from backends.hosts.qemu import EMULATORS
+
 REQUIRED = {name for name in os.environ.get("PATCHBENCH_REQUIRE", "").split(",") if name}
 
 
@@ -22,3 +25,11 @@ def data_dir() -> Path:
     if not path or not Path(path).is_dir():
         absent("data", "PATCHBENCH_DATA is unset or no folder; real images and networks are left out")
     return Path(path)
+
+
+@pytest.fixture(scope="session")
+def qemu() -> None:
+    """Emulators of every architecture, and what makes their systems."""
+    for arch in EMULATORS:
+        if why_not := availability(Target("t", "tflite_runtime", host="qemu", arch=arch)):
+            absent("qemu", why_not)

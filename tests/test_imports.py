@@ -20,6 +20,7 @@ STATISTICS = {"numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "j
 RULES = [
     ("backends/device/runtimes/*", ["backends.device"], {"numpy"}),  # and the runtime itself, inside functions
     ("backends/device/*", ["backends.device"], {"numpy"}),
+    ("backends/environments.py", ["backends"], {"filelock"}),
     ("backends/*", ["backends"], set()),
     ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files"], ANY),
     ("exporters/*", ["exporters", "harness.schema", "harness.calibration"], ANY),
@@ -44,6 +45,7 @@ RULES = [
 ]
 # What each runtime's file may import, inside functions.
 PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "reference": {"onnx"}}
+PACKAGES |= {"tflite_runtime": {"tflite_runtime"}, "tensorflow": {"tensorflow"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
 LIGHT = ["plan", "run", "cli", "config", "store", "records", "metrics", "stats", "checks", "gate"]
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}

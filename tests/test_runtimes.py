@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from elsewhere import Elsewhere
 from PIL import Image
 
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
 
+# Those whose packages this Python lacks run in an environment of their own.
+ELSEWHERE = ("tflite_runtime", "tensorflow")
+TFLITE = ("litert", *ELSEWHERE)
 # Every runtime with every option of its own.
 ENGINES = [
     ("onnxruntime", {}),
@@ -21,25 +25,38 @@ ENGINES = [
     ("litert", {"kernels": "builtin"}),
     ("litert", {"kernels": "reference"}),
     ("reference", {}),
+    ("tflite_runtime", {}),
+    ("tflite_runtime", {"kernels": "reference"}),
+    ("tensorflow", {}),
+    ("tensorflow", {"kernels": "builtin"}),
+    ("tensorflow", {"kernels": "reference"}),
 ]
+
+
+def marked(name, *more):
+    return pytest.param(name, *more, marks=pytest.mark.slow if name in ELSEWHERE else ())
+
+
 EACH = pytest.mark.parametrize(
-    ("name", "options"), ENGINES, ids=lambda v: v if isinstance(v, str) else "-".join(v.values())
+    ("name", "options"),
+    [marked(*row) for row in ENGINES],
+    ids=lambda v: v if isinstance(v, str) else "-".join(v.values()),
 )
-NAMES = pytest.mark.parametrize("name", ["onnxruntime", "litert", "reference"])
+NAMES = pytest.mark.parametrize("name", [marked(name) for name in dict(ENGINES)])
 
 
 def tiny_file(folder, name, **changes):
-    return tiny.tflite_file(folder / "t.tflite", **changes) if name == "litert" else tiny.onnx_file(folder / "t.onnx")
+    return tiny.tflite_file(folder / "t.tflite", **changes) if name in TFLITE else tiny.onnx_file(folder / "t.onnx")
 
 
 def loaded(name, file, options=None, threads=1):
-    runtime = engine(name)()
+    runtime = Elsewhere(name) if name in ELSEWHERE else engine(name)()
     runtime.load(file, options or {}, threads)
     return runtime
 
 
 def images(name, n=5):
-    return Preproc("nhwc" if name == "litert" else "nchw")(tiny.pixels(n))
+    return Preproc("nhwc" if name in TFLITE else "nchw")(tiny.pixels(n))
 
 
 @EACH
@@ -47,7 +64,7 @@ def test_outputs_are_those_of_an_independent_computation(tmp_path, name, options
     runtime, x = loaded(name, tiny_file(tmp_path, name), options), images(name)
     found = runtime.run(runtime.prepare(x))
     assert found.logits.dtype == np.float32
-    if name != "litert":
+    if name not in TFLITE:
         import onnx
 
         constants = {c.name: onnx.numpy_helper.to_array(c) for c in onnx.load(tmp_path / "t.onnx").graph.initializer}
@@ -84,10 +101,10 @@ def test_batch_does_not_matter_nor_does_the_order_and_inputs_are_untouched(tmp_p
     np.testing.assert_array_equal(prepared, prepared_before)
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "reference", "litert"])
+@NAMES
 def test_a_file_for_one_image_is_called_once_an_image(tmp_path, name):
     free = loaded(name, tiny_file(tmp_path, name))
-    if name == "litert":
+    if name in TFLITE:
         single = loaded(name, tiny.tflite_file(tmp_path / "one.tflite", free_batch=False))
     else:
         single = loaded(name, tiny.onnx_file(tmp_path / "one.onnx", batch=1))
@@ -113,8 +130,8 @@ def test_info_says_what_is_in_force(tmp_path, name, options):
     assert all(isinstance(value, str) for value in info.values())
     assert {"version", "kernels", "threads"} <= set(info)
     assert info["threads"] == "2"
-    if name == "litert":
-        assert info["kernels"] == options.get("kernels", "xnnpack")
+    if name in TFLITE:
+        assert info["kernels"] == options.get("kernels", "builtin" if name == "tflite_runtime" else "xnnpack")
         assert (int(info["delegates"]) > 0) == (info["kernels"] == "xnnpack")
     if name == "onnxruntime":
         assert info["provider"] == "CPUExecutionProvider"
@@ -126,7 +143,7 @@ def test_unknown_options_and_values_are_refused(tmp_path, name):
     file = tiny_file(tmp_path, name)
     with pytest.raises(UserError, match="unknown option 'speed'"):
         loaded(name, file, {"speed": 9})
-    known = {"onnxruntime": "optimization", "litert": "kernels"}.get(name)
+    known = {"onnxruntime": "optimization", "reference": None}.get(name, "kernels")
     if known:
         with pytest.raises(UserError, match=f"{known} = 'best': expected one of"):
             loaded(name, file, {known: "best"})
@@ -152,17 +169,26 @@ def test_inputs_of_another_shape_or_dtype_are_refused(tmp_path, name):
             runtime.prepare(x.astype(dtype))
 
 
-@NAMES
+@pytest.mark.parametrize("name", dict(ENGINES))
 def test_a_missing_package_says_what_to_install(tmp_path, name, monkeypatch):
     file, found = tiny_file(tmp_path, name), engine(name)
-    module = found.package.replace("-", "_")
-    monkeypatch.setitem(sys.modules, module, None)
+    for module in (found.package.replace("-", "_"), name):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf"pip install {found.package}$"):
-        loaded(name, file)
+        found().load(file, {}, 1)
+
+
+@pytest.mark.slow
+def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(tmp_path):
+    with pytest.raises(UserError, match="kernels 'xnnpack' are not in force, 0 delegates are"):
+        loaded("tflite_runtime", tiny_file(tmp_path, "tflite_runtime"), {"kernels": "xnnpack"})
 
 
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
-    with pytest.raises(UserError, match="no runtime named 'abacus'; there are litert, onnxruntime, reference"):
+    with pytest.raises(
+        UserError,
+        match="no runtime named 'abacus'; there are litert, onnxruntime, reference, tensorflow, tflite_runtime",
+    ):
         engine("abacus")
 
 

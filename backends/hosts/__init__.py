@@ -175,8 +175,8 @@ def _check_version(target: Target, info: Mapping[str, str]) -> None:
 
 def _emulation(target: Target) -> dict[str, Any]:
     """What only the host knows: an emulated kernel tells of the machine that it runs on."""
-    emulated = is_emulated(target)
-    return {"emulated": emulated} | ({"cpu": target.cpu} if emulated and target.cpu else {})
+    known = {name: word for name, word in identity(target).items() if name in ("cpu", "emulator") and word}
+    return {"emulated": True} | known if is_emulated(target) else {"emulated": False}
 
 
 def _accept(target: Target, event: Event, expected: Mapping[str, str], out: Path, outcome: Outcome) -> Event:

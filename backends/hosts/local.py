@@ -6,11 +6,14 @@ import hashlib
 import os
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import backends
+from backends import environments
+from backends.device.errors import UserError
 from backends.device.machine import describe
 from backends.device.runtimes import engine
 
@@ -21,23 +24,47 @@ ROOT = Path(backends.__file__).resolve().parents[1]
 
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Starts the device side with this Python; modules are found in this program's folder, then as everywhere."""
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    count = str(target.threads or len(os.sched_getaffinity(0)))
+    """Starts the device side; in an environment it sees the packages of that environment alone."""
+    python, path = interpreter(_requirements(target))
+    return launch(target, [python], path, bundle, out)
+
+
+def interpreter(requirements: Sequence[str]) -> tuple[str, list[str]]:
+    """The Python that has what is required (this one, if that is nothing), and where it seeks modules."""
+    if not requirements:
+        return sys.executable, [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # before our own folder, which may be that of all our packages
+    return str(environments.python(requirements)), [str(environments.packages(requirements)), str(ROOT)]
+
+
+def launch(
+    target: Target,
+    python: Sequence[str],
+    path: Sequence[str],
+    bundle: Path,
+    out: Path,
+    more: dict[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Starts the device side with a Python, where modules are sought, and more variables of the environment."""
+    if not Path(python[-1]).is_file():
+        raise UserError(f"{target.name}: {python[-1]} is not there; the target was not prepared")
+    count = str(cores(target))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
     environment = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"} | threads
     return subprocess.Popen(
-        [sys.executable, "-m", "backends.device.replay", str(bundle), str(out)],
+        [*python, "-m", "backends.device.replay", str(bundle), str(out)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | environment,
+        env=os.environ | environment | (more or {}),
         start_new_session=True,
     )
 
 
 def prepare(target: Target, tell: Tell) -> None:
-    """Nothing: it runs in this Python."""
+    """Makes the environment that it runs in, where this Python has not the runtime as asked."""
+    if requirements := _requirements(target):
+        environments.make_environment(requirements, tell)
 
 
 def fetch(target: Target, out: Path, name: str) -> None:
@@ -61,10 +88,12 @@ def is_emulated(target: Target) -> bool:
 
 def identity(target: Target) -> dict[str, Any]:
     """The target's own words, the runtime package's version, and this machine."""
-    machine = describe()
-    return {
+    machine, package = describe(), engine(target.runtime).package
+    requirements: tuple[str, ...] = ()
+    with suppress(UserError):  # it cannot run; see availability
+        requirements = _requirements(target)
+    return environments.versions(package, requirements) | {
         "runtime": target.runtime,
-        "version": _version(target),
         "options": dict(target.options),
         "threads": target.threads,
         "batch": target.batch,
@@ -73,7 +102,6 @@ def identity(target: Target) -> dict[str, Any]:
         "cpu": machine.cpu,
         "features": hashlib.sha256(" ".join(machine.features).encode()).hexdigest()[:16],
         "python": machine.python,
-        "numpy": machine.numpy,
     }
 
 
@@ -83,14 +111,10 @@ def availability(target: Target) -> str | None:
     if target.arch not in ("", machine.arch) or target.cpu not in ("", machine.cpu):
         wanted = " ".join(filter(None, [target.arch, target.cpu]))
         return f"asks for {wanted}, this machine is {machine.arch} {machine.cpu}; choose another host"
-    if _version(target) is None:
-        package = engine(target.runtime).package
-        return f"{package} is not installed: pip install {package}"
+    _requirements(target)
     return None
 
 
-def _version(target: Target) -> str | None:
-    try:
-        return version(engine(target.runtime).package)
-    except PackageNotFoundError:
-        return None
+def _requirements(target: Target) -> tuple[str, ...]:
+    """Of the environment that it runs in; none where that is this Python."""
+    return environments.needed(engine(target.runtime).package, target.version)

@@ -1,0 +1,21 @@
+"""TensorFlow Lite's interpreter as TensorFlow itself has it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from backends.device import tflite
+
+
+class Engine(tflite.Engine):
+    """TensorFlow's ``tf.lite.Interpreter``; ``kernels`` is ``xnnpack`` by default."""
+
+    package: ClassVar[str] = "tensorflow-cpu"
+
+    def parts(self) -> tuple[Any, Any]:
+        """See `tflite.Engine.parts`."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it tells of the CPU's features at import
+        from tensorflow import lite
+
+        return lite.Interpreter, lite.experimental.OpResolverType

@@ -1,0 +1,23 @@
+"""tflite-runtime, TensorFlow Lite's interpreter as boards have it: 2.14 is the last, with numpy 1."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from backends.device import tflite
+
+
+class Engine(tflite.Engine):
+    """tflite-runtime; ``kernels`` is ``builtin`` by default.
+
+    Its XNNPACK takes float files alone: asked for with an INT8 one, it is not in force, which is an error.
+    """
+
+    package: ClassVar[str] = "tflite-runtime"
+    default_kernels: ClassVar[str] = "builtin"
+
+    def parts(self) -> tuple[Any, Any]:
+        """See `tflite.Engine.parts`."""
+        from tflite_runtime import interpreter
+
+        return interpreter.Interpreter, interpreter.OpResolverType

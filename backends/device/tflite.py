@@ -1,0 +1,110 @@
+"""TensorFlow Lite's interpreter, which several packages hold under the same words, each in another version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.errors import UserError
+from backends.device.quantize import dequantize, quantize
+from backends.device.runtimes import Option, Outputs, check_input, check_options, missing
+
+RESOLVERS = {"xnnpack": "BUILTIN", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+
+
+class Engine:
+    """The interpreter of a package; option ``kernels``: ``xnnpack`` (the delegate), ``builtin`` or ``reference``.
+
+    A file whose input has a free first axis takes whole batches, any other one image at a time. What is left to say is
+    the package, its own default, and where in it the interpreter is.
+    """
+
+    formats: ClassVar[tuple[str, ...]] = ("tflite",)
+    package: ClassVar[str]
+    default_kernels: ClassVar[str] = "xnnpack"
+
+    def parts(self) -> tuple[Any, Any]:
+        """The package's ``Interpreter`` and ``OpResolverType``, imported."""
+        raise NotImplementedError
+
+    def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
+        """Opens an interpreter and sees from its operators whether the delegate is there as asked."""
+        known = sorted(RESOLVERS, key=lambda name: name != self.default_kernels)
+        self._kernels = check_options(options, {"kernels": tuple(known)})["kernels"]
+        try:
+            interpreter, resolvers = self.parts()
+        except ImportError as error:
+            raise missing(self.package, error) from error
+        try:
+            self._interpreter: Any = interpreter(
+                model_path=str(path),
+                num_threads=threads,
+                experimental_op_resolver_type=resolvers[RESOLVERS[self._kernels]],
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: {self.package} cannot load it: {error}") from error
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise UserError(f"{path}: expected one input and one output, got {len(inputs)} and {len(outputs)}")
+        self._path, self._input, self._output = path, inputs[0], outputs[0]
+        for tensor in (*inputs, *outputs):
+            if tensor["dtype"] != np.float32 and not tensor["quantization"][0]:
+                raise UserError(
+                    f"{path}: {tensor['name']} is {tensor['dtype'].__name__} without a scale, which has no meaning"
+                )
+        self._takes_batches = self._input["shape_signature"][0] == -1
+        self._n = int(self._input["shape"][0])
+        delegates = self._delegates()
+        self._info = {
+            "version": version(self.package),
+            "kernels": self._kernels,
+            "delegates": str(delegates),
+            "threads": str(threads),
+            "batching": "whole" if self._takes_batches else "one at a time",
+        }
+
+    def prepare(self, x: NDArray[np.float32]) -> NDArray[Any]:
+        """Float32 as it is; for a file that takes integers, quantized with its own scale and zero point."""
+        check_input(self._path, x, self._input["shape_signature"])
+        if self._input["dtype"] == np.float32:
+            return x
+        scale, zero_point = self._input["quantization"]
+        return quantize(x, scale, zero_point, self._input["dtype"])
+
+    def run(self, x: NDArray[Any]) -> Outputs:
+        """Outputs for a batch, dequantized; and as the integers that they are, where the file's output is integer."""
+        step = len(x) if self._takes_batches else 1
+        found = [self._invoke(x[i : i + step]) for i in range(0, len(x), step)]
+        raw = found[0] if len(found) == 1 else np.concatenate(found)
+        if raw.dtype == np.float32:
+            return Outputs(raw)
+        return Outputs(dequantize(raw, *self._output["quantization"]), raw)
+
+    def info(self) -> dict[str, str]:
+        """Version, kernels and threads in force, and how many parts of the graph the delegate took."""
+        return self._info
+
+    def _invoke(self, x: NDArray[Any]) -> NDArray[Any]:
+        if len(x) != self._n:
+            self._interpreter.resize_tensor_input(self._input["index"], x.shape, strict=True)
+            self._interpreter.allocate_tensors()
+            self._delegates()
+            self._n = len(x)
+        self._interpreter.set_tensor(self._input["index"], x)
+        self._interpreter.invoke()
+        raw: NDArray[Any] = self._interpreter.get_tensor(self._output["index"])
+        return raw.reshape(len(x), -1)
+
+    def _delegates(self) -> int:
+        count: int = sum(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
+        if (count > 0) != (self._kernels == "xnnpack"):
+            raise UserError(
+                f"{self._path}: kernels {self._kernels!r} are not in force, {count} delegates are; choose others"
+            )
+        return count

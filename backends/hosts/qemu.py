@@ -1,0 +1,166 @@
+"""The host that is an emulated CPU of this machine, by QEMU's user mode: without Docker, without being root.
+
+For this machine's own architecture it is this very Python on another CPU model; for another one, a Python from a
+sysroot with wheels beside it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from backends import environments, sysroots
+from backends.device.errors import UserError
+from backends.device.runtimes import engine
+from backends.hosts import local
+
+if TYPE_CHECKING:
+    from backends.hosts import Target, Tell
+
+EMULATORS = {"x86_64": "qemu-x86_64", "aarch64": "qemu-aarch64", "armv7l": "qemu-arm"}
+LEAST_VERSION = (10, 0)  # of those tried: under 7.2 onnxruntime from 1.30 on dies with SIGSEGV at import
+INSTALL = "apt-get install qemu-user mmdebstrap debian-archive-keyring"
+WHERE = "10 is in Debian 13 and Ubuntu 25.10, package qemu-user"
+HELP = ["-cpu", "help"]
+
+
+class Emulator(NamedTuple):
+    """An installed QEMU: its version as it says it, and the CPU models that it knows."""
+
+    version: str
+    cpus: frozenset[str]
+
+
+def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
+    """Starts the device side under QEMU; a crash leaves no core file."""
+    _emulator(target)
+    command, more = [EMULATORS[target.arch], "-cpu", _cpu(target)], {"PYTHONNOUSERSITE": "1"}
+    if _is_native(target):
+        python, path = local.interpreter(_requirements(target))
+    else:
+        root, site = sysroots.sysroot(target.arch), environments.site(_requirements(target), target.arch)
+        command += ["-L", str(root)]
+        if libraries := sysroots.libraries(target.arch):  # not in our own environment: QEMU itself would heed it
+            command += ["-E", f"LD_LIBRARY_PATH={os.pathsep.join(map(str, libraries))}"]
+        python, path = str(root / sysroots.PYTHON), [str(site), str(root / sysroots.PACKAGES_FOLDER), str(local.ROOT)]
+        more |= {"PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = local.launch(target, [*command, python], path, bundle, out, more)
+    resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+    return process
+
+
+def prepare(target: Target, tell: Tell) -> None:
+    """Makes the sysroot and the wheels, or the environment, that it runs in."""
+    if why_not := availability(target):
+        raise UserError(f"{target.name}: {why_not}")
+    if _is_native(target):
+        local.prepare(target, tell)
+    else:
+        sysroots.make_sysroot(target.arch, tell)
+        complete = target.arch not in sysroots.WITH_NUMPY
+        environments.make_site(_requirements(target), target.arch, tell, dependencies=complete)
+
+
+def fetch(target: Target, out: Path, name: str) -> None:
+    """Nothing: it is here."""
+
+
+def is_lost(code: int | None) -> bool:
+    """Never: there is no way that could break."""
+    return False
+
+
+def cores(target: Target) -> int:
+    """As many as it has threads."""
+    return local.cores(target)
+
+
+def is_emulated(target: Target) -> bool:
+    """Always."""
+    return True
+
+
+def identity(target: Target) -> dict[str, Any]:
+    """The target's own words, the emulator, and what the Python under it is made of; not this machine."""
+    own: dict[str, Any] = {"emulator": None}
+    with suppress(UserError):  # it cannot run; see availability
+        own = {"emulator": f"{_name(target)} {_emulator(target).version}"}
+        own |= environments.versions(engine(target.runtime).package, _requirements(target))
+        own |= {"python": platform.python_version()} if _is_native(target) else {"sysroot": sysroots.facts(target.arch)}
+    return own | {
+        "runtime": target.runtime,
+        "options": dict(target.options),
+        "threads": target.threads,
+        "batch": target.batch,
+        "host": target.host,
+        "arch": target.arch,
+        "cpu": _cpu(target),
+    }
+
+
+def availability(target: Target) -> str | None:
+    """None where the target can run; else why not, and the one command that mends it."""
+    found, cpu = _emulator(target), _cpu(target).partition(",")[0]
+    if cpu not in found.cpus:
+        near = [*difflib.get_close_matches(cpu, found.cpus, 3, 0), "max"]
+        return f"{_name(target)} knows no CPU {cpu!r}; {', '.join(near)} and others it does: {_name(target)} -cpu help"
+    if not _is_native(target) and not sysroots.sysroot(target.arch).is_dir() and not shutil.which("mmdebstrap"):
+        return f"mmdebstrap, which makes the system for {target.arch}, is not installed: {INSTALL}"
+    _requirements(target)
+    return None
+
+
+def _emulator(target: Target) -> Emulator:
+    """The emulator for a target; a missing or too old one is a `UserError`."""
+    path = shutil.which(_name(target))
+    if path is None:
+        raise UserError(f"{_name(target)} is not installed: {INSTALL} ({WHERE})")
+    found = _ask(path)
+    if found.version and tuple(map(int, found.version.split(".")[:2])) >= LEAST_VERSION:
+        return found
+    least = ".".join(map(str, LEAST_VERSION))
+    raise UserError(
+        f"{path} is version {found.version or 'unknown'}, too old: under 7.2 onnxruntime dies with SIGSEGV; expected "
+        f"{least} or newer ({WHERE}), first in the PATH"
+    )
+
+
+@functools.cache
+def _ask(path: str) -> Emulator:
+    said = [subprocess.run([path, *words], capture_output=True, text=True).stdout for words in (["--version"], HELP)]
+    version = re.search(r"version (\d+(\.\d+)+)", said[0])
+    listed = said[1].partition("Available CPUs:\n")[2].partition("\n\n")[0]
+    return Emulator(version[1] if version else "", frozenset(line.split()[0] for line in listed.splitlines()))
+
+
+def _name(target: Target) -> str:
+    """The emulator's program."""
+    if target.arch not in EMULATORS:
+        raise UserError(f"{target.name}: arch = {target.arch!r}: expected one of {', '.join(EMULATORS)}")
+    return EMULATORS[target.arch]
+
+
+def _cpu(target: Target) -> str:
+    return target.cpu or "max"
+
+
+def _is_native(target: Target) -> bool:
+    return target.arch == platform.machine()
+
+
+def _requirements(target: Target) -> tuple[str, ...]:
+    """Of the environment or the wheels that it runs with; none where that is this Python."""
+    package = engine(target.runtime).package
+    if _is_native(target):
+        return environments.needed(package, target.version)
+    found = environments.pinned(package, target.version)
+    return tuple(one for one in found if target.arch not in sysroots.WITH_NUMPY or not one.startswith("numpy"))
