@@ -4,10 +4,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
-.PHONY: bench test unit lint clean
+DEMO   := benchmarks/suites/demo.toml
+ARM64  := out/docker-arm64
+# what images are built from, and more arguments for docker buildx build; see In Docker in the README
+export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
+export PATCHBENCH_BUILDX_ARGS ?=
+
+.PHONY: bench test unit lint docker-bench docker-arm64 clean
 
 bench: $(VENV)/ready
-	$(BIN)/patchbench run benchmarks/suites/demo.toml
+	$(BIN)/patchbench run $(DEMO)
 
 test: $(VENV)/ready lint
 	$(BIN)/pytest --cov --cov-report=term:skip-covered -m "not slow and not data and not browser"
@@ -20,6 +26,29 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# the demo suite in the image `bench`, without network; its report is in out/docker
+docker-bench:
+	docker buildx build --load --platform linux/amd64 --target bench --tag patchbench \
+	  --build-arg 'BASE_IMAGE=$(subst {arch},amd64,$(PATCHBENCH_BASE_IMAGE))' \
+	  --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL $(PATCHBENCH_BUILDX_ARGS) .
+	mkdir -p out
+	docker run --rm --user "$$(id -u):$$(id -g)" --network none --cap-drop ALL --security-opt no-new-privileges \
+	  --env OMP_NUM_THREADS --env PATCHBENCH_IMAGE="$$(docker image inspect --format '{{.Id}}' patchbench)" \
+	  --volume "$(CURDIR)/out:/patchbench/out" patchbench run $(DEMO) --out out/docker
+
+# the demo's patches on its INT8 files, replayed on an arm64 in the image `replay`, emulated unless this is one
+docker-arm64: $(VENV)/ready
+	rm -rf $(ARM64)
+	$(BIN)/patchbench export $(DEMO) --only '*s8s8-minmax' --into $(ARM64)/models
+	$(BIN)/patchbench craft $(DEMO) --only 'gap*' --into $(ARM64)/patches
+	for pair in onnx:onnxruntime tflite:litert; do \
+	  name=$${pair#*:}; model=$(ARM64)/models/resnet8-$${pair%:*}-s8s8-minmax.json; \
+	  $(BIN)/patchbench bundle $(DEMO) --artifact $$model $$(printf -- '--patch %s ' $(ARM64)/patches/*.npz) \
+	    --into $(ARM64)/$$name/bundle && \
+	  $(BIN)/patchbench replay $(ARM64)/$$name/bundle --runtime $$name --host docker --arch aarch64 \
+	    --into $(ARM64)/$$name/answers || exit 1; \
+	done
 
 # requirements.txt pins everything, down to what our own pins need
 $(VENV)/ready: requirements.txt pyproject.toml

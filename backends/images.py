@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections import deque
@@ -25,6 +26,8 @@ from backends.device.errors import UserError
 ROOT = Path(backends.__file__).resolve().parents[1]
 PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}  # by `uname -m`; others lack numpy's wheels
 SHIPPED = ("onnxruntime", "ai-edge-litert")  # what `replay` holds unless told otherwise
+FILES = ("Dockerfile", "requirements.txt")  # what decides about such an image
+NOT_INSTALLED = "docker is not installed: sudo apt-get install docker.io docker-buildx"
 TAIL_LINES = 20
 
 
@@ -50,18 +53,20 @@ class Image(NamedTuple):
     platform: str
 
 
-FILES = ("Dockerfile", "requirements.txt")
-
-
 def recipe(arch: str, package: str, version: str = "") -> Recipe:
     """The image for a runtime's package on an architecture; one serves all that `SHIPPED` names at their pins."""
-    if arch not in PLATFORMS:
-        raise UserError(f"no image can be built for {arch}, only for {', '.join(PLATFORMS)}; give the target an image")
-    platform = PLATFORMS[arch]
+    platform = platform_of(arch)
     base = os.environ.get("PATCHBENCH_BASE_IMAGE") or "python:3.11-slim"
     base = base.replace("{arch}", platform.partition("/")[2])
     wanted = () if package in SHIPPED and not version else requirements(package, version)
     return Recipe(platform, check_name(base), wanted)
+
+
+def platform_of(arch: str) -> str:
+    """What docker calls an architecture; one for which there are no images is a `UserError`."""
+    if arch not in PLATFORMS:
+        raise UserError(f"no images for {arch}, only for {', '.join(PLATFORMS)}: ask the host qemu for it")
+    return PLATFORMS[arch]
 
 
 def requirements(package: str, version: str = "") -> tuple[str, ...]:
@@ -76,11 +81,13 @@ def requirements(package: str, version: str = "") -> tuple[str, ...]:
 
 
 def inspect(name: str) -> Image | None:
-    """An image that the engine has, or None."""
+    """An image that the engine has, or None; no engine is a `UserError`."""
     try:
         told = docker("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", check_name(name))
-    except UserError:
-        return None
+    except UserError as error:
+        if "no such image" in str(error).lower():
+            return None
+        raise
     return Image(*told.split())
 
 
@@ -88,11 +95,14 @@ def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
     """Builds an image that is not there yet; minutes, of which `tell` hears every line. Two at once share the work."""
     if inspect(wanted.tag):
         return
+    if why_not := cannot_build():
+        raise UserError(why_not)
     arguments = [f"BASE_IMAGE={wanted.base}"]
     if wanted.requirements:
         arguments.append(f"REQUIREMENTS={' '.join(wanted.requirements)}")
     command = ["docker", "buildx", "build", "--progress", "plain", "--load", "--target", "replay"]
     command += ["--platform", wanted.platform, "--tag", wanted.tag]
+    arguments += ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]  # those of the environment, if any
     command += [word for argument in arguments for word in ("--build-arg", argument)]
     command += [*shlex.split(os.environ.get("PATCHBENCH_BUILDX_ARGS", "")), str(ROOT)]
     tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -107,9 +117,10 @@ def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
             process.terminate()
             raise
     if process.returncode:
+        why = dict.fromkeys(word for word in tail if "error" in word.lower())
         raise UserError(
             f"the image {wanted.tag} ({wanted.platform}, from {wanted.base}) cannot be built:\n"
-            + "\n".join(tail)
+            + "\n".join(why or tail)
             + "\nPATCHBENCH_BASE_IMAGE names another base, PATCHBENCH_BUILDX_ARGS more arguments of docker buildx build"
         )
 
@@ -118,6 +129,8 @@ def cannot_build() -> str | None:
     """None where images can be built; else why not, and what mends it."""
     if not (ROOT / "Dockerfile").is_file():
         return f"no Dockerfile in {ROOT}: install patchbench with pip install --editable, or give the target an image"
+    if not shutil.which("docker"):
+        return NOT_INSTALLED
     with suppress(UserError):
         docker("buildx", "version")
         return None
@@ -136,13 +149,10 @@ def docker(*arguments: str) -> str:
     try:
         done = subprocess.run(["docker", *arguments], capture_output=True, text=True, errors="replace")
     except OSError as error:
-        raise UserError(f"docker cannot be run ({error.strerror}): {INSTALL}") from error
+        raise UserError(NOT_INSTALLED) from error
     if done.returncode:
         raise UserError(done.stderr.strip() or f"docker {arguments[0]}: exit code {done.returncode}")
     return done.stdout.strip()
-
-
-INSTALL = "sudo apt-get install docker.io docker-buildx"
 
 
 def _read(name: str) -> str:

@@ -14,6 +14,7 @@ import platform
 import secrets
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from backends.device.bundle import check_name
 from backends.device.errors import UserError
 from backends.device.machine import describe
 from backends.device.runtimes import engine
-from backends.images import INSTALL, PLATFORMS, ROOT
+from backends.images import NOT_INSTALLED, ROOT
 
 if TYPE_CHECKING:
     from backends.hosts import Target, Tell
@@ -118,8 +119,10 @@ def identity(target: Target) -> dict[str, Any]:
     An image of ours by what it is built from, so that it is known before it is built; a user's by its digest.
     """
     image, machine = _image(target), describe()
-    if target.image and (there := images.inspect(target.image)):
-        image = there.id
+    if target.image:
+        with suppress(UserError):  # no engine: the name has to do
+            there = images.inspect(image)
+            image = there.id if there else image
     seen = {"cpu": machine.cpu, "features": hashlib.sha256(" ".join(machine.features).encode()).hexdigest()[:16]}
     return {
         "runtime": target.runtime,
@@ -136,7 +139,7 @@ def identity(target: Target) -> dict[str, Any]:
 def availability(target: Target) -> str | None:
     """None where the target can run, once it is prepared; else why not, and the one command that mends it."""
     if not shutil.which("docker"):
-        return f"docker is not installed: {INSTALL}"
+        return NOT_INSTALLED
     try:
         images.docker("version", "--format", "{{.Server.Version}}")
     except UserError as error:
@@ -169,8 +172,9 @@ LIMITS = [
     "--init",
     "--pull=never",
     "--network=none",
-    "--ipc=none",  # or /dev/shm could be written
     "--read-only",
+    "--ipc=none",  # or /dev/shm could be written
+    "--tmpfs=/dev/mqueue:ro,size=4k,mode=555",
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
     "--log-driver=none",
@@ -194,9 +198,7 @@ def _arch(target: Target) -> str:
 
 
 def _platform(target: Target) -> str:
-    if (arch := _arch(target)) not in PLATFORMS:
-        raise UserError(f"{target.name}: arch {arch} is none of {', '.join(PLATFORMS)}; ask the host qemu for it")
-    return PLATFORMS[arch]
+    return images.platform_of(_arch(target))
 
 
 def _recipe(target: Target) -> images.Recipe:
