@@ -44,12 +44,19 @@ RUN --mount=type=bind,from=context,target=/context \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     python3 -m pip install --target /opt/site --requirement requirements.txt
 
+FROM installer AS bench-program
+COPY . /program
+RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
+    python3 -m pip install --no-deps --target /opt/program /program
+
 FROM ${BASE_IMAGE} AS bench
 COPY --from=bench-packages /opt/site /opt/site
-COPY . /patchbench
-ENV PYTHONPATH=/patchbench:/opt/site LANG=C.UTF-8 HOME=/tmp
+COPY --from=bench-program /opt/program /opt/program
+COPY benchmarks /patchbench/benchmarks
+ENV PYTHONPATH=/opt/program:/opt/site LANG=C.UTF-8 HOME=/tmp
 WORKDIR /patchbench
-RUN mkdir -p out && chown 65534:65534 out
+RUN mkdir out && chown 65534:65534 out
 USER 65534:65534
 ENTRYPOINT ["python3", "-m", "harness.cli"]
 CMD ["--help"]

@@ -5,7 +5,6 @@ BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
 DEMO   := benchmarks/suites/demo.toml
-ARM64  := out/docker-arm64
 # what images are built from, and more arguments for docker buildx build; see In Docker in the README
 export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
 export PATCHBENCH_BUILDX_ARGS ?=
@@ -37,18 +36,9 @@ docker-bench:
 	  --env OMP_NUM_THREADS --env PATCHBENCH_IMAGE="$$(docker image inspect --format '{{.Id}}' patchbench)" \
 	  --volume "$(CURDIR)/out:/patchbench/out" patchbench run $(DEMO) --out out/docker
 
-# the demo's patches on its INT8 files, replayed on an arm64 in the image `replay`, emulated unless this is one
+# a suite in containers of this CPU and of an arm64, which is emulated unless this is one
 docker-arm64: $(VENV)/ready
-	rm -rf $(ARM64)
-	$(BIN)/patchbench export $(DEMO) --only '*s8s8-minmax' --into $(ARM64)/models
-	$(BIN)/patchbench craft $(DEMO) --only 'gap*' --into $(ARM64)/patches
-	for pair in onnx:onnxruntime tflite:litert; do \
-	  name=$${pair#*:}; model=$(ARM64)/models/resnet8-$${pair%:*}-s8s8-minmax.json; \
-	  $(BIN)/patchbench bundle $(DEMO) --artifact $$model $$(printf -- '--patch %s ' $(ARM64)/patches/*.npz) \
-	    --into $(ARM64)/$$name/bundle && \
-	  $(BIN)/patchbench replay $(ARM64)/$$name/bundle --runtime $$name --host docker --arch aarch64 \
-	    --into $(ARM64)/$$name/answers || exit 1; \
-	done
+	$(BIN)/patchbench run benchmarks/suites/docker.toml
 
 # requirements.txt pins everything, down to what our own pins need
 $(VENV)/ready: requirements.txt pyproject.toml

@@ -105,7 +105,7 @@ def is_lost(code: int | None) -> bool:
 
 def cores(target: Target) -> int:
     """As many as it has threads."""
-    return target.threads
+    return target.threads or len(os.sched_getaffinity(0))
 
 
 def is_emulated(target: Target) -> bool:
@@ -188,9 +188,9 @@ LIMITS = [
 
 def _for(target: Target) -> list[str]:
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    cpus = min(target.threads, os.cpu_count() or 1)
+    cpus = min(cores(target), os.cpu_count() or 1)
     flags = [f"--platform={_platform(target)}", f"--cpus={cpus}", f"--memory={MEMORY}", f"--memory-swap={MEMORY}"]
-    return flags + [f"--env={name}={target.threads}" for name in threads]
+    return flags + [f"--env={name}={cores(target)}" for name in threads]
 
 
 def _arch(target: Target) -> str:
