@@ -54,9 +54,9 @@ FROM ${BASE_IMAGE} AS bench
 COPY --from=bench-packages /opt/site /opt/site
 COPY --from=bench-program /opt/program /opt/program
 COPY benchmarks /patchbench/benchmarks
-ENV PYTHONPATH=/opt/program:/opt/site LANG=C.UTF-8 HOME=/tmp
+ENV PATH=/opt/program/bin:$PATH PYTHONPATH=/opt/program:/opt/site LANG=C.UTF-8 HOME=/tmp
 WORKDIR /patchbench
 RUN mkdir out && chown 65534:65534 out
 USER 65534:65534
-ENTRYPOINT ["python3", "-m", "harness.cli"]
+ENTRYPOINT ["patchbench"]
 CMD ["--help"]

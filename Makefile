@@ -26,7 +26,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# the demo suite in the image `bench`, without network; its report is in out/docker
+# the demo suite in the image `bench`, without network; its report is in out/docker-bench
 docker-bench:
 	docker buildx build --load --platform linux/amd64 --target bench --tag patchbench \
 	  --build-arg 'BASE_IMAGE=$(subst {arch},amd64,$(PATCHBENCH_BASE_IMAGE))' \
@@ -34,7 +34,7 @@ docker-bench:
 	mkdir -p out
 	docker run --rm --user "$$(id -u):$$(id -g)" --network none --cap-drop ALL --security-opt no-new-privileges \
 	  --env OMP_NUM_THREADS --env PATCHBENCH_IMAGE="$$(docker image inspect --format '{{.Id}}' patchbench)" \
-	  --volume "$(CURDIR)/out:/patchbench/out" patchbench run $(DEMO) --out out/docker
+	  --volume "$(CURDIR)/out:/patchbench/out" patchbench run $(DEMO) --out out/docker-bench
 
 # a suite in containers of this CPU and of an arm64, which is emulated unless this is one
 docker-arm64: $(VENV)/ready
