@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import absent
+from test_run import patchbench
 
 from backends import images
 from backends.device.errors import UserError
@@ -280,6 +281,20 @@ def test_another_version_has_an_image_of_its_own(tmp_path, built, bundle):
     assert not outcome.errors
     assert outcome.info["version"] == "1.23.2"
     assert outcome.machine["image"] == image != built(Target("t", "onnxruntime", host="docker"))
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+def test_the_verb_replays_in_a_container(tmp_path, built, bundle):
+    image = built(Target("t", "onnxruntime", host="docker"))
+    where = ("--host", "docker", "--arch", HERE, "--image", image)
+    done = patchbench("replay", bundle.root, "--runtime", "onnxruntime", *where, "--into", "answers", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "answers/device.json").read_text())["machine"]["image"] == image
+    refused = patchbench(
+        "replay", bundle.root, "--runtime", "litert", *where, "--cpu", "i486", "--into", "x", cwd=tmp_path
+    )
+    assert "litert on docker: cannot choose a CPU model (i486)" in refused.stderr
 
 
 @pytest.mark.slow
