@@ -4,10 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
-.PHONY: bench test unit lint clean
+DEMO   := benchmarks/suites/demo.toml
+# what images are built from, and more arguments for docker buildx build; see In Docker in the README
+export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
+export PATCHBENCH_BUILDX_ARGS ?=
+
+.PHONY: bench test unit lint docker-bench docker-arm64 clean
 
 bench: $(VENV)/ready
-	$(BIN)/patchbench run benchmarks/suites/demo.toml
+	$(BIN)/patchbench run $(DEMO)
 
 test: $(VENV)/ready lint
 	$(BIN)/pytest --cov --cov-report=term:skip-covered -m "not slow and not data and not browser"
@@ -20,6 +25,20 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# the demo suite in the image `bench`, without network; its report is in out/docker-bench
+docker-bench:
+	docker buildx build --load --platform linux/amd64 --target bench --tag patchbench \
+	  --build-arg 'BASE_IMAGE=$(subst {arch},amd64,$(PATCHBENCH_BASE_IMAGE))' \
+	  --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL $(PATCHBENCH_BUILDX_ARGS) .
+	mkdir -p out
+	docker run --rm --user "$$(id -u):$$(id -g)" --network none --cap-drop ALL --security-opt no-new-privileges \
+	  --env OMP_NUM_THREADS --env PATCHBENCH_IMAGE="$$(docker image inspect --format '{{.Id}}' patchbench)" \
+	  --volume "$(CURDIR)/out:/patchbench/out" patchbench run $(DEMO) --out out/docker-bench
+
+# a suite in containers of this CPU and of an arm64, which is emulated unless this is one
+docker-arm64: $(VENV)/ready
+	$(BIN)/patchbench run benchmarks/suites/docker.toml
 
 # requirements.txt pins everything, down to what our own pins need
 $(VENV)/ready: requirements.txt pyproject.toml

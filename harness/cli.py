@@ -114,7 +114,8 @@ def bundle(
     verbs.bundle(suite, data, artifact, patch or [], placement, placement_seed, into, _console())
 
 
-@app.command(epilog="Example: `patchbench replay bundle/ --runtime litert --option kernels=builtin --into answers/`")
+@app.command(epilog="Examples: `patchbench replay bundle/ --runtime litert --option kernels=builtin --into answers/` · "
+             "`patchbench replay bundle/ --runtime litert --host docker --arch aarch64 --into answers/`")  # fmt: skip
 def replay(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `bundle` wrote.")],
     runtime: Annotated[str, typer.Option(help="onnxruntime, litert, tflite_runtime, ..., or an installed package's.")],
@@ -125,14 +126,21 @@ def replay(
     threads: Annotated[int, typer.Option(min=1)] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
     time_limit: Annotated[float, typer.Option(help="Seconds without a sign of life that count as a hang.")] = 300.0,
+    version: Annotated[str, typer.Option(help="Of the runtime's package; else the one that is pinned.")] = "",
+    host: Annotated[str, typer.Option(help="Where it runs: local, docker, or another of backends/hosts/.")] = "local",
+    arch: Annotated[str, typer.Option(help="As `uname -m` says it: x86_64, aarch64, ...; else this machine's.")] = "",
+    cpu: Annotated[str, typer.Option(help="A model that the host knows.")] = "",
+    image: Annotated[str, typer.Option(help="A container's image of your own.")] = "",
+    address: Annotated[str, typer.Option(help="A machine, as ssh takes it.")] = "",
 ) -> None:
     """Replays a bundle on a runtime: DIR/CASE.npz (logits, integers), and what really ran, DIR/device.json."""
     from backends.hosts import Target
     from harness import verbs
 
     target = Target(
-        runtime, runtime, options=verbs.parse_options(option or []), threads=threads, batch=batch, time_limit=time_limit
-    )
+        runtime, runtime, version, host, verbs.parse_options(option or []), threads, batch, time_limit,
+        arch=arch, cpu=cpu, image=image, address=address,
+    )  # fmt: skip
     verbs.replay_bundle(bundle, target, into, _console())
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.runtimes import Option
-from backends.hosts import Target, availability, replay
+from backends.hosts import Target, availability, prepare, replay
 from exporters.files import Tensor, describe
 from harness import stages
 from harness.config import Suite, read_suite
@@ -90,7 +90,11 @@ def replay_bundle(root: Path, target: Target, into: Path, console: Console) -> N
     n, display = Bundle.read(root).n, Display(console)
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"{into}: expected an empty folder, or none; answers of two replays don't mix")
+    if why_not := availability(target):
+        raise UserError(f"{target.runtime} on {target.host}: {why_not}")
     into.mkdir(parents=True, exist_ok=True)
+    with display.doing("prepare", f"{target.runtime} on {target.host}") as tick:
+        prepare(target, lambda word: tick(0, 1, word))
     with display.doing("replay", f"{root} on {target.runtime}") as tick:
         outcome = replay(target, root, into, on_event=lambda e: tick(e.get("done", 0), n, e.get("case") or ""))
     write_json(

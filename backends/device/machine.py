@@ -15,7 +15,8 @@ class Machine(NamedTuple):
     """Architecture, CPU and software of this process's machine.
 
     `features` are the kernel's words for the CPU's; `detected` is what numpy found by asking the CPU itself: under an
-    emulated x86 that is the emulated one, while the kernel still tells of the real one.
+    emulated x86 that is the emulated one, while the kernel still tells of the real one. `image` is the digest of the
+    container's image, which only who started it knows: from ``PATCHBENCH_IMAGE``, else empty.
     """
 
     arch: str
@@ -27,6 +28,7 @@ class Machine(NamedTuple):
     kernel: str
     python: str
     numpy: str
+    image: str
 
 
 def describe() -> Machine:
@@ -42,6 +44,7 @@ def describe() -> Machine:
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         numpy=np.__version__,
+        image=os.environ.get("PATCHBENCH_IMAGE", ""),
     )
 
 

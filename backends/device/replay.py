@@ -69,7 +69,7 @@ class Request:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"standard input: not a request for a replay ({error!r})") from error
         if request.threads < 0 or request.batch < 1:
-            raise UserError(f"standard input: expected batch {request.batch} above 0, threads {request.threads} too")
+            raise UserError(f"standard input: threads {request.threads} and batch {request.batch} must be positive")
         return request if request.threads else replace(request, threads=describe().cores)
 
 

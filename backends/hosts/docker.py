@@ -1,0 +1,244 @@
+"""The host that is a container: no network, no rights, nothing to write to but the folder for results.
+
+The image holds Python, numpy and a runtime. The device side is mounted from this program, over the one that an image
+of ours has for use by hand: so that no container runs another's code, and an edit needs no new image.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends import images
+from backends.device.bundle import check_name
+from backends.device.errors import UserError
+from backends.device.machine import describe
+from backends.device.runtimes import engine
+from backends.images import NOT_INSTALLED, ROOT
+
+if TYPE_CHECKING:
+    from backends.hosts import Target, Tell
+
+CODE = ("backends/__init__.py", "backends/device")
+MEMORY = "4g"
+PROCESSES = 256
+NOBODY = 65534  # whom the container runs as where the caller is root
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+
+# Dies by the signal that the device side died by. The container is still there then, to be asked why.
+RUN = """
+name=$1; shift
+docker run --name "$name" "$@"; code=$?
+if [ $code = 137 ] && [ "$(docker inspect --format '{{.State.OOMKilled}}' "$name")" = true ]; then
+    echo "it reached the memory limit of its container, $MEMORY" >&2
+fi
+if [ $code -gt 128 ]; then ulimit -c 0; kill -$((code - 128)) $$; fi
+exit $code
+"""
+# Stands between the asker and the container, in a session of its own. When the asker closes its end, or dies in
+# whatever way, the container goes; one that the engine was just then making is there a moment later.
+KEEPER = """
+exec 3<&0
+(cat <&3; exec >/dev/null; docker rm --force "$1" | grep -q . || { sleep 2; docker rm --force "$1"; }) &
+"""
+
+
+def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
+    """Starts the device side in a container of its own, which is removed when the process's standard input closes."""
+    name, image = f"patchbench-{secrets.token_hex(8)}", images.inspect(_image(target))
+    if image is None:
+        raise UserError(f"{target.name}: the image {_image(target)} is not here; {_cure(target)}")
+    for folder in (bundle, ROOT / "backends"):
+        _check_readable(folder)
+    mounts = [_mount(ROOT / path, f"/opt/patchbench/{path}") for path in CODE] + [_mount(bundle, "/bundle")]
+    command = ["sh", "-c", RUN, "sh", name, *LIMITS, *_for(target), "--user", _user(out), *mounts]
+    command += [_mount(out, "/out", writable=True), f"--env=PATCHBENCH_IMAGE={image.id}"]
+    command += ["--entrypoint=python3", image.id, "-m", "backends.device.replay", "/bundle", "/out"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        ["sh", "-c", KEEPER, "sh", name],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as keeper:
+        process = subprocess.Popen(
+            command,
+            stdin=keeper.stdout,
+            stdout=pipe,
+            stderr=pipe,
+            env=os.environ | {"MEMORY": MEMORY},
+            start_new_session=True,
+        )
+        process.stdin, keeper.stdin = keeper.stdin, None
+    return process
+
+
+def prepare(target: Target, tell: Tell) -> None:
+    """Builds the image, unless it is there or the user's own."""
+    if not target.image:
+        images.build(_recipe(target), tell)
+
+
+def fetch(target: Target, out: Path, name: str) -> None:
+    """It is here; where the container ran as nobody, it becomes the caller's."""
+    path = out / check_name(name, out)
+    if path.is_symlink():
+        raise UserError(f"{path}: expected a file, the container made a link")
+    if os.geteuid() == 0 and path.exists():
+        os.chown(path, 0, 0, follow_symlinks=False)
+
+
+def is_lost(code: int | None) -> bool:
+    """Never: there is no way that could break."""
+    return False
+
+
+def cores(target: Target) -> int:
+    """As many as it has threads."""
+    return target.threads or len(os.sched_getaffinity(0))
+
+
+def is_emulated(target: Target) -> bool:
+    """Whether it asks for another architecture than this machine's."""
+    return _arch(target) != platform.machine()
+
+
+def identity(target: Target) -> dict[str, Any]:
+    """The target's own words, its image, and the CPU unless that is emulated.
+
+    An image of ours by what it is built from, so that it is known before it is built; a user's by its digest.
+    """
+    image, machine = _image(target), describe()
+    if target.image:
+        with suppress(UserError):  # no engine: the name has to do
+            there = images.inspect(image)
+            image = there.id if there else image
+    seen = {"cpu": machine.cpu, "features": hashlib.sha256(" ".join(machine.features).encode()).hexdigest()[:16]}
+    return {
+        "runtime": target.runtime,
+        "version": target.version,
+        "options": dict(target.options),
+        "threads": target.threads,
+        "batch": target.batch,
+        "host": target.host,
+        "arch": _arch(target),
+        "image": image,
+    } | ({"cpu": "emulated"} if is_emulated(target) else seen)
+
+
+def availability(target: Target) -> str | None:
+    """None where the target can run, once it is prepared; else why not, and the one command that mends it."""
+    if not shutil.which("docker"):
+        return NOT_INSTALLED
+    try:
+        images.docker("version", "--format", "{{.Server.Version}}")
+    except UserError as error:
+        mend = "sudo usermod -aG docker $USER" if "permission denied" in str(error) else "sudo systemctl start docker"
+        return f"docker's engine does not answer: {mend}\n{error}"
+    if target.cpu:
+        return f"cannot choose a CPU model ({target.cpu}): ask the host qemu for it"
+    image, wanted = images.inspect(_image(target)), _platform(target)
+    if is_emulated(target) and not emulates(_arch(target), BINFMT):
+        word = wanted.split("/")[1]
+        return f"{word} is not emulated here: docker run --privileged --rm tonistiigi/binfmt --install {word}"
+    if target.image and (image is None or image.platform != wanted):
+        found = f"is {image.platform}, not {wanted}" if image else "is not here"
+        return f"the image {target.image} {found}: {_cure(target)}"
+    return None if image else images.cannot_build()
+
+
+def emulates(arch: str, folder: Path) -> bool:
+    """Whether a kernel starts programs of an architecture, in containers too: the F flag of its `binfmt_misc`."""
+    try:
+        lines = (folder / f"qemu-{arch}").read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(": ")[2] for line in lines if line.startswith("flags:")), "")
+    return "enabled" in lines and "F" in flags
+
+
+LIMITS = [
+    "--interactive",
+    "--init",
+    "--pull=never",
+    "--network=none",
+    "--read-only",
+    "--ipc=none",  # or /dev/shm could be written
+    "--tmpfs=/dev/mqueue:ro,size=4k,mode=555",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--log-driver=none",
+    "--no-healthcheck",
+    "--ulimit=core=0",
+    f"--pids-limit={PROCESSES}",
+    "--workdir=/opt/patchbench",
+    "--env=PYTHONFAULTHANDLER=1",
+]
+
+
+def _for(target: Target) -> list[str]:
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    cpus = min(cores(target), os.cpu_count() or 1)
+    flags = [f"--platform={_platform(target)}", f"--cpus={cpus}", f"--memory={MEMORY}", f"--memory-swap={MEMORY}"]
+    return flags + [f"--env={name}={cores(target)}" for name in threads]
+
+
+def _arch(target: Target) -> str:
+    return target.arch or platform.machine()
+
+
+def _platform(target: Target) -> str:
+    return images.platform_of(_arch(target))
+
+
+def _recipe(target: Target) -> images.Recipe:
+    return images.recipe(_arch(target), engine(target.runtime).package, target.version)
+
+
+def _image(target: Target) -> str:
+    return images.check_name(target.image) if target.image else _recipe(target).tag
+
+
+def _cure(target: Target) -> str:
+    if target.image:
+        return f"docker pull --platform {_platform(target)} {target.image}"
+    return "it is built when the target is prepared"
+
+
+def _mount(source: Path, to: str, writable: bool = False) -> str:
+    fields = ["type=bind", f"source={source.resolve()}", f"target={to}", *([] if writable else ["readonly"])]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(fields)  # docker reads it as such: a path may hold commas
+    return f"--mount={line.getvalue()}"
+
+
+def _user(out: Path) -> str:
+    """Whom the container runs as, never root; the results' folder is theirs afterwards."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if os.geteuid():
+            return f"{os.geteuid()}:{os.getegid()}"
+        os.chown(out, NOBODY, NOBODY)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+    return f"{NOBODY}:{NOBODY}"
+
+
+def _check_readable(folder: Path) -> None:
+    """Holds that nobody can read a folder, where the container runs as nobody."""
+    if os.geteuid():
+        return
+    for path in (folder, *folder.rglob("*")):
+        wanted = 0o5 if path.is_dir() else 0o4
+        if path.stat().st_mode & wanted != wanted:
+            raise UserError(f"{path}: only root can read it, and the container is not root: chmod -R o+rX {folder}")

@@ -1,0 +1,162 @@
+"""Images: what the containers of the host `docker` are made from, built from the `replay` stage of the Dockerfile.
+
+In the environment: ``PATCHBENCH_BASE_IMAGE``, a Python 3.11 with pip, in which ``{arch}`` stands for ``amd64`` or
+``arm64``; and ``PATCHBENCH_BUILDX_ARGS``, more arguments for ``docker buildx build``, say
+``--secret id=ca,src=/etc/ssl/certs/ca-certificates.crt``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import backends
+from backends.device.errors import UserError
+
+ROOT = Path(backends.__file__).resolve().parents[1]
+PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}  # by `uname -m`; others lack numpy's wheels
+SHIPPED = ("onnxruntime", "ai-edge-litert")  # what `replay` holds unless told otherwise
+FILES = ("Dockerfile", "requirements.txt")  # what decides about such an image
+NOT_INSTALLED = "docker is not installed: sudo apt-get install docker.io docker-buildx"
+TAIL_LINES = 20
+
+
+class Recipe(NamedTuple):
+    """What an image of ours is built from; empty requirements are the Dockerfile's own."""
+
+    platform: str
+    base: str
+    requirements: tuple[str, ...] = ()
+
+    @property
+    def tag(self) -> str:
+        """The image's name, by the content of all that decides what pip installs."""
+        parts = [_read("Dockerfile"), *self.requirements] if self.requirements else map(_read, FILES)
+        text = "\0".join([self.platform, self.base, *parts])
+        return f"patchbench/replay:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+class Image(NamedTuple):
+    """An image that the engine has: its digest, and its platform as in `PLATFORMS`."""
+
+    id: str
+    platform: str
+
+
+def recipe(arch: str, package: str, version: str = "") -> Recipe:
+    """The image for a runtime's package on an architecture; one serves all that `SHIPPED` names at their pins."""
+    platform = platform_of(arch)
+    base = os.environ.get("PATCHBENCH_BASE_IMAGE") or "python:3.11-slim"
+    base = base.replace("{arch}", platform.partition("/")[2])
+    wanted = () if package in SHIPPED and not version else requirements(package, version)
+    return Recipe(platform, check_name(base), wanted)
+
+
+def platform_of(arch: str) -> str:
+    """What docker calls an architecture; one for which there are no images is a `UserError`."""
+    if arch not in PLATFORMS:
+        raise UserError(f"no images for {arch}, only for {', '.join(PLATFORMS)}: ask the host qemu for it")
+    return PLATFORMS[arch]
+
+
+def requirements(package: str, version: str = "") -> tuple[str, ...]:
+    """What pip is to install for a runtime: its package and numpy, as pyproject.toml pins them."""
+    project = tomllib.loads(_read("pyproject.toml"))["project"]
+    numpy = [pin for pin in project["dependencies"] if pin.startswith("numpy==")]
+    for several in ([pin, *numpy] for pin in project["dependencies"]), project["optional-dependencies"].values():
+        for pins in several:
+            if re.split(r"[=<>]", pins[0])[0] == package:
+                return (f"{package}=={version}" if version else pins[0], *pins[1:])
+    raise UserError(f"pyproject.toml does not pin {package}: give the target an image that has it")
+
+
+def inspect(name: str) -> Image | None:
+    """An image that the engine has, or None; no engine is a `UserError`."""
+    try:
+        told = docker("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", check_name(name))
+    except UserError as error:
+        if "no such image" in str(error).lower():
+            return None
+        raise
+    return Image(*told.split())
+
+
+def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
+    """Builds an image that is not there yet; minutes, of which `tell` hears every line. Two at once share the work."""
+    if inspect(wanted.tag):
+        return
+    if why_not := cannot_build():
+        raise UserError(why_not)
+    arguments = [f"BASE_IMAGE={wanted.base}"]
+    if wanted.requirements:
+        arguments.append(f"REQUIREMENTS={' '.join(wanted.requirements)}")
+    command = ["docker", "buildx", "build", "--progress", "plain", "--load", "--target", "replay"]
+    command += ["--platform", wanted.platform, "--tag", wanted.tag]
+    arguments += ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]  # those of the environment, if any
+    command += [word for argument in arguments for word in ("--build-arg", argument)]
+    command += [*shlex.split(os.environ.get("PATCHBENCH_BUILDX_ARGS", "")), str(ROOT)]
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace") as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if word := re.sub(r"^#\d+( [\d.]+)? ?", "", line).strip():
+                    tail.append(word)
+                    tell(word)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        why = dict.fromkeys(word for word in tail if "error" in word.lower())
+        raise UserError(
+            f"the image {wanted.tag} ({wanted.platform}, from {wanted.base}) cannot be built:\n"
+            + "\n".join(why or tail)
+            + "\nPATCHBENCH_BASE_IMAGE names another base, PATCHBENCH_BUILDX_ARGS more arguments of docker buildx build"
+        )
+
+
+def cannot_build() -> str | None:
+    """None where images can be built; else why not, and what mends it."""
+    if not (ROOT / "Dockerfile").is_file():
+        return f"no Dockerfile in {ROOT}: install patchbench with pip install --editable, or give the target an image"
+    if not shutil.which("docker"):
+        return NOT_INSTALLED
+    with suppress(UserError):
+        docker("buildx", "version")
+        return None
+    return "docker has no buildx: sudo apt-get install docker-buildx"
+
+
+def check_name(name: str) -> str:
+    """The name itself, where it can be nothing but an image's; else a `UserError`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", name):
+        raise UserError(f"image {name!r}: expected a name like python:3.11-slim or registry/name@sha256:...")
+    return name
+
+
+def docker(*arguments: str) -> str:
+    """What a docker command prints; what it complains of is a `UserError`."""
+    try:
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise UserError(NOT_INSTALLED) from error
+    if done.returncode:
+        raise UserError(done.stderr.strip() or f"docker {arguments[0]}: exit code {done.returncode}")
+    return done.stdout.strip()
+
+
+def _read(name: str) -> str:
+    try:
+        return (ROOT / name).read_text()
+    except OSError as error:
+        raise UserError(f"{ROOT / name}: cannot be read ({error.strerror}); {cannot_build()}") from error
