@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
+FAST   := -m "not slow and not data and not browser"
+SLOW   := -m "slow or data or browser"
 DEMO   := benchmarks/suites/demo.toml
 # what images are built from, and more arguments for docker buildx build; see In Docker in the README
 export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
@@ -15,11 +17,11 @@ bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
 
 test: $(VENV)/ready lint
-	$(BIN)/pytest --cov --cov-report=term:skip-covered -m "not slow and not data and not browser"
-	$(BIN)/pytest --cov --cov-append --cov-report=term:skip-covered -m "slow or data or browser"
+	$(BIN)/pytest --cov --cov-report=term:skip-covered $(FAST)
+	$(BIN)/pytest --cov --cov-append --cov-report=term:skip-covered $(SLOW)
 
 unit: $(VENV)/ready
-	$(BIN)/pytest -m "not slow and not data and not browser"
+	$(BIN)/pytest $(FAST)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
