@@ -13,8 +13,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tomllib
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,13 +20,13 @@ from typing import NamedTuple
 
 import backends
 from backends.device.errors import UserError
+from backends.environments import pinned, run
 
 ROOT = Path(backends.__file__).resolve().parents[1]
 PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}  # by `uname -m`; others lack numpy's wheels
 SHIPPED = ("onnxruntime", "ai-edge-litert")  # what `replay` holds unless told otherwise
 FILES = ("Dockerfile", "requirements.txt")  # what decides about such an image
 NOT_INSTALLED = "docker is not installed: sudo apt-get install docker.io docker-buildx"
-TAIL_LINES = 20
 
 
 class Recipe(NamedTuple):
@@ -58,7 +56,7 @@ def recipe(arch: str, package: str, version: str = "") -> Recipe:
     platform = platform_of(arch)
     base = os.environ.get("PATCHBENCH_BASE_IMAGE") or "python:3.11-slim"
     base = base.replace("{arch}", platform.partition("/")[2])
-    wanted = () if package in SHIPPED and not version else requirements(package, version)
+    wanted = () if package in SHIPPED and not version else pinned(package, version)
     return Recipe(platform, check_name(base), wanted)
 
 
@@ -67,17 +65,6 @@ def platform_of(arch: str) -> str:
     if arch not in PLATFORMS:
         raise UserError(f"no images for {arch}, only for {', '.join(PLATFORMS)}: ask the host qemu for it")
     return PLATFORMS[arch]
-
-
-def requirements(package: str, version: str = "") -> tuple[str, ...]:
-    """What pip is to install for a runtime: its package and numpy, as pyproject.toml pins them."""
-    project = tomllib.loads(_read("pyproject.toml"))["project"]
-    numpy = [pin for pin in project["dependencies"] if pin.startswith("numpy==")]
-    for several in ([pin, *numpy] for pin in project["dependencies"]), project["optional-dependencies"].values():
-        for pins in several:
-            if re.split(r"[=<>]", pins[0])[0] == package:
-                return (f"{package}=={version}" if version else pins[0], *pins[1:])
-    raise UserError(f"pyproject.toml does not pin {package}: give the target an image that has it")
 
 
 def inspect(name: str) -> Image | None:
@@ -105,24 +92,13 @@ def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
     arguments += ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]  # those of the environment, if any
     command += [word for argument in arguments for word in ("--build-arg", argument)]
     command += [*shlex.split(os.environ.get("PATCHBENCH_BUILDX_ARGS", "")), str(ROOT)]
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace") as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if word := re.sub(r"^#\d+( [\d.]+)? ?", "", line).strip():
-                    tail.append(word)
-                    tell(word)
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        why = dict.fromkeys(word for word in tail if "error" in word.lower())
+    try:
+        run(command, wanted.tag, lambda line: tell(re.sub(r"#\d+ ([\d.]+ )?", "", line, count=1)))
+    except UserError as error:
         raise UserError(
-            f"the image {wanted.tag} ({wanted.platform}, from {wanted.base}) cannot be built:\n"
-            + "\n".join(why or tail)
-            + "\nPATCHBENCH_BASE_IMAGE names another base, PATCHBENCH_BUILDX_ARGS more arguments of docker buildx build"
-        )
+            f"{error}\nPATCHBENCH_BASE_IMAGE names another base than {wanted.base}, "
+            "PATCHBENCH_BUILDX_ARGS more arguments of docker buildx build"
+        ) from error
 
 
 def cannot_build() -> str | None:
