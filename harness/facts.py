@@ -34,7 +34,7 @@ PACKAGES = (
     "numpy",
 )
 
-MACHINE = ("arch", "cpu", "emulated", "cores", "kernel", "python", "numpy")
+MACHINE = ("arch", "cpu", "emulated", "emulator", "image", "cores", "kernel", "python", "numpy")
 
 
 def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:

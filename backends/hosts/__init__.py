@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from backends.device.artifact import SCHEMA, sha256_file
-from backends.device.bundle import Bundle
+from backends.device.bundle import Bundle, check_name
 from backends.device.errors import UserError
 from backends.device.runtimes import Option
 from backends.watch import Ending, Event, converse
@@ -194,8 +194,8 @@ def _accept(target: Target, event: Event, expected: Mapping[str, str], out: Path
 
 def _fetched(target: Target, out: Path, event: Event) -> Path:
     """A result on this machine, with the bytes that the device wrote."""
-    _host(target.host).fetch(target, out, event["file"])
-    path = out / str(event["file"])
+    path = out / check_name(str(event["file"]), out)
+    _host(target.host).fetch(target, out, path.name)
     if not path.is_file() or sha256_file(path) != event["file_sha256"]:
         raise UserError(f"{path}: is not what the device wrote (sha256 {event['file_sha256']}); replay it again")
     return path
