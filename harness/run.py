@@ -22,8 +22,8 @@ from harness import replays, stages
 from harness.config import read_suite
 from harness.display import Display
 from harness.facts import facts
-from harness.metrics import RATES
 from harness.metrics import cells as cells_of
+from harness.metrics import summarise
 from harness.plan import Plan, make
 from harness.records import Truth, records
 from harness.schema import UserError
@@ -72,10 +72,11 @@ def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: dict[st
     except (OSError, ValueError) as error:
         raise UserError(f"{run_dir}: expected the run.json and records.parquet of a finished run ({error})") from error
     table = cells_of(whole)
+    summary = summarise(table, whole)
     _replace(run_dir / "records.parquet", lambda path: whole.to_parquet(path, index=False))
     _replace(run_dir / "cells.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    write_json(run_dir / "summary.json", {"schema": 1, "suite": run["suite"]["name"], "cells": rows})
+    content = {"schema": 1, "suite": run["suite"]["name"], "cells": _rows(table), "over_patches": _rows(summary)}
+    write_json(run_dir / "summary.json", content)
     report = build(run_dir, run)
     write_json(run_dir / "run.json", run)
     return report
@@ -126,14 +127,18 @@ def _show(run_dir: Path, console: Console) -> Path:
     from harness.report.terminal import table
 
     run = json.loads((run_dir / "run.json").read_text())
-    shown = pd.read_csv(run_dir / "cells.csv", keep_default_na=False, na_values={rate: [""] for rate in RATES})
-    console.print(table(shown))
+    summary = pd.DataFrame(json.loads((run_dir / "summary.json").read_text())["over_patches"])
+    console.print(table(summary))
     for error in run.get("errors", []):
         what = escape(f"{error['artifact']} on {error['target']}: {error['message']}")
         console.print(f"[red]failed:[/] {what}", highlight=False)
     report = run_dir / "report.html"
     console.print(f"report: [bold]{report}[/]", soft_wrap=True)
     return report
+
+
+def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _replace(path: Path, write: Any) -> None:

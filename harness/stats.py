@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,36 +112,47 @@ def crossed_bootstrap(
 
 
 def difference(
-    a: Bools, b: Bools, among: Bools, classes: Ints, over: Over = "images", confidence: float = CONFIDENCE
+    steps: NDArray[np.float64], among: Bools, classes: Ints, over: Over = "images", confidence: float = CONFIDENCE
 ) -> Difference:
-    """The rise from ``a`` to ``b``, bool ``(patches, images)``, mean over patches, on the images of ``among``.
+    """The mean over patches of a rise on the images of ``among``; ``steps`` is ``b - a``, in [-1, 1], a row a patch.
 
     ``over`` "images": the patches are fixed. The test is `sign_flip` by image, for one patch McNemar's exact one; the
-    interval is Bonett and Price's (2012, J. Educ. Behav. Stat. 37), one image more in either direction, taken over
-    images as clusters. "patches and images": t over the patches' own differences within their classes; where no class
-    has two patches, over images.
+    interval is `paired_interval` over images as clusters. "patches and images": t over the patches' own differences
+    within their classes; where no class has two patches, over images.
     """
-    steps, among, classes = _counting(b.astype(np.int8) - a.astype(np.int8), among, classes)
-    if not len(steps):
+    rise, among, classes = _counting(steps, among, classes)
+    if not len(rise):
         return Difference(np.nan, np.nan, np.nan, np.nan, np.nan, "images")
-    steps = steps * among
+    rise = rise * among
     n = among.sum(axis=1)
-    rises = steps.sum(axis=1) / n
+    rises = rise.sum(axis=1) / n
     value, df = float(rises.mean()), len(rises) - len(np.unique(classes))
     if over == "images" or df == 0:
-        scores = (steps / n[:, None]).mean(axis=0)
-        size = float(n.mean()) + 2
-        images = scores[among.any(axis=0)] * n.mean()
-        middle = float(images.sum()) / size
-        square = float(((images - middle) ** 2).sum() + (1 - middle) ** 2 + (1 + middle) ** 2)
-        half = float(ndtri((1 + confidence) / 2)) * math.sqrt(square) / size
-        p, p_above = sign_flip(scores)
-        return Difference(value, max(-1.0, middle - half), min(1.0, middle + half), p, p_above, "images")
-    error = math.sqrt(_two_way(steps - rises[:, None] * among, rises, n, classes))
+        scores = (rise / n[:, None]).mean(axis=0)
+        images = scores * n.mean()
+        low, high = paired_interval(images.sum(), (images**2).sum(), n.mean(), confidence)
+        return Difference(value, float(low), float(high), *sign_flip(scores), "images")
+    error = math.sqrt(_two_way(rise - rises[:, None] * among, rises, n, classes))
     half = float(stdtrit(df, (1 + confidence) / 2)) * error
     above = float(stdtr(df, -value / error)) if error > 0 else float(value <= 0)
-    low, high = max(-1.0, value - half), min(1.0, value + half)
-    return Difference(value, low, high, min(1.0, 2 * min(above, 1 - above)), above, over)
+    least, most = max(-1.0, value - half), min(1.0, value + half)
+    return Difference(value, least, most, min(1.0, 2 * min(above, 1 - above)), above, "patches and images")
+
+
+def paired_interval(
+    total: ArrayLike, squares: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE
+) -> tuple[Floats, Floats]:
+    """Interval (low, high) of a mean of n numbers in [-1, 1], from their sum and sum of squares, elementwise.
+
+    Two numbers more, -1 and 1, keep it honest where hardly any differs from 0; for differences of two answers it is the
+    adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37). NaN where n is 0.
+    """
+    size = np.asarray(n, np.float64) + 2
+    middle = np.asarray(total) / size
+    square = np.maximum(np.asarray(squares) + 2 - size * middle**2, 0)
+    half = float(ndtri((1 + confidence) / 2)) * np.sqrt(square) / size
+    low, high = (np.where(size > 2, np.clip(end, -1, 1), np.nan) for end in (middle - half, middle + half))
+    return low, high
 
 
 def sign_flip(scores: ArrayLike) -> tuple[float, float]:
@@ -181,13 +192,13 @@ def holm(p: ArrayLike) -> Floats:
     return out
 
 
-def _counting(values: NDArray[np.generic], among: Bools, classes: Ints) -> tuple[Ints, Bools, Ints]:
+def _counting(values: NDArray[Any], among: Bools, classes: Ints) -> tuple[Floats, Bools, Ints]:
     """Without the patches that no image counts for."""
     some = among.any(axis=1)
-    return values[some].astype(np.int64), among[some], np.asarray(classes)[some]
+    return values[some].astype(np.float64), among[some], np.asarray(classes)[some]
 
 
-def _image_variance(hits: Ints, among: Bools) -> float:
+def _image_variance(hits: Floats, among: Bools) -> float:
     """Variance of the mean rate when other images are drawn and the patches stay: images as clusters."""
     n, images = among.sum(axis=1, keepdims=True), int(among.any(axis=0).sum())
     parts = ((hits - hits.sum(axis=1, keepdims=True) / n * among) / n).mean(axis=0)

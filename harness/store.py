@@ -41,8 +41,9 @@ CODE = {
     "replay": ("backends/device",),
     "latency": ("backends/device",),
     "report": (
-        "harness/records.py", "harness/metrics.py", "harness/facts.py", "harness/agreement.py", "harness/examples.py",
-        "harness/report",
+        "harness/records.py", "harness/outcomes.py", "harness/metrics.py", "harness/stats.py", "harness/intervals.py",
+        "harness/checks.py", "harness/evidence.py", "harness/again.py", "harness/splits.py", "harness/gap.py",
+        "harness/paired.py", "harness/facts.py", "harness/agreement.py", "harness/examples.py", "harness/report",
     ),
 }  # fmt: skip
 

@@ -35,6 +35,7 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
     run, records = _read(run_dir, run)
     table = labelled(cells(records))
     sanity, table = table[table["split"] == "all"], table[table["split"] != "all"]
+    summary = labelled(summarise(table, records[records["split"] != "all"]))
     script = (HERE / "report.js").read_text()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.ChainableUndefined,
@@ -45,8 +46,9 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         run=run, question=QUESTION, head=headline(table), rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
         style=Markup((HERE / "report.css").read_text()), script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        failures=rows.failures(table, run), results=rows.results(labelled(summarise(table)) if len(table) else table),
-        success=figures.success(table), calibration=figures.calibration(table), calibrations=_calibrations(table),
+        failures=rows.failures(table, run), results=rows.results(summary),
+        success=figures.success(table, summary),
+        calibration=figures.calibration(table), calibrations=_calibrations(table),
         attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),
         examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table), agreement=pages(run, table),
         cells=table.head(MOST_CELLS).to_dict("records"), n_cells=len(table),
