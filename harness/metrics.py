@@ -113,6 +113,7 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     cells, ``n_clean`` is one cell's. ``grey`` and ``noise`` are those controls' mean targeted success at the same size
     and place. Each of `harness.intervals.RATES` has its 95 % interval, ``_low`` and ``_high``, by
     `harness.stats.mean_rate`; what was drawn at random, and so what they generalise to, is in ``interval_over``.
+    ``doubts`` are those of the cells, where they have any.
     """
     ok = cells["status"] == "ok"
     table = cells.assign(failed=~ok, ran=cells["patch"].where(ok), message=cells["error"].where(~ok))
@@ -130,6 +131,7 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
             n_cells=("failed", "size"),
             error=("message", "first"),
             n_clean=("n_clean", "max"),
+            **({"doubts": ("doubts", _union)} if "doubts" in table else {}),
             **{rate: (rate, "mean") for rate in RATES} | ends | sums | {c: (c, "max") for c in MACHINE},
         )
         .reset_index()
@@ -139,6 +141,11 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
         rates = out[out["attack"] == control].groupby(list(NOISE))["targeted_success"].mean()
         out[control] = rates.reindex(pd.MultiIndex.from_frame(out[list(NOISE)])).to_numpy()
     return out.merge(over_patches(records), how="left", on=list(OVER_PATCHES), validate="one_to_one")
+
+
+def _union(lists: pd.Series) -> str:
+    """The names of several lists of names, each once."""
+    return ", ".join(dict.fromkeys(name for names in lists for name in names.split(", ") if name))
 
 
 def _group(table: pd.DataFrame, columns: Iterable[str]) -> Ints:

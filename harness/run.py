@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import replays, stages
+from harness.checks import checks, doubts
 from harness.config import read_suite
 from harness.display import Display
 from harness.facts import facts
@@ -72,6 +73,8 @@ def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: dict[st
     except (OSError, ValueError) as error:
         raise UserError(f"{run_dir}: expected the run.json and records.parquet of a finished run ({error})") from error
     table = cells_of(whole)
+    run["checks"] = checks(run, table)
+    table["doubts"] = doubts(table, run["checks"])
     summary = summarise(table, whole)
     _replace(run_dir / "records.parquet", lambda path: whole.to_parquet(path, index=False))
     _replace(run_dir / "cells.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
@@ -129,6 +132,9 @@ def _show(run_dir: Path, console: Console) -> Path:
     run = json.loads((run_dir / "run.json").read_text())
     summary = pd.DataFrame(json.loads((run_dir / "summary.json").read_text())["over_patches"])
     console.print(table(summary))
+    for check in run.get("checks", []):
+        if check["status"] == "failed":
+            console.print(f"[red]check failed:[/] {check['asks']} {check['says']}", highlight=False)
     for error in run.get("errors", []):
         what = escape(f"{error['artifact']} on {error['target']}: {error['message']}")
         console.print(f"[red]failed:[/] {what}", highlight=False)

@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from harness.checks import checks, doubts
 from harness.metrics import CONTROLS, cells, summarise
 from harness.report import figures, rows
 from harness.report.agreement import pages
@@ -33,7 +34,9 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
     All text that comes from files is escaped.
     """
     run, records = _read(run_dir, run)
-    table = labelled(cells(records))
+    table = cells(records)
+    found = run.get("checks") or checks(run, table)
+    table = labelled(table.assign(doubts=doubts(table, found)))
     sanity, table = table[table["split"] == "all"], table[table["split"] != "all"]
     summary = labelled(summarise(table, records[records["split"] != "all"]))
     script = (HERE / "report.js").read_text()
@@ -46,7 +49,8 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         run=run, question=QUESTION, head=headline(table), rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
         style=Markup((HERE / "report.css").read_text()), script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        failures=rows.failures(table, run), results=rows.results(summary),
+        failures=rows.failures(table, run), checks=found,
+        results=rows.results(summary),
         success=figures.success(table, summary),
         calibration=figures.calibration(table), calibrations=_calibrations(table),
         attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),

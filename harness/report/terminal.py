@@ -34,11 +34,17 @@ def table(summary: pd.DataFrame) -> Table:
         patches = Text(str(row["n_patches"]))
         if row["n_failed"]:
             patches.append(f", {row['n_failed']} failed", "red")
-        success = percent(row["mean"]) + ("" if row["kind"] == "targeted" else " untargeted")
+        success = (
+            "†" * bool(row.get("doubts")) + percent(row["mean"]) + ("" if row["kind"] == "targeted" else " untargeted")
+        )
         noise = percent(row["noise"]) if row["kind"] == "targeted" else ""
         star = "*" if row["interval_over"] == "images" else ""
         interval = span(row["low"], row["high"]) + star
         out.add_row(*place, *clean, success, interval, str(row["n"]), patches, span(row["min"], row["max"]), noise)
-    if any("*" in str(cell) for column in out.columns for cell in column.cells):
-        out.caption = "* over images alone, for these very patches: a class has one seed"
+    said = "".join(str(cell) for column in out.columns for cell in column.cells)
+    notes = {
+        "*": "* over images alone, for these very patches: no class has two seeds",
+        "†": "† a check failed",
+    }
+    out.caption = "; ".join(note for mark, note in notes.items() if mark in said)
     return out
