@@ -163,6 +163,52 @@ def inspect(
     verbs.inspect(file, _console())
 
 
+@app.command(epilog="Example: `patchbench baseline out/demo -o baselines/demo.json`")
+def baseline(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    into: Annotated[Path, typer.Option("--into", "-o", metavar="FILE", help="The baseline, for a repository.")],
+) -> None:
+    """Freezes a run into one small file: cells, each image's outcome, patches and hashes; what `gate` compares with."""
+    from harness.baseline import freeze
+
+    frozen = freeze(run_dir, into)
+    cells, images = frozen.outcomes.preds.shape
+    _console().print(f"{into}: {cells} cells of {images} images, {into.stat().st_size / 1000:.0f} kB", soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples: `patchbench gate baselines/demo.json out/demo --markdown comment.md` · "
+    "`patchbench gate out/demo --rules release.toml`"
+)
+def gate(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="[BASELINE] RUN", help="A baseline, or a run; and the run to judge.")
+    ],
+    rules: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Margins and limits as TOML; unless given, 2 points at 99 %.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="A comment for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="A test report for CI.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Everything, for a program.")] = None,
+) -> None:
+    """Judges a run against a baseline and limits. Exit code 0: no worse; 1: worse; 2: cannot be compared."""
+    from harness.baseline import read
+    from harness.gate import render
+    from harness.gate.judge import judge
+    from harness.gate.rules import read as read_rules
+    from harness.store import write_text
+
+    if len(paths) > 2:
+        raise UserError(f"expected a baseline and a run, or a run alone, got {len(paths)} paths")
+    verdict = judge(read(paths[0]) if len(paths) == 2 else None, read(paths[-1]), read_rules(rules))
+    for part in render.terminal(verdict):
+        _console().print(part)
+    for file, text in ((markdown, render.markdown), (junit, render.junit), (json, render.as_json)):
+        if file:
+            write_text(file, text(verdict))
+    raise typer.Exit(verdict.code)
+
+
 def _console() -> Console:
     """The terminal; where there is none, wide enough for the tables."""
     return Console() if sys.stdout.isatty() else Console(width=160)

@@ -27,7 +27,7 @@ def cases(work: stages.Work) -> list[dict[str, Any]]:
         case, file = step.case, work.store.path("replay", step.key) / "ran.json"
         if case.key not in found:
             found[case.key] = {
-                "victim": step.artifact.victim.name, "split": case.split,
+                "size": case.data.size, "split": case.split,
                 "patch": case.patch.name if case.patch else "",
                 "patch_px": case.px, "placement": case.placement, "placement_seed": case.placement_seed,
                 "pixels_sha256": _crafted(work, case), "others": [],

@@ -111,7 +111,7 @@ def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
     file = stages.place_patch(work, step, run_dir / "patches").with_suffix(".png")
     made = stages.patch(work, step)
     return {
-        "name": made.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
+        "name": step.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
         "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)),
         "sha256": made.sha256, "checks": made.checks,
     }  # fmt: skip

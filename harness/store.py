@@ -102,8 +102,13 @@ class Store:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON beside its place and renames it."""
+    write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text beside its place and renames it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    beside.write_text(text)
     beside.replace(path)
 
 

@@ -14,7 +14,7 @@ def test_the_lists_are_kept_with_their_hash() -> None:
     assert {name: part["ids"] for name, part in kept["splits"].items()} == {
         k: v for k, v in GOOD.items() if k != "train"
     }
-    assert kept["splits"]["craft"] == {"sha256": digest(["b", "c"]), "ids": ["b", "c"]}
+    assert kept["splits"]["craft"] == {"n": 2, "sha256": digest(["b", "c"]), "ids": ["b", "c"]}
     assert digest(["b", "c"]) != digest(["c", "b"])
 
 
