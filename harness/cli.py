@@ -209,6 +209,25 @@ def gate(
     raise typer.Exit(verdict.code)
 
 
+@app.command(epilog="Example: `patchbench history baselines/*.json out/demo --svg history.svg`")
+def history(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Runs and baselines, the oldest first.")],
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="A figure of the rates over the runs.")] = None,
+) -> None:
+    """Follows the first run's cells through the others, and names the run in which each changed first."""
+    from harness import history as over
+    from harness.baseline import read
+    from harness.store import write_text
+
+    if len(runs) < 2:
+        raise UserError("expected two runs or more, the oldest first")
+    known = [read(path) for path in runs]
+    found = over.tracks(known)
+    _console().print(over.terminal(known, found))
+    if svg:
+        write_text(svg, over.figure(known, found))
+
+
 def _console() -> Console:
     """The terminal; where there is none, wide enough for the tables."""
     return Console() if sys.stdout.isatty() else Console(width=160)

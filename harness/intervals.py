@@ -45,7 +45,7 @@ def over_patches(records: pd.DataFrame) -> pd.DataFrame:
 def estimate(known: Outcomes, cells: list[int], kind: Kind) -> Estimate:
     """The mean of a rate over cells, given as rows of the outcomes."""
     hits, among = (_matrix(part, cells, known, kind) for part in (Outcomes.hits, Outcomes.among))
-    return mean_rate(hits, among, known.cells["target_class"].to_numpy(np.int64)[cells])
+    return mean_rate(hits, among, known.goals[cells])
 
 
 def _matrix(part: Any, cells: list[int], known: Outcomes, kind: Kind) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,11 @@ class Outcomes:
     preds: NDArray[np.int32]
     clean: NDArray[np.int64]
 
+    @cached_property
+    def goals(self) -> NDArray[np.int64]:
+        """Each cell's target class, -1 for none."""
+        return self.cells["target_class"].to_numpy(np.int64)
+
     def whole(self, row: int) -> bool:
         """Whether a cell and its clean one have a prediction on every image: otherwise it has no rates."""
         judge = self.clean[row]
@@ -44,13 +50,13 @@ class Outcomes:
         if kind == "clean":
             return np.ones(len(self.images), bool)
         right = self.preds[self.clean[row]] == self.labels
-        goal = self.cells["target_class"].iloc[row]
+        goal = self.goals[row]
         return np.asarray(right & (self.labels != goal) & (goal >= 0) if kind == "targeted" else right)
 
     def hits(self, row: int, kind: Kind) -> NDArray[np.bool_]:
         """The images on which a cell's answer counts: right without a patch, the target class, or wrong."""
         if kind == "targeted":
-            return np.asarray(self.preds[row] == self.cells["target_class"].iloc[row])
+            return np.asarray(self.preds[row] == self.goals[row])
         judged = self.clean[row] if kind == "clean" else row
         return np.asarray((self.preds[judged] == self.labels) == (kind == "clean"))
 
@@ -72,5 +78,6 @@ def outcomes(records: pd.DataFrame, split: str = "evaluate") -> Outcomes:
 def clean_rows(cells: pd.DataFrame) -> NDArray[np.int64]:
     """The row of each cell's clean one; -1 where there is none."""
     keys = list(cells[list(CLEAN)].itertuples(index=False, name=None))
-    of_place = {key: row for row, key in enumerate(keys) if cells["attack"].iloc[row] == "none"}
+    unpatched = (cells["attack"] == "none").to_numpy(bool)
+    of_place = {key: row for row, key in enumerate(keys) if unpatched[row]}
     return np.array([of_place.get(key, -1) for key in keys], np.int64)

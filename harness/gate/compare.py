@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.baseline import Frozen
 from harness.gate.pairs import Pair, environment_changes, order, same_file
@@ -72,12 +73,12 @@ class Drift:
 
 def compare(base: Frozen, run: Frozen, rule: Compare, alpha: float, found: Sequence[Pair]) -> list[Comparison]:
     """A rule's comparisons, Holm-corrected; pairs with faults and rates without an image are left out."""
-    out = []
+    out, where = [], order(base, run)
     for pair in found:
         patched = rule.metric != "clean_accuracy"
         if pair.faults or patched == (pair.columns["attack"] == "none") or not matches(pair.columns, rule.where):
             continue
-        if (one := _measure(base, run, rule, pair)) is not None:
+        if (one := _measure(base, run, rule, pair, where)) is not None:
             out.append(one)
     adjusted = holm([one.p for one in out])
     rising = 1 if rule.worse == "higher" else -1
@@ -87,8 +88,8 @@ def compare(base: Frozen, run: Frozen, rule: Compare, alpha: float, found: Seque
     ]
 
 
-def _measure(base: Frozen, run: Frozen, rule: Compare, pair: Pair) -> Comparison | None:
-    kind, where = KIND[rule.metric], order(base, run)
+def _measure(base: Frozen, run: Frozen, rule: Compare, pair: Pair, where: NDArray[np.int64]) -> Comparison | None:
+    kind = KIND[rule.metric]
     a, b = ([cells[side] for cells in pair.cells] for side in (0, 1))
     hits, among = [], []
     for frozen, rows, at in ((base, a, slice(None)), (run, b, where)):
@@ -99,7 +100,7 @@ def _measure(base: Frozen, run: Frozen, rule: Compare, pair: Pair) -> Comparison
         return None
     rising = 1.0 if rule.worse == "higher" else -1.0
     steps = rising * (hits[1].astype(np.float64) - hits[0])
-    classes = base.outcomes.cells["target_class"].to_numpy(np.int64)[a]
+    classes = base.outcomes.goals[a]
     # Patches crafted anew are paired by class and seed, so what classes have in common is gone from the differences.
     fixed = np.zeros(len(classes), np.int64)
     change = difference(steps, both, fixed, "patches and images") if pair.anew else difference(steps, both, classes)
@@ -112,7 +113,7 @@ def _measure(base: Frozen, run: Frozen, rule: Compare, pair: Pair) -> Comparison
     )  # fmt: skip
 
 
-def _mean(hits: np.ndarray, among: np.ndarray) -> float:
+def _mean(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
     some = among.any(axis=1)
     return float((hits[some].sum(axis=1) / among[some].sum(axis=1)).mean())
 
@@ -146,7 +147,7 @@ def hold(run: Frozen, limit: Limit) -> list[Held]:
         if not matches(columns, limit.where) or not cells:
             continue
         hits, among = (np.array([part(row, kind) for row in cells]) for part in (known.hits, known.among))
-        found = mean_rate(hits, among, known.cells["target_class"].to_numpy(np.int64)[cells], limit.confidence)
+        found = mean_rate(hits, among, known.goals[cells], limit.confidence)
         if np.isnan(found.value):
             continue
         bound = found.high if limit.is_upper else found.low

@@ -59,9 +59,9 @@ def pairs(base: Frozen, run: Frozen) -> list[Pair]:
             bad = [pair[side] for pair in cells if not frozen.outcomes.whole(pair[side])]
             if bad:
                 faults.append(_failed(frozen, bad))
-        changes = _changes(base, run, cells[0]) if cells else []
+        differ = changes(base, run, cells[0]) if cells else []
         anew, reasons = _patches(base, run, columns, cells)
-        out.append(Pair(columns, cells, anew, tuple(changes), tuple(faults + reasons)))
+        out.append(Pair(columns, cells, anew, tuple(differ), tuple(faults + reasons)))
     return out
 
 
@@ -104,6 +104,30 @@ def same_file(base: Frozen, run: Frozen, pair: tuple[int, int]) -> bool:
     files = [f.fact("artifacts", cell["artifact"]).get("sha256") for f, cell in ((base, a), (run, b))]
     weights = [f.fact("victims", cell["victim"]).get("sha256") for f, cell in ((base, a), (run, b))]
     return files[0] == files[1] if any(files) else weights[0] == weights[1]
+
+
+def changes(base: Frozen, run: Frozen, pair: tuple[int, int]) -> list[str]:
+    """What differs between two cells: weights, settings or bytes of the file, environment of the target."""
+    a, b = (f.outcomes.cells.iloc[row] for f, row in zip((base, run), pair, strict=True))
+    before, after = base.fact("artifacts", a["artifact"]), run.fact("artifacts", b["artifact"])
+    victims = [f.fact("victims", a["victim"]).get("sha256") for f in (base, run)]
+    found = (
+        []
+        if victims[0] == victims[1]
+        else [f"weights of {a['victim']} {_short(victims[0])} became {_short(victims[1])}"]
+    )
+    old, new = (entry.get("quant") or {} for entry in (before, after))
+    settings = [
+        f"{name} {_short(old.get(name))} became {_short(new.get(name))}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+    found += settings
+    if before.get("sha256") != after.get("sha256") and not found:
+        versions = [f.facts["versions"] for f in (base, run)]
+        of = [f"{k} {versions[0][k]} became {v}" for k, v in versions[1].items() if versions[0].get(k, v) != v]
+        found.append(f"the bytes of the file, though not its settings ({', '.join(of) or 'no version changed'})")
+    return found + environment_changes(base, run, str(a["target"]))
 
 
 def order(base: Frozen, run: Frozen) -> NDArray[np.int64]:
@@ -183,30 +207,6 @@ def _patches(
     if anew and len(cells) < 2:
         faults.append("one patch crafted anew says nothing of how patches vary: two seeds or classes are the least")
     return anew, list(dict.fromkeys(faults))
-
-
-def _changes(base: Frozen, run: Frozen, pair: tuple[int, int]) -> list[str]:
-    """What differs between two cells: weights, settings or bytes of the file, environment of the target."""
-    a, b = (f.outcomes.cells.iloc[row] for f, row in zip((base, run), pair, strict=True))
-    before, after = base.fact("artifacts", a["artifact"]), run.fact("artifacts", b["artifact"])
-    victims = [f.fact("victims", a["victim"]).get("sha256") for f in (base, run)]
-    found = (
-        []
-        if victims[0] == victims[1]
-        else [f"weights of {a['victim']} {_short(victims[0])} became {_short(victims[1])}"]
-    )
-    old, new = (entry.get("quant") or {} for entry in (before, after))
-    settings = [
-        f"{name} {_short(old.get(name))} became {_short(new.get(name))}"
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
-    ]
-    found += settings
-    if before.get("sha256") != after.get("sha256") and not found:
-        versions = [f.facts["versions"] for f in (base, run)]
-        of = [f"{k} {versions[0][k]} became {v}" for k, v in versions[1].items() if versions[0].get(k, v) != v]
-        found.append(f"the bytes of the file, though not its settings ({', '.join(of) or 'no version changed'})")
-    return found + environment_changes(base, run, str(a["target"]))
 
 
 def _environment(target: Mapping[str, Any]) -> dict[str, Any]:
