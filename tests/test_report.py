@@ -104,7 +104,7 @@ def test_the_page_holds_the_run(run: Path) -> None:
     assert page.count("data:image/png;base64,") == 2 * 9 + 2 * 4
     patch = base64.b64encode((run / "patches/resnet20-gap-t3-s0.png").read_bytes()).decode()
     assert patch in page
-    assert len(re.findall(r'<svg viewBox="[^"]+" role="img">', page)) == 4  # success and calibration, two victims
+    assert len(re.findall(r'<svg viewBox="[^"]+" role="img">', page)) == 6  # success, calibration and gap, two victims
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert not re.search(r"url\((?!#)", page)
     assert list(run.glob("*.part")) == []

@@ -46,8 +46,8 @@ def table(result: dict[str, Any]) -> str:
     world, runs, fresh = result["world"], result["runs"], result["fresh_patches_5_points"]
     intro = (
         f"Synthetic runs: success {percent(world['rate'])}; on the probit scale patches of a class spread "
-        f"{world['spread']:.2f} and images share {world['share']:.2f} of the rest, as measured (`gate-variance.json`). The "
-        f"runtime's noise flips {percent(world['noise'], 2)} of the hits, ten times that "
+        f"{world['spread']:.2f} and images share {world['share']:.2f} of the rest, as measured (`gate-variance.json`). "
+        f"The runtime's noise flips {percent(world['noise'], 2)} of the hits, ten times that "
         f"{percent(result['loud_noise'], 2)}. A gate has 20 cells of 3 patches x 1000 images and the default rules "
         "(2 points, 99 % for the gate), unless said."
     )
