@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from harness.metrics import CONTROLS
 from harness.outcomes import Kind, Outcomes
-from harness.stats import Difference, Estimate, difference, mean_rate
+from harness.paired import SERIES, matrix, rise
+from harness.stats import Difference, Estimate, mean_rate
 
 STAGES = (
     "float, PyTorch",
@@ -24,7 +25,6 @@ STAGES = (
 )
 FAKE_QUANT, REFERENCE, OPTIMISED, OTHER_ARCH, OTHER_VERSION = range(2, 7)
 SETTINGS = ["signature", "calibration", "granularity"]
-SERIES = ["surrogate", "attack", "patch_px", "shape", "placement", "defence"]
 
 
 class Step(NamedTuple):
@@ -114,21 +114,21 @@ def _chain(known: Outcomes, places: Sequence[_Place], last: Mapping[str, Any]) -
     patches = sorted(set.intersection(*(set(place.cells) for place in places)))
     kind: Kind = "targeted" if last["target_class"] >= 0 else "untargeted"
     rows = [[place.cells[patch] for patch in patches] for place in places]
-    common = np.logical_and.reduce([_matrix(known, cells, kind, "among") for cells in rows])
+    common = np.logical_and.reduce([matrix(known, cells, kind, "among") for cells in rows])
     classes = np.array([goal for goal, _ in patches], np.int64)
     steps: list[Step] = []
     for i, place in enumerate(places):
         of = _follows(places, i)
-        hits, right = _matrix(known, rows[i], kind, "hits"), _matrix(known, [place.clean], "clean", "hits")
+        hits, right = matrix(known, rows[i], kind, "hits"), matrix(known, [place.clean], "clean", "hits")
         everywhere, one = np.ones_like(right), np.zeros(1, np.int64)
         clean_change = success_change = None
         if of >= 0:
             before, was_right = (
-                _matrix(known, rows[of], kind, "hits"),
-                _matrix(known, [places[of].clean], "clean", "hits"),
+                matrix(known, rows[of], kind, "hits"),
+                matrix(known, [places[of].clean], "clean", "hits"),
             )
-            clean_change = difference(right.astype(np.float64) - was_right, everywhere, one)
-            success_change = difference(hits.astype(np.float64) - before, common, classes, "patches and images")
+            clean_change = rise(was_right, right, everywhere, one)
+            success_change = rise(before, hits, common, classes)
         steps.append(
             Step(
                 STAGES[place.stage], str(place.columns["artifact"]), str(place.columns["target"]), of,
@@ -151,10 +151,6 @@ def _follows(places: Sequence[_Place], i: int) -> int:
         if alike:
             return alike[0]
     return candidates[0]
-
-
-def _matrix(known: Outcomes, rows: Sequence[int], kind: Kind, which: str) -> NDArray[np.bool_]:
-    return np.array([getattr(known, which)(row, kind) for row in rows], bool)
 
 
 def _equal(table: pd.DataFrame, values: Mapping[str, Any], names: Sequence[str]) -> NDArray[np.bool_]:

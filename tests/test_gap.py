@@ -11,7 +11,9 @@ from made_run import FILES, make_run
 
 from harness.gap import Chain, chains
 from harness.outcomes import outcomes
+from harness.paired import calibrations
 from harness.report.waterfall import waterfall
+from harness.stats import holm
 
 TFLITE = "net-tflite-w8a8-s8s8-moving_average"
 VERSIONS = {"litert": "2.3", "litert-arm64": "2.3", "litert-old": "1.0", "litert-reference": "2.3"}
@@ -97,3 +99,20 @@ def test_every_chain_is_drawn(records: pd.DataFrame, tmp_path: Path) -> None:
     svg = str(waterfall(found, {}))
     assert svg.count("PyTorch") == 6
     assert svg.startswith("<svg viewBox")
+
+
+def test_calibrations_are_paired_patch_by_patch(records: pd.DataFrame) -> None:
+    """Against means taken by hand, and Holm over all of them."""
+    found = calibrations(outcomes(records))
+    places = [(pair.artifacts[0].split("-")[1], pair.artifacts[0].split("-")[3], pair.target) for pair in found]
+    assert {("onnx", "u8s8", "ort"), ("onnx", "s8s8", "ort"), ("tflite", "s8s8", "litert")} <= set(places)
+    pair = found[places.index(("onnx", "u8s8", "ort"))]
+    clean = records[(records["attack"] == "none") & (records["pred"] == records["label"])]
+    right = [set(clean.loc[clean["artifact"] == name, "image"]) for name in pair.artifacts]
+    here = records[(records["attack"] == "gap") & records["image"].isin(right[0] & right[1])]
+    here = here[here["label"] != here["target_class"]]
+    rates = here.assign(hit=here["pred"] == here["target_class"]).groupby(["artifact", "patch"])["hit"].mean()
+    assert pair.success.value == pytest.approx(rates[pair.artifacts[1]].mean() - rates[pair.artifacts[0]].mean())
+    assert (pair.patches, pair.success.over) == (4, "patches and images")
+    assert [p.p for p in found] == holm([p.success.p for p in found]).tolist()
+    assert pair.p < 0.05

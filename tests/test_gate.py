@@ -348,3 +348,9 @@ def test_each_rendering_is_as_it_stands(kind: str) -> None:
     else:
         drawn = {"md": render.markdown, "xml": render.junit, "json": render.as_json}[form](verdict)
     assert drawn == (GOLDEN / f"gate-{kind}").read_text()
+
+
+def test_the_example_of_rules_can_be_read() -> None:
+    rules = read_rules(Path(__file__).parents[1] / "benchmarks" / "gate" / "rules.toml")
+    assert [limit.is_upper for limit in rules.limit] == [True, False]
+    assert rules.limit[0].value == 0.2

@@ -41,7 +41,10 @@ RULES = [
     ("harness/fleet.py", [], set()),
     ("harness/gate/rules.py", ["harness", "backends.device"], {"pydantic"}),
     ("harness/gate/*", ["harness", "backends.device"], STATISTICS),
-    *((f"harness/{name}.py", ["harness", "backends.device"], STATISTICS) for name in ("outcomes", "intervals", "gap")),
+    *(
+        (f"harness/{name}.py", ["harness", "backends.device"], STATISTICS)
+        for name in ("outcomes", "intervals", "gap", "paired")
+    ),
     *((f"harness/{name}.py", ["harness", "backends.device"], STATISTICS) for name in ("baseline", "history")),
     ("harness/again.py", ["harness", "backends.device", "backends.hosts"], ANY),  # one more stage of run.py
     ("harness/report/*", ["harness", "backends.device"], STATISTICS),

@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from harness import paired
 from harness.checks import checks, doubts
 from harness.gap import chains
 from harness.metrics import CONTROLS, cells, summarise
@@ -58,6 +59,7 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         results=rows.results(summary),
         success=figures.success(table, summary), gap=_gap(run, records, table),
         calibration=figures.calibration(table), calibrations=_calibrations(table),
+        pairs=paired.calibrations(outcomes(records)), labels=dict(zip(table["artifact"], table["artifact_label"], strict=True)),
         attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),
         examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table), agreement=pages(run, table),
         cells=table.head(MOST_CELLS).to_dict("records"), n_cells=len(table),
