@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from backends.device.bundle import write_bundle
-from backends.hosts import replay
-from harness import stages
+from backends.hosts import prepare, replay
+from harness import replays, stages
+from harness.schema import UserError
 from harness.steps import TORCH, ReplayStep
 from harness.store import key, write_json
 
@@ -22,9 +23,10 @@ IMAGES = 32
 def again(work: stages.Work) -> list[dict[str, Any]]:
     """For each artifact on each target: how many ``images`` were replayed twice and how many had ``equal`` logits.
 
-    Where the second replay failed there is an ``error`` instead. What was compared once is kept in the store.
+    Where the second replay failed there is an ``error`` instead; where the first did, nothing. What was compared once
+    is kept in the store.
     """
-    return [_compare(work, step) for step in _first_clean(work)]
+    return [found for step in _first_clean(work) if (found := _compare(work, step))]
 
 
 def _first_clean(work: stages.Work) -> Iterator[ReplayStep]:
@@ -35,9 +37,9 @@ def _first_clean(work: stages.Work) -> Iterator[ReplayStep]:
 
 def _compare(work: stages.Work, step: ReplayStep) -> dict[str, Any]:
     where = {"artifact": step.artifact.name, "target": step.target.name}
-    first = stages.answers(work, step)
+    first = replays.answers(work, step)
     if first.logits is None:
-        return where | {"error": first.error}
+        return {}
     name = key("again", replay=step.key, images=IMAGES)
     if not work.store.has("again", name):
         n = min(-(-IMAGES // step.target.batch) * step.target.batch, len(first.logits))
@@ -48,6 +50,10 @@ def _compare(work: stages.Work, step: ReplayStep) -> dict[str, Any]:
             work.display.doing("again", f"{step.artifact.name} on {step.target.name}, {n} images"),
         ):
             bundle = write_bundle(Path(out) / "bundle", described, folder / described.file, pixels, {"none": None})
+            try:
+                prepare(step.target)
+            except UserError as error:
+                return where | {"error": str(error)}
             outcome = replay(step.target, bundle.root, Path(out))
             if outcome.errors:
                 return where | {"error": outcome.errors["none"]}

@@ -77,13 +77,12 @@ def _again(found: list[Where] | None) -> Check:
     name, asks = "twice equal", "does a second replay give the same answers, to the last bit?"
     if not found:
         return _unknown(name, asks)
-    ran = [row for row in found if "images" in row]
-    bad = [
-        (f"{row['artifact']} on {row['target']}: {row['images'] - row['equal']} of {row['images']} differ", _place(row))
-        for row in ran
-        if row["equal"] < row["images"]
-    ]
-    return _verdict(name, asks, f"{sum(row['images'] for row in ran)} images on {len(ran)} places", bad)
+    bad = []
+    for row in found:
+        what = row.get("error") or f"{row['images'] - row['equal']} of {row['images']} differ"
+        if "error" in row or row["equal"] < row["images"]:
+            bad.append((f"{row['artifact']} on {row['target']}: {what}", _place(row)))
+    return _verdict(name, asks, f"{sum(row.get('images', 0) for row in found)} images on {len(found)} places", bad)
 
 
 def _outputs(found: list[Where] | None) -> Check:

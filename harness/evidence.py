@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from backends.device.bundle import paste
-from harness import stages
+from harness import replays, stages
 from harness.schema import SPLITS
 from harness.steps import TORCH, Case
 
@@ -57,7 +57,7 @@ def _crafted(work: stages.Work, case: Case) -> str:
 def outputs(work: stages.Work) -> Iterator[dict[str, Any]]:
     """For each artifact on a target the kind of outputs that it declares, and what they are like on clean images."""
     for step in work.plan.replays:
-        answer = stages.answers(work, step)
+        answer = replays.answers(work, step)
         if step.case.patch is None and step.case.split == "evaluate" and answer.logits is not None:
             declared = "logits" if step.target.name == TORCH else stages.artifact(work, step.artifact)[0].output_kind
             yield {
