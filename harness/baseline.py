@@ -12,13 +12,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.metrics import cells
+from harness.metrics import CONTROLS, cells
 from harness.outcomes import Outcomes, clean_rows, outcomes
 from harness.schema import CELL_COLUMNS, Patch, UserError, sha256_file
 from harness.store import write_text
@@ -29,6 +29,13 @@ KIND = "patchbench baseline"
 KEPT = ("started", "commit", "versions", "victims", "artifacts", "patches", "targets", "cases", "errors")
 DROPPED = ("operators", "checks", "file", "bytes", "others")
 RATES = ("clean_accuracy", "n_clean", "targeted_success", "n_targeted", "untargeted_success", "n_untargeted")
+
+
+class FrozenPatch(NamedTuple):
+    """A baseline's patch, and the sha256 of the weights that it was made for."""
+
+    patch: Patch
+    weights: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,28 @@ def read(path: Path) -> Frozen:
         raise UserError(f"{path}: neither a run directory nor a baseline ({error!r})") from error
     known = Outcomes(table, images, labels.astype(np.int64), preds.astype(np.int32), clean_rows(table))
     return Frozen(path, facts, known)
+
+
+def patches_of(file: Path) -> dict[str, FrozenPatch]:
+    """The patches of a baseline file by name, controls apart; a baseline without their pixels is a `UserError`."""
+    frozen = read(file)
+    if file.is_dir():
+        raise UserError(f"{file}: expected a baseline file, as `patchbench baseline` writes it")
+    pixels = {entry["name"]: entry for entry in json.loads(file.read_text())["patch_pixels"]}
+    out = {}
+    for facts in frozen.facts["patches"]:
+        if facts["attack"] in CONTROLS:
+            continue
+        if "pixels" not in pixels[facts["name"]]:
+            raise UserError(f"{file}: has no pixels of patch {facts['name']}; freeze the run anew")
+        arrays = [_unpack(pixels[facts["name"]][what]) for what in ("pixels", "mask")]
+        named = {name: facts[name] for name in ("name", "attack", "surrogate", "target_class", "seed", "shape")}
+        patch = Patch(pixels=arrays[0], mask=arrays[1].astype(bool), checks={"frozen": file.name}, **named)
+        if patch.sha256 != facts["sha256"]:
+            raise UserError(f"{file}: patch {patch.name} is damaged: sha256 {patch.sha256}, not {facts['sha256']}")
+        source = facts["surrogate"].partition(":")[2]
+        out[patch.name] = FrozenPatch(patch, str(frozen.fact("victims", source).get("sha256", "")))
+    return out
 
 
 def _read_run(run_dir: Path) -> tuple[dict[str, Any], pd.DataFrame]:

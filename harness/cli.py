@@ -54,11 +54,15 @@ def run(
         list[str] | None, typer.Option(metavar="PATTERN", help="Only targets whose name matches.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where patches are made: cpu or cuda.")] = "cpu",
+    frozen: Annotated[
+        Path | None,
+        typer.Option(metavar="BASELINE", help="Replay its patches; craft only where the weights are others."),
+    ] = None,
 ) -> None:
     """Carries out a suite: train or fetch, export, craft, replay, count, report. A second run does only what is new."""
     from harness.run import carry_out
 
-    carry_out(suite, data, out, targets=tuple(targets or ["*"]), device=device, console=_console())
+    carry_out(suite, data, out, targets=tuple(targets or ["*"]), device=device, frozen=frozen, console=_console())
 
 
 @app.command(epilog="Example: `patchbench report out/demo`")

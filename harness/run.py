@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import replays, stages
+from harness.baseline import patches_of
 from harness.checks import checks, doubts
 from harness.config import read_suite
 from harness.display import Display
@@ -40,9 +41,13 @@ def carry_out(
     *,
     targets: tuple[str, ...] = ("*",),
     device: str = "cpu",
+    frozen: Path | None = None,
     console: Console,
 ) -> Path:
-    """Runs a suite into a run directory and gives the path of its report; what is there already is not done again."""
+    """Runs a suite into a run directory and gives the path of its report; what is there already is not done again.
+
+    ``frozen`` is a baseline whose patches are replayed where the weights are those that they were made for.
+    """
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file)
     if data_dir and not data_dir.is_dir():
@@ -50,11 +55,13 @@ def carry_out(
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
         store = Store(run_dir / "store")
-        plan = make(suite, data_dir, store.root, targets)
+        known = patches_of(frozen) if frozen else {}
+        plan = make(suite, data_dir, store.root, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
         if _is_done(run_dir, plan):
             console.print("nothing has changed since the last run: nothing to do")
         else:
-            work = stages.Work(plan, store, Display(console), device)
+            patches = {name: patch for name, (patch, _) in known.items()}
+            work = stages.Work(plan, store, Display(console), device, patches)
             _do(work)
             console.print("counting and writing the report ...", style="dim")
             about = {"plan": plan.key, "started": started, "seconds": time.monotonic() - begun, "command": _command()}

@@ -109,6 +109,29 @@ def test_a_run_passes_its_own_checks_and_keeps_its_splits(base: Path) -> None:
     assert len(ids) == len(set(ids)) == 32 + 64 + 300
 
 
+def test_a_baselines_patches_are_replayed_to_the_byte_where_crafting_would_give_others(base: Path, again: Path) -> None:
+    """A machine that crafts otherwise (here: nothing stored, other patches wanted) replays what was frozen."""
+    folder = again.parent
+    shutil.rmtree(again / "store" / "patch")
+    (folder / "suite.toml").write_text(SUITE)
+    done = patchbench(
+        "run", folder / "suite.toml", "--out", again, "--frozen", base / "base.json", cwd=folder, OMP_NUM_THREADS="1"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = (json.loads((f / "run.json").read_text())["patches"] for f in (base / "run", again))
+    assert [p["sha256"] for p in after] == [p["sha256"] for p in before]
+    assert [p["checks"].get("frozen") for p in after if p["attack"] == "gap"] == ["base.json"] * 2
+    assert gate(base / "base.json", again, folder).returncode == NO_WORSE
+    # On other weights they would only be a transfer attack: they are crafted anew, and compared as such.
+    (folder / "suite.toml").write_text(SUITE.replace("epochs = 2", "epochs = 1"))
+    done = patchbench("run", folder / "suite.toml", "--out", again, "--frozen", base / "base.json", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not any("frozen" in p["checks"] for p in json.loads((again / "run.json").read_text())["patches"])
+    said = gate(base / "base.json", again, folder)
+    assert said.returncode in (NO_WORSE, WORSE), said.stdout
+    assert "patches were crafted anew for new weights" in (folder / "said.md").read_text()
+
+
 def test_per_channel_switched_off_is_named(base: Path, again: Path, tmp_path: Path) -> None:
     """On this network it costs next to nothing: no worse, but said."""
     run(SUITE.replace('"moving_average"', '"moving_average"\nper_channel = false'), tmp_path, again)
