@@ -39,8 +39,8 @@ calibration = "moving_average"
 [[attack]]
 name = "gap"
 target_classes = [3, 8]
-pixels = 10
-options = { steps = 15 }
+pixels = 8
+options = { steps = 40 }
 [controls]
 grey = 0
 noise = 1
@@ -95,7 +95,9 @@ def test_from_scratch_gives_the_same_and_the_gate_finds_nothing(base: Path, tmp_
     said = gate(base / "base.json", tmp_path / "run", tmp_path)
     assert said.returncode == NO_WORSE, said.stdout
     assert "drift" not in said.stdout
-    assert json.loads((tmp_path / "said.json").read_text())["notes"] == []
+    verdict = json.loads((tmp_path / "said.json").read_text())
+    assert (verdict["drift"], verdict["faults"]) == ([], [])
+    assert {(c["change"], c["p"]) for c in verdict["comparisons"]} == {(0, 1)}
 
 
 def test_a_run_passes_its_own_checks_and_keeps_its_splits(base: Path) -> None:

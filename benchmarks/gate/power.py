@@ -27,6 +27,7 @@ from harness.stats import difference, mean_rate
 
 RESULTS = Path(__file__).parents[1] / "results"
 IMAGES, CELLS, CLASSES, CLEAN = 1000, 20, 3, 0.915
+CHURN = 0.02  # of the images flip either way beside a rise, for a harder case than any that was measured
 
 
 @dataclass(frozen=True)
@@ -181,19 +182,18 @@ class Cover:
         return one.low <= truth <= one.high
 
 
-def worlds() -> tuple[World, World, dict[str, float]]:
-    """The measured world (means over INT8 files), one with ten times its noise, and what calibrations churn."""
+def worlds() -> tuple[World, World]:
+    """The measured world (means over INT8 files), and one with ten times its noise."""
     measured = json.loads((RESULTS / "gate-variance.json").read_text())
     integer = [v for k, v in measured["places"].items() if "fp32" not in k and "torch" not in k]
     noise = max(sum(v.values()) for v in measured["kernels"].values())
     world = World(*(float(np.mean([v[k] for v in integer])) for k in ("rate", "spread", "share")), noise)
-    churn = max(min(v.values()) for v in measured["calibrations"].values())
-    return world, replace(world, noise=min(0.1, 10 * noise)), {"calibration": churn}
+    return world, replace(world, noise=min(0.1, 10 * noise))
 
 
 def main(runs: int, workers: int) -> None:
     """Draws everything and writes the results."""
-    world, loud, churn = worlds()
+    world, loud = worlds()
     with ProcessPoolExecutor(workers) as pool:
 
         def gates(which: World, rise: float, times: int = runs, **options: object) -> float:
@@ -210,7 +210,7 @@ def main(runs: int, workers: int) -> None:
             for name, which, extra in (
                 ("measured noise", world, 0.0),
                 ("ten times that", loud, 0.0),
-                ("and a calibration's churn", world, churn["calibration"]),
+                ("and 2 % flip either way", world, CHURN),
             )
         }
         seeds = [1, 3, 10, 30, 60, 100]
@@ -222,7 +222,7 @@ def main(runs: int, workers: int) -> None:
             for n in some
         }
     result = {
-        "schema": 1, "runs": runs, "world": world.__dict__, "loud_noise": loud.noise, "churn": churn,
+        "schema": 1, "runs": runs, "world": world.__dict__, "loud_noise": loud.noise, "churn": CHURN,
         "false_alarms": alarms, "rises": rises, "found": found, "fresh_patches_5_points": fresh,
         "false_alarms_fresh_9_patches": false_fresh, "coverage": cover,
     }  # fmt: skip
