@@ -118,7 +118,7 @@ def difference(
 
     ``over`` "images": the patches are fixed. The test is `sign_flip` by image, for one patch McNemar's exact one; the
     interval is `paired_interval` over images as clusters. "patches and images": t over the patches' own differences
-    within their classes; where no class has two patches, over images.
+    within their classes; where no class has two patches, or nothing differs at all, over images.
     """
     rise, among, classes = _counting(steps, among, classes)
     if not len(rise):
@@ -127,7 +127,7 @@ def difference(
     n = among.sum(axis=1)
     rises = rise.sum(axis=1) / n
     value, df = float(rises.mean()), len(rises) - len(np.unique(classes))
-    if over == "images" or df == 0:
+    if over == "images" or df == 0 or not rise.any():
         scores = (rise / n[:, None]).mean(axis=0)
         images = scores * n.mean()
         low, high = paired_interval(images.sum(), (images**2).sum(), n.mean(), confidence)

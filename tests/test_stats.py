@@ -206,3 +206,9 @@ def test_over_patches_a_paired_difference_is_a_paired_t() -> None:
     known = scipy.stats.ttest_rel(after.mean(axis=1), before.mean(axis=1))
     assert found.p == pytest.approx(known.pvalue, rel=0.3)
     assert (found.low, found.high) == pytest.approx(known.confidence_interval(0.95), abs=0.004)
+
+
+def test_no_difference_at_all_is_not_certainty() -> None:
+    still = difference(np.zeros((4, 200)), np.ones((4, 200), bool), np.array([0, 0, 1, 1]), "patches and images")
+    assert (still.value, still.p, still.p_above, still.over) == (0, 1, 1, "images")
+    assert still.low < 0 < still.high < 0.02
