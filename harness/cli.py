@@ -54,11 +54,15 @@ def run(
         list[str] | None, typer.Option(metavar="PATTERN", help="Only targets whose name matches.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where patches are made: cpu or cuda.")] = "cpu",
+    frozen: Annotated[
+        Path | None,
+        typer.Option(metavar="BASELINE", help="Replay its patches; craft only where the weights are others."),
+    ] = None,
 ) -> None:
     """Carries out a suite: train or fetch, export, craft, replay, count, report. A second run does only what is new."""
     from harness.run import carry_out
 
-    carry_out(suite, data, out, targets=tuple(targets or ["*"]), device=device, console=_console())
+    carry_out(suite, data, out, targets=tuple(targets or ["*"]), device=device, frozen=frozen, console=_console())
 
 
 @app.command(epilog="Example: `patchbench report out/demo`")
@@ -161,6 +165,71 @@ def inspect(
     from harness import verbs
 
     verbs.inspect(file, _console())
+
+
+@app.command(epilog="Example: `patchbench baseline out/demo -o baselines/demo.json`")
+def baseline(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    into: Annotated[Path, typer.Option("--into", "-o", metavar="FILE", help="The baseline, for a repository.")],
+) -> None:
+    """Freezes a run into one small file: cells, each image's outcome, patches and hashes; what `gate` compares with."""
+    from harness.baseline import freeze
+
+    frozen = freeze(run_dir, into)
+    cells, images = frozen.outcomes.preds.shape
+    _console().print(f"{into}: {cells} cells of {images} images, {into.stat().st_size / 1000:.0f} kB", soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples: `patchbench gate baselines/demo.json out/demo --markdown comment.md` · "
+    "`patchbench gate out/demo --rules release.toml`"
+)
+def gate(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="[BASELINE] RUN", help="A baseline, or a run; and the run to judge.")
+    ],
+    rules: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Margins and limits as TOML; unless given, 2 points at 99 %.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="A comment for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="A test report for CI.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Everything, for a program.")] = None,
+) -> None:
+    """Judges a run against a baseline and limits. Exit code 0: no worse; 1: worse; 2: cannot be compared."""
+    from harness.baseline import read
+    from harness.gate import render
+    from harness.gate.judge import judge
+    from harness.gate.rules import read as read_rules
+    from harness.store import write_text
+
+    if len(paths) > 2:
+        raise UserError(f"expected a baseline and a run, or a run alone, got {len(paths)} paths")
+    verdict = judge(read(paths[0]) if len(paths) == 2 else None, read(paths[-1]), read_rules(rules))
+    for part in render.terminal(verdict):
+        _console().print(part)
+    for file, text in ((markdown, render.markdown), (junit, render.junit), (json, render.as_json)):
+        if file:
+            write_text(file, text(verdict))
+    raise typer.Exit(verdict.code)
+
+
+@app.command(epilog="Example: `patchbench history baselines/*.json out/demo --svg history.svg`")
+def history(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Runs and baselines, the oldest first.")],
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="A figure of the rates over the runs.")] = None,
+) -> None:
+    """Follows the first run's cells through the others, and names the run in which each changed first."""
+    from harness import history as over
+    from harness.baseline import read
+    from harness.store import write_text
+
+    if len(runs) < 2:
+        raise UserError("expected two runs or more, the oldest first")
+    known = [read(path) for path in runs]
+    found = over.tracks(known)
+    _console().print(over.terminal(known, found))
+    if svg:
+        write_text(svg, over.figure(known, found))
 
 
 def _console() -> Console:

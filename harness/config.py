@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.schema import Calibration, UserError
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 Axis = Annotated[
     tuple[T, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)), Field(min_length=1)
 ]
@@ -20,11 +21,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Size = tuple[int, int]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of TOML: an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(_Table):
+class Data(Table):
     """Which images, and how many go where; the four splits are disjoint, drawn by a seeded hash of the image's id.
 
     ``digits`` is scikit-learn's; ``cifar10`` an npz (x_train, y_train, x_test, y_test) or torchvision's download;
@@ -52,7 +55,7 @@ class Data(_Table):
         return self
 
 
-class Train(_Table):
+class Train(Table):
     """Training from scratch, from a seed."""
 
     epochs: int = Field(10, ge=1)
@@ -63,7 +66,7 @@ class Train(_Table):
     seed: int = 0
 
 
-class Victim(_Table):
+class Victim(Table):
     """A classifier: ``model`` is resnet8/20/32/44/56 (CIFAR's), a torchvision name, or ``package.module:function``."""
 
     name: Name
@@ -84,7 +87,7 @@ class Victim(_Table):
         return self
 
 
-class Artifact(_Table):
+class Artifact(Table):
     """A file that the user brings: an ``.onnx`` or ``.tflite`` under --data, and how a device feeds it.
 
     ``(pixels / divisor - mean) / std`` in ``channel_order`` is the file's input; integers take its own scale and zero
@@ -112,7 +115,7 @@ class Artifact(_Table):
         return self
 
 
-class Export(_Table):
+class Export(Table):
     """Artifacts to make: the product of its axes, each a value or a list of values."""
 
     victims: Axis[str] = ("*",)
@@ -133,7 +136,7 @@ class Export(_Table):
         return self
 
 
-class Attack(_Table):
+class Attack(Table):
     """Patches to make: the product of its axes; ``options`` are those of the attack's function."""
 
     name: str
@@ -149,14 +152,14 @@ class Attack(_Table):
     options: dict[str, Any] = {}
 
 
-class Controls(_Table):
+class Controls(Table):
     """What stands in for every patch, of its size, in its places: a grey one (0 or 1) and draws of uniform noise."""
 
     grey: int = Field(default=1, ge=0, le=1)
     noise: int = Field(default=3, ge=0)
 
 
-class Latency(_Table):
+class Latency(Table):
     """A closed loop, one image at a time: warm-up, then at least so many runs and so many seconds, each thread count.
 
     Of an emulated target a few runs are timed, to see that they can be: they compare with nothing.
@@ -169,7 +172,7 @@ class Latency(_Table):
     seconds: float = Field(default=0.5, ge=0)
 
 
-class TargetTable(_Table):
+class TargetTable(Table):
     """Where artifacts run: a runtime, its options, on a host."""
 
     name: Name
@@ -186,7 +189,7 @@ class TargetTable(_Table):
     time_limit: float = Field(300.0, gt=0)  # seconds without a sign of life before a replay counts as hung
 
 
-class Suite(_Table):
+class Suite(Table):
     """Everything a run needs to know."""
 
     schema_: Literal[1] = Field(alias="schema")
@@ -218,24 +221,29 @@ class Suite(_Table):
 
 def read_suite(path: Path) -> Suite:
     """Reads and checks a suite; what is wrong with it is one `UserError` with a line for each fault."""
+    return read_toml(path, Suite, "a suite")
+
+
+def read_toml(path: Path, model: type[M], what: str) -> M:
+    """Reads a TOML file into a model; what is wrong with it is one `UserError` with a line for each fault."""
     try:
         raw = tomllib.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from error
     try:
-        return Suite.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
-        raise UserError(f"{path}: not a suite\n{faults}") from error
+        faults = "\n".join(f"  {_explain(fault, model)}" for fault in error.errors())
+        raise UserError(f"{path}: not {what}\n{faults}") from error
 
 
-def _explain(fault: Any) -> str:
+def _explain(fault: Any, model: type[BaseModel]) -> str:
     where, message = ".".join(str(p) for p in fault["loc"]), fault["msg"].removeprefix("Value error, ")
     if fault["type"] != "extra_forbidden":
         return f"{where}: {message}" if where else message
-    table: Any = Suite
+    table: Any = model
     for part in fault["loc"][:-1]:
         if isinstance(part, str):
             table = _table_of(table, part)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from backends.device.machine import describe
-from harness import replays, stages
+from harness import evidence, replays, splits, stages
+from harness.again import again
 from harness.agreement import Ran, agreement, steps_of
 from harness.data import class_names
 from harness.examples import examples
@@ -21,6 +23,7 @@ from harness.plan import Plan
 from harness.schema import SPLITS, Artifact
 from harness.stages import Work
 from harness.steps import TORCH, ArtifactStep, LatencyStep, PatchStep, ReplayStep, VictimStep
+from harness.store import write_json
 
 PACKAGES = (
     "patchbench",
@@ -46,12 +49,16 @@ def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
         "title": plan.suite.title,
         "versions": {name: version(name) for name in PACKAGES},
         "machine": {"cpu": machine.cpu, "arch": machine.arch, "cores": machine.cores, "kernel": machine.kernel},
-        "data": {"name": spec.name, "note": spec.note} | _splits(work),
+        "commit": _commit(),
+        "data": {"name": spec.name, "note": spec.note} | _splits(work, run_dir),
         "class_names": class_names(spec, plan.data_dir),
         "victims": [_victim(work, step, records) for step in plan.victims],
         "artifacts": [_artifact(work, step, run_dir) for step in plan.artifacts],
         "patches": [_patch(work, step, run_dir) for step in plan.patches],
         "targets": list(_targets(work)),
+        "cases": evidence.cases(work),
+        "outputs": list(evidence.outputs(work)),
+        "again": again(work),
         "latency": list(_latencies(work)),
         "agreement": list(agreement(list(_ran(work)))),
         "examples": list(examples(work, records, run_dir)),
@@ -59,12 +66,21 @@ def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _splits(work: Work) -> dict[str, Any]:
-    sizes, hashes = {}, {}
-    for split in SPLITS:
-        ids = stages.images(work, work.plan.data[0], split).ids
-        sizes[split], hashes[split] = len(ids), hashlib.sha256("\n".join(ids).encode()).hexdigest()
-    return {"sizes": sizes, "ids_sha256": hashes}
+def _splits(work: Work, run_dir: Path) -> dict[str, Any]:
+    ids = {split: stages.images(work, work.plan.data[0], split).ids for split in (*SPLITS, "train")}
+    content = splits.describe(ids)
+    write_json(run_dir / splits.FILE, content)
+    sizes, hashes = ({name: part[what] for name, part in content["splits"].items()} for what in ("n", "sha256"))
+    return {"sizes": sizes, "ids_sha256": hashes, "copies": evidence.copies(work)}
+
+
+def _commit() -> str:
+    """The commit of the folder that the run was started in, with a plus where files differ from it; else nothing."""
+    try:
+        git = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _victim(work: Work, step: VictimStep, records: pd.DataFrame) -> dict[str, Any]:
@@ -86,6 +102,7 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:
         "precision": described.precision,
         "file": str(file.relative_to(run_dir)), "sha256": described.sha256, "bytes": file.stat().st_size,
         "signature": quant.signature if quant else "", "calibration": quant.calibration if quant else "",
+        "quant": asdict(quant) if quant else None,
         "operators": stages.found(work, step)["operators"],
     }  # fmt: skip
 
@@ -94,7 +111,7 @@ def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
     file = stages.place_patch(work, step, run_dir / "patches").with_suffix(".png")
     made = stages.patch(work, step)
     return {
-        "name": made.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
+        "name": step.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
         "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)),
         "sha256": made.sha256, "checks": made.checks,
     }  # fmt: skip
@@ -114,6 +131,9 @@ def _targets(work: Work) -> Iterator[dict[str, Any]]:
                 "host": target.host,
                 "info": answer.info,
                 "machine": machine,
+                "features": list(answer.machine.get("features", ())),
+                "emulated": bool(answer.machine.get("emulated", False)),
+                **{name: getattr(target, name) for name in ("options", "threads", "batch")},
             }
 
 

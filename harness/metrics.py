@@ -8,21 +8,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.intervals import over_patches
+from harness.outcomes import CLEAN, MACHINE, OVER_PATCHES
 from harness.schema import CELL_COLUMNS, RECORD_COLUMNS, UserError
+from harness.stats import paired_interval, wilson
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONTROLS = ("none", "grey", "noise")
-RATES = ("clean_accuracy", "targeted_success", "untargeted_success", "targeted_excess_over_noise", "equal_to_float")
-# What a cell shares with: the clean one it is judged by, the float network's on the same images, its noise draws.
-CLEAN = ("victim", "artifact", "target", "defence", "split")
+RATES = (
+    "clean_accuracy",
+    "targeted_success",
+    "untargeted_success",
+    "targeted_success_in_common",
+    "targeted_excess_over_noise",
+    "equal_to_float",
+)
+# What a cell shares with: the float network's on the same images, its noise draws.
 CASE = ("victim", "surrogate", "attack", "target_class", "seed", "patch_px", "shape", "placement", "defence", "split")
 NOISE = (*CLEAN, "patch_px", "shape", "placement")
-# What a target said of itself: unknown for a replay that died, so not part of a row's identity.
-MACHINE = ("arch", "cpu", "kernels")
-OVER_PATCHES = tuple(c for c in CELL_COLUMNS if c not in ("target_class", "seed", "patch", *MACHINE))
 
 
 def cells(records: pd.DataFrame) -> pd.DataFrame:
@@ -36,9 +42,14 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     - ``targeted_success`` over ``n_targeted``: images that *this* target classifies correctly without the patch and
       that are not of the target class, so that neither the network's own mistakes nor its right answers count as hits.
     - ``untargeted_success`` over ``n_untargeted``: those it classifies correctly without the patch; misclassified with.
+    - ``targeted_success_in_common`` over ``n_in_common``: images that every place of this victim classifies correctly,
+      so that targets are compared on the same ones.
     - ``targeted_excess_over_noise``: targeted success minus its mean over the noise draws of the same artifact, target,
       size, shape, placement and target class; NaN when there are none or one of them failed.
     - ``equal_to_float`` over ``n_float``: all images; same prediction as the victim in torch on the same patch.
+
+    After each rate its 95 % interval, ``_low`` and ``_high``: Wilson's; for the excess, whose images are the same, that
+    of `harness.stats.paired_interval`. They say what other images would give with this very patch.
     """
     if missing := {*CELL_COLUMNS, *RECORD_COLUMNS} - set(records.columns):
         raise UserError(f"records: expected columns {', '.join(sorted(missing))}, got {', '.join(records.columns)}")
@@ -79,30 +90,34 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     out["status"] = np.where(good, "ok", "error")
     out["n_error"] = n_error
     out["error"] = _explain(records["status"], cell, ok, total(ok & ~judged), absent)
-    out["n_clean"] = np.where(good, size, 0)
-    out["clean_accuracy"] = _rate(total(right), out["n_clean"])
+    _add_rate(out, "clean_accuracy", total(right), "n_clean", np.where(good, size, 0))
     patched = right & ~unpatched[cell]
     for name, among, hit in (("targeted", aimed, pred == goal), ("untargeted", patched, pred != label)):
-        out[f"n_{name}"] = np.where(good, total(among), 0)
-        out[f"{name}_success"] = _rate(total(among & hit), out[f"n_{name}"])
-    out["targeted_excess_over_noise"] = out["targeted_success"] - _noise(out)
+        _add_rate(out, f"{name}_success", total(among & hit), f"n_{name}", np.where(good, total(among), 0))
+    common = aimed & _right_everywhere(out, cell, images, right, good)
+    hits_in_common = total(common & (pred == goal))
+    _add_rate(out, "targeted_success_in_common", hits_in_common, "n_in_common", np.where(good, total(common), 0))
+    _add_excess(out, cell, images, aimed, pred == goal)
     float_row = elsewhere(_partner(out, (*CASE, "patch"), (out["format"] == "torch").to_numpy(bool) & good))
-    out["n_float"] = np.where(good, total(float_row >= 0), 0)
-    out["equal_to_float"] = _rate(total((float_row >= 0) & (pred == pred[float_row])), out["n_float"])
+    equal = total((float_row >= 0) & (pred == pred[float_row]))
+    _add_rate(out, "equal_to_float", equal, "n_float", np.where(good, total(float_row >= 0), 0))
     return out
 
 
-def summarise(cells: pd.DataFrame) -> pd.DataFrame:
+def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     """Cells over their seeds and target classes: a row per artifact, target and attack (with its surrogate, size, ...).
 
     ``n_patches`` patches went into the means of `RATES` and into ``targeted_success_min``, ``_max`` and the same of
     ``untargeted_success``; ``n_failed`` cells are in error and left out (``error`` is the first one's message, the
-    status ``error`` if none remains). ``n_targeted``, ``n_untargeted`` and ``n_float`` are sums over cells, ``n_clean``
-    is one cell's. ``grey`` and ``noise`` are those controls' mean targeted success at the same size and place.
+    status ``error`` if none remains). ``n_targeted``, ``n_untargeted``, ``n_in_common`` and ``n_float`` are sums over
+    cells, ``n_clean`` is one cell's. ``grey`` and ``noise`` are those controls' mean targeted success at the same size
+    and place. Each of `harness.intervals.RATES` has its 95 % interval, ``_low`` and ``_high``, by
+    `harness.stats.mean_rate`; what was drawn at random, and so what they generalise to, is in ``interval_over``.
+    ``doubts`` are those of the cells, where they have any.
     """
     ok = cells["status"] == "ok"
     table = cells.assign(failed=~ok, ran=cells["patch"].where(ok), message=cells["error"].where(~ok))
-    sums = {c: (c, "sum") for c in ("n_error", "n_targeted", "n_untargeted", "n_float")}
+    sums = {c: (c, "sum") for c in ("n_error", "n_targeted", "n_untargeted", "n_in_common", "n_float")}
     ends = {
         f"{rate}_success_{end}": (f"{rate}_success", end)
         for rate in ("targeted", "untargeted")
@@ -116,6 +131,7 @@ def summarise(cells: pd.DataFrame) -> pd.DataFrame:
             n_cells=("failed", "size"),
             error=("message", "first"),
             n_clean=("n_clean", "max"),
+            **({"doubts": ("doubts", _union)} if "doubts" in table else {}),
             **{rate: (rate, "mean") for rate in RATES} | ends | sums | {c: (c, "max") for c in MACHINE},
         )
         .reset_index()
@@ -124,7 +140,12 @@ def summarise(cells: pd.DataFrame) -> pd.DataFrame:
     for control in ("grey", "noise"):
         rates = out[out["attack"] == control].groupby(list(NOISE))["targeted_success"].mean()
         out[control] = rates.reindex(pd.MultiIndex.from_frame(out[list(NOISE)])).to_numpy()
-    return out
+    return out.merge(over_patches(records), how="left", on=list(OVER_PATCHES), validate="one_to_one")
+
+
+def _union(lists: pd.Series) -> str:
+    """The names of several lists of names, each once."""
+    return ", ".join(dict.fromkeys(name for names in lists for name in names.split(", ") if name))
 
 
 def _group(table: pd.DataFrame, columns: Iterable[str]) -> Ints:
@@ -142,22 +163,40 @@ def _partner(cells: pd.DataFrame, columns: Iterable[str], eligible: Bools) -> In
     return first[group]
 
 
-def _rate(hits: Ints, n: pd.Series) -> Floats:
+def _add_rate(out: pd.DataFrame, name: str, hits: Ints, count: str, n: Ints) -> None:
+    """Adds a count and the rate over it with Wilson's interval."""
+    out[count] = n
     rate = np.full(len(n), np.nan)
-    np.divide(hits, n, out=rate, where=n.to_numpy() > 0)
-    return rate
+    np.divide(hits, n, out=rate, where=n > 0)
+    out[name] = rate
+    out[f"{name}_low"], out[f"{name}_high"] = wilson(hits, n)
 
 
-def _noise(cells: pd.DataFrame) -> Floats:
-    """Mean targeted success of each cell's noise draws; NaN if any draw has none."""
-    group = _group(cells, (*NOISE, "target_class"))
-    draws = (cells["attack"] == "noise").to_numpy(bool)
-    success = cells["targeted_success"].to_numpy(float)
-    n = np.bincount(group[draws], minlength=len(cells))
-    sums = np.bincount(group[draws], weights=success[draws], minlength=len(cells))
-    mean = np.full(len(cells), np.nan)
-    np.divide(sums, n, out=mean, where=n > 0)
-    return mean[group]
+def _right_everywhere(out: pd.DataFrame, cell: Ints, images: Ints, right: Bools, good: Bools) -> Bools:
+    """For each row whether every clean cell of its victim and split that ran gets its image right."""
+    group = _group(out, ("victim", "split"))
+    at = group[cell] * (images.max(initial=0) + 1) + images
+    judging = (out["attack"] == "none").to_numpy(bool) & good
+    count = np.bincount(at[judging[cell] & right], minlength=int(at.max(initial=0)) + 1)
+    return np.asarray(count[at] == np.bincount(group[judging], minlength=len(out))[group][cell])
+
+
+def _add_excess(out: pd.DataFrame, cell: Ints, images: Ints, aimed: Bools, hit: Bools) -> None:
+    """Adds the excess over each cell's noise draws, image by image; NaN if there are none or one of them has none."""
+    group = _group(out, (*NOISE, "target_class"))
+    draws = (out["attack"] == "noise").to_numpy(bool)
+    count = np.bincount(group[draws], minlength=len(out))[group]
+    failed = np.bincount(group[draws & out["targeted_success"].isna()], minlength=len(out))[group] > 0
+    at = group[cell] * (images.max(initial=0) + 1) + images
+    noisy = np.bincount(at[draws[cell] & hit], minlength=int(at.max(initial=0)) + 1)[at]
+    step = (hit - noisy / np.maximum(count, 1)[cell])[aimed]
+    total, squares = (np.bincount(cell[aimed], weights=step**power, minlength=len(out)) for power in (1, 2))
+    n = np.where((count > 0) & ~failed, out["n_targeted"], 0)
+    excess = np.full(len(out), np.nan)
+    np.divide(total, n, out=excess, where=n > 0)
+    out["targeted_excess_over_noise"] = excess
+    low, high = paired_interval(total, squares, n)
+    out["targeted_excess_over_noise_low"], out["targeted_excess_over_noise_high"] = low, high
 
 
 def _explain(status: pd.Series, cell: Ints, ok: Bools, unjudged: Ints, absent: Ints) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
@@ -40,8 +40,18 @@ class Plan:
         return key("report", suite=self.suite, steps=steps, cells=cells)
 
 
-def make(suite: config.Suite, data_dir: Path | None, cache: Path, targets: Sequence[str] = ("*",)) -> Plan:
-    """Lays out a suite's steps; ``targets`` are patterns that select among its targets."""
+def make(
+    suite: config.Suite,
+    data_dir: Path | None,
+    cache: Path,
+    targets: Sequence[str] = ("*",),
+    frozen: Mapping[str, tuple[str, str]] | None = None,
+) -> Plan:
+    """Lays out a suite's steps; ``targets`` are patterns that select among its targets.
+
+    ``frozen`` are patches of a baseline that stand in for those of their name: sha256, and that of the weights they are
+    for; on other weights a patch is crafted anew.
+    """
     from harness.data import fingerprint
 
     files = fingerprint(suite.data, data_dir, cache)
@@ -53,7 +63,8 @@ def make(suite: config.Suite, data_dir: Path | None, cache: Path, targets: Seque
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
     for artifact, target in _pairs(artifacts, _targets(suite, targets)):
-        for case, target_class in cases[artifact.victim]:
+        for wanted, target_class in cases[artifact.victim]:
+            case = _stand_in(wanted, frozen or {})
             step = ReplayStep(case, artifact, target)
             replays.setdefault(step.key, step)
             cells[step.key, artifact.name, target.name, target_class] = Cell(step, target_class)
@@ -71,6 +82,12 @@ def make(suite: config.Suite, data_dir: Path | None, cache: Path, targets: Seque
         latencies=tuple(latencies),
         cells=tuple(cells.values()),
     )
+
+
+def _stand_in(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
+    patch = case.patch
+    known = frozen.get(patch.name) if patch and patch.source else None
+    return replace(case, patch=replace(patch, frozen=known)) if patch and known else case
 
 
 def _size(suite: config.Suite, victim: config.Victim | config.Artifact) -> tuple[int, int]:

@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import replays, stages
+from harness.baseline import patches_of
+from harness.checks import checks, doubts
 from harness.config import read_suite
 from harness.display import Display
 from harness.facts import facts
-from harness.metrics import RATES
 from harness.metrics import cells as cells_of
+from harness.metrics import summarise
 from harness.plan import Plan, make
 from harness.records import Truth, records
 from harness.schema import UserError
@@ -39,9 +41,13 @@ def carry_out(
     *,
     targets: tuple[str, ...] = ("*",),
     device: str = "cpu",
+    frozen: Path | None = None,
     console: Console,
 ) -> Path:
-    """Runs a suite into a run directory and gives the path of its report; what is there already is not done again."""
+    """Runs a suite into a run directory and gives the path of its report; what is there already is not done again.
+
+    ``frozen`` is a baseline whose patches are replayed where the weights are those that they were made for.
+    """
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file)
     if data_dir and not data_dir.is_dir():
@@ -49,11 +55,13 @@ def carry_out(
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
         store = Store(run_dir / "store")
-        plan = make(suite, data_dir, store.root, targets)
+        known = patches_of(frozen) if frozen else {}
+        plan = make(suite, data_dir, store.root, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
         if _is_done(run_dir, plan):
             console.print("nothing has changed since the last run: nothing to do")
         else:
-            work = stages.Work(plan, store, Display(console), device)
+            patches = {name: patch for name, (patch, _) in known.items()}
+            work = stages.Work(plan, store, Display(console), device, patches)
             _do(work)
             console.print("counting and writing the report ...", style="dim")
             about = {"plan": plan.key, "started": started, "seconds": time.monotonic() - begun, "command": _command()}
@@ -72,10 +80,13 @@ def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: dict[st
     except (OSError, ValueError) as error:
         raise UserError(f"{run_dir}: expected the run.json and records.parquet of a finished run ({error})") from error
     table = cells_of(whole)
+    run["checks"] = checks(run, table)
+    table["doubts"] = doubts(table, run["checks"])
+    summary = summarise(table, whole)
     _replace(run_dir / "records.parquet", lambda path: whole.to_parquet(path, index=False))
     _replace(run_dir / "cells.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    write_json(run_dir / "summary.json", {"schema": 1, "suite": run["suite"]["name"], "cells": rows})
+    content = {"schema": 1, "suite": run["suite"]["name"], "cells": _rows(table), "over_patches": _rows(summary)}
+    write_json(run_dir / "summary.json", content)
     report = build(run_dir, run)
     write_json(run_dir / "run.json", run)
     return report
@@ -126,14 +137,21 @@ def _show(run_dir: Path, console: Console) -> Path:
     from harness.report.terminal import table
 
     run = json.loads((run_dir / "run.json").read_text())
-    shown = pd.read_csv(run_dir / "cells.csv", keep_default_na=False, na_values={rate: [""] for rate in RATES})
-    console.print(table(shown))
+    summary = pd.DataFrame(json.loads((run_dir / "summary.json").read_text())["over_patches"])
+    console.print(table(summary))
+    for check in run.get("checks", []):
+        if check["status"] == "failed":
+            console.print(f"[red]check failed:[/] {check['asks']} {check['says']}", highlight=False)
     for error in run.get("errors", []):
         what = escape(f"{error['artifact']} on {error['target']}: {error['message']}")
         console.print(f"[red]failed:[/] {what}", highlight=False)
     report = run_dir / "report.html"
     console.print(f"report: [bold]{report}[/]", soft_wrap=True)
     return report
+
+
+def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _replace(path: Path, write: Any) -> None:

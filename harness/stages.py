@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -33,6 +33,7 @@ class Work:
     store: Store
     display: Display
     device: str = "cpu"
+    frozen: Mapping[str, Patch] = field(default_factory=dict)  # a baseline's patches, by name
     errors: dict[str, str] = field(default_factory=dict)  # by replay or latency key
     _networks: dict[str, nn.Module] = field(default_factory=dict)
 
@@ -158,11 +159,18 @@ def patch(work: Work, step: PatchStep) -> Patch:
         from PIL import Image
 
         with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
-            made = _control(step) if step.source is None else _craft(work, step, step.source, tick)
+            made = _control(step) if step.source is None else _made_on(work, step, step.source, tick)
             made.save(beside / "patch.npz")
             alpha = (made.mask * 255).astype(np.uint8)[..., None]
             Image.fromarray(np.concatenate([made.pixels, alpha], axis=2), "RGBA").save(beside / "patch.png")
     return Patch.read(folder / "patch.npz")
+
+
+def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
+    """A baseline's patch where it stands in and the weights are those that it was made for; else one crafted here."""
+    if step.frozen and victim(work, source).sha256 == step.frozen[1]:
+        return work.frozen[step.name]
+    return _craft(work, step, source, tick)
 
 
 def _control(step: PatchStep) -> Patch:

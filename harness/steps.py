@@ -135,6 +135,7 @@ class PatchStep:
     shape: Literal["square", "round"]
     data: DataStep
     options: dict[str, Any] = field(default_factory=dict, hash=False)
+    frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
 
     @property
     def name(self) -> str:
@@ -151,6 +152,8 @@ class PatchStep:
         inputs = {name: getattr(self, name) for name in ("attack", "target_class", "seed", "px", "shape", "options")}
         if self.source:
             inputs |= {"source": self.source.key, "surrogate": self.surrogate, "data": self.data.key}
+        if self.frozen:
+            inputs["frozen"] = self.frozen
         return key("patch", name=self.name, **inputs)
 
 

@@ -41,8 +41,9 @@ CODE = {
     "replay": ("backends/device",),
     "latency": ("backends/device",),
     "report": (
-        "harness/records.py", "harness/metrics.py", "harness/facts.py", "harness/agreement.py", "harness/examples.py",
-        "harness/report",
+        "harness/records.py", "harness/outcomes.py", "harness/metrics.py", "harness/stats.py", "harness/intervals.py",
+        "harness/checks.py", "harness/evidence.py", "harness/again.py", "harness/splits.py", "harness/gap.py",
+        "harness/paired.py", "harness/facts.py", "harness/agreement.py", "harness/examples.py", "harness/report",
     ),
 }  # fmt: skip
 
@@ -101,8 +102,13 @@ class Store:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON beside its place and renames it."""
+    write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text beside its place and renames it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    beside.write_text(text)
     beside.replace(path)
 
 

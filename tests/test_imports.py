@@ -39,7 +39,14 @@ RULES = [
     ("harness/checks.py", ["harness", "backends.device"], STATISTICS),
     ("harness/agreement.py", [], {"numpy"}),
     ("harness/fleet.py", [], set()),
-    ("harness/gate.py", ["harness", "backends.device"], STATISTICS),
+    ("harness/gate/rules.py", ["harness", "backends.device"], {"pydantic"}),
+    ("harness/gate/*", ["harness", "backends.device"], STATISTICS),
+    *(
+        (f"harness/{name}.py", ["harness", "backends.device"], STATISTICS)
+        for name in ("outcomes", "intervals", "gap", "paired")
+    ),
+    *((f"harness/{name}.py", ["harness", "backends.device"], STATISTICS) for name in ("baseline", "history")),
+    ("harness/again.py", ["harness", "backends.device", "backends.hosts"], ANY),  # one more stage of run.py
     ("harness/report/*", ["harness", "backends.device"], STATISTICS),
     ("harness/*", ["harness", "backends.device"], ANY),
 ]
@@ -47,7 +54,7 @@ RULES = [
 PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "reference": {"onnx"}}
 PACKAGES |= {"tflite_runtime": {"tflite_runtime"}, "tensorflow": {"tensorflow"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
-LIGHT = ["plan", "run", "cli", "config", "store", "records", "metrics", "stats", "checks", "gate"]
+LIGHT = ["plan", "run", "cli", "config", "store", "records", "metrics", "stats", "checks", "gate", "history"]
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
 # What a device may not have; one that lacks them gives the same results.
 BLOCKED = ["torch", "torchvision", "pandas", "pydantic", "scipy", "PIL", "harness", "exporters", "patches"]
@@ -128,7 +135,7 @@ def test_the_rules_find_what_breaks_them(file, source, fault):
     assert faults(file, source) == [fault]
 
 
-@pytest.mark.parametrize("module", [m for m in LIGHT if f"harness/{m}.py" in FILES])
+@pytest.mark.parametrize("module", [m for m in LIGHT if {f"harness/{m}.py", f"harness/{m}/__init__.py"} & {*FILES}])
 def test_what_must_start_quickly_loads_nothing_heavy(module):
     script = f"import json, sys, harness.{module}; print(json.dumps(sorted(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout

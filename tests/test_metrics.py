@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from harness.metrics import CLEAN, RATES, cells, summarise
 from harness.schema import CELL_COLUMNS, RECORD_COLUMNS, UserError
@@ -96,7 +97,7 @@ def test_an_error_is_no_misclassification(clean: list[Any], patched: list[Any], 
     assert (gap.status, gap.n_error, gap.error) == ("error", n_error, error)
     assert all(np.isnan(gap[rate]) for rate in RATES)
     assert gap[["n_clean", "n_targeted", "n_untargeted", "n_float"]].sum() == 0
-    summary = one(summarise(cells(records)), attack="gap")
+    summary = one(summarise(cells(records), records), attack="gap")
     assert (summary.status, summary.n_patches, summary.n_failed) == ("error", 0, 1)
 
 
@@ -124,7 +125,7 @@ def test_no_records_are_no_cells() -> None:
     table = cells(frame())
     assert len(table) == 0
     assert {*CELL_COLUMNS, "status", *RATES} <= {*table.columns}
-    assert len(summarise(table)) == 0
+    assert len(summarise(table, frame())) == 0
 
 
 def test_summary_is_over_patches() -> None:
@@ -133,7 +134,7 @@ def test_summary_is_over_patches() -> None:
         parts += [(GAP | {"target_class": goal, "patch": f"gap-t{goal}"}, LABELS, preds)]
         parts += [(NOISE | {"target_class": goal, "patch": "noise-0"}, LABELS, [2, *CLEAN_PREDS[1:]])]
     parts += [(GAP | {"seed": 1, "patch": "gap-t1-s1", "cpu": "unknown to the dead"}, LABELS, ["nan logits"] * 8)]
-    summary = summarise(cells(frame(*parts)))
+    summary = summarise(cells(frame(*parts)), frame(*parts))
     gap = one(summary, attack="gap")
     assert (gap.status, gap.n_patches, gap.n_failed, gap.error) == ("ok", 2, 1, "nan logits")
     # class 1: 3 of 5; class 2: the right ones not of class 2 are 0, 1, 2, 5, 6, reached on the first
@@ -208,8 +209,18 @@ def reference(records: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, float]]:
             out[key]["targeted_success"] = sum(rows[i]["pred"] == goal for i in aimed) / len(aimed)
         if right:
             out[key]["untargeted_success"] = sum(rows[i]["pred"] != rows[i]["label"] for i in right) / len(right)
+    judges = [k for k, cell in named.items() if cell["attack"] == "none" and not out[k]["n_error"]]
     for key, rates in out.items():
         cell = named[key]
+        goal, mine = cell["target_class"], [groups[k] for k in judges if named[k]["victim"] == cell["victim"]]
+        common = [
+            i
+            for i, row in groups[key].items()
+            if goal >= 0 and row["label"] != goal and all(i in m and m[i]["pred"] == row["label"] for m in mine)
+        ]
+        if common and cell["attack"] != "none" and not rates["n_error"]:
+            hits = sum(groups[key][i]["pred"] == goal for i in common)
+            rates["targeted_success_in_common"] = hits / len(common)
         same = {c: cell[c] for c in (*CLEAN, "patch_px", "shape", "placement", "target_class")} | {"attack": "noise"}
         draws = [out[k]["targeted_success"] for k, c in named.items() if all(c[n] == v for n, v in same.items())]
         if draws:
@@ -229,6 +240,14 @@ def reference(records: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, float]]:
 def test_against_the_reference(records: pd.DataFrame) -> None:
     table, wanted = cells(records), reference(records)
     assert len(table) == len(wanted)
+    for rate, n in zip(RATES, ("n_clean", "n_targeted", "n_untargeted", "n_in_common"), strict=False):
+        some = table[table[n] > 0]
+        known = [
+            binomtest(round(row[rate] * row[n]), row[n]).proportion_ci(0.95, "wilson")
+            for row in some.to_dict("records")
+        ]
+        assert np.allclose(some[[f"{rate}_low", f"{rate}_high"]], np.array(known).reshape(-1, 2))
+        assert table.loc[table[n] == 0, f"{rate}_low"].isna().all()
     for row in table.to_dict("records"):
         expected = wanted[tuple(row[c] for c in CELL_COLUMNS)]
         assert row["status"] == ("error" if expected["n_error"] else "ok")

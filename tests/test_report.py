@@ -16,7 +16,7 @@ from conftest import absent
 from made_run import FILES, make_run
 from rich.console import Console
 
-from harness.metrics import cells
+from harness.metrics import cells, summarise
 from harness.report import terminal
 from harness.report.headline import headline
 from harness.report.labels import labelled
@@ -30,6 +30,10 @@ def text_of(page: str) -> str:
 
 def table_of(run: Path) -> pd.DataFrame:
     return labelled(cells(pd.read_parquet(run / "records.parquet")))
+
+
+def summary_of(records: pd.DataFrame) -> pd.DataFrame:
+    return summarise(cells(records), records)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +104,7 @@ def test_the_page_holds_the_run(run: Path) -> None:
     assert page.count("data:image/png;base64,") == 2 * 9 + 2 * 4
     patch = base64.b64encode((run / "patches/resnet20-gap-t3-s0.png").read_bytes()).decode()
     assert patch in page
-    assert len(re.findall(r'<svg viewBox="[^"]+" role="img">', page)) == 4  # success and calibration, two victims
+    assert len(re.findall(r'<svg viewBox="[^"]+" role="img">', page)) == 6  # success, calibration and gap, two victims
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert not re.search(r"url\((?!#)", page)
     assert list(run.glob("*.part")) == []
@@ -132,7 +136,7 @@ def test_errors_come_first_and_in_no_rate(tmp_path: Path) -> None:
     )  # 6 patches, 3 classes x 3 controls
     assert "24 patched cells on integer targets failed and are left out" in text
     printed = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    printed.print(terminal.table(cells(pd.read_parquet(root / "records.parquet"))))
+    printed.print(terminal.table(summary_of(pd.read_parquet(root / "records.parquet"))))
     assert printed.export_text().count("crash: SIGSEGV") == 5
 
 
@@ -167,7 +171,7 @@ def test_what_is_not_there_is_said(tmp_path: Path, kind: str) -> None:
         assert words in text, words
     assert "nan" not in re.findall(r"\w+", text)
     assert "Undefined" not in text
-    assert terminal.table(cells(records)).row_count == (
+    assert terminal.table(summary_of(records)).row_count == (
         0 if kind == "no records" else 1 if kind == "one artifact" else 11
     )
 

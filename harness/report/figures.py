@@ -16,21 +16,22 @@ SERIES_A_FIGURE = 4
 PLACE = ["patch_px", "shape", "placement", "defence"]  # what an attack shares with its controls
 
 
-def success(cells: pd.DataFrame) -> list[tuple[str, Markup]]:
+def success(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, Markup]]:
     """(victim, SVG) of success and clean accuracy by artifact and target, one figure a victim and four series.
 
-    ``cells`` are labelled. A bar is the mean over patches, a dot a patch, a line from the least to the most; the tick
-    and the ring are the means of the noise and grey controls of the same size and place.
+    ``cells`` and their ``summary`` are labelled. A bar is the mean over patches, a line its 95 % interval, a dot a
+    patch; the tick and the ring are the means of the noise and grey controls of the same size and place.
     """
     figures = []
     for victim, table in cells.groupby("victim", sort=False):
         series = list(dict.fromkeys(table.loc[~table["attack"].isin(CONTROLS), "series_label"])) or [""]
         for start in range(0, len(series), SERIES_A_FIGURE):
-            figures.append((str(victim), _success(table, series[start : start + SERIES_A_FIGURE])))
+            chosen = series[start : start + SERIES_A_FIGURE]
+            figures.append((str(victim), _success(table, summary[summary["victim"] == victim], chosen)))
     return figures
 
 
-def _success(table: pd.DataFrame, series: list[str]) -> Markup:
+def _success(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> Markup:
     rows = table.drop_duplicates(["artifact", "target"]).to_dict("records")
     rate = "targeted_success" if table["targeted_success"].notna().any() else "untargeted_success"
     top = float(table[rate].max()) if table[rate].notna().any() else 0.0
@@ -51,6 +52,12 @@ def _success(table: pd.DataFrame, series: list[str]) -> Markup:
             for i, name in enumerate(series):
                 at = y + 0.8 * ((i + 0.5) / len(series) - 0.5)
                 _bar(left, at, here, name, rate, COLOURS[i], 0.64 / len(series), row["precision"] == "fp32")
+                mean = summary[
+                    (summary["artifact"] == row["artifact"])
+                    & (summary["target"] == row["target"])
+                    & (summary["series_label"] == name)
+                ]
+                left.plot(mean[[f"{rate}_low", f"{rate}_high"]].T, [[at] * len(mean)] * 2, color=INK, lw=1.4)
             _clean(right, y, here["clean_accuracy"].max())
         percent_axis(left, "x", limit, f"{rate.split('_')[0]} success, %")
         percent_axis(right, "x", 1.0, "clean accuracy, %")
@@ -84,7 +91,6 @@ def _bar(
             axes.text(0.004, y, "failed", va="center", color=INK, style="italic")
         return
     axes.barh(y, values.mean(), width, color=colour, alpha=0.25 if pale else 0.6, lw=0)
-    axes.plot([values.min(), values.max()], [y, y], color=colour, lw=1.2)
     axes.plot(values, [y] * len(values), "o", color=colour, ms=3.2, mew=0)
     axes.annotate(f"{100 * values.mean():.1f}", (values.max(), y), (6, 0), textcoords="offset points", va="center")
     controls = here.merge(cells[PLACE].drop_duplicates(), on=PLACE)

@@ -30,6 +30,11 @@ def percent(rate: float, digits: int = 1) -> str:
     return "–" if pd.isna(rate) else f"{100 * rate:.{digits}f}\u00a0%"
 
 
+def span(low: float, high: float) -> str:
+    """An interval of fractions in percent, without the sign: ``12.3–15.0``."""
+    return "–" if pd.isna(low) else f"{100 * low:.1f}–{100 * high:.1f}"
+
+
 def headline(cells: pd.DataFrame) -> Headline:
     """Compares each patch's success in torch with that on every integer target, patch by patch.
 

@@ -12,15 +12,22 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from harness import paired
+from harness.checks import checks, doubts
+from harness.gap import chains
 from harness.metrics import CONTROLS, cells, summarise
+from harness.outcomes import outcomes
 from harness.report import figures, rows
 from harness.report.agreement import pages
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
 from harness.report.labels import labelled
+from harness.report.waterfall import waterfall
 from harness.schema import UserError
+from harness.stats import Difference
 
 HERE = Path(__file__).parent
 SCHEMA = 1
+MOST_CHAINS = 12  # drawn; the table has all
 MOST_CELLS = 3000  # rows of the table of cells; all are in cells.csv
 
 
@@ -33,20 +40,27 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
     All text that comes from files is escaped.
     """
     run, records = _read(run_dir, run)
-    table = labelled(cells(records))
+    table = cells(records)
+    found = run.get("checks") or checks(run, table)
+    table = labelled(table.assign(doubts=doubts(table, found)))
     sanity, table = table[table["split"] == "all"], table[table["split"] != "all"]
+    summary = labelled(summarise(table, records[records["split"] != "all"]))
     script = (HERE / "report.js").read_text()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.ChainableUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": percent, "pct": _number, "json": _json, "short": _short_hash}
+    environment.filters |= {"percent": percent, "change": _change, "pct": _number, "json": _json, "short": _short_hash}
     page = environment.get_template("report.html").render(
         run=run, question=QUESTION, head=headline(table), rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
         style=Markup((HERE / "report.css").read_text()), script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        failures=rows.failures(table, run), results=rows.results(labelled(summarise(table)) if len(table) else table),
-        success=figures.success(table), calibration=figures.calibration(table), calibrations=_calibrations(table),
+        failures=rows.failures(table, run), checks=found,
+        results=rows.results(summary),
+        success=figures.success(table, summary), gap=_gap(run, records, table),
+        calibration=figures.calibration(table), calibrations=_calibrations(table),
+        pairs=paired.calibrations(outcomes(records)),
+        labels=dict(zip(table["artifact"], table["artifact_label"], strict=True)),
         attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),
         examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table), agreement=pages(run, table),
         cells=table.head(MOST_CELLS).to_dict("records"), n_cells=len(table),
@@ -71,6 +85,19 @@ def _read(run_dir: Path, run: dict[str, Any] | None) -> tuple[dict[str, Any], pd
     return run, records
 
 
+def _gap(run: dict[str, Any], records: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each victim its chains from lab to device, drawn and as rows; none where nothing stands between."""
+    versions = {t["name"]: str(t.get("info", {}).get("version", "")) for t in run.get("targets", [])}
+    found = chains(outcomes(records), versions)
+    labels = dict(zip(table["artifact"], table["artifact_label"], strict=True))
+    out = []
+    for victim in dict.fromkeys(chain.columns["victim"] for chain in found):
+        own = [chain for chain in found if chain.columns["victim"] == victim]
+        drawn = waterfall(own[:MOST_CHAINS], labels)
+        out.append({"victim": victim, "svg": drawn, "chains": own, "shown": min(len(own), MOST_CHAINS)})
+    return out
+
+
 def _calibrations(table: pd.DataFrame) -> list[str]:
     return [name.replace("_", " ") for name in table["calibration"].unique() if name]
 
@@ -78,6 +105,14 @@ def _calibrations(table: pd.DataFrame) -> list[str]:
 def _number(rate: Any, digits: int = 1) -> str:
     """A fraction in percent without the sign, for columns whose head has it."""
     return percent(rate, digits).removesuffix("\u00a0%") if isinstance(rate, int | float) else "–"
+
+
+def _change(found: Difference | None) -> str:
+    """A change in points with its interval."""
+    if found is None or pd.isna(found.value):
+        return "–"
+    value, low, high = (f"{round(100 * x, 1) + 0.0:+.1f}" for x in found[:3])
+    return f"{value} ({low} to {high})"
 
 
 def _json(value: Any) -> str:

@@ -31,7 +31,11 @@ def failures(cells: pd.DataFrame, run: Row) -> list[Row]:
 
 
 def results(summary: pd.DataFrame) -> list[Row]:
-    """A row per victim, artifact, target and attack; where nothing was patched, the clean one."""
+    """A row per victim, artifact, target and attack; where nothing was patched, the clean one.
+
+    ``mean`` is the success of its ``kind`` with its interval ``low`` to ``high``, least and greatest of its patches
+    (``min``, ``max``) and ``n``, the images of all its patches.
+    """
     places = ["victim", "artifact", "target"]
     made = summary[~summary["attack"].isin(CONTROLS)]
     patched = set(made[places].itertuples(index=False, name=None))
@@ -41,8 +45,8 @@ def results(summary: pd.DataFrame) -> list[Row]:
         if row["attack"] not in CONTROLS or (row["attack"] == "none" and place not in patched):
             targeted = not pd.isna(row["targeted_success"])
             rate = "targeted" if targeted else "untargeted"
-            low, high, mean = (row[f"{rate}_success{end}"] for end in ("_min", "_max", ""))
-            out.append(row | {"kind": rate, "mean": mean, "low": low, "high": high})
+            ends = {end: row[f"{rate}_success_{end}"] for end in ("min", "max", "low", "high")}
+            out.append(row | ends | {"kind": rate, "mean": row[f"{rate}_success"], "n": row[f"n_{rate}"]})
     return out
 
 

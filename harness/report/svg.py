@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -46,6 +47,14 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]
     for stand_in, colour in PAGE.items():
         svg = svg.replace(stand_in, colour)
     out.append(Markup(svg))  # what came from files has been escaped by matplotlib
+
+
+def standalone(svg: Markup) -> str:
+    """A figure of the page as a file of its own."""
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="background:white"'
+    head, tag, rest = str(svg).partition(">")
+    style = (Path(__file__).parent / "report.css").read_text()
+    return head.replace("<svg ", f"<svg {names} ", 1) + tag + f"<style>{style}</style>" + rest + "\n"
 
 
 def percent_axis(axes: Axes, which: Literal["x", "y"], limit: float, title: str) -> None:

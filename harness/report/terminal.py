@@ -6,36 +6,45 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from harness.metrics import summarise
-from harness.report.headline import percent
+from harness.report.headline import percent, span
 from harness.report.labels import labelled
 from harness.report.rows import results
 
 
-def table(cells: pd.DataFrame) -> Table:
-    """Clean accuracy and success by artifact, target and attack, with the noise control beside it; errors in red.
+def table(summary: pd.DataFrame) -> Table:
+    """Clean accuracy and success by artifact, target and attack, their intervals and the noise control; errors in red.
 
-    ``cells`` are those of `harness.metrics.cells`; the check over every image (split ``all``) is left out.
+    ``summary`` is that of `harness.metrics.summarise`; the check over every image (split ``all``) is left out. An
+    interval with a star is over images alone: it says nothing of other patches.
     """
-    out = Table(header_style="bold", row_styles=["", "dim"] if len(cells) > 40 else None)
+    out = Table(header_style="bold", row_styles=["", "dim"] if len(summary) > 40 else None)
     for name in ("victim", "artifact", "target", "attack"):
         out.add_column(name, overflow="fold")
-    for name in ("clean", "success", "min – max", "patches", "noise"):
+    for name in ("clean", "95 %", "success", "95 %", "n", "patches", "min – max", "noise"):
         out.add_column(name, justify="right", no_wrap=True)
-    evaluated = cells[cells["split"] != "all"]
-    for row in results(labelled(summarise(evaluated))) if len(evaluated) else []:
+    for row in results(labelled(summary[summary["split"] != "all"])):
         place = [Text(str(row[c])) for c in ("victim", "artifact_label", "target", "series_label")]
         if row["status"] == "error":
-            out.add_row(*place, Text("error", "bold red"), Text(str(row["error"]), "red"), *[""] * 3)
+            out.add_row(*place, Text("error", "bold red"), "", Text(str(row["error"]), "red"), *[""] * 5)
             continue
+        clean = [percent(row["clean_accuracy"]), span(row["clean_accuracy_low"], row["clean_accuracy_high"])]
         if row["attack"] == "none":
-            out.add_row(*place[:3], "", percent(row["clean_accuracy"]), *[""] * 4)
+            out.add_row(*place[:3], "", *clean, "", "", str(row["n_clean"]), *[""] * 3)
             continue
         patches = Text(str(row["n_patches"]))
         if row["n_failed"]:
             patches.append(f", {row['n_failed']} failed", "red")
-        success = percent(row["mean"]) + ("" if row["kind"] == "targeted" else " untargeted")
+        success = (
+            "†" * bool(row.get("doubts")) + percent(row["mean"]) + ("" if row["kind"] == "targeted" else " untargeted")
+        )
         noise = percent(row["noise"]) if row["kind"] == "targeted" else ""
-        ends = f"{percent(row['low'])} – {percent(row['high'])}"
-        out.add_row(*place, percent(row["clean_accuracy"]), success, ends, patches, noise)
+        star = "*" if row["interval_over"] == "images" else ""
+        interval = span(row["low"], row["high"]) + star
+        out.add_row(*place, *clean, success, interval, str(row["n"]), patches, span(row["min"], row["max"]), noise)
+    said = "".join(str(cell) for column in out.columns for cell in column.cells)
+    notes = {
+        "*": "* over images alone, for these very patches: no class has two seeds",
+        "†": "† a check failed",
+    }
+    out.caption = "; ".join(note for mark, note in notes.items() if mark in said)
     return out

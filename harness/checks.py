@@ -1,0 +1,190 @@
+"""Self-checks: doubts that a run raises about itself, as data; a check that failed marks the numbers it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from harness.stats import wilson
+
+NOISE_MISLEADS_MOST = 0.15  # more, and the size or place alone breaks the network, whatever lies there
+ZERO_GRADIENTS_MOST = 0.5  # more, and the attack was blind: its patch says little about the network
+ACCURACY_OFF_MOST = 0.05  # points between an artifact and what its file claims, or the float network has
+MARGIN = 0.05  # the change that a cell's interval should tell from none, at least
+SOFTMAX_SUM_OFF = 0.05  # INT8 softmax has steps of 1/256
+Where = dict[str, Any]  # columns of a cell and their values
+
+
+@dataclass(frozen=True)
+class Check:
+    """One doubt: ``where`` says which cells it touches if it failed, each entry by the columns that it names."""
+
+    name: str
+    asks: str
+    status: Literal["passed", "failed", "unknown"]
+    says: str
+    where: tuple[Where, ...] = ()
+
+
+def checks(run: Mapping[str, Any], cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """All self-checks of a run from its run.json and its cells, for run.json; what no record tells is ``unknown``."""
+    good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
+    found = (
+        _again(run.get("again")),
+        _outputs(run.get("outputs")),
+        _noise(good),
+        _gradients(run.get("patches", [])),
+        _pixels(run.get("cases")),
+        _accuracy(run, good),
+        _enough(good),
+        _copies(run.get("data", {}).get("copies")),
+    )
+    return [asdict(check) for check in found]
+
+
+def doubts(cells: pd.DataFrame, found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """For each cell the names of the failed checks that touch it, comma between; a column of cells.csv."""
+    names: list[list[str]] = [[] for _ in range(len(cells))]
+    for check in found:
+        touched = np.zeros(len(cells), bool)
+        for where in check["where"] if check["status"] == "failed" else ():
+            touched |= np.logical_and.reduce([(cells[c] == v).to_numpy(bool) for c, v in where.items()])
+        for i in np.flatnonzero(touched):
+            names[i].append(check["name"])
+    return [", ".join(own) for own in names]
+
+
+def _verdict(name: str, asks: str, good: str, bad: list[tuple[str, Where]]) -> Check:
+    if not bad:
+        return Check(name, asks, "passed", good)
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    return Check(name, asks, "failed", "; ".join(text for text, _ in bad[:3]) + more, tuple(where for _, where in bad))
+
+
+def _unknown(name: str, asks: str) -> Check:
+    return Check(name, asks, "unknown", "this run did not record it")
+
+
+def _place(row: Mapping[Any, Any]) -> Where:
+    return {"artifact": row["artifact"], "target": row["target"]}
+
+
+def _again(found: list[Where] | None) -> Check:
+    name, asks = "twice equal", "does a second replay give the same answers, to the last bit?"
+    if not found:
+        return _unknown(name, asks)
+    bad = []
+    for row in found:
+        what = row.get("error") or f"{row['images'] - row['equal']} of {row['images']} differ"
+        if "error" in row or row["equal"] < row["images"]:
+            bad.append((f"{row['artifact']} on {row['target']}: {what}", _place(row)))
+    return _verdict(name, asks, f"{sum(row.get('images', 0) for row in found)} images on {len(found)} places", bad)
+
+
+def _outputs(found: list[Where] | None) -> Check:
+    name, asks = "kind of outputs", "are outputs logits or softmax, as the artifact declares?"
+    if not found:
+        return _unknown(name, asks)
+    bad = []
+    for row in found:
+        softmax = row["least"] > -0.01 and row["most"] < 1.01 and row["furthest_sum_from_one"] < SOFTMAX_SUM_OFF
+        if softmax != (row["declared"] == "softmax"):
+            like = "softmax" if softmax else "logits"
+            bad.append((f"{row['artifact']} on {row['target']}: {like}, {row['declared']} declared", _place(row)))
+    return _verdict(name, asks, f"on {len(found)} places", bad)
+
+
+def _noise(cells: pd.DataFrame) -> Check:
+    name, asks = (
+        "noise is harmless",
+        f"does noise of the same size mislead at most {NOISE_MISLEADS_MOST:.0%}?",
+    )
+    draws = cells[(cells["attack"] == "noise") & cells["untargeted_success"].notna()]
+    if draws.empty:
+        return _unknown(name, asks)
+    place = ["artifact", "target", "patch_px", "shape", "placement"]
+    table = draws.groupby(place, sort=False, observed=True)["untargeted_success"].mean().reset_index()
+    bad = [
+        (
+            f"{row['artifact']} on {row['target']}, {row['patch_px']} px: {row['untargeted_success']:.1%}",
+            {c: row[c] for c in place},
+        )
+        for row in table[table["untargeted_success"] > NOISE_MISLEADS_MOST].to_dict("records")
+    ]
+    return _verdict(name, asks, f"at most {table['untargeted_success'].max():.1%}", bad)
+
+
+def _gradients(patches: list[Where]) -> Check:
+    name, asks = "gradients", f"were at most {ZERO_GRADIENTS_MOST:.0%} of the crafting's gradients zero?"
+    known = {p["name"]: p["checks"]["zero_gradient_share"] for p in patches if "zero_gradient_share" in p["checks"]}
+    if not known:
+        return _unknown(name, asks)
+    bad = [(f"{p}: {share:.0%}", {"patch": p}) for p, share in known.items() if share > ZERO_GRADIENTS_MOST]
+    return _verdict(name, asks, f"at most {max(known.values()):.1%} of {len(known)} patches'", bad)
+
+
+def _pixels(cases: list[Where] | None) -> Check:
+    name, asks = "pixels as crafted", "do the bytes at the replay equal those crafted?"
+    if not cases:
+        return _unknown(name, asks)
+    bad = [
+        (
+            f"{case['patch'] or 'clean'} on {other['target']}",
+            _place(other) | ({"patch": case["patch"]} if case["patch"] else {}),
+        )
+        for case in cases
+        for other in case["others"]
+    ]
+    return _verdict(name, asks, f"in {len(cases)} stacks of images", bad)
+
+
+def _accuracy(run: Mapping[str, Any], cells: pd.DataFrame) -> Check:
+    name = "accuracy as claimed"
+    asks = (
+        f"is clean accuracy within {100 * ACCURACY_OFF_MOST:.0f} points of the file's claim, or of the float network?"
+    )
+    floats = {victim["name"]: victim.get("float_accuracy") for victim in run.get("victims", [])}
+    claims = {a["name"]: a.get("claimed_accuracy", floats.get(a["victim"])) for a in run.get("artifacts", [])}
+    rows = cells[(cells["attack"] == "none") & cells["artifact"].map(claims.get).notna()].to_dict("records")
+    if not rows:
+        return _unknown(name, asks)
+    bad = []
+    for row in rows:
+        claim = float(claims[row["artifact"]] or 0)
+        if not row["clean_accuracy_low"] - ACCURACY_OFF_MOST <= claim <= row["clean_accuracy_high"] + ACCURACY_OFF_MOST:
+            text = f"{row['artifact']} on {row['target']}: {row['clean_accuracy']:.1%}, {claim:.1%} claimed"
+            bad.append((text, _place(row)))
+    return _verdict(name, asks, f"on {len(rows)} places", bad)
+
+
+def _enough(cells: pd.DataFrame) -> Check:
+    name, asks = "enough images", f"is each success known to {100 * MARGIN:.0f} points, at 95 %?"
+    table = cells[~cells["attack"].isin(["none", "grey", "noise"])]
+    rate = np.where(table["targeted_success"].notna(), "targeted_success", "untargeted_success")
+    ends = [
+        [row[f"{r}_{end}"] for row, r in zip(table.to_dict("records"), rate, strict=True)] for end in ("low", "high")
+    ]
+    half = (np.array(ends[1], float) - np.array(ends[0], float)) / 2
+    if not len(half):
+        return _unknown(name, asks)
+    few = table[half > MARGIN]
+    need = next(n for n in range(10, 100_000, 10) if np.diff(wilson(n / 2, n), axis=0)[0] <= 2 * MARGIN)
+    bad = [
+        (f"{row['artifact']} on {row['target']}, {row['patch']}", _place(row) | {"patch": row["patch"]})
+        for row in few.to_dict("records")
+    ]
+    check = _verdict(name, asks, f"to {100 * half.max():.1f} points or better", bad)
+    return (
+        check if not bad else Check(name, asks, "failed", f"{check.says}: {need} images are always enough", check.where)
+    )
+
+
+def _copies(count: int | None) -> Check:
+    name, asks = "no copies", "is no counted image a copy of one that calibrated or crafted?"
+    if count is None:
+        return _unknown(name, asks)
+    return _verdict(name, asks, "none is", [(f"{count} of the counted images are", {})] if count else [])

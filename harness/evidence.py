@@ -1,0 +1,75 @@
+"""What the self-checks need and only the store can tell: pixels as crafted and as replayed, and kinds of outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from backends.device.bundle import paste
+from harness import replays, stages
+from harness.schema import SPLITS
+from harness.steps import TORCH, Case
+
+PASTED_AT_ONCE = 64
+
+
+def cases(work: stages.Work) -> list[dict[str, Any]]:
+    """For each stack of images: the hash of its pixels as crafted here, and the places that say they saw others.
+
+    The patch is read from the store, laid and hashed anew; what the device pasted is what it told of itself.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for step in work.plan.replays:
+        case, file = step.case, work.store.path("replay", step.key) / "ran.json"
+        if case.key not in found:
+            found[case.key] = {
+                "size": case.data.size, "split": case.split,
+                "patch": case.patch.name if case.patch else "",
+                "patch_px": case.px, "placement": case.placement, "placement_seed": case.placement_seed,
+                "pixels_sha256": _crafted(work, case), "others": [],
+            }  # fmt: skip
+        if step.target.name != TORCH and file.is_file():
+            told = json.loads(file.read_text()).get("pixels_sha256")
+            if told != found[case.key]["pixels_sha256"]:
+                where = {"artifact": step.artifact.name, "target": step.target.name}
+                found[case.key]["others"].append(where | {"pixels_sha256": told})
+    return list(found.values())
+
+
+def _crafted(work: stages.Work, case: Case) -> str:
+    seen, digest = stages.images(work, case.data, case.split), hashlib.sha256()
+    lying = stages.stamps(work, case, seen.ids)
+    for i in range(0, len(seen.pixels), PASTED_AT_ONCE):
+        part = slice(i, i + PASTED_AT_ONCE)
+        pixels = np.array(seen.pixels[part])
+        if lying is not None:
+            stamp = lying.stamps if len(lying.stamps) == 1 else lying.stamps[part]
+            mask = lying.mask if len(lying.mask) == 1 else lying.mask[part]
+            pixels = paste(pixels, stamp, mask, lying.corners[part])
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()
+
+
+def outputs(work: stages.Work) -> Iterator[dict[str, Any]]:
+    """For each artifact on a target the kind of outputs that it declares, and what they are like on clean images."""
+    for step in work.plan.replays:
+        answer = replays.answers(work, step)
+        if step.case.patch is None and step.case.split == "evaluate" and answer.logits is not None:
+            declared = "logits" if step.target.name == TORCH else stages.artifact(work, step.artifact)[0].output_kind
+            yield {
+                "artifact": step.artifact.name, "target": step.target.name, "declared": declared,
+                "least": float(answer.logits.min()), "most": float(answer.logits.max()),
+                "furthest_sum_from_one": float(np.abs(answer.logits.sum(axis=1, dtype=np.float64) - 1).max()),
+            }  # fmt: skip
+
+
+def copies(work: stages.Work) -> int:
+    """How many evaluation images have the very pixels of one that calibrated, crafted or selected."""
+    data = work.plan.data[0]
+    known = {split: {image.tobytes() for image in stages.images(work, data, split).pixels} for split in SPLITS}
+    others = set().union(*(known[split] for split in SPLITS if split != "evaluate"))
+    return sum(image.tobytes() in others for image in stages.images(work, data, "evaluate").pixels)

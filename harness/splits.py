@@ -1,0 +1,38 @@
+"""Which images went where: the ids of each split with their hash, kept with the run; no image is in two splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from harness.schema import SPLITS, UserError
+
+FILE = "splits.json"
+
+
+def describe(ids: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The content of splits.json: for each split ``n``, ``sha256`` over the ids in their order, and the ids.
+
+    ``ids`` holds those of `SPLITS`, and of ``train``, what victims may have been trained on: it has to be disjoint from
+    the images that are counted, and may hold those that calibrate and craft. An overlap is a `UserError`.
+    """
+    pairs = [*combinations(SPLITS, 2), *([("train", "evaluate")] if "train" in ids else [])]
+    for one, other in pairs:
+        if both := sorted(set(ids[one]) & set(ids[other])):
+            raise UserError(
+                f"splits {one} and {other}: expected disjoint images, got {len(both)} in both, the first {both[0]!r}"
+            )
+    for name in SPLITS:
+        if twice := len(ids[name]) - len(set(ids[name])):
+            raise UserError(f"split {name}: expected each image once, got {twice} of them again")
+    return {
+        "schema": 1,
+        "splits": {name: {"n": len(ids[name]), "sha256": digest(ids[name]), "ids": list(ids[name])} for name in SPLITS},
+    }
+
+
+def digest(ids: Sequence[str]) -> str:
+    """Hex sha256 over ids in their order."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()

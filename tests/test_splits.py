@@ -1,0 +1,35 @@
+"""The lists of ids that a run keeps: what they say, and that no image is in two of them."""
+
+import pytest
+
+from harness.schema import UserError
+from harness.splits import describe, digest
+
+GOOD = {"calibration": ["a"], "craft": ["b", "c"], "select": [], "evaluate": ["d", "e"], "train": ["a", "b", "c", "z"]}
+
+
+def test_the_lists_are_kept_with_their_hash() -> None:
+    kept = describe(GOOD)
+    assert kept["schema"] == 1
+    assert {name: part["ids"] for name, part in kept["splits"].items()} == {
+        k: v for k, v in GOOD.items() if k != "train"
+    }
+    assert kept["splits"]["craft"] == {"n": 2, "sha256": digest(["b", "c"]), "ids": ["b", "c"]}
+    assert digest(["b", "c"]) != digest(["c", "b"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"evaluate": ["d", "c"]},
+            r"splits craft and evaluate: expected disjoint images, got 1 in both, the first 'c'",
+        ),
+        ({"calibration": ["b", "c"]}, "splits calibration and craft"),
+        ({"train": ["a", "d"]}, "splits train and evaluate"),
+        ({"evaluate": ["d", "d"]}, "split evaluate: expected each image once"),
+    ],
+)
+def test_an_overlap_is_an_error(change: dict[str, list[str]], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        describe(GOOD | change)
