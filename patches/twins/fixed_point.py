@@ -1,0 +1,67 @@
+"""Fixed-point multiplication as TFLite's kernels do it: a real factor as a 31-bit integer and a power of two.
+
+``factor = multiplier * 2**(shift - 31)`` with ``multiplier`` in [2**30, 2**31). The arithmetic is gemmlowp's (Jacob et
+al. 2018, section 2.2). All tensors are int64, their values those of the kernels' int32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Factor(NamedTuple):
+    """Multipliers and shifts, int64 tensors of the same shape: one, or one a channel."""
+
+    multiplier: Tensor
+    shift: Tensor
+
+
+Rounding = Callable[[Tensor, Factor], Tensor]
+
+
+def factor(reals: Iterable[float]) -> Factor:
+    """Factors of real numbers, as TFLite's QuantizeMultiplier: the multiplier is rounded, half away from zero."""
+    pairs = [_pair(float(real)) for real in reals]
+    return Factor(*(torch.tensor(column, dtype=torch.int64) for column in zip(*pairs, strict=True)))
+
+
+def _pair(real: float) -> tuple[int, int]:
+    if real == 0:
+        return 0, 0
+    mantissa, shift = math.frexp(real)
+    multiplier = math.floor(mantissa * 2**31 + 0.5)
+    if multiplier == 2**31:
+        multiplier, shift = 2**30, shift + 1
+    return (0, 0) if shift < -31 else (multiplier, shift)
+
+
+def away_twice(x: Tensor, by: Factor) -> Tensor:
+    """``x`` times the factor, rounded twice, half away from zero: the portable kernels.
+
+    The doubled high half of the product (SaturatingRoundingDoublingHighMul), then a division by the power of two
+    (RoundingDivideByPOT).
+    """
+    product = _left_shifted(x, by) * by.multiplier
+    product += torch.where(product < 0, 1 - (1 << 30), 1 << 30)
+    product += torch.where(product < 0, (1 << 31) - 1, 0)  # so that the shift truncates
+    high = product.bitwise_right_shift_(31)
+    right = (-by.shift).clamp(min=0)
+    half = (1 << right) >> 1
+    high += half - torch.where(high < 0, right.clamp(max=1), 0)
+    return high.bitwise_right_shift_(right)
+
+
+def up_twice(x: Tensor, by: Factor) -> Tensor:
+    """``x`` times the factor, rounded twice, half up: the kernels written for vectors (NEON's vqrdmulh, then vrshl)."""
+    high = (_left_shifted(x, by) * by.multiplier).add_(1 << 30).bitwise_right_shift_(31)
+    right = (-by.shift).clamp(min=0)
+    return high.add_((1 << right) >> 1).bitwise_right_shift_(right)
+
+
+def _left_shifted(x: Tensor, by: Factor) -> Tensor:
+    return x << by.shift.clamp(min=0) if bool((by.shift > 0).any()) else x

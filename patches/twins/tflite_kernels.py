@@ -1,0 +1,160 @@
+"""The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator; each was found by measurement.
+
+``reference``: TFLite's portable kernels, which round twice, half away from zero. ``builtin``: the same but for the
+parts written for vectors, which round twice, half up. ``xnnpack``: float32 scales, rounded once, half to even; its
+addition is a 21-bit fixed point, rounded once, half up. Average pooling has no XNNPACK kernel and stays ``builtin``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from patches.twins.fixed_point import Factor, Rounding, away_twice, factor, up_twice
+from patches.twins.network import Quant
+
+Floats = NDArray[np.floating]
+VECTOR = 16  # channels that a vector kernel takes at a time; the rest goes to the portable code
+IN_VECTORS = {"CONV_2D", "FULLY_CONNECTED", "MEAN"}  # operators of `builtin` that round half up
+
+
+def rounding(kernels: str, operator: str) -> Rounding:
+    """How fixed-point kernels round an operator."""
+    return up_twice if kernels == "builtin" and operator in IN_VECTORS else away_twice
+
+
+class Float32(nn.Module):
+    """Whole numbers times a float32, one or one a channel (the last axis), rounded half to even."""
+
+    def __init__(self, scale: Floats) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.register_buffer("scale", torch.from_numpy(np.atleast_1d(scale).astype(np.float32)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers, float32."""
+        return (x.to(torch.float32) * self.scale).round_()
+
+
+class Fixed(nn.Module):
+    """Whole numbers times a fixed-point factor, one or one a channel (the last axis)."""
+
+    def __init__(self, by: Factor, how: Rounding) -> None:
+        super().__init__()
+        self.multiplier: Tensor
+        self.shift: Tensor
+        self.register_buffer("multiplier", by.multiplier)
+        self.register_buffer("shift", by.shift)
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers, int64."""
+        return self.how(x.to(torch.int64), Factor(self.multiplier, self.shift))
+
+
+def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant) -> nn.Module:
+    """Accumulators of a convolution or a dense layer to steps."""
+    scales = np.array(weights, np.float32)
+    if kernels == "xnnpack":
+        return Float32(np.float32(x.scale) * scales / np.float32(out.scale))
+    return Fixed(factor(x.scale * scales.astype(np.float64) / out.scale), rounding(kernels, operator))
+
+
+def product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
+    """The product of two tensors of steps to steps; TFLite takes the factor in float32 too."""
+    scale = np.float32(a.scale) * np.float32(b.scale) / np.float32(out.scale)
+    return Float32(scale) if kernels == "xnnpack" else Fixed(factor([scale]), rounding(kernels, "MUL"))
+
+
+def requantized(kernels: str, x: Quant, out: Quant) -> nn.Module:
+    """Steps to steps of another scale."""
+    if kernels == "xnnpack":
+        return Shifted([np.float32(x.scale) / np.float32(out.scale)], 8)
+    return Fixed(factor([x.scale / out.scale]), rounding(kernels, "QUANTIZE"))
+
+
+def total(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
+    """The sum of two tensors of steps to steps."""
+    if kernels == "xnnpack":
+        ratios = [np.float32(q.scale) / np.float32(out.scale) for q in (a, b)]
+        return Shifted(ratios, 20 - (math.frexp(max(ratios))[1] - 1))
+    return FixedSum(a, b, out, rounding(kernels, "ADD"))
+
+
+class Shifted(nn.Module):
+    """A weighted sum of steps: weights of so many fractional bits, one rounding shift, half up (XNNPACK)."""
+
+    def __init__(self, weights: Sequence[Floats | float], bits: int) -> None:
+        super().__init__()
+        self.weights, self.bits = [int(np.rint(np.float64(w) * 2.0**bits)) for w in weights], bits
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Whole numbers, int32."""
+        parts = [x.to(torch.int32) * weight for x, weight in zip(operands, self.weights, strict=True)]
+        return sum(parts[1:], parts[0].add_(1 << (self.bits - 1))).bitwise_right_shift_(self.bits)
+
+
+class FixedSum(nn.Module):
+    """TFLite's addition: both operands to the larger scale with 20 bits to spare, then the sum to the output's."""
+
+    def __init__(self, a: Quant, b: Quant, out: Quant, how: Rounding) -> None:
+        super().__init__()
+        twice = 2 * max(a.scale, b.scale)
+        self.one, self.other = (Fixed(factor([q.scale / twice]), how) for q in (a, b))
+        self.out = Fixed(factor([twice / ((1 << 20) * out.scale)]), how)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Whole numbers, int64."""
+        total: Tensor = self.out(self.one(a.to(torch.int64) << 20) + self.other(b.to(torch.int64) << 20))
+        return total
+
+
+def mean(kernels: str, x: Quant, out: Quant, n: int, in_vectors: bool) -> nn.Module:
+    """The sum of ``n`` steps to the steps of their mean; `in_vectors`: over height and width, keeping both axes."""
+    if kernels == "xnnpack":
+        return Float32(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))
+    if kernels == "builtin" and in_vectors:
+        return VectorMean(x, out, n)
+    whole = factor([x.scale / out.scale])
+    shift = min(n.bit_length() - 1, 32, 31 + int(whole.shift))
+    return Fixed(Factor((whole.multiplier << shift) // n, whole.shift - shift), away_twice)
+
+
+class VectorMean(nn.Module):
+    """The built-in kernels' mean over height and width: zero points go into a bias, which is rounded by itself."""
+
+    def __init__(self, x: Quant, out: Quant, n: int) -> None:
+        super().__init__()
+        real = np.float32(x.zero_point) * np.float32(x.scale) / np.float32(out.scale)
+        self.bias = -int(real + np.copysign(np.float32(0.5), real))
+        self.offset = n * x.zero_point
+        by = factor([np.float32(x.scale) / (np.float32(n) * np.float32(out.scale))])
+        self.vector, self.portable = Fixed(by, up_twice), Fixed(by, away_twice)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers, int64."""
+        integers, split = x + self.offset, x.shape[-1] - x.shape[-1] % VECTOR
+        parts = self.vector(integers[..., :split]), self.portable(integers[..., split:])
+        return torch.cat(parts, dim=-1) + self.bias
+
+
+class Average(nn.Module):
+    """The mean of a window's integers, rounded half away from zero: average pooling of every set of kernels."""
+
+    def __init__(self, quant: Quant, counts: Tensor) -> None:
+        super().__init__()
+        self.zero_point = quant.zero_point
+        self.counts: Tensor
+        self.register_buffer("counts", counts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Steps; ``x`` is the sum of the steps of each window, ``counts`` how many they are."""
+        integers = x + self.counts * self.zero_point
+        half = torch.div(self.counts, 2, rounding_mode="floor")
+        away = integers + torch.where(integers > 0, half, -half)
+        return torch.div(away, self.counts, rounding_mode="trunc") - self.zero_point
