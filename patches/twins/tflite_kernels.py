@@ -1,6 +1,7 @@
 """The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator; each was found by measurement.
 
-``reference``: TFLite's portable kernels, which round twice, half away from zero. ``builtin``: the same but for the
+``reference``: TFLite's portable kernels, which round twice, half away from zero; a dense layer of signed integers once,
+in float64. ``builtin``: the same but for the
 parts written for vectors, which round twice, half up. ``xnnpack``: float32 scales, rounded once, half to even; its
 addition is a 21-bit fixed point, rounded once, half up. Average pooling has no XNNPACK kernel and stays ``builtin``.
 """
@@ -41,6 +42,21 @@ class Float32(nn.Module):
         return (x.to(torch.float32) * self.scale).round_()
 
 
+class Float64(nn.Module):
+    """Whole numbers times a float64, one or one a channel (the last axis), rounded half away from zero."""
+
+    def __init__(self, scale: Floats) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.register_buffer("scale", torch.from_numpy(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers, float64."""
+        real = x.to(torch.float64) * self.scale
+        whole = real.trunc()
+        return whole + (real - whole).mul_(2).trunc_()
+
+
 class Fixed(nn.Module):
     """Whole numbers times a fixed-point factor, one or one a channel (the last axis)."""
 
@@ -62,7 +78,12 @@ def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], ou
     scales = np.array(weights, np.float32)
     if kernels == "xnnpack":
         return Float32(np.float32(x.scale) * scales / np.float32(out.scale))
-    return Fixed(factor(x.scale * scales.astype(np.float64) / out.scale), rounding(kernels, operator))
+    if kernels == "reference" and operator == "FULLY_CONNECTED" and x.lowest < 0:
+        return Float64(x.scale * scales.astype(np.float64) / out.scale)
+    # per tensor and of unsigned integers or a dense layer, TFLite multiplies the two scales in float32
+    in_float32 = len(scales) == 1 and (x.lowest == 0 or operator == "FULLY_CONNECTED")
+    both = scales * np.float32(x.scale) if in_float32 else scales.astype(np.float64) * x.scale
+    return Fixed(factor(both.astype(np.float64) / out.scale), rounding(kernels, operator))
 
 
 def product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
