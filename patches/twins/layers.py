@@ -126,3 +126,15 @@ class Mover(nn.Module):
         """The values, in their new places."""
         out: Tensor = self.function(x, *self.arguments, **self.settings)  # type: ignore[operator]
         return out
+
+
+class Joined(nn.Module):
+    """Tensors put together along an axis, each by a layer of its own brought to the same scale first."""
+
+    def __init__(self, axis: int, layers: Sequence[nn.Module] = ()) -> None:
+        super().__init__()
+        self.axis, self.layers = axis, nn.ModuleList(layers)
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """The whole."""
+        return torch.cat([layer(x) for layer, x in zip(self.layers, parts, strict=True)] if self.layers else parts, self.axis)

@@ -14,7 +14,7 @@ from exporters.files import Operator, describe
 from exporters.files import Tensor as FileTensor
 from harness.schema import Preproc, UserError
 from patches.twins import tflite_kernels as kernel
-from patches.twins.layers import Chain, Constant, Mover, Products, Rounded, Times
+from patches.twins.layers import Chain, Constant, Joined, Mover, Products, Rounded, Times
 from patches.twins.network import Quant, Step, Twin, single
 from patches.twins.pixels import Levels, Quantized, guessed
 
@@ -214,20 +214,7 @@ def _joined(operator: Operator, kernels: str, path: Path) -> nn.Module:
     scales = {(t.scale, t.zero_point) for t in (*operator.inputs, *operator.outputs)}
     if len(scales) > 1:
         raise UserError(f"{path}: {operator.name} (number {operator.index}) of different scales is not known")
-    axis = operator.attributes["axis"]
-    return Joined(axis)
-
-
-class Joined(nn.Module):
-    """Tensors of one scale put together along an axis."""
-
-    def __init__(self, axis: int) -> None:
-        super().__init__()
-        self.axis = axis
-
-    def forward(self, *parts: Tensor) -> Tensor:
-        """The whole."""
-        return torch.cat(parts, self.axis)
+    return Joined(operator.attributes["axis"])
 
 
 def _constant(operator: Operator, position: int, path: Path) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator; each was found by measurement.
 
 ``reference``: TFLite's portable kernels, which round twice, half away from zero; a dense layer of signed integers once,
-in float64. ``builtin``: the same but for the
-parts written for vectors, which round twice, half up. ``xnnpack``: float32 scales, rounded once, half to even; its
-addition is a 21-bit fixed point, rounded once, half up. Average pooling has no XNNPACK kernel and stays ``builtin``.
+in float64. ``builtin``: twice too, but where it is written for vectors half up; its dense layer is such a one.
+``xnnpack``: float32 scales, rounded once, half to even; its addition is a 21-bit fixed point, rounded once, half up.
+Average pooling has no XNNPACK kernel and stays ``builtin``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from patches.twins.fixed_point import Factor, Rounding, away_twice, factor, up_twice
 from patches.twins.network import Quant
+from patches.twins.scaling import Fixed, Float32, Float64, Floats
 
-Floats = NDArray[np.floating]
 VECTOR = 16  # channels that a vector kernel takes at a time; the rest goes to the portable code
 IN_VECTORS = {"CONV_2D", "FULLY_CONNECTED", "MEAN"}  # operators of `builtin` that round half up
 
@@ -27,50 +26,6 @@ IN_VECTORS = {"CONV_2D", "FULLY_CONNECTED", "MEAN"}  # operators of `builtin` th
 def rounding(kernels: str, operator: str) -> Rounding:
     """How fixed-point kernels round an operator."""
     return up_twice if kernels == "builtin" and operator in IN_VECTORS else away_twice
-
-
-class Float32(nn.Module):
-    """Whole numbers times a float32, one or one a channel (the last axis), rounded half to even."""
-
-    def __init__(self, scale: Floats) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.register_buffer("scale", torch.from_numpy(np.atleast_1d(scale).astype(np.float32)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, float32."""
-        return (x.to(torch.float32) * self.scale).round_()
-
-
-class Float64(nn.Module):
-    """Whole numbers times a float64, one or one a channel (the last axis), rounded half away from zero."""
-
-    def __init__(self, scale: Floats) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.register_buffer("scale", torch.from_numpy(scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, float64."""
-        real = x.to(torch.float64) * self.scale
-        whole = real.trunc()
-        return whole + (real - whole).mul_(2).trunc_()
-
-
-class Fixed(nn.Module):
-    """Whole numbers times a fixed-point factor, one or one a channel (the last axis)."""
-
-    def __init__(self, by: Factor, how: Rounding) -> None:
-        super().__init__()
-        self.multiplier: Tensor
-        self.shift: Tensor
-        self.register_buffer("multiplier", by.multiplier)
-        self.register_buffer("shift", by.shift)
-        self.how = how
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, int64."""
-        return self.how(x.to(torch.int64), Factor(self.multiplier, self.shift))
 
 
 def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant) -> nn.Module:
