@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.schema import UserError
+from harness.schema import Preproc, UserError
 
 
 class Quant(NamedTuple):
@@ -44,12 +44,20 @@ class Twin(nn.Module):
     """
 
     def __init__(
-        self, path: Path, kernels: str, steps: Sequence[Step], output: str, quant: Quant, class_offset: int = 0
+        self,
+        path: Path,
+        kernels: str,
+        preproc: Preproc,
+        steps: Sequence[Step],
+        output: str,
+        quant: Quant,
+        class_offset: int = 0,
     ) -> None:
         super().__init__()
-        self.path, self.kernels, self.quant, self.class_offset = path, kernels, quant, class_offset
+        self.path, self.kernels, self.preproc, self.class_offset = path, kernels, preproc, class_offset
+        self.output, self.quant = output, quant  # the tensor that the twin ends with
         self.layers = nn.ModuleList(step.layer for step in steps)
-        self._steps, self._output = tuple(steps), output
+        self._steps = tuple(steps)
         self._uses = Counter(name for step in steps for name in step.inputs)
         self.eval().requires_grad_(False)
 
@@ -68,9 +76,9 @@ class Twin(nn.Module):
             values[output] = layer(*(values[name] for name in inputs))
             waiting.subtract(inputs)
             for name in inputs:
-                if not waiting[name] and name != self._output:
+                if not waiting[name] and name != self.output:
                     values.pop(name, None)
-        return values[self._output].reshape(len(pixels), -1)
+        return values[self.output].reshape(len(pixels), -1)
 
 
 def single(steps: Sequence[Step], path: Path) -> None:

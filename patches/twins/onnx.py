@@ -31,13 +31,13 @@ class Made(NamedTuple):
     quant: Quant
 
 
-def read(path: Path, preproc: Preproc | None, class_offset: int = 0) -> Twin:
+def read(path: Path, preproc: Preproc | None, class_offset: int) -> Twin:
     """The twin of an ``.onnx`` file; ends at the last dequantization, before any final softmax."""
     description = describe(path)
     if len(description.inputs) != 1 or len(description.outputs) != 1 or description.inputs[0].dtype != "float32":
         raise UserError(f"{path}: expected one image of float32 in and one vector out")
-    entry, steps = description.inputs[0].name, [Step(("pixels",), "", Levels(preproc or Preproc(layout="nchw")))]
-    steps = [steps[0]._replace(output=entry)]
+    preproc = preproc or Preproc()
+    steps = [Step(("pixels",), description.inputs[0].name, Levels(preproc))]
     quants: dict[str, Quant] = {}
     executed = list(description.executed)
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
@@ -53,7 +53,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int = 0) -> Twin:
         steps.append(Step(tuple(t.name for t in inputs if t.values is None), output, layer))
         quants[output] = quant
     single(steps, path)
-    return Twin(path, "onnxruntime", steps, output, quants[output], class_offset)
+    return Twin(path, "onnxruntime", preproc, steps, output, quants[output], class_offset)
 
 
 def _quant(operator: Operator, position: int, path: Path) -> Quant:

@@ -22,7 +22,7 @@ SAME, NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 0, 1, 2, 3  # the schema's numbers
 AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # what may follow the integers that are compared
 
 
-def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int = 0) -> Twin:
+def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int) -> Twin:
     """The twin of a ``.tflite`` file; ends before a final softmax or dequantization."""
     description = describe(path)
     operators = list(description.operators)
@@ -36,7 +36,8 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int = 
     if len(description.inputs) != 1 or len(description.outputs) != 1 or len(entry.shape or ()) != 4:
         raise UserError(f"{path}: expected one image in and one vector out")
     start = _quant(entry, path)
-    prepared = Chain(Levels(preproc or guessed(start, "nhwc")), Quantized(start))
+    preproc = preproc or guessed(start, "nhwc")
+    prepared = Chain(Levels(preproc), Quantized(start))
     steps = [Step(("pixels",), entry.name, prepared)]
     for operator in operators:
         make = LAYERS.get(operator.name)
@@ -45,7 +46,7 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int = 
         inputs = tuple(t.name for t in operator.inputs if t.values is None)
         steps.append(Step(inputs, operator.outputs[0].name, make(operator, kernels, path)))
     single(steps, path)
-    return Twin(path, kernels, steps, output.name, _quant(output, path), class_offset)
+    return Twin(path, kernels, preproc, steps, output.name, _quant(output, path), class_offset)
 
 
 def _quant(tensor: FileTensor, path: Path) -> Quant:
