@@ -40,28 +40,24 @@ def _pair(real: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def away_twice(x: Tensor, by: Factor) -> Tensor:
-    """``x`` times the factor, rounded twice, half away from zero: the portable kernels.
+def up_then_away(x: Tensor, by: Factor) -> Tensor:
+    """``x`` times the factor, rounded twice, half up and then half away from zero: the portable kernels.
 
-    The doubled high half of the product (SaturatingRoundingDoublingHighMul), then a division by the power of two
-    (RoundingDivideByPOT).
+    The doubled high half of the product (SaturatingRoundingDoublingHighMul: its nudge and its truncating division are
+    together half up), then a division by the power of two (RoundingDivideByPOT).
     """
-    product = _left_shifted(x, by) * by.multiplier
-    product += torch.where(product < 0, 1 - (1 << 30), 1 << 30)
-    product += torch.where(product < 0, (1 << 31) - 1, 0)  # so that the shift truncates
-    high = product.bitwise_right_shift_(31)
-    right = (-by.shift).clamp(min=0)
-    half = (1 << right) >> 1
-    high += half - torch.where(high < 0, right.clamp(max=1), 0)
-    return high.bitwise_right_shift_(right)
+    high, right = _high(x, by)
+    negative = (high >> 63).mul_(right.clamp(max=1))  # -1 or 0; a division by one rounds nothing
+    return high.add_(negative).add_((1 << right) >> 1).bitwise_right_shift_(right)
 
 
 def up_twice(x: Tensor, by: Factor) -> Tensor:
     """``x`` times the factor, rounded twice, half up: the kernels written for vectors (NEON's vqrdmulh, then vrshl)."""
-    high = (_left_shifted(x, by) * by.multiplier).add_(1 << 30).bitwise_right_shift_(31)
-    right = (-by.shift).clamp(min=0)
+    high, right = _high(x, by)
     return high.add_((1 << right) >> 1).bitwise_right_shift_(right)
 
 
-def _left_shifted(x: Tensor, by: Factor) -> Tensor:
-    return x << by.shift.clamp(min=0) if bool((by.shift > 0).any()) else x
+def _high(x: Tensor, by: Factor) -> tuple[Tensor, Tensor]:
+    """The product's doubled high half, and the power of two that is still to be divided by."""
+    product = (x << by.shift.clamp(min=0)).mul_(by.multiplier)
+    return product.add_(1 << 30).bitwise_right_shift_(31), (-by.shift).clamp(min=0)

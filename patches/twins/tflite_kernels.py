@@ -1,7 +1,7 @@
 """The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator; each was found by measurement.
 
-``reference``: TFLite's portable kernels, which round twice, half away from zero; a dense layer of signed integers once,
-in float64. ``builtin``: twice too, but where it is written for vectors half up; its dense layer is such a one.
+``reference``: TFLite's portable kernels, which round twice, half up, then half away from zero; a dense layer of signed
+integers once, in float64. ``builtin``: twice half up where it is written for vectors, else as the portable kernels.
 ``xnnpack``: float32 scales, rounded once, half to even; its addition is a 21-bit fixed point, rounded once, half up.
 Average pooling has no XNNPACK kernel and stays ``builtin``.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from patches.twins.fixed_point import Factor, Rounding, away_twice, factor, up_twice
+from patches.twins.fixed_point import Factor, Rounding, factor, up_then_away, up_twice
 from patches.twins.network import Quant
 from patches.twins.scaling import Fixed, Float32, Float64, Floats
 
@@ -25,7 +25,7 @@ IN_VECTORS = {"CONV_2D", "FULLY_CONNECTED", "MEAN"}  # operators of `builtin` th
 
 def rounding(kernels: str, operator: str) -> Rounding:
     """How fixed-point kernels round an operator."""
-    return up_twice if kernels == "builtin" and operator in IN_VECTORS else away_twice
+    return up_twice if kernels == "builtin" and operator in IN_VECTORS else up_then_away
 
 
 def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant) -> nn.Module:
@@ -98,7 +98,7 @@ def mean(kernels: str, x: Quant, out: Quant, n: int, in_vectors: bool) -> nn.Mod
         return VectorMean(x, out, n)
     whole = factor([x.scale / out.scale])
     shift = min(n.bit_length() - 1, 32, 31 + int(whole.shift))
-    return Fixed(Factor((whole.multiplier << shift) // n, whole.shift - shift), away_twice)
+    return Fixed(Factor((whole.multiplier << shift) // n, whole.shift - shift), up_then_away)
 
 
 class VectorMean(nn.Module):
@@ -110,7 +110,7 @@ class VectorMean(nn.Module):
         self.bias = -int(real + np.copysign(np.float32(0.5), real))
         self.offset = n * x.zero_point
         by = factor([np.float32(x.scale) / (np.float32(n) * np.float32(out.scale))])
-        self.vector, self.portable = Fixed(by, up_twice), Fixed(by, away_twice)
+        self.vector, self.portable = Fixed(by, up_twice), Fixed(by, up_then_away)
 
     def forward(self, x: Tensor) -> Tensor:
         """Whole numbers, int64."""
