@@ -7,7 +7,7 @@ al. 2018, section 2.2). All tensors are int64, their values those of the kernels
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -19,9 +19,6 @@ class Factor(NamedTuple):
 
     multiplier: Tensor
     shift: Tensor
-
-
-Rounding = Callable[[Tensor, Factor], Tensor]
 
 
 def factor(reals: Iterable[float]) -> Factor:
@@ -40,24 +37,18 @@ def _pair(real: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def up_then_away(x: Tensor, by: Factor) -> Tensor:
-    """``x`` times the factor, rounded twice, half up and then half away from zero: the portable kernels.
+def times(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
+    """``x`` times the factor, rounded twice, each time half up; the second time half away from zero where `away` is 1.
 
-    The doubled high half of the product (SaturatingRoundingDoublingHighMul: its nudge and its truncating division are
-    together half up), then a division by the power of two (RoundingDivideByPOT).
+    The doubled high half of the product (SaturatingRoundingDoublingHighMul, NEON's vqrdmulh: its nudge and its
+    truncating division are together half up), then a division by the power of two (RoundingDivideByPOT is half away
+    from zero, NEON's vrshl half up). ``away`` is int64 of zeros and ones.
     """
-    high, right = _high(x, by)
-    negative = (high >> 63).mul_(right.clamp(max=1))  # -1 or 0; a division by one rounds nothing
-    return high.add_(negative).add_((1 << right) >> 1).bitwise_right_shift_(right)
-
-
-def up_twice(x: Tensor, by: Factor) -> Tensor:
-    """``x`` times the factor, rounded twice, half up: the kernels written for vectors (NEON's vqrdmulh, then vrshl)."""
-    high, right = _high(x, by)
-    return high.add_((1 << right) >> 1).bitwise_right_shift_(right)
-
-
-def _high(x: Tensor, by: Factor) -> tuple[Tensor, Tensor]:
-    """The product's doubled high half, and the power of two that is still to be divided by."""
     product = (x << by.shift.clamp(min=0)).mul_(by.multiplier)
-    return product.add_(1 << 30).bitwise_right_shift_(31), (-by.shift).clamp(min=0)
+    high = product.add_(1 << 30).bitwise_right_shift_(31)
+    right = (-by.shift).clamp(min=0)
+    half = (1 << right) >> 1
+    if away is None:
+        return high.add_(half).bitwise_right_shift_(right)
+    lower = (high >> 63).mul_(right.clamp(max=1) * away)  # -1 for negative numbers; a division by one rounds nothing
+    return high.add_(lower).add_(half).bitwise_right_shift_(right)

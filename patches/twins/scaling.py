@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from patches.twins.fixed_point import Factor, Rounding
+from patches.twins.fixed_point import Factor, times
 
 Floats = NDArray[np.floating[Any]] | np.floating[Any] | float
 
@@ -46,16 +46,17 @@ class Float64(nn.Module):
 
 
 class Fixed(nn.Module):
-    """In fixed point, rounded in one of the ways of `fixed_point`."""
+    """In fixed point, rounded twice, half up and then half up or half away from zero (1 or 0 a factor in `away`)."""
 
-    def __init__(self, by: Factor, how: Rounding) -> None:
+    def __init__(self, by: Factor, away: Tensor) -> None:
         super().__init__()
         self.multiplier: Tensor
         self.shift: Tensor
+        self.away: Tensor | None
         self.register_buffer("multiplier", by.multiplier)
         self.register_buffer("shift", by.shift)
-        self.how = how
+        self.register_buffer("away", away if bool(away.any()) else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Whole numbers, int64."""
-        return self.how(x.to(torch.int64), Factor(self.multiplier, self.shift))
+        return times(x.to(torch.int64), Factor(self.multiplier, self.shift), self.away)

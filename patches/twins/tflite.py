@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from exporters.files import Operator, describe
 from exporters.files import Tensor as FileTensor
+from exporters.files.tflite import delegated
 from harness.schema import Preproc, UserError
 from patches.twins import tflite_kernels as kernel
 from patches.twins.layers import Chain, Constant, Joined, Mover, Products, Rounded, Times
@@ -39,12 +40,14 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int) -
     preproc = preproc or guessed(start, "nhwc")
     prepared = Chain(Levels(preproc), Quantized(start))
     steps = [Step(("pixels",), entry.name, prepared)]
+    taken = delegated(path) if kernels == "xnnpack" else frozenset()
     for operator in operators:
         make = LAYERS.get(operator.name)
         if make is None:
             raise UserError(f"{path}: no twin of the operator {operator.name} (number {operator.index}) is known yet")
         inputs = tuple(t.name for t in operator.inputs if t.values is None)
-        steps.append(Step(inputs, operator.outputs[0].name, make(operator, kernels, path)))
+        own = "builtin" if kernels == "xnnpack" and operator.index not in taken else kernels
+        steps.append(Step(inputs, operator.outputs[0].name, make(operator, own, path)))
     single(steps, path)
     return Twin(path, kernels, preproc, steps, output.name, _quant(output, path), class_offset)
 
@@ -98,7 +101,9 @@ def _dense(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 def _scaled(operator: Operator, kernels: str, x: Quant, weights: FileTensor, out: Quant) -> nn.Module:
     slope = torch.tensor(x.scale * np.array(weights.scale) / out.scale, dtype=torch.float32)
-    return Rounded(kernel.products(kernels, operator.name, x, weights.scale, out), _bounds(operator, out), (slope,))
+    channels = (operator.outputs[0].shape or ())[-1]
+    arithmetic = kernel.products(kernels, operator.name, x, weights.scale, out, channels)
+    return Rounded(arithmetic, _bounds(operator, out), (slope,))
 
 
 def _weights(weights: FileTensor, path: Path) -> np.ndarray:
@@ -150,7 +155,7 @@ def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
     x, out, shape = _quant(tensor, path), _quant(operator.outputs[0], path), tensor.shape or ()
     axes = sorted({int(a) % len(shape) for a in np.ravel(_constant(operator, 1, path))})
     n = int(np.prod([shape[a] for a in axes]))
-    arithmetic = kernel.mean(kernels, x, out, n, in_vectors=keep and len(shape) == 4 and axes == [1, 2])
+    arithmetic = kernel.mean(kernels, x, out, n, shape[3] if keep and len(shape) == 4 and axes == [1, 2] else None)
     return Chain(Mover(Tensor.sum, axes, keep), Rounded(arithmetic, out.bounds, (x.scale / out.scale / n,)))
 
 
