@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from exporters.files import Operator, describe
+from exporters.files import Operator, require_integer
 from exporters.files import Tensor as FileTensor
 from harness.schema import Preproc, UserError
 from patches.twins import onnx_kernels as kernel
@@ -33,7 +33,7 @@ class Made(NamedTuple):
 
 def read(path: Path, preproc: Preproc | None, class_offset: int) -> Twin:
     """The twin of an ``.onnx`` file; ends at the last dequantization, before any final softmax."""
-    description = describe(path)
+    description = require_integer(path)
     if len(description.inputs) != 1 or len(description.outputs) != 1 or description.inputs[0].dtype != "float32":
         raise UserError(f"{path}: expected one image of float32 in and one vector out")
     preproc = preproc or Preproc()

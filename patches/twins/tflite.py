@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from exporters.files import Operator, describe
+from exporters.files import Operator, require_integer
 from exporters.files import Tensor as FileTensor
 from exporters.files.tflite import delegated
 from harness.schema import Preproc, UserError
@@ -25,7 +25,7 @@ AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # what may follow the 
 
 def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int) -> Twin:
     """The twin of a ``.tflite`` file; ends before a final softmax or dequantization."""
-    description = describe(path)
+    description = require_integer(path)
     operators = list(description.operators)
     output = description.outputs[0]
     for operator in reversed(operators):
