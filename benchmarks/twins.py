@@ -6,8 +6,8 @@ MODELS holds what these two write (``-o MODELS`` each, ``--data DIR``), and a pa
     patchbench export benchmarks/suites/imagenet.toml --only '*s8s8*'
     patchbench craft benchmarks/suites/cifar10.toml --only 'gap-float-resnet20-c3-*'
 
-Adds what is missing to ``benchmarks/results/twins.csv`` and writes ``twins.md`` from it. The reference kernels are slow:
-on ImageNet they see the first 100 images.
+Adds what is missing to ``benchmarks/results/twins.csv``, so that a second run goes on where one stopped, and writes
+``twins.md`` from it. The reference kernels are slow: on ImageNet they see the first 100 images.
 """
 
 import csv
@@ -44,7 +44,9 @@ def main(
     vendor = sorted((data_dir / "vendor").glob("*mobilenet*.tflite"))
     files = [*sorted(models.glob("*.onnx")), *sorted(models.glob("*.tflite")), *vendor]
     files.append(data_dir / "vendor" / "mlperf_tiny_resnet8_int8.tflite")
-    jobs = [(file, kernels) for file in files for kernels in KERNELS[file.suffix] if fnmatch(f"{file.name}:{kernels}", only)]
+    jobs = [
+        (file, kernels) for file in files for kernels in KERNELS[file.suffix] if fnmatch(f"{file.name}:{kernels}", only)
+    ]
     for file, kernels in sorted(jobs, key=lambda job: (job[1] == "reference", job[1] == "builtin")):
         on_cifar10 = "resnet" in file.name
         for pasted in (None, patch) if on_cifar10 else (None,):
@@ -91,8 +93,8 @@ def _table(rows: list[dict[str, str]]) -> str:
         images = f"{row['n']} {row['images']}, {'patched' if row['patch'] else 'clean'}"
         shares = " | ".join(f"{100 * float(row[name]):.2f} %" for name in ("top1", "equal", "within_one"))
         lines.append(f"| {row['file']} | {row['kernels']} | {images} | {shares} | {row['largest']} |")
-    head = "Twins against the runtimes whose kernels they follow, by `benchmarks/twins.py`: the integers before any final\n"
-    head += "softmax; of classes with the same integer the lowest counts.\n\n"
+    head = "Twins against the runtimes whose kernels they follow, by `benchmarks/twins.py`: the integers before\n"
+    head += "any final softmax; of classes with the same integer the lowest counts.\n\n"
     return head + "\n".join(lines) + "\n"
 
 

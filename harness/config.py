@@ -138,7 +138,9 @@ class Attack(_Table):
 
     name: str
     victims: Axis[str] = ("*",)
-    surrogate: Axis[str] = ("float",)  # float, of the victim itself; float:VICTIM; twin:ARTIFACT or twin:ARTIFACT:KERNELS
+    surrogate: Axis[str] = (
+        "float",
+    )  # float, of the victim itself; float:VICTIM; twin:ARTIFACT or twin:ARTIFACT:KERNELS
     target_classes: Axis[int] | None = None
     seeds: Axis[int] = (0,)
     area: Axis[float] | None = None  # share of the image's area

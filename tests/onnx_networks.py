@@ -37,7 +37,9 @@ class Network:
         self.scales[back], self.zero_points[back] = float(np.float32(scale)), int(zero)
         return back
 
-    def fixed(self, shape: tuple[int, ...], per_channel: bool = True, scale: float = 0.02, axis: int = 0) -> tuple[str, np.ndarray]:
+    def fixed(
+        self, shape: tuple[int, ...], per_channel: bool = True, scale: float = 0.02, axis: int = 0
+    ) -> tuple[str, np.ndarray]:
         """A constant in integers, dequantized; and its scales."""
         limits = np.iinfo(self.weights)
         symmetric = self.weights == "int8"
@@ -54,7 +56,11 @@ class Network:
         limits = np.iinfo(self.activations)
         integers = self.random.integers(limits.min, limits.max + 1, shape).astype(self.activations)
         zero = np.array(limits.min + 128, self.activations)
-        parts = self.constant(integers), self.constant(np.float32(self.random.uniform(0.005, 0.02))), self.constant(zero)
+        parts = (
+            self.constant(integers),
+            self.constant(np.float32(self.random.uniform(0.005, 0.02))),
+            self.constant(zero),
+        )
         return self.node("DequantizeLinear", *parts)
 
     def bias(self, x: str, scales: np.ndarray, channels: int) -> str:
@@ -62,9 +68,21 @@ class Network:
         affine = (np.float32(self.scales[x]) * scales).astype(np.float32)
         zeros = np.zeros(affine.shape, np.int32)
         settings = {"axis": 0} if affine.ndim else {}
-        return self.node("DequantizeLinear", self.constant(steps), self.constant(affine), self.constant(zeros), **settings)
+        return self.node(
+            "DequantizeLinear", self.constant(steps), self.constant(affine), self.constant(zeros), **settings
+        )
 
-    def conv(self, x: str | None = None, inputs: int = 3, channels: int = 20, k: int = 3, groups: int = 1, relu=None, per_channel=True, **settings) -> str:  # noqa: E501
+    def conv(
+        self,
+        x: str | None = None,
+        inputs: int = 3,
+        channels: int = 20,
+        k: int = 3,
+        groups: int = 1,
+        relu=None,
+        per_channel=True,
+        **settings,
+    ) -> str:
         x = x or self.entry
         weights, scales = self.fixed((channels, inputs // groups, k, k), per_channel)
         given = {"pads": [k // 2] * 4, "kernel_shape": [k, k], "group": groups} | settings

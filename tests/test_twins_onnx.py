@@ -103,7 +103,9 @@ OPERATORS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("signature", [("int8", "int8"), ("uint8", "int8"), ("uint8", "uint8")], ids=["s8s8", "u8s8", "u8u8"])
+@pytest.mark.parametrize(
+    "signature", [("int8", "int8"), ("uint8", "int8"), ("uint8", "uint8")], ids=["s8s8", "u8s8", "u8u8"]
+)
 @pytest.mark.parametrize("make", OPERATORS, ids=lambda make: make.__name__.strip("_"))
 def test_an_operators_integers_are_onnxruntimes_own(tmp_path: Path, make, signature: tuple[str, str]) -> None:
     for seed in range(2):

@@ -1,16 +1,12 @@
 """Twins of TFLite files, operator by operator, against LiteRT's three sets of kernels."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tflite_networks import Op, T, write
 
 from harness.twins import agreement
-from harness.schema import UserError
-from patches.twins import twin
 
 KERNELS = ("xnnpack", "builtin", "reference")
 SIZE, WIDE = 9, 20  # odd, so that padding is uneven; no multiple of 16, so that a vector kernel leaves a rest
@@ -57,7 +53,9 @@ class Network:
         b = self.constant(steps, "int32", [float(np.float32(from_scale) * s) for s in scales], [0] * len(scales))
         fan = np.prod(shape) / channels
         spread = from_scale * 70 * float(scales.mean()) * 70 * np.sqrt(fan)
-        return self.add(name, (x, w, b), self.activation(out_shape, float(np.float32(spread / 40))), options, **settings)
+        return self.add(
+            name, (x, w, b), self.activation(out_shape, float(np.float32(spread / 40))), options, **settings
+        )
 
     def conv(self, x: str = "x", channels: int = WIDE, side: int = SIZE, k: int = 3, **settings) -> str:
         shape = (channels, k, k, self.tensors[x].shape[3])
@@ -105,7 +103,9 @@ def _flat(net: Network, x: str) -> str:
     spec = net.tensors[x]
     n = int(np.prod(spec.shape))
     shape = net.constant(np.array([-1, n]), "int32")
-    return net.add("RESHAPE", (x, shape), net.activation((1, n), spec.scale[0], spec.zero_point[0]), "Reshape", newShape=[-1, n])
+    return net.add(
+        "RESHAPE", (x, shape), net.activation((1, n), spec.scale[0], spec.zero_point[0]), "Reshape", newShape=[-1, n]
+    )
 
 
 def _dense(net: Network) -> str:

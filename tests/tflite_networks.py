@@ -1,6 +1,8 @@
 """TFLite files written operator by operator, with random weights and scales, for comparing kernels."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +28,7 @@ class Op(NamedTuple):
     inputs: tuple[str, ...]
     output: str
     options: str = ""  # of the schema's class, e.g. Conv2D
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: str) -> Path:

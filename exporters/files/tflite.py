@@ -66,7 +66,9 @@ def delegated(path: Path) -> frozenset[int]:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path}: LiteRT cannot load it: {error}") from error
-    nodes = [(n["op_name"], set(map(int, n["inputs"])), set(map(int, n["outputs"]))) for n in interpreter._get_ops_details()]
+    nodes = [
+        (n["op_name"], set(map(int, n["inputs"])), set(map(int, n["outputs"]))) for n in interpreter._get_ops_details()
+    ]
     parts = [node for node in nodes if node[0] == "DELEGATE"]
     going, coming = (set().union(*(part[side] for part in parts)) for side in (1, 2))
     going |= {d["index"] for d in interpreter.get_output_details()}

@@ -40,11 +40,14 @@ class Products(nn.Module):
         kernel = torch.from_numpy(whole).to(self.dtype)
         self.weights: Tensor
         self.bias: Tensor
-        self.register_buffer("weights", kernel.contiguous(memory_format=torch.channels_last) if whole.ndim == 4 else kernel)
+        self.register_buffer(
+            "weights", kernel.contiguous(memory_format=torch.channels_last) if whole.ndim == 4 else kernel
+        )
         self.register_buffer("bias", torch.from_numpy(added).to(self.dtype))
         left, right, top, bottom = pads
         even = left == right and top == bottom
-        self.padding, self.pads = ((top, left), None) if even else ((0, 0), pads)
+        self.padding = (top, left) if even else (0, 0)
+        self.pads = None if even else pads
         self.stride, self.dilation, self.groups = stride, dilation, groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ class Products(nn.Module):
 
 
 class Rounded(nn.Module):
-    """An elementwise operator: arithmetic on steps that gives whole numbers, clipped, with its straight-through slopes."""
+    """An elementwise operator: arithmetic on steps that gives whole numbers, clipped; its slopes straight through."""
 
     def __init__(self, arithmetic: nn.Module, bounds: tuple[float, float], slopes: Sequence[Slope]) -> None:
         super().__init__()
@@ -137,4 +140,6 @@ class Joined(nn.Module):
 
     def forward(self, *parts: Tensor) -> Tensor:
         """The whole."""
-        return torch.cat([layer(x) for layer, x in zip(self.layers, parts, strict=True)] if self.layers else parts, self.axis)
+        return torch.cat(
+            [layer(x) for layer, x in zip(self.layers, parts, strict=True)] if self.layers else parts, self.axis
+        )

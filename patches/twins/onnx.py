@@ -130,7 +130,8 @@ def _two(operator: Operator, quants: dict[str, Quant], path: Path) -> Made:
 def _mean(operator: Operator, quants: dict[str, Quant], path: Path) -> Made:
     if operator.attributes.get("channels_last"):
         raise UserError(f"{path}: {operator.name} (number {operator.index}): expected channels first")
-    return Made(GlobalMean(x := _quant(operator, 1, path), out := _quant(operator, 3, path)), operator.inputs[:1], out)
+    x, out = _quant(operator, 1, path), _quant(operator, 3, path)
+    return Made(GlobalMean(x, out), operator.inputs[:1], out)
 
 
 class GlobalMean(nn.Module):
@@ -144,7 +145,9 @@ class GlobalMean(nn.Module):
         """Steps ``(n, channels, 1, 1)``."""
         n = x.shape[2] * x.shape[3]
         scale = np.float32(self.x.scale) / (np.float32(self.out.scale) * np.float32(n))
-        return Rounded(Float32(scale).to(x.device), self.out.bounds, (float(scale),))(x.sum((2, 3), keepdim=True))
+        rounded = Rounded(Float32(scale).to(x.device), self.out.bounds, (float(scale),))
+        mean: Tensor = rounded(x.sum((2, 3), keepdim=True))
+        return mean
 
 
 def _joined(operator: Operator, quants: dict[str, Quant], path: Path) -> Made:
@@ -171,12 +174,18 @@ class Leaky(nn.Module):
 
     def __init__(self, x: Quant, out: Quant, alpha: float) -> None:
         super().__init__()
-        self.table, self.bounds, self.alpha, self.ratio = kernel.Table(x, out, kernel.leaky(alpha)), out.bounds, alpha, x.scale / out.scale  # noqa: E501
+        self.table, self.bounds, self.alpha, self.ratio = (
+            kernel.Table(x, out, kernel.leaky(alpha)),
+            out.bounds,
+            alpha,
+            x.scale / out.scale,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Steps of the output."""
         slope = torch.where(x.detach() > 0, self.ratio, self.ratio * self.alpha)
-        return Rounded(self.table, self.bounds, (slope,))(x)
+        steps: Tensor = Rounded(self.table, self.bounds, (slope,))(x)
+        return steps
 
 
 def _kept(function: Callable[[Operator, Quant, Path], nn.Module]) -> Callable[[Operator, dict[str, Quant], Path], Made]:
@@ -185,7 +194,10 @@ def _kept(function: Callable[[Operator, Quant, Path], nn.Module]) -> Callable[[O
     def make(operator: Operator, quants: dict[str, Quant], path: Path) -> Made:
         quant = quants.get(operator.inputs[0].name)
         if quant is None:
-            raise UserError(f"{path}: {operator.name} (number {operator.index}) takes {operator.inputs[0].dtype}, not integers with a scale")  # noqa: E501
+            raise UserError(
+                f"{path}: {operator.name} (number {operator.index}): expected integers with a scale, "
+                f"got {operator.inputs[0].dtype}"
+            )
         return Made(function(operator, quant, path), operator.inputs[:1], quant)
 
     return make

@@ -28,7 +28,7 @@ class Total(nn.Module):
         self.start = float(np.float32(out.zero_point) - both)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Whole numbers, float32. float64 holds each product and sum exactly, so that rounding it to float32 is FMA's."""
+        """Whole numbers, float32. float64 holds each product and sum, so that rounding one to float32 is FMA's."""
         (by_a, by_b), (zero_a, zero_b, zero_out) = self.ratios, self.zero_points
         sum_b = (b.to(torch.float64) + zero_b).mul_(by_b).add_(self.start).to(torch.float32)
         sums = (a.to(torch.float64) + zero_a).mul_(by_a).add_(sum_b).to(torch.float32)

@@ -11,12 +11,16 @@ from patches.twins.straight_through import rounded
 
 
 class Levels(nn.Module):
-    """Pixels ``(n, 3, h, w)`` in [0, 1] as the file's real input, in its layout: rounded to 256 levels, then prepared."""
+    """Pixels ``(n, 3, h, w)`` in [0, 1] as a file's real input, in its layout: rounded to 256 levels, prepared."""
 
     def __init__(self, preproc: Preproc) -> None:
         super().__init__()
         order = slice(None, None, -1 if preproc.channel_order == "bgr" else 1)
-        self.reverse, self.nhwc, self.divisor = preproc.channel_order == "bgr", preproc.layout == "nhwc", preproc.divisor
+        self.reverse, self.nhwc, self.divisor = (
+            preproc.channel_order == "bgr",
+            preproc.layout == "nhwc",
+            preproc.divisor,
+        )
         self.mean: Tensor
         self.std: Tensor
         for name, values in (("mean", preproc.mean), ("std", preproc.std)):

@@ -88,7 +88,12 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     pads = _pads(operator, values.shape[2:], stride, dilation)
     added = bias[0].values if bias else None
     sums = Products(values, added, _largest(quant), stride, pads, dilation, groups)
-    return Chain(Mover(Tensor.permute, 0, 3, 1, 2), sums, Mover(Tensor.permute, 0, 2, 3, 1), _scaled(operator, kernels, quant, weights, out))  # noqa: E501
+    return Chain(
+        Mover(Tensor.permute, 0, 3, 1, 2),
+        sums,
+        Mover(Tensor.permute, 0, 2, 3, 1),
+        _scaled(operator, kernels, quant, weights, out),
+    )
 
 
 def _dense(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -118,7 +123,9 @@ def _largest(quant: Quant) -> int:
     return max(map(abs, quant.bounds))
 
 
-def _pads(operator: Operator, window: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> tuple[int, int, int, int]:  # noqa: E501
+def _pads(
+    operator: Operator, window: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+) -> tuple[int, int, int, int]:
     """Left, right, top, bottom."""
     if operator.attributes["padding"] != SAME:
         return 0, 0, 0, 0
@@ -163,7 +170,9 @@ def _average(operator: Operator, kernels: str, path: Path) -> nn.Module:
     out, shape = _quant(operator.outputs[0], path), operator.inputs[0].shape or ()
     window, stride, pads = _window(operator)
     pool = Mover(functional.avg_pool2d, window, stride, divisor_override=1)
-    sums = Chain(Mover(Tensor.permute, 0, 3, 1, 2), Mover(functional.pad, pads), pool, Mover(Tensor.permute, 0, 2, 3, 1))
+    sums = Chain(
+        Mover(Tensor.permute, 0, 3, 1, 2), Mover(functional.pad, pads), pool, Mover(Tensor.permute, 0, 2, 3, 1)
+    )
     counts = sums(torch.ones(1, *shape[1:3], 1))
     return Chain(sums, Rounded(kernel.Average(out, counts), _bounds(operator, out), (1 / counts,)))
 

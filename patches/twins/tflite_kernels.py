@@ -34,9 +34,7 @@ def _away(channels: int, vector: int | None) -> Tensor:
 PORTABLE = torch.ones(1, dtype=torch.int64)
 
 
-def products(
-    kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, channels: int
-) -> nn.Module:
+def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, channels: int) -> nn.Module:
     """Accumulators of a convolution or a dense layer to steps."""
     scales = np.array(weights, np.float32)
     if kernels == "xnnpack":
@@ -54,7 +52,7 @@ def products(
 def product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
     """The product of two tensors of steps to steps; TFLite takes the factor in float32 too."""
     scale = np.float32(a.scale) * np.float32(b.scale) / np.float32(out.scale)
-    return Float32(scale) if kernels == "xnnpack" else Fixed(factor([scale]), PORTABLE)
+    return Float32(scale) if kernels == "xnnpack" else Fixed(factor([float(scale)]), PORTABLE)
 
 
 def requantized(kernels: str, x: Quant, out: Quant) -> nn.Module:
@@ -101,7 +99,7 @@ class FixedSum(nn.Module):
 
 
 def mean(kernels: str, x: Quant, out: Quant, n: int, channels: int | None) -> nn.Module:
-    """The sum of ``n`` steps to the steps of their mean; `channels`: of one over height and width, keeping both axes."""
+    """The sum of ``n`` steps to the steps of their mean; `channels` of one over height and width that keeps both."""
     if kernels == "xnnpack":
         return Float32(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))
     if kernels == "builtin" and channels:
@@ -119,7 +117,7 @@ class VectorMean(nn.Module):
         real = np.float32(x.zero_point) * np.float32(x.scale) / np.float32(out.scale)
         self.bias = -int(real + np.copysign(np.float32(0.5), real))
         self.offset = n * x.zero_point
-        by = factor([np.float32(x.scale) / (np.float32(n) * np.float32(out.scale))])
+        by = factor([float(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))])
         self.scaled = Fixed(by, _away(channels, MEAN_VECTOR))
 
     def forward(self, x: Tensor) -> Tensor:
