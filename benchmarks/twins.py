@@ -21,8 +21,8 @@ import typer
 from backends.device.bundle import paste
 from exporters.files import describe
 from harness import config, data
-from harness.twins import agreement
 from harness.schema import Artifact, Patch, sha256_file
+from harness.twins import agreement
 from patches import placement
 from patches.twins import KERNELS
 

@@ -18,6 +18,7 @@ from backends.device.runtimes import engine
 from exporters.files import describe
 from exporters.files.tflite_cut import cut
 from harness import data
+from harness.agreement import steps_of
 from harness.config import Suite, read_suite
 from harness.schema import Artifact, Patch, Pixels, Preproc, UserError
 from patches import placement
@@ -79,12 +80,12 @@ def _integers(made: Twin, pixels: Pixels) -> NDArray[np.int64]:
         runtime = engine("litert" if options else "onnxruntime")()
         runtime.load(file, options, 1)
         found = [runtime.run(runtime.prepare(made.preproc(batch))) for batch in _batches(pixels)]
-    if all(part.integers is not None for part in found):
-        return np.concatenate([np.asarray(part.integers, np.int64) for part in found])
-    steps = np.concatenate([part.logits for part in found]) / np.float32(made.quant.scale)
-    if np.abs(steps - np.rint(steps)).max() > 1e-3:
+    logits = np.concatenate([part.logits for part in found])
+    integers = [part.integers for part in found if part.integers is not None]
+    steps = steps_of(logits, np.concatenate(integers) if integers else None, made.quant.scale)
+    if steps is None:
         raise UserError(f"{made.path}: ends in reals that are no whole numbers of a scale, a softmax perhaps")
-    return np.rint(steps).astype(np.int64) + made.quant.zero_point
+    return steps if integers else steps + made.quant.zero_point
 
 
 def report_twin(

@@ -21,8 +21,8 @@ from tflite_networks import Op
 from exporters.files import describe
 from exporters.files.tflite import delegated
 from exporters.files.tflite_cut import cut
-from harness.twins import agreement
 from harness.schema import Artifact, Patch, Preproc, UserError
+from harness.twins import agreement
 from patches.surrogates import build
 from patches.twins import twin
 from patches.twins.fixed_point import factor, times
