@@ -215,9 +215,16 @@ def _moved(net: Network) -> str:
     return net.add("CONCATENATION", (part, again), like(1, 5, 8, WIDE + 4), "Concatenation", axis=2)
 
 
+def _softmax(net: Network) -> str:
+    """What a vendor's file ends in: a softmax, and sometimes other integers of it."""
+    last = net.add("SOFTMAX", (_dense(net),), net.activation((1, 10), 1 / 256, net.lowest), "Softmax", beta=1.0)
+    return net.add("QUANTIZE", (last,), net.activation((1, 10), 1 / 256, net.lowest), "Quantize")
+
+
 OPERATORS = [
     _conv, _conv_strided, _conv_dilated, _conv_valid, _depthwise, _depthwise_wide, _dense, _dense_per_tensor, _sum,
-    _sum_relu, _product, _product_relu6, _normalised, _mean_kept, _mean_flat, _average, _greatest, _requantized, _moved,
+    _sum_relu, _product, _product_relu6, _normalised, _mean_kept, _mean_flat, _average, _greatest,
+    _softmax, _requantized, _moved,
 ]  # fmt: skip
 
 
