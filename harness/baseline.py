@@ -122,8 +122,9 @@ def patches_of(file: Path) -> dict[str, FrozenPatch]:
         patch = Patch(pixels=arrays[0], mask=arrays[1].astype(bool), checks={"frozen": file.name}, **named)
         if patch.sha256 != facts["sha256"]:
             raise UserError(f"{file}: patch {patch.name} is damaged: sha256 {patch.sha256}, not {facts['sha256']}")
-        source = facts["surrogate"].partition(":")[2]
-        out[patch.name] = FrozenPatch(patch, str(frozen.fact("victims", source).get("sha256", "")))
+        source = facts["surrogate"].rpartition(":")[2]
+        made_of = frozen.fact("victims", source) or frozen.fact("artifacts", source)
+        out[patch.name] = FrozenPatch(patch, str(made_of.get("sha256", "")))
     return out
 
 

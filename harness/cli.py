@@ -232,6 +232,25 @@ def history(
         write_text(svg, over.figure(known, found))
 
 
+@app.command(epilog="Example: `patchbench twin vendor.tflite --suite benchmarks/suites/cifar10.toml --data ~/data`")
+def twin(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An INT8 .onnx or .tflite file, ours or anyone's.")],
+    suite: Annotated[Path, typer.Option(metavar="SUITE", help="The suite whose evaluation images are taken.")],
+    data: DataDir = None,
+    kernels: Annotated[
+        list[str] | None, typer.Option(help="xnnpack, builtin or reference; onnxruntime. All that run it unless given.")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="So many images; all unless given.")] = None,
+    patch: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pastes what `craft` wrote (.npz), at random places.")
+    ] = None,
+) -> None:
+    """Rebuilds an INT8 file as a differentiable network and reports how far it agrees with the runtime's kernels."""
+    from harness.twins import report_twin
+
+    report_twin(file, suite, data, tuple(kernels or ()), images, patch, _console())
+
+
 def _console() -> Console:
     """The terminal; where there is none, wide enough for the tables."""
     return Console() if sys.stdout.isatty() else Console(width=160)

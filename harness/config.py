@@ -141,7 +141,9 @@ class Attack(Table):
 
     name: str
     victims: Axis[str] = ("*",)
-    surrogate: Axis[str] = ("float",)  # float, of the victim itself, or float:VICTIM
+    surrogate: Axis[str] = (
+        "float",
+    )  # float, of the victim itself; float:VICTIM; twin:ARTIFACT or twin:ARTIFACT:KERNELS
     target_classes: Axis[int] | None = None
     seeds: Axis[int] = (0,)
     area: Axis[float] | None = None  # share of the image's area

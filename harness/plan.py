@@ -59,7 +59,7 @@ def make(
     everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
     victims = everyone[: len(suite.victim)]
     artifacts = [artifact for victim in everyone for artifact in _artifacts(suite, victim)]
-    cases = {victim: list(_cases(suite, victim, victims)) for victim in everyone}
+    cases = {victim: list(_cases(suite, victim, victims, artifacts)) for victim in everyone}
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
     for artifact, target in _pairs(artifacts, _targets(suite, targets)):
@@ -143,7 +143,9 @@ def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
     return list(dict.fromkeys(found))
 
 
-def _cases(suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep]) -> Iterator[tuple[Case, int]]:
+def _cases(
+    suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep], artifacts: Sequence[ArtifactStep]
+) -> Iterator[tuple[Case, int]]:
     """The stacks that a victim's artifacts see, each with a target class to be judged against."""
     yield Case(victim.data, "evaluate"), -1
     if suite.data.sanity:
@@ -154,7 +156,8 @@ def _cases(suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep
         classes: Sequence[int | None] = table.target_classes or (None,)
         for size, shape, placement in product(_sizes(table), table.shape, table.placement):
             px = _side(table, size, shape, victim)
-            patches = [*_attacked(table, victim, victims, px, shape), *_controls(suite, victim, px, shape)]
+            attacked = _attacked(table, victim, victims, artifacts, px, shape)
+            patches = [*attacked, *_controls(suite, victim, px, shape)]
             for patch, target_class in product(patches, classes):
                 if patch.source is None or patch.target_class == target_class:
                     case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed)
@@ -162,7 +165,12 @@ def _cases(suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep
 
 
 def _attacked(
-    table: config.Attack, victim: VictimStep, victims: Sequence[VictimStep], px: int, shape: Literal["square", "round"]
+    table: config.Attack,
+    victim: VictimStep,
+    victims: Sequence[VictimStep],
+    artifacts: Sequence[ArtifactStep],
+    px: int,
+    shape: Literal["square", "round"],
 ) -> Iterator[PatchStep]:
     """The patches of an attack, each at the input size of the victim that it is made on; a control has none."""
     from patches.attacks import is_control
@@ -170,20 +178,46 @@ def _attacked(
     if is_control(table.name):
         return
     for surrogate in table.surrogate:
-        kind, _, name = surrogate.partition(":")
-        source = next((v for v in victims if v.name == (name or victim.name)), None)
-        if source is None:
-            whose = name or victim.name
-            known = ", ".join(f"{kind}:{v.name}" for v in victims) or "no [[victim]] here"
-            raise UserError(
-                f"attack {table.name!r}: surrogate {surrogate!r} needs the network of {whose!r}, which is no victim of "
-                f"this suite; there is {known}"
-            )
+        source, artifact, kind = _surrogate(table, surrogate, victim, victims, artifacts)
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
         for target_class, seed in product(table.target_classes or (None,), table.seeds):
             yield PatchStep(
-                table.name, source, kind, target_class, seed, made_px, shape, source.data, options=table.options
+                table.name, source, kind, target_class, seed, made_px, shape, source.data, table.options,
+                artifact=artifact,
+            )  # fmt: skip
+
+
+def _surrogate(
+    table: config.Attack,
+    surrogate: str,
+    victim: VictimStep,
+    victims: Sequence[VictimStep],
+    artifacts: Sequence[ArtifactStep],
+) -> tuple[VictimStep, ArtifactStep | None, str]:
+    """The victim and, for a surrogate made of a file, the artifact that an attack's surrogate names; and its kind."""
+    from patches.surrogates import OF_ARTIFACTS
+
+    kind, _, name = surrogate.partition(":")
+    if kind in OF_ARTIFACTS:
+        name, _, variant = name.partition(":")
+        files = [a for a in artifacts if a.format != TORCH and a.precision != "fp32"]
+        artifact = next((a for a in files if a.name == name), None)
+        if artifact is None:
+            known = ", ".join(f"{kind}:{a.name}" for a in files) or "none"
+            raise UserError(
+                f"attack {table.name!r}: surrogate {surrogate!r} needs the file {name!r}, which is no INT8 artifact of "
+                f"this suite; there is {known}"
             )
+        return artifact.victim, artifact, f"{kind}:{variant}" if variant else kind
+    source = next((v for v in victims if v.name == (name or victim.name)), None)
+    if source is None:
+        whose = name or victim.name
+        known = ", ".join(f"{kind}:{v.name}" for v in victims) or "no [[victim]] here"
+        raise UserError(
+            f"attack {table.name!r}: surrogate {surrogate!r} needs the network of {whose!r}, which is no victim of "
+            f"this suite; there is {known}"
+        )
+    return source, None, kind
 
 
 def _controls(

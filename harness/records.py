@@ -80,7 +80,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
     replay, case, target = cell.replay, cell.replay.case, cell.replay.target
     artifact, patch, quant = replay.artifact, case.patch, replay.artifact.quant
     covered = (math.pi / 4 if patch and patch.shape == "round" else 1.0) * case.px**2 / math.prod(case.data.size)
-    own = patch is None or patch.source is None or patch.source.name == artifact.victim.name
+    own = patch is None or patch.source is None or patch.made_on == artifact.victim.name
     return {
         "victim": artifact.victim.name,
         "precision": artifact.precision,
@@ -89,7 +89,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "calibration": quant.calibration if quant else "",
         "granularity": ("per_channel" if quant.per_channel else "per_tensor") if quant else "",
         "artifact": artifact.name,
-        "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.source.name}")
+        "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.made_on}")
         if patch and patch.source
         else "",
         "attack": patch.attack if patch else "none",

@@ -168,8 +168,10 @@ def patch(work: Work, step: PatchStep) -> Patch:
 
 def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
     """A baseline's patch where it stands in and the weights are those that it was made for; else one crafted here."""
-    if step.frozen and victim(work, source).sha256 == step.frozen[1]:
-        return work.frozen[step.name]
+    if step.frozen:
+        made_of = artifact(work, step.artifact)[0] if step.artifact else victim(work, source)
+        if made_of.sha256 == step.frozen[1]:
+            return work.frozen[step.name]
     return _craft(work, step, source, tick)
 
 
@@ -191,12 +193,20 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
     seen = images(work, step.data, "craft")
     steps = int(options(step.attack, step.options).get("steps", 0))
     problem = Problem(
-        surrogate=build(step.surrogate, work.network(source)),
+        surrogate=build(step.surrogate, _made_of(work, step, source)),
         pixels=np.array(seen.pixels), labels=np.array(seen.labels),
         target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
         progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
     )  # fmt: skip
-    return craft(step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{source.name}")
+    return craft(step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}")
+
+
+def _made_of(work: Work, step: PatchStep, source: VictimStep) -> nn.Module | Path:
+    """What a patch's surrogate is made of: a network, or the description of an artifact, which is brought about."""
+    if step.artifact is None:
+        return work.network(source)
+    described, folder = artifact(work, step.artifact)
+    return folder / f"{described.name}.json"
 
 
 def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:

@@ -124,7 +124,10 @@ class ArtifactStep:
 
 @dataclass(frozen=True)
 class PatchStep:
-    """A patch to craft, of a side in pixels at the size of ``data``; a control has no source victim."""
+    """A patch to craft, of a side in pixels at the size of ``data``; a control has no source victim.
+
+    A surrogate that is made of a file has that ``artifact``, whose victim is the source.
+    """
 
     attack: str
     source: VictimStep | None
@@ -136,11 +139,17 @@ class PatchStep:
     data: DataStep
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
+    artifact: ArtifactStep | None = None
+
+    @property
+    def made_on(self) -> str:
+        """The name of the artifact or victim that the surrogate is made of; empty for a control."""
+        return self.artifact.name if self.artifact else self.source.name if self.source else ""
 
     @property
     def name(self) -> str:
         """``gap-float-resnet20-c3-s0-8px`` and the like."""
-        parts = [self.attack, *([self.surrogate, self.source.name] if self.source else [])]
+        parts = [self.attack, *([self.surrogate.replace(":", "-"), self.made_on] if self.source else [])]
         parts += [f"c{self.target_class}"] if self.target_class is not None else []
         parts += [f"s{self.seed}", f"{self.px}px"] + (["round"] if self.shape == "round" else [])
         parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
@@ -151,7 +160,8 @@ class PatchStep:
         """A control depends on no image and no network."""
         inputs = {name: getattr(self, name) for name in ("attack", "target_class", "seed", "px", "shape", "options")}
         if self.source:
-            inputs |= {"source": self.source.key, "surrogate": self.surrogate, "data": self.data.key}
+            made_of = {"artifact": self.artifact.key} if self.artifact else {"source": self.source.key}
+            inputs |= made_of | {"surrogate": self.surrogate, "data": self.data.key}
         if self.frozen:
             inputs["frozen"] = self.frozen
         return key("patch", name=self.name, **inputs)

@@ -34,7 +34,7 @@ CODE = {
     "data": ("harness/data.py", "harness/readers.py"),
     "victim": (*NETWORK, "harness/training.py"),
     "artifact": (*NETWORK, "exporters", "harness/calibration.py"),
-    "patch": (*NETWORK, "patches"),
+    "patch": (*NETWORK, "patches", "exporters/files"),
     "torch": (*NETWORK, "backends/device/bundle.py"),
     "case": ("backends/device/bundle.py", "patches/placement.py"),
     "bundle": ("backends/device/bundle.py",),

@@ -28,6 +28,7 @@ RULES = [
     ("harness/run.py", [*OURS], ANY),
     ("harness/cli.py", [*OURS], ANY),
     ("harness/verbs.py", [*OURS], ANY),
+    ("harness/twins.py", [*OURS], ANY),  # the verb `twin`
     ("harness/stages.py", [*OURS], ANY),  # the stages of run.py, which imports them when one has to be done
     ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets
     ("harness/steps.py", ["harness", "backends.device", "backends.hosts"], ANY),  # the words of plan.py

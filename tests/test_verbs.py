@@ -24,6 +24,8 @@ def test_the_stages_one_by_one_give_what_a_run_gives(tmp_path: Path) -> None:
         ("report", "out/quick"),
         ("inspect", "models/resnet8-onnx-s8s8-minmax.onnx"),
         ("targets", suite),
+        ("twin", "models/resnet8-onnx-s8s8-minmax.onnx", "--suite", suite, "--patch",
+         "patches/gap-float-resnet8-c3-s0-8px-steps=3.npz"),
     ]  # fmt: skip
     said = {}
     for step in steps:
@@ -35,6 +37,7 @@ def test_the_stages_one_by_one_give_what_a_run_gives(tmp_path: Path) -> None:
     assert "integer throughout" in said["inspect"]
     assert "QLinearConv" in said["inspect"]
     assert "yes" in said["targets"]
+    assert said["twin"].count("100.000 %") == 3  # top-1, equal, within one step
     device = json.loads((tmp_path / "answers" / "device.json").read_text())
     assert device["errors"] == {}
     by_hand = {path.stem.split("-")[0]: np.load(path)["logits"] for path in (tmp_path / "answers").glob("*.npz")}
@@ -53,6 +56,7 @@ def test_the_stages_one_by_one_give_what_a_run_gives(tmp_path: Path) -> None:
         (("report", "nowhere"), "expected the run.json and records.parquet of a finished run"),
         (("replay", "nowhere", "--runtime", "litert", "--into", "x"), "nowhere"),
         (("export", "suite.toml", "--only", "tflite*", "--into", "x"), "nothing matches tflite*"),
+        (("twin", "suite.toml", "--suite", "suite.toml"), "suite.toml: expected a file that ends in"),
         (("bundle", "suite.toml", "--artifact", "nowhere.json", "--into", "x"), "nowhere.json: not an artifact"),
     ],
 )
@@ -65,7 +69,7 @@ def test_a_mistake_is_one_message_without_a_traceback(tmp_path: Path, arguments:
 
 
 @pytest.mark.parametrize(
-    "verb", ["train", "export", "craft", "bundle", "replay", "report", "run", "targets", "inspect"]
+    "verb", ["train", "export", "craft", "bundle", "replay", "report", "run", "targets", "inspect", "twin"]
 )
 def test_every_verb_shows_an_example(tmp_path: Path, verb: str) -> None:
     done = patchbench(verb, "--help", cwd=tmp_path)

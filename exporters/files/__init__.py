@@ -62,7 +62,8 @@ class Description:
     """What a file holds.
 
     ``operators`` are the file's own. ``executed`` are those that a runtime makes of them: for ONNX the graph that
-    onnxruntime optimised, for TFLite the same as ``operators``. Of ``executed`` tensors only dtypes are known.
+    onnxruntime optimised, for TFLite the same as ``operators``. Of the former's tensors only dtypes and the values of
+    constants are known.
     """
 
     path: Path

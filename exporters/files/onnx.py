@@ -110,11 +110,15 @@ def _operators(graph: Any, tensors: dict[str, Tensor]) -> tuple[Operator, ...]:
 
 
 def _executed(graph: Any) -> tuple[Operator, ...]:
-    """The nodes of an optimised graph, whose file names no types: they follow from the operators."""
-    from onnx import numpy_helper
+    """The nodes of an optimised graph, whose file names no types: they follow from the operators.
+
+    An input that is left out keeps its place, as a tensor without a name.
+    """
+    from onnx import helper, numpy_helper
 
     dtypes = {v.name: _dtype(v.type.tensor_type.elem_type) for v in (*graph.input, *graph.output)}
-    dtypes |= {c.name: str(numpy_helper.to_array(c).dtype) for c in graph.initializer}
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    dtypes |= {name: str(values.dtype) for name, values in constants.items()}
     ends = {value.name for value in graph.output}
     operators = []
     for index, node in enumerate(graph.node):
@@ -124,9 +128,10 @@ def _executed(graph: Any) -> tuple[Operator, ...]:
         data = node.output if node.op_type.startswith(INTEGER_KERNELS) else [*node.input, *node.output]
         tensors = tuple(Tensor(n, dtypes[n]) for n in data if n)
         outputs = tuple(Tensor(n, given) for n in node.output if n)
-        inputs = tuple(Tensor(n, dtypes[n]) for n in node.input if n)
+        inputs = tuple(Tensor(n, dtypes.get(n, ""), values=constants.get(n)) for n in node.input)
         in_float = computes_in_float(node.op_type, tensors, (), final=set(node.output) <= ends)
-        operators.append(Operator(index, node.op_type, inputs, outputs, in_float))
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        operators.append(Operator(index, node.op_type, inputs, outputs, in_float, attributes))
     return tuple(operators)
 
 

@@ -53,6 +53,36 @@ def _describe(path: Path, blob: bytes) -> Description:
     return Description(path, "tflite", tuple(operators), tuple(operators), ends[0], ends[1])
 
 
+def delegated(path: Path) -> frozenset[int]:
+    """Which operators of a ``.tflite`` file LiteRT gives to XNNPACK, by index; a file that it refuses is a `UserError`.
+
+    LiteRT tells the tensors that go into its delegates and come out of them. An operator is left outside if its output
+    does not come out of one, though it goes into one, into another operator outside, or out of the network.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter: Any = Interpreter(str(path), num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: LiteRT cannot load it: {error}") from error
+    nodes = [
+        (n["op_name"], set(map(int, n["inputs"])), set(map(int, n["outputs"]))) for n in interpreter._get_ops_details()
+    ]
+    parts = [node for node in nodes if node[0] == "DELEGATE"]
+    going, coming = (set().union(*(part[side] for part in parts)) for side in (1, 2))
+    going |= {d["index"] for d in interpreter.get_output_details()}
+    inside = set()
+    for index, (name, inputs, outputs) in reversed(list(enumerate(nodes))):
+        if name == "DELEGATE":
+            continue
+        if parts and (outputs & coming or not outputs & going):
+            inside.add(index)
+        else:
+            going |= inputs
+    return frozenset(inside)
+
+
 def _names(enum: Any) -> dict[int, str]:
     return {v: k for k, v in vars(enum).items() if isinstance(v, int)}
 

@@ -13,19 +13,29 @@ from harness.schema import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+OF_ARTIFACTS = ("twin",)  # these are made of a file, the others of a network
+
 
 def known() -> tuple[str, ...]:
     """Names of all surrogates: the files of this folder, then entry points of the group ``patchbench.surrogates``."""
-    ours = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    ours = _files()
     return (*ours, *sorted(set(entry_points(group="patchbench.surrogates").names) - set(ours)))
 
 
-def build(kind: str, network: nn.Module) -> nn.Module:
-    """The surrogate of a kind for a victim's network: frozen, in eval mode, from pixels in [0, 1] to logits."""
-    if kind not in known():
-        raise UserError(f"no surrogate named {kind!r}; there are {', '.join(known())}")
-    for entry in entry_points(group="patchbench.surrogates", name=kind):
-        third_party: Callable[[nn.Module], nn.Module] = entry.load()
-        return third_party(network)
-    ours: Callable[[nn.Module], nn.Module] = importlib.import_module(f"{__name__}.{kind}").surrogate
-    return ours(network)
+def build(kind: str, source: nn.Module | Path) -> nn.Module:
+    """The surrogate of a kind: frozen, in eval mode, from pixels in [0, 1] to logits.
+
+    `source` is a victim's network; for kinds that are made of an artifact (`OF_ARTIFACTS`) the path of its description.
+    After a colon the kind may name a variant, as ``twin:builtin``.
+    """
+    name, _, variant = kind.partition(":")
+    if name not in known():
+        raise UserError(f"no surrogate named {name!r}; there are {', '.join(known())}")
+    ours = importlib.import_module(f"{__name__}.{name}").surrogate if name in _files() else None
+    third_parties = entry_points(group="patchbench.surrogates", name=name)
+    make: Callable[..., nn.Module] = ours or next(iter(third_parties)).load()
+    return make(source, variant) if variant else make(source)
+
+
+def _files() -> list[str]:
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")

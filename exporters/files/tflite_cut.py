@@ -1,0 +1,35 @@
+"""A TFLite file that ends earlier: its output is a tensor within."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.files.tflite import describe
+from harness.schema import UserError
+
+
+def cut(path: Path, tensor: str, into: Path) -> None:
+    """Writes a copy of a ``.tflite`` file whose one output is the tensor of this name; what follows it is left out."""
+    from ai_edge_litert import schema_py_generated as schema
+    from flatbuffers import Builder
+
+    describe(path)  # a damaged file is said here
+    blob = path.read_bytes()
+    model: Any = schema.ModelT.InitFromPackedBuf(blob, 0)
+    graph = model.subgraphs[0]
+    found = [i for i, candidate in enumerate(graph.tensors) if candidate.name.decode() == tensor]
+    if not found:
+        raise UserError(f"{path}: has no tensor named {tensor!r}")
+    for buffer in model.buffers:  # constants behind the flatbuffer would lie elsewhere in the copy
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(blob, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    last = max((i for i, op in enumerate(graph.operators) if set(found) & set(op.outputs)), default=-1)
+    graph.operators, graph.outputs = graph.operators[: last + 1], found[:1]
+    model.signatureDefs = None  # they name the old output
+    builder = Builder(len(blob))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    into.write_bytes(bytes(builder.Output()))

@@ -1,0 +1,140 @@
+"""How far a twin agrees with the runtime whose kernels it follows, on the integers before any final softmax."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from backends.device.bundle import paste
+from backends.device.runtimes import engine
+from exporters.files import describe
+from exporters.files.tflite_cut import cut
+from harness import data
+from harness.agreement import steps_of
+from harness.config import Suite, read_suite
+from harness.schema import Artifact, Patch, Pixels, Preproc, UserError
+from patches import placement
+
+if TYPE_CHECKING:
+    from patches.twins import Twin
+
+BATCH_PIXELS = 50 * 32 * 32  # at a time: bigger tensors leave the cache, at less than half the speed
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Twin and runtime over ``images``: shares of images (top-1) and of outputs (integers), and the largest difference.
+
+    The class of an image is the lowest of those with the greatest integer, here and there.
+    """
+
+    images: int
+    outputs: int
+    top1: float
+    equal: float
+    within_one: float
+    largest: int
+
+
+def agreement(file: Path, kernels: str | None, preproc: Preproc | None, pixels: Pixels) -> tuple[str, Agreement]:
+    """The kernels that were compared with, and how far a file's twin agrees with them on uint8 ``(n, h, w, 3)``."""
+    import torch
+
+    from patches.twins import twin
+
+    made = twin(file, kernels, preproc)
+    parts = []
+    for batch in _batches(pixels):
+        x = torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
+        parts.append(made.integers(x.contiguous(memory_format=torch.channels_last)).numpy())
+    ours = np.concatenate(parts)
+    theirs = _integers(made, pixels)
+    apart = np.abs(ours - theirs)
+    same = ours.argmax(axis=1) == theirs.argmax(axis=1)
+    return made.kernels, Agreement(
+        images=len(pixels), outputs=int(apart.size), top1=float(same.mean()), equal=float((apart == 0).mean()),
+        within_one=float((apart <= 1).mean()), largest=int(apart.max()),
+    )  # fmt: skip
+
+
+def _batches(pixels: Pixels) -> list[Pixels]:
+    size = max(4, BATCH_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+    return np.array_split(pixels, -(-len(pixels) // size))
+
+
+def _integers(made: Twin, pixels: Pixels) -> NDArray[np.int64]:
+    """The runtime's integers where the twin's end, in the file's order: int64 ``(n, outputs)``."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, options = made.path, {}
+        if made.path.suffix == ".tflite":
+            file, options = Path(folder) / "cut.tflite", {"kernels": made.kernels}
+            cut(made.path, made.output, file)
+        runtime = engine("litert" if options else "onnxruntime")()
+        runtime.load(file, options, 1)
+        found = [runtime.run(runtime.prepare(made.preproc(batch))) for batch in _batches(pixels)]
+    logits = np.concatenate([part.logits for part in found])
+    integers = [part.integers for part in found if part.integers is not None]
+    steps = steps_of(logits, np.concatenate(integers) if integers else None, made.quant.scale)
+    if steps is None:
+        raise UserError(f"{made.path}: ends in reals that are no whole numbers of a scale, a softmax perhaps")
+    return steps if integers else steps + made.quant.zero_point
+
+
+def report_twin(
+    file: Path,
+    suite_file: Path,
+    data_dir: Path | None,
+    kernels: Sequence[str],
+    images: int | None,
+    patch_file: Path | None,
+    console: Console,
+) -> None:
+    """Prints a table of how far a file's twin agrees with each set of kernels, over a suite's evaluation images.
+
+    How pixels are prepared is read from the file's description beside it (what `export` wrote), or from the suite's
+    ``[[artifact]]`` of this file, and guessed from the file's input otherwise.
+    """
+    from patches.twins import KERNELS
+
+    suite = read_suite(suite_file)
+    pixels = _images(file, suite, data_dir, patch_file)[:images]
+    preproc = _preproc(file, suite)
+    table = Table("kernels", "images", "top-1", "integers equal", "within one step", "largest", title=file.name)
+    for name in kernels or KERNELS.get(file.suffix, ("",)):
+        ran, found = agreement(file, name or None, preproc, pixels)
+        shares = (f"{100 * share:.3f} %" for share in (found.top1, found.equal, found.within_one))
+        table.add_row(ran, str(found.images), *shares, str(found.largest))
+    console.print(table)
+    console.print("integers before any final softmax; of classes with the same integer the lowest counts", style="dim")
+
+
+def _images(file: Path, suite: Suite, data_dir: Path | None, patch_file: Path | None) -> Pixels:
+    """The evaluation images of a suite at the size of a file's input, with a patch at random places or without."""
+    shape = describe(file).inputs[0].shape or ()
+    size = (shape[1], shape[2]) if file.suffix == ".tflite" else (shape[2], shape[3])
+    chosen = data.split(data.load(suite.data, size, data_dir, Path("out") / suite.name / "store"), suite.data)[
+        "evaluate"
+    ]
+    if patch_file is None:
+        return chosen.pixels
+    patch = Patch.read(patch_file)
+    corners = placement.corners("random", list(chosen.ids), patch.px, size)
+    return paste(chosen.pixels, *placement.stamps(patch), corners)
+
+
+def _preproc(file: Path, suite: Suite) -> Preproc | None:
+    if (beside := file.with_suffix(".json")).is_file():
+        return Artifact.read(beside).preproc
+    for table in suite.artifact:
+        if Path(table.file).name == file.name:
+            layout = table.layout or ("nhwc" if file.suffix == ".tflite" else "nchw")
+            return Preproc(layout, table.divisor, table.mean, table.std, table.channel_order)
+    return None

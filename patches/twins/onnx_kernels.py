@@ -1,0 +1,70 @@
+"""The arithmetic of onnxruntime's integer kernels (MLAS) on x86-64 with AVX2 and FMA; each was found by measurement.
+
+Everything is float32, rounded once, half to even. Products, pooling and dense layers scale the accumulator; addition
+and multiplication round after the zero point was added, which moves some halves; a lookup table goes over the reals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from patches.twins.network import Quant
+
+
+class Total(nn.Module):
+    """The sum of two tensors of steps: two fused multiply-adds, of the second operand first."""
+
+    def __init__(self, a: Quant, b: Quant, out: Quant) -> None:
+        super().__init__()
+        self.ratios = [float(np.float32(q.scale) / np.float32(out.scale)) for q in (a, b)]
+        self.zero_points = a.zero_point, b.zero_point, out.zero_point
+        by_a, by_b = (np.float32(ratio) for ratio in self.ratios)
+        both = np.float32(np.float64(by_a) * a.zero_point + np.float64(by_b * np.float32(b.zero_point)))
+        self.start = float(np.float32(out.zero_point) - both)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Whole numbers, float32. float64 holds each product and sum, so that rounding one to float32 is FMA's."""
+        (by_a, by_b), (zero_a, zero_b, zero_out) = self.ratios, self.zero_points
+        sum_b = (b.to(torch.float64) + zero_b).mul_(by_b).add_(self.start).to(torch.float32)
+        sums = (a.to(torch.float64) + zero_a).mul_(by_a).add_(sum_b).to(torch.float32)
+        return sums.round_().sub_(zero_out)
+
+
+class Product(nn.Module):
+    """The product of two tensors of steps, given as such, scaled."""
+
+    def __init__(self, a: Quant, b: Quant, out: Quant) -> None:
+        super().__init__()
+        self.scale = float(np.float32(a.scale) * np.float32(b.scale) / np.float32(out.scale))
+        self.zero_point = out.zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers, float32."""
+        scaled = x * torch.tensor(self.scale, dtype=torch.float32, device=x.device)
+        return scaled.add_(self.zero_point).round_().sub_(self.zero_point)
+
+
+class Table(nn.Module):
+    """A function of one tensor's reals, looked up for each of its 256 integers."""
+
+    def __init__(self, x: Quant, out: Quant, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+        super().__init__()
+        self.lowest = x.lowest - x.zero_point
+        steps = np.arange(x.lowest, x.highest + 1, dtype=np.int64) - x.zero_point
+        reals = function(np.float32(x.scale) * steps.astype(np.float32))
+        self.values: Tensor
+        self.register_buffer("values", torch.from_numpy(np.rint(reals / np.float32(out.scale)).astype(np.float32)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers, float32."""
+        return self.values[x.to(torch.int64) - self.lowest]
+
+
+def leaky(alpha: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The leaky ReLU of a slope, in float32."""
+    return lambda reals: np.where(reals >= 0, reals, reals * np.float32(alpha)).astype(np.float32)

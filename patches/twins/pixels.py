@@ -1,0 +1,57 @@
+"""From pixels in [0, 1] to a file's input, as the device's preprocessing does it in float32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.schema import Preproc
+from patches.twins.network import Quant
+from patches.twins.straight_through import rounded
+
+
+class Levels(nn.Module):
+    """Pixels ``(n, 3, h, w)`` in [0, 1] as a file's real input, in its layout: rounded to 256 levels, prepared."""
+
+    def __init__(self, preproc: Preproc) -> None:
+        super().__init__()
+        order = slice(None, None, -1 if preproc.channel_order == "bgr" else 1)
+        self.reverse, self.nhwc, self.divisor = (
+            preproc.channel_order == "bgr",
+            preproc.layout == "nhwc",
+            preproc.divisor,
+        )
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in (("mean", preproc.mean), ("std", preproc.std)):
+            self.register_buffer(name, torch.tensor(values[order], dtype=torch.float32).reshape(3, 1, 1))
+        self.is_plain = not any(preproc.mean) and set(preproc.std) == {1.0}
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Float32 reals, laid out as the file takes them."""
+        x = rounded(lambda p: torch.round(p * 255), 0, 255, (255.0,), pixels)
+        x = (x.flip(1) if self.reverse else x) / self.divisor
+        x = x if self.is_plain else (x - self.mean) / self.std
+        return x.permute(0, 2, 3, 1) if self.nhwc else x
+
+
+class Quantized(nn.Module):
+    """Reals as steps: divided by the scale in float32, rounded half to even, clipped."""
+
+    def __init__(self, quant: Quant) -> None:
+        super().__init__()
+        self.scale, self.bounds = quant.scale, quant.bounds
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Steps of the input."""
+        return rounded(lambda x: torch.round(x / torch.tensor(self.scale)), *self.bounds, (1 / self.scale,), x)
+
+
+def guessed(quant: Quant, layout: str) -> Preproc:
+    """What a file of integers wants of pixels, judged by the reals that its input can hold: 0 to 1, or its integers."""
+    low, high = (quant.scale * step for step in quant.bounds)
+    if abs(low) < quant.scale and abs(high - 1) < quant.scale:
+        return Preproc(layout=layout)  # type: ignore[arg-type]
+    mean = float(quant.zero_point - quant.lowest)
+    std = 1 / quant.scale
+    return Preproc(layout=layout, divisor=1.0, mean=(mean,) * 3, std=(std,) * 3)  # type: ignore[arg-type]

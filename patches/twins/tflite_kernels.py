@@ -1,0 +1,143 @@
+"""The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator; each was found by measurement.
+
+``reference``: TFLite's portable kernels, which round twice, half up, then half away from zero; a dense layer of signed
+integers once, in float64. ``builtin``: twice half up where it is written for vectors, as far as its channels fill
+these, else as the portable kernels. ``xnnpack``: float32 scales, rounded once, half to even; its addition is a 21-bit
+fixed point, rounded once, half up. What XNNPACK does not take, such as average pooling, stays ``builtin``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from patches.twins.fixed_point import Factor, factor
+from patches.twins.network import Quant
+from patches.twins.scaling import Fixed, Float32, Float64, Floats
+
+# Channels that a vector kernel of `builtin` takes at a time (1: any number); its rest goes to the portable code.
+VECTORS = {("CONV_2D", "int8"): 1, ("CONV_2D", "uint8"): 1, ("FULLY_CONNECTED", "int8"): 1}
+VECTORS |= {("FULLY_CONNECTED", "uint8"): 1, ("DEPTHWISE_CONV_2D", "int8"): 8}
+MEAN_VECTOR = 16
+
+
+def _away(channels: int, vector: int | None) -> Tensor:
+    """Which channels the portable code takes, which rounds away from zero: int64, 1 or 0."""
+    in_vectors = channels - channels % vector if vector else 0
+    return torch.tensor([0] * in_vectors + [1] * (channels - in_vectors))
+
+
+PORTABLE = torch.ones(1, dtype=torch.int64)
+
+
+def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, channels: int) -> nn.Module:
+    """Accumulators of a convolution or a dense layer to steps."""
+    scales = np.array(weights, np.float32)
+    if kernels == "xnnpack":
+        return Float32(np.float32(x.scale) * scales / np.float32(out.scale))
+    if kernels == "reference" and operator == "FULLY_CONNECTED" and x.lowest < 0:
+        return Float64(x.scale * scales.astype(np.float64) / out.scale)
+    # per tensor and of unsigned integers or a dense layer, TFLite multiplies the two scales in float32
+    in_float32 = len(scales) == 1 and (x.lowest == 0 or operator == "FULLY_CONNECTED")
+    both = scales * np.float32(x.scale) if in_float32 else scales.astype(np.float64) * x.scale
+    vector = VECTORS.get((operator, "int8" if x.lowest < 0 else "uint8")) if kernels == "builtin" else None
+    by = factor(np.broadcast_to(both.astype(np.float64) / out.scale, channels))
+    return Fixed(by, _away(channels, vector))
+
+
+def product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
+    """The product of two tensors of steps to steps; TFLite takes the factor in float32 too."""
+    scale = np.float32(a.scale) * np.float32(b.scale) / np.float32(out.scale)
+    return Float32(scale) if kernels == "xnnpack" else Fixed(factor([float(scale)]), PORTABLE)
+
+
+def requantized(kernels: str, x: Quant, out: Quant) -> nn.Module:
+    """Steps to steps of another scale."""
+    if kernels == "xnnpack":
+        return Shifted([np.float32(x.scale) / np.float32(out.scale)], 8)
+    return Fixed(factor([x.scale / out.scale]), PORTABLE)
+
+
+def total(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
+    """The sum of two tensors of steps to steps."""
+    if kernels == "xnnpack":
+        ratios = [np.float32(q.scale) / np.float32(out.scale) for q in (a, b)]
+        return Shifted(ratios, 20 - (math.frexp(max(ratios))[1] - 1))
+    return FixedSum(a, b, out)
+
+
+class Shifted(nn.Module):
+    """A weighted sum of steps: weights of so many fractional bits, one rounding shift, half up (XNNPACK)."""
+
+    def __init__(self, weights: Sequence[Floats | float], bits: int) -> None:
+        super().__init__()
+        self.weights, self.bits = [int(np.rint(np.float64(w) * 2.0**bits)) for w in weights], bits
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Whole numbers, int32."""
+        parts = [x.to(torch.int32) * weight for x, weight in zip(operands, self.weights, strict=True)]
+        return sum(parts[1:], parts[0].add_(1 << (self.bits - 1))).bitwise_right_shift_(self.bits)
+
+
+class FixedSum(nn.Module):
+    """TFLite's addition: both operands to the larger scale with 20 bits to spare, then the sum to the output's."""
+
+    def __init__(self, a: Quant, b: Quant, out: Quant) -> None:
+        super().__init__()
+        twice = 2 * max(a.scale, b.scale)
+        self.one, self.other = (Fixed(factor([q.scale / twice]), PORTABLE) for q in (a, b))
+        self.out = Fixed(factor([twice / ((1 << 20) * out.scale)]), PORTABLE)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Whole numbers, int64."""
+        total: Tensor = self.out(self.one(a.to(torch.int64) << 20) + self.other(b.to(torch.int64) << 20))
+        return total
+
+
+def mean(kernels: str, x: Quant, out: Quant, n: int, channels: int | None) -> nn.Module:
+    """The sum of ``n`` steps to the steps of their mean; `channels` of one over height and width that keeps both."""
+    if kernels == "xnnpack":
+        return Float32(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))
+    if kernels == "builtin" and channels:
+        return VectorMean(x, out, n, channels)
+    whole = factor([x.scale / out.scale])
+    shift = min(n.bit_length() - 1, 32, 31 + int(whole.shift))
+    return Fixed(Factor((whole.multiplier << shift) // n, whole.shift - shift), PORTABLE)
+
+
+class VectorMean(nn.Module):
+    """The built-in kernels' mean over height and width: zero points go into a bias, which is rounded by itself."""
+
+    def __init__(self, x: Quant, out: Quant, n: int, channels: int) -> None:
+        super().__init__()
+        real = np.float32(x.zero_point) * np.float32(x.scale) / np.float32(out.scale)
+        self.bias = -int(real + np.copysign(np.float32(0.5), real))
+        self.offset = n * x.zero_point
+        by = factor([float(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))])
+        self.scaled = Fixed(by, _away(channels, MEAN_VECTOR))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whole numbers, int64."""
+        integers: Tensor = self.scaled(x + self.offset)
+        return integers.add_(self.bias)
+
+
+class Average(nn.Module):
+    """The mean of a window's integers, rounded half away from zero: average pooling of every set of kernels."""
+
+    def __init__(self, quant: Quant, counts: Tensor) -> None:
+        super().__init__()
+        self.zero_point = quant.zero_point
+        self.counts: Tensor
+        self.register_buffer("counts", counts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Steps; ``x`` is the sum of the steps of each window, ``counts`` how many they are."""
+        integers = x + self.counts * self.zero_point
+        half = torch.div(self.counts, 2, rounding_mode="floor")
+        away = integers + torch.where(integers > 0, half, -half)
+        return torch.div(away, self.counts, rounding_mode="trunc") - self.zero_point

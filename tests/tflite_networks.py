@@ -1,0 +1,84 @@
+"""TFLite files written operator by operator, with random weights and scales, for comparing kernels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as tfl
+from flatbuffers import Builder
+
+CODES = tfl.BuiltinOperator
+
+
+class T(NamedTuple):
+    """A tensor; one without values is an activation, whose first axis is free."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: tuple[float, ...] = ()
+    zero_point: tuple[int, ...] = ()
+    values: np.ndarray | None = None
+    axis: int = 0
+
+
+class Op(NamedTuple):
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    options: str = ""  # of the schema's class, e.g. Conv2D
+    settings: Mapping[str, Any] = MappingProxyType({})
+
+
+def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: str) -> Path:
+    index = {name: i for i, name in enumerate(tensors)}
+    model, graph = tfl.ModelT(), tfl.SubGraphT()
+    model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [tfl.BufferT()], []
+    graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [index[entry]], [index[output]]
+    for name, spec in tensors.items():
+        graph.tensors.append(_tensor(name, spec, model.buffers))
+    for op in ops:
+        code, made = tfl.OperatorCodeT(), tfl.OperatorT()
+        code.builtinCode = getattr(CODES, op.name)
+        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), VERSIONS.get(op.name, 1)
+        if op.name == "QUANTIZE" and "uint8" in (tensors[op.inputs[0]].dtype, tensors[op.output].dtype):
+            code.version = 1
+        model.operatorCodes.append(code)
+        made.opcodeIndex = len(model.operatorCodes) - 1
+        made.inputs, made.outputs = [index[name] for name in op.inputs], [index[op.output]]
+        if op.options:
+            made.builtinOptionsType = getattr(tfl.BuiltinOptions, f"{op.options}Options")
+            made.builtinOptions = getattr(tfl, f"{op.options}OptionsT")()
+            for key, value in op.settings.items():
+                setattr(made.builtinOptions, key, value)
+        graph.operators.append(made)
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(builder.Output())
+    return path
+
+
+VERSIONS = {
+    "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MUL": 2, "MEAN": 2, "AVERAGE_POOL_2D": 2,
+    "MAX_POOL_2D": 2, "CONCATENATION": 2, "PAD": 2, "STRIDED_SLICE": 2, "SLICE": 2, "TRANSPOSE": 2, "SOFTMAX": 2,
+    "QUANTIZE": 2,
+}  # fmt: skip
+
+
+def _tensor(name: str, spec: T, buffers: list) -> Any:
+    made = tfl.TensorT()
+    made.name, made.shape, made.type = name.encode(), list(spec.shape), getattr(tfl.TensorType, spec.dtype.upper())
+    made.buffer = 0
+    if spec.values is None:
+        made.shapeSignature = [-1, *spec.shape[1:]]
+    else:
+        buffer = tfl.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(spec.values).astype(spec.dtype).tobytes(), np.uint8)
+        buffers.append(buffer)
+        made.buffer = len(buffers) - 1
+    if spec.scale:
+        made.quantization = tfl.QuantizationParametersT()
+        made.quantization.scale, made.quantization.zeroPoint = list(spec.scale), list(spec.zero_point)
+        made.quantization.quantizedDimension = spec.axis
+    return made
