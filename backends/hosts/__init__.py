@@ -155,6 +155,7 @@ def replay(
             return outcome
         if host.is_lost(ending.code) and (tries := tries - 1):
             continue
+        tries = TRIES
         failed = [current] if current in todo else todo[:1]
         if not loaded or not failed:  # the latency loop comes last
             if wanted and not outcome.latency:
