@@ -8,6 +8,7 @@ import tiny
 from elsewhere import Elsewhere
 from PIL import Image
 
+from backends.conformance import networks
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
 from backends.device.runtimes import engine, prepare, real
@@ -79,8 +80,8 @@ def test_outputs_are_those_of_an_independent_computation(tmp_path, name, options
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(real(runtime.output, found), found)
         return
-    (sx, zx), (sw, _), (sy, zy) = tiny.DENSE_SCALES.values()
-    weights, bias = (constant.astype(np.int64) for constant in tiny.dense_constants())
+    (sx, zx), (sw, _), (sy, zy) = networks.X, networks.W, networks.Y
+    weights, bias = (constant.astype(np.int64) for constant in networks.dense_constants())
     inputs = tiny.pixels(5).reshape(5, -1).astype(np.int64) - 128  # the input's scale is 1 / 255
     steps = ((inputs - zx) @ weights.T + bias) * (sx * sw / sy) + zy
     assert found.dtype == np.int8

@@ -65,7 +65,7 @@ def loaded_packages() -> list[str]:
 def memory_bytes(field: str) -> int | None:
     """A figure of ``/proc/self/status``, of this program alone: ``VmHWM``, the most it held; ``RssAnon``, its own now.
 
-    None where there is none. (``ru_maxrss`` also counts the program that started this one, up to the moment of its exec.)
+    None where there is none. (``ru_maxrss`` also counts the program that started this one, up to its exec.)
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

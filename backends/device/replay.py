@@ -145,7 +145,7 @@ def _first_run(runtime: Runtime, bundle: Bundle, x: NDArray[Any]) -> int:
             f"{bundle.file}: expected {dtype} outputs (1, {least} or more), got {raw.dtype} {raw.shape}; "
             "check classes and class_offset of the artifact"
         )
-    return raw.shape[1]
+    return int(raw.shape[1])
 
 
 def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, outputs: int, out: Path, send: Send) -> None:
@@ -171,7 +171,7 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, output
                 send("progress", case=name, done=done, of=bundle.n)
                 sent = time.perf_counter()
         logits[first:done] = real(like, raws[first:done])
-    arrays = {"logits": logits} | ({} if raws is logits else {"integers": raws})
+    arrays: dict[str, Any] = {"logits": logits} | ({} if raws is logits else {"integers": raws})
     if (found := digest.hexdigest()) != (expected := bundle.case(name).sha256):
         raise UserError(f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {expected}; copy it again")
     written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
