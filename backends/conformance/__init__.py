@@ -150,7 +150,7 @@ def _packages(subject: Subject) -> str:
 def _latency(subject: Subject) -> str:
     found = subject.first.latency
     if found is None:
-        return f"none: {subject.outcomes['first'].latency_error}"
+        return f"none: {subject.first.latency_error}"
     nanoseconds = np.load(subject.folder / "first/latency.npy", allow_pickle=False)
     if found["n"] != len(nanoseconds) or found["n"] < LATENCY["runs"] or nanoseconds.min() <= 0:
         return f"expected {LATENCY['runs']:g} runs or more, each of some time, got {found['n']} of {nanoseconds.min()}"
@@ -273,6 +273,8 @@ def _differ(a: Outcome, b: Outcome, tolerance: float) -> str:
     for case in a.files:
         found, other = _arrays(a, case), _arrays(b, case)
         for name in found:
+            if found[name].shape != other[name].shape:
+                return f"case {case}: {name} of shape {found[name].shape}, then {other[name].shape}"
             off = np.abs(found[name].astype(np.float64) - other[name]).max()
             if not off <= tolerance * (1 + np.abs(found[name].astype(np.float64)).max()):
                 return f"case {case}: {name} differ by {off:.2g}"

@@ -61,6 +61,8 @@ def faults(kind: str, pixels: Pixels, logits: NDArray[np.float32]) -> str:
     In float by 1e-4 at most. Integers by half a step of rounding, and the little by which a kernel's fixed-point
     multiplier is off.
     """
+    if logits.shape != (len(pixels), CLASSES):
+        return f"expected shape {(len(pixels), CLASSES)}, got {logits.shape}"
     if kind == "onnx":
         off = np.abs(logits - _convolved(pixels)) / (1 + np.abs(logits))
         return f"off by {off.max():.2g} of their size" if not off.max() < 1e-4 else ""

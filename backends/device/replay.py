@@ -149,7 +149,8 @@ def _first_run(runtime: Runtime, bundle: Bundle, x: NDArray[Any]) -> int:
 
 
 def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, outputs: int, out: Path, send: Send) -> None:
-    started = sent = time.perf_counter()
+    started, computing = time.perf_counter(), time.process_time()
+    sent = started
     send("progress", case=name, done=0, of=bundle.n)
     like, preproc, file = runtime.output, bundle.artifact.preproc, bundle.file
     raws = np.empty((bundle.n, outputs), like.dtype)
@@ -175,7 +176,8 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, output
     if (found := digest.hexdigest()) != (expected := bundle.case(name).sha256):
         raise UserError(f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {expected}; copy it again")
     written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
-    facts = {"seconds": time.perf_counter() - started, "anonymous_bytes": memory_bytes("RssAnon")}
+    facts: dict[str, Any] = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - computing}
+    facts["anonymous_bytes"] = memory_bytes("RssAnon")
     send("case", case=name, pixels_sha256=found, **facts, **written)
 
 
