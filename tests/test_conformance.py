@@ -9,7 +9,7 @@ from conftest import absent
 
 from backends.conformance import CHECKS, __main__, conform, networks
 from backends.device.errors import UserError
-from backends.hosts import Target, availability, ssh
+from backends.hosts import Target, prepare, ssh
 
 # A target as the command line takes it, and what PATCHBENCH_REQUIRE calls what it needs; a new one is a line here.
 # Those of this machine are packages that we pin: they need nothing.
@@ -20,6 +20,8 @@ TARGETS = [
     ("litert,kernels=builtin", ""),
     ("litert,kernels=reference", ""),
     ("reference", ""),
+    ("tflite_runtime", "environments"),
+    ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("litert,host=ssh,address=board", "ssh"),
 ]
 
@@ -30,19 +32,22 @@ def board(tmp_path_factory):
         yield board
 
 
-@pytest.mark.parametrize(
-    "text", [pytest.param(t, marks=[pytest.mark.slow, pytest.mark.needs(n)] if n else []) for t, n in TARGETS]
-)
-def test_a_target_passes(text, request, monkeypatch):
-    needs = next((mark.args[0] for mark in request.node.iter_markers("needs")), "")
+def marked(text, needs):
+    hosts = [getattr(pytest.mark, needs)] if needs in ("qemu", "docker", "ssh") else []
+    return pytest.param(text, needs, marks=[*hosts, pytest.mark.slow] if needs else [])
+
+
+@pytest.mark.parametrize(("text", "needs"), [marked(*row) for row in TARGETS], ids=[text for text, _ in TARGETS])
+def test_a_target_passes(text, needs, request, monkeypatch):
     if needs == "ssh":
         monkeypatch.setenv("PATH", f"{request.getfixturevalue('board').bin}:/usr/local/bin:/usr/bin:/bin")
         ssh._first_description.cache_clear()
     target = __main__.parse(text)
-    reason = availability(target)
-    if reason and needs:
-        absent(needs, reason)
-    assert reason is None
+    if needs:
+        try:
+            prepare(target)
+        except UserError as error:
+            absent(needs, str(error))
     verdicts = list(conform(target))
     assert [v for v in verdicts if v.fault] == []
     assert [v.check for v in verdicts] == list(CHECKS)

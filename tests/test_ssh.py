@@ -14,7 +14,7 @@ import tiny
 from backends.device.artifact import sha256_file
 from backends.hosts import Target, availability, identity, local, prepare, replay, ssh
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ssh]
 SLOW = Target("t", "dummy", host="ssh", address="board", options={"milliseconds": 12})
 
 

@@ -76,16 +76,18 @@ class Subject:
         """A replay on the dummy runtime, where something happens in the second case."""
         limit = 1.0 + 3 * self.silence_seconds
         options: dict[str, Option] = {"fault": fault, "at": at}
-        return self.replay(fault, runtime="dummy", version="", options=options, time_limit=limit)
+        target = replace(self.target, runtime="dummy", version="", options=options, time_limit=limit)
+        prepare(target)
+        return replay(target, self.bundle.root, self.folder / fault)
 
 
 def conform(
     target: Target, checks: Sequence[str] = (), tell: Callable[[str], None] = lambda word: None
 ) -> Iterator[Verdict]:
     """Carries out checks (all, by default) on a target, in turn; a `UserError` where the target cannot run at all."""
+    prepare(target, tell)
     if reason := availability(target):
         raise UserError(f"{target.name}: {reason}")
-    prepare(target, tell)
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject(target, Path(folder), _bundle(Path(folder) / "bundle", engine(target.runtime).formats[0]))
         for name in checks or CHECKS:
@@ -135,7 +137,7 @@ def _info(subject: Subject) -> str:
         return f"lacks {', '.join(sorted(absent))}"
     if odd := [name for name, value in info.items() if not isinstance(value, str) or not value]:
         return f"expected words for {', '.join(odd)}"
-    if info["threads"] != str(subject.target.threads):
+    if subject.target.threads and info["threads"] != str(subject.target.threads):
         return f"asked for {subject.target.threads} threads, {info['threads']} are in force"
     return ""
 

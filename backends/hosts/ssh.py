@@ -284,7 +284,8 @@ def _ssh(address: str, script: str) -> list[str]:
 
 def _replay_command(target: Target, device: str, bundle: str, run: str) -> str:
     """Runs the device side below a shell, which tells a process ended by a signal from a lost connection."""
-    threads = " ".join(f"{library}_NUM_THREADS={target.threads}" for library in ("OMP", "OPENBLAS", "MKL"))
+    count = target.threads or "$(nproc)"
+    threads = " ".join(f"{library}_NUM_THREADS={count}" for library in ("OMP", "OPENBLAS", "MKL"))
     return (
         f'{FIND_PYTHON}; cd "$c/trees/{device}" || exit; echo; {threads} PYTHONFAULTHANDLER=1 '
         f'"$p" -m backends.device.replay "$c/trees/{bundle}" "$c/runs/{run}"; exit $?'
