@@ -222,7 +222,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="the folder that has cifar10/")
     parser.add_argument("--target", action="append", help="as `python -m backends.conformance` takes it; repeatable")
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=500, help="of the latency loops")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes the ratios by name")
