@@ -67,7 +67,9 @@ def converse(
     if hung:
         why = f"hang: no sign of life for {time_limit:g} s"
     else:
-        why = f"crash: {signal.Signals(-code).name}" if code < 0 else f"crash: exit code {code} before the end"
+        number = -code if code < 0 else code - 128  # the latter is a shell's, or a container's, word for a signal
+        named = number in set(signal.Signals)
+        why = f"crash: {signal.Signals(number).name}" if named else f"crash: exit code {code} before the end"
     lines = [why, *(line.decode(errors="replace").rstrip() for line in tail)]
     return Ending("\n".join(lines), None if hung else code)
 

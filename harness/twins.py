@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backends.device.bundle import paste
-from backends.device.runtimes import engine
+from backends.device.runtimes import engine, prepare, real
 from exporters.files import describe
 from exporters.files.tflite_cut import cut
 from harness import data
@@ -79,13 +79,13 @@ def _integers(made: Twin, pixels: Pixels) -> NDArray[np.int64]:
             cut(made.path, made.output, file)
         runtime = engine("litert" if options else "onnxruntime")()
         runtime.load(file, options, 1)
-        found = [runtime.run(runtime.prepare(made.preproc(batch))) for batch in _batches(pixels)]
-    logits = np.concatenate([part.logits for part in found])
-    integers = [part.integers for part in found if part.integers is not None]
-    steps = steps_of(logits, np.concatenate(integers) if integers else None, made.quant.scale)
+        inputs = (prepare(runtime.input, made.preproc(batch), file) for batch in _batches(pixels))
+        raw = np.concatenate([runtime.run(x) for x in inputs])
+    integers = None if raw.dtype == np.float32 else raw
+    steps = steps_of(real(runtime.output, raw), integers, made.quant.scale)
     if steps is None:
         raise UserError(f"{made.path}: ends in reals that are no whole numbers of a scale, a softmax perhaps")
-    return steps if integers else steps + made.quant.zero_point
+    return steps + made.quant.zero_point if integers is None else steps
 
 
 def report_twin(

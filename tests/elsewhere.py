@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from backends.device.errors import UserError
-from backends.device.runtimes import Outputs, engine
+from backends.device.runtimes import Tensor, engine
 
 
 class Elsewhere:
@@ -24,13 +24,11 @@ class Elsewhere:
         self.name = name
 
     def load(self, path, options, threads):
-        self.call("load", str(path), options, threads)
-
-    def prepare(self, x):
-        return self.call("prepare", array=x)["x"]
+        tensors = self.call("load", str(path), options, threads)
+        self.input, self.output = (Tensor(tuple(shape), np.dtype(dtype), *rest) for shape, dtype, *rest in tensors)
 
     def run(self, x):
-        return Outputs(**self.call("run", array=x))
+        return self.call("run", array=x)
 
     def info(self):
         return self.call("info")
@@ -46,8 +44,7 @@ class Elsewhere:
             raise UserError(answer["error"])
         if array is None:
             return answer["value"]
-        with np.load(folder / "out.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+        return np.load(folder / "out.npy", allow_pickle=False)
 
 
 @functools.cache
@@ -77,18 +74,19 @@ def serve(name, folder, answers):
         key, method, arguments = json.loads(line)
         if method == "load":
             runtimes[key], arguments[0] = engine(name)(), Path(arguments[0])
-        if method in ("prepare", "run"):
+        if method == "run":
             arguments = [np.load(folder / "in.npy", allow_pickle=False)]
             before = arguments[0].copy()
         try:
             answer = {"value": getattr(runtimes[key], method)(*arguments)}
+            if method == "load":
+                tensors = runtimes[key].input, runtimes[key].output
+                answer = {"value": [(t.shape, t.dtype.name, t.scale, t.zero_point) for t in tensors]}
         except UserError as error:
             answer = {"error": str(error)}
-        if method in ("prepare", "run"):
+        if method == "run":
             np.testing.assert_array_equal(arguments[0], before)
-            found = answer.pop("value", None)
-            arrays = found._asdict() if isinstance(found, Outputs) else {"x": found}
-            np.savez(folder / "out.npz", **{key: value for key, value in arrays.items() if value is not None})
+            np.save(folder / "out.npy", answer.pop("value"), allow_pickle=False)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -28,7 +28,8 @@ HERE = platform.machine()
 SPY = """
 import ctypes, importlib.util, json, os, shutil, signal
 from pathlib import Path
-from backends.device.runtimes import Outputs
+import numpy as np
+from backends.device.runtimes import Tensor
 
 def writable():
     for folder, inner, _ in os.walk("/"):
@@ -49,9 +50,8 @@ class Engine:
 
     def load(self, path, options, threads):
         self.fault, self.runs = options.get("fault"), 0
-
-    def prepare(self, x):
-        return x
+        self.input = Tensor((None,) * 4, np.dtype(np.float32))
+        self.output = Tensor((None, None), np.dtype(np.float32))
 
     def run(self, x):
         self.runs += 1
@@ -61,7 +61,7 @@ class Engine:
             hoard = [bytearray(os.urandom(1 << 20)) * 64 for _ in range(1000)]
         if self.runs == 3 and self.fault == "hang":
             ctypes.PyDLL(None).sleep(1000)  # keeps the interpreter's lock
-        return Outputs(x.reshape(len(x), -1)[:, :4])
+        return x.reshape(len(x), -1)[:, :4].copy()
 
     def info(self):
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

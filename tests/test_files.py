@@ -135,8 +135,7 @@ def test_a_tiny_tflite_file_is_described(tmp_path):
     dense = next(o for o in description.operators if o.name == "FULLY_CONNECTED")
     assert np.array_equal(dense.inputs[1].values, weights)
     assert np.array_equal(dense.inputs[2].values, bias)
-    for tensor, name in ((dense.inputs[1], "w"), (dense.outputs[0], "y")):
-        scale, zero_point = tiny.DENSE_SCALES[name]
+    for tensor, (scale, zero_point) in ((dense.inputs[1], tiny.W), (dense.outputs[0], tiny.Y)):
         assert tensor.scale == pytest.approx((scale,))
         assert tensor.zero_point == (zero_point,)
 

@@ -21,6 +21,7 @@ RULES = [
     ("backends/device/runtimes/*", ["backends.device"], {"numpy"}),  # and the runtime itself, inside functions
     ("backends/device/*", ["backends.device"], {"numpy"}),
     ("backends/environments.py", ["backends"], {"filelock"}),
+    ("backends/conformance/*", ["backends"], {"numpy"}),
     ("backends/*", ["backends"], set()),
     ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files"], ANY),
     ("exporters/*", ["exporters", "harness.schema", "harness.calibration"], ANY),

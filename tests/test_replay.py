@@ -17,64 +17,26 @@ from backends.device.artifact import Artifact, Preproc, sha256_file
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.latency import measure
 from backends.device.machine import describe, read_cpuinfo
-from backends.device.runtimes import engine
+from backends.device.runtimes import engine, prepare, real
 from backends.hosts import Target, availability, identity, replay
 
 ROOT = Path(backends.__file__).parents[1]
 
-# The one fake: a third party's runtime that does as it is told. It counts its runs from 1; run 1 is that of loading.
+# A third party's runtime: ours that goes wrong on request, which also tells when it starts and prints where it can.
 FAULTY = """
-import ctypes, os, signal, sys, time
-import numpy as np
-from backends.device.errors import UserError
-from backends.device.runtimes import Outputs
+import os
+from backends.device.runtimes import dummy
 
 print("garbage at import")
 
-class Engine:
-    formats, package = ("onnx", "tflite"), "numpy"
+class Engine(dummy.Engine):
+    package = "numpy"
 
     def load(self, path, options, threads):
         with open(os.environ["FAULTY_LOG"], "a") as log:
             log.write(f"{os.getpid()}\\n")
         print('{"event": "garbage at load"}', flush=True)
-        self.options, self.count = options, 0
-        self.fault("load")
-
-    def prepare(self, x):
-        return x
-
-    def run(self, x):
-        self.count += 1
-        self.fault(self.count)
-        logits = x.reshape(len(x), -1)[:, :4]
-        if self.options["fault"] == "nan" and self.count == 3:
-            logits = logits * np.float32("nan")
-        return Outputs(logits.astype(np.float64) if self.options["fault"] == "double" else logits)
-
-    def fault(self, at):
-        fault, when = self.options["fault"], self.options.get("at")
-        if fault == "slow":
-            time.sleep(0.004)
-        if at != when:
-            return
-        if fault == "segv":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if fault == "hang":
-            time.sleep(1000)
-        if fault == "native hang":
-            ctypes.PyDLL(None).sleep(1000)  # keeps the interpreter's lock
-        if fault == "raise":
-            raise RuntimeError("kernel panic")
-        if fault == "leave":
-            os._exit(0)
-        if fault == "print":
-            print('{"event": "end"}')
-            os.write(1, b'{"event": "case"')
-            ctypes.CDLL(None).puts(b"native garbage")
-
-    def info(self):
-        return {"version": "1", "kernels": "faulty", "threads": "1"}
+        super().load(path, options, threads)
 """
 
 
@@ -100,6 +62,9 @@ def bundle(tmp_path):
 
 def at_fault(fault, at=None, **changes):
     return Target("faulty", "faulty", options={"fault": fault} | ({"at": at} if at else {}), **changes)
+
+
+SLOW = Target("slow", "dummy", options={"milliseconds": 4}, time_limit=1.0)
 
 
 def logits(path):
@@ -147,13 +112,13 @@ def test_results_are_those_of_the_runtime_on_slowly_pasted_pixels(tmp_path, monk
     direct.load(file, {}, 1)
     for name, stamps in (("none", None), ("each", tiny.stamps()), ("same", tiny.stamps(p=2, each=False))):
         pasted = tiny.pasted_slowly(tiny.pixels(), stamps)
-        expected = direct.run(direct.prepare(bundle.artifact.preproc(pasted)))
+        expected = direct.run(prepare(direct.input, bundle.artifact.preproc(pasted), file))
         with np.load(outcome.files[name], allow_pickle=False) as arrays:
-            np.testing.assert_allclose(arrays["logits"], expected.logits, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(arrays["logits"], real(direct.output, expected), rtol=1e-6, atol=1e-6)
             assert ("integers" in arrays) == (kind == "tflite")
             if kind == "tflite":
                 assert arrays["integers"].dtype == np.int8
-                np.testing.assert_array_equal(arrays["integers"], expected.integers)
+                np.testing.assert_array_equal(arrays["integers"], expected)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["each.npz", "none.npz", "same.npz"]
     assert outcome.info["version"] == version(engine(runtime).package)
     assert outcome.machine["arch"] == os.uname().machine
@@ -260,17 +225,23 @@ def test_one_changed_pixel_is_an_error_of_every_case(tmp_path, bundle):
 def test_whatever_a_runtime_prints_the_events_stay_whole(tmp_path, bundle, faulty):
     outcome = replay(at_fault("print", 3), bundle.root, tmp_path / "out")
     assert not outcome.errors
-    expected = bundle.artifact.preproc(tiny.pixels()).reshape(tiny.N, -1)[:, :4]
+    expected = bundle.artifact.preproc(tiny.pixels()).reshape(tiny.N, -1)
     np.testing.assert_array_equal(logits(outcome.files["none"]), expected)
 
 
 def test_nan_passes_as_it_is(tmp_path, bundle, faulty):
-    found = logits(replay(at_fault("nan"), bundle.root, tmp_path / "out").files["none"])
+    found = logits(replay(at_fault("nan", 3), bundle.root, tmp_path / "out").files["none"])
     assert np.isnan(found).all(axis=1).tolist() == [False, True, False, False, False, False]
 
 
+def test_a_runtime_that_writes_into_its_input_is_refused(tmp_path, bundle, faulty):
+    outcome = replay(at_fault("scribble", 1), bundle.root, tmp_path / "out")
+    assert len(outcome.errors) == 3
+    assert all("the runtime writes into its input" in message for message in outcome.errors.values())
+
+
 def test_outputs_of_another_dtype_are_refused(tmp_path, bundle, faulty):
-    outcome = replay(at_fault("double"), bundle.root, tmp_path / "out")
+    outcome = replay(at_fault("double", 1), bundle.root, tmp_path / "out")
     assert all("got float64" in message for message in outcome.errors.values())
     assert len(outcome.errors) == 3
 
@@ -335,7 +306,7 @@ def test_a_crash_in_every_case_ends(tmp_path, bundle, faulty):
 def test_progress_is_heard_a_few_times_a_second_and_keeps_the_watch_quiet(tmp_path, faulty):
     bundle, events = tiny.bundle(tmp_path / "b", tiny.onnx_file(tmp_path / "tiny.onnx"), n=400), []
     begin = time.monotonic()
-    outcome = replay(at_fault("slow", time_limit=1.0), bundle.root, tmp_path / "out", ["none"], on_event=events.append)
+    outcome = replay(SLOW, bundle.root, tmp_path / "out", ["none"], on_event=events.append)
     seconds = time.monotonic() - begin
     done = [e["done"] for e in events if e["event"] == "progress"]
     assert not outcome.errors
@@ -349,7 +320,7 @@ def test_progress_is_heard_a_few_times_a_second_and_keeps_the_watch_quiet(tmp_pa
 
 def test_latency_is_that_of_one_run(tmp_path, bundle, faulty):
     wanted = {"warmup": 3, "runs": 40, "seconds": 0.3}
-    found = replay(at_fault("slow"), bundle.root, tmp_path / "out", ["none"], latency=wanted).latency
+    found = replay(SLOW, bundle.root, tmp_path / "out", ["none"], latency=wanted).latency
     raw = np.load(tmp_path / "out/latency.npy", allow_pickle=False) / 1e6
     assert found["n"] == len(raw)
     assert raw.sum() >= 300 * 0.8

@@ -36,7 +36,7 @@ class Engine(Real):
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.fault == "hang":
             time.sleep(3600)
-        return answers._replace(logits=np.full_like(answers.logits, np.nan))
+        return np.full_like(answers, np.nan)
 '''
 
 

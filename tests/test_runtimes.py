@@ -8,9 +8,10 @@ import tiny
 from elsewhere import Elsewhere
 from PIL import Image
 
+from backends.conformance import networks
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
-from backends.device.runtimes import engine
+from backends.device.runtimes import engine, prepare, real
 
 # Those whose packages this Python lacks run in an environment of their own.
 ELSEWHERE = ("tflite_runtime", "tensorflow")
@@ -55,6 +56,10 @@ def loaded(name, file, options=None, threads=1):
     return runtime
 
 
+def prepared(runtime, x):
+    return prepare(runtime.input, x, Path("file"))
+
+
 def images(name, n=5):
     return Preproc("nhwc" if name in TFLITE else "nchw")(tiny.pixels(n))
 
@@ -62,8 +67,7 @@ def images(name, n=5):
 @EACH
 def test_outputs_are_those_of_an_independent_computation(tmp_path, name, options):
     runtime, x = loaded(name, tiny_file(tmp_path, name), options), images(name)
-    found = runtime.run(runtime.prepare(x))
-    assert found.logits.dtype == np.float32
+    found = runtime.run(prepared(runtime, x))
     if name not in TFLITE:
         import onnx
 
@@ -72,33 +76,33 @@ def test_outputs_are_those_of_an_independent_computation(tmp_path, name, options
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
         features = np.einsum("nchwij,ocij->nohw", windows, constants["w"]) + constants["b"][:, None, None]
         expected = np.maximum(features, 0).mean((2, 3)) @ constants["v"]
-        np.testing.assert_allclose(found.logits, expected, rtol=1e-4, atol=1e-4)
-        assert found.integers is None
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(real(runtime.output, found), found)
         return
-    (sx, zx), (sw, _), (sy, zy) = tiny.DENSE_SCALES.values()
-    weights, bias = (constant.astype(np.int64) for constant in tiny.dense_constants())
+    (sx, zx), (sw, _), (sy, zy) = networks.X, networks.W, networks.Y
+    weights, bias = (constant.astype(np.int64) for constant in networks.dense_constants())
     inputs = tiny.pixels(5).reshape(5, -1).astype(np.int64) - 128  # the input's scale is 1 / 255
     steps = ((inputs - zx) @ weights.T + bias) * (sx * sw / sy) + zy
-    assert found.integers is not None
-    assert found.integers.dtype == np.int8
+    assert found.dtype == np.int8
     # Half a step of rounding, and the little by which a kernel's fixed-point multiplier is off.
-    assert np.abs(found.integers - np.clip(steps, -128, 127)).max() < 0.51
-    np.testing.assert_allclose(found.logits, (found.integers.astype(float) - zy) * sy, rtol=1e-6)
+    assert np.abs(found - np.clip(steps, -128, 127)).max() < 0.51
+    np.testing.assert_allclose(real(runtime.output, found), (found.astype(float) - zy) * sy, rtol=1e-6)
 
 
 @EACH
 def test_batch_does_not_matter_nor_does_the_order_and_inputs_are_untouched(tmp_path, name, options):
     runtime, x = loaded(name, tiny_file(tmp_path, name), options), images(name, 7)
     before = x.copy()
-    prepared = runtime.prepare(x)
-    prepared_before = prepared.copy()
-    whole = runtime.run(prepared).logits.copy()
+    own = prepared(runtime, x)
+    own_before = own.copy()
+    whole = runtime.run(own)
     for batch in (1, 3):
-        parts = [runtime.run(prepared[i : i + batch]).logits.copy() for i in range(0, 7, batch)]
+        parts = [runtime.run(own[i : i + batch]) for i in range(0, 7, batch)]  # kept: no run writes into another's
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(runtime.run(prepared).logits, whole)
+    np.testing.assert_array_equal(runtime.run(own), whole)
     np.testing.assert_array_equal(x, before)
-    np.testing.assert_array_equal(prepared, prepared_before)
+    np.testing.assert_array_equal(own, own_before)
 
 
 @NAMES
@@ -109,19 +113,18 @@ def test_a_file_for_one_image_is_called_once_an_image(tmp_path, name):
     else:
         single = loaded(name, tiny.onnx_file(tmp_path / "one.onnx", batch=1))
     x = images(name)
-    np.testing.assert_allclose(
-        single.run(single.prepare(x)).logits, free.run(free.prepare(x)).logits, rtol=1e-6, atol=1e-6
-    )
+    np.testing.assert_allclose(single.run(prepared(single, x)), free.run(prepared(free, x)), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "reference"])
 def test_an_integer_output_of_onnx_keeps_its_integers(tmp_path, name):
-    real = loaded(name, tiny.onnx_file(tmp_path / "real.onnx")).run(images(name)).logits
-    found = loaded(name, tiny.onnx_file(tmp_path / "int.onnx", integer_output=True)).run(images(name))
-    expected = np.clip(np.rint(real / np.float32(0.05)) + 3, -128, 127)
-    assert found.integers is not None
-    assert np.abs(found.integers - expected).max() <= 1
-    np.testing.assert_array_equal(found.logits, found.integers.astype(np.float32))
+    in_float = loaded(name, tiny.onnx_file(tmp_path / "real.onnx")).run(images(name))
+    runtime = loaded(name, tiny.onnx_file(tmp_path / "int.onnx", integer_output=True))
+    found = runtime.run(images(name))
+    expected = np.clip(np.rint(in_float / np.float32(0.05)) + 3, -128, 127)
+    assert found.dtype == runtime.output.dtype == np.int8
+    assert np.abs(found - expected).max() <= 1
+    np.testing.assert_array_equal(real(runtime.output, found), found.astype(np.float32))
 
 
 @EACH
@@ -163,10 +166,10 @@ def test_inputs_of_another_shape_or_dtype_are_refused(tmp_path, name):
     runtime, x = loaded(name, tiny_file(tmp_path, name)), images(name)
     for wrong in (x[:, 1:], x[:, :, :-1], x[0], x.swapaxes(1, 3)):
         with pytest.raises(UserError, match=r"takes inputs .*; check input_size and preproc.layout"):
-            runtime.prepare(np.ascontiguousarray(wrong))
+            prepared(runtime, np.ascontiguousarray(wrong))
     for dtype in (np.uint8, np.float64):
         with pytest.raises(UserError, match="expected float32 inputs"):
-            runtime.prepare(x.astype(dtype))
+            prepared(runtime, x.astype(dtype))
 
 
 @pytest.mark.parametrize("name", dict(ENGINES))
@@ -187,7 +190,7 @@ def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(t
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
-        match="no runtime named 'abacus'; there are litert, onnxruntime, reference, tensorflow, tflite_runtime",
+        match="no runtime named 'abacus'; there are dummy, litert, onnxruntime, reference, tensorflow, tflite_runtime",
     ):
         engine("abacus")
 
@@ -220,13 +223,13 @@ def cifar(data_dir):
 def test_mlperf_tiny_reaches_its_accuracy_and_batches_change_no_integer(data_dir, cifar, kernels):
     file, (pixels, labels) = data_dir / "vendor/mlperf_tiny_resnet8_int8.tflite", cifar
     runtime = loaded("litert", file, {"kernels": kernels})
-    x = runtime.prepare(RESNET8(pixels))
+    x = prepared(runtime, RESNET8(pixels))
     np.testing.assert_array_equal(x, (pixels.astype(int) - 128).astype(np.int8))  # as its makers feed it
     found = runtime.run(x)
-    assert abs((found.logits.argmax(1) == labels).mean() - 0.878) <= 0.003
-    singles = [runtime.run(x[i : i + 1]).integers for i in range(200)]
-    np.testing.assert_array_equal(np.concatenate(singles), found.integers[:200])
-    np.testing.assert_allclose(found.logits.sum(1), 1, atol=0.03)  # a softmax, in steps of 1/256
+    assert abs((found.argmax(1) == labels).mean() - 0.878) <= 0.003
+    singles = [runtime.run(x[i : i + 1]) for i in range(200)]
+    np.testing.assert_array_equal(np.concatenate(singles), found[:200])
+    np.testing.assert_allclose(real(runtime.output, found).sum(1), 1, atol=0.03)  # a softmax, in steps of 1/256
 
 
 @pytest.mark.data
@@ -235,7 +238,7 @@ def test_the_kernels_asked_for_are_other_kernels(data_dir, cifar):
     found = {}
     for kernels in ("xnnpack", "builtin", "reference"):
         runtime = loaded("litert", file, {"kernels": kernels})
-        found[kernels] = runtime.run(runtime.prepare(RESNET8(cifar[0][:100]))).integers.astype(int)
+        found[kernels] = runtime.run(prepared(runtime, RESNET8(cifar[0][:100]))).astype(int)
     for a, b in (("xnnpack", "builtin"), ("xnnpack", "reference"), ("builtin", "reference")):
         assert (found[a] != found[b]).any()
         assert (found[a].argmax(1) == found[b].argmax(1)).mean() > 0.9
@@ -259,9 +262,9 @@ def test_the_vendors_mobilenets_reach_their_accuracy(data_dir, name):
     right = []
     for label, file in enumerate(files):
         pixels = _cropped(file, size)
-        x = runtime.prepare(preproc(pixels))
+        x = prepared(runtime, preproc(pixels))
         np.testing.assert_array_equal(x, pixels)  # raw RGB, as its makers feed it
-        right.append(runtime.run(x).logits.argmax() == label + 1)
+        right.append(runtime.run(x).argmax() == label + 1)
     assert abs(np.mean(right) - accuracy) <= 0.01  # filter and rounding of the resizing move it by .005
 
 

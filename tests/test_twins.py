@@ -113,11 +113,12 @@ def test_following_the_gradient_lowers_the_loss_on_the_runtime(file: Path) -> No
     labels = torch.full((len(PIXELS),), wanted)
 
     def on_the_runtime(pixels: np.ndarray) -> float:
-        from backends.device.runtimes import engine
+        from backends.device.runtimes import engine, prepare, real
 
         runtime = engine("litert" if file.suffix == ".tflite" else "onnxruntime")()
         runtime.load(file, {}, 1)
-        logits = torch.from_numpy(runtime.run(runtime.prepare(made.preproc(pixels))).logits)
+        raw = runtime.run(prepare(runtime.input, made.preproc(pixels), file))
+        logits = torch.from_numpy(real(runtime.output, raw))
         return float(torch.nn.functional.cross_entropy(logits.reshape(len(pixels), -1), labels))
 
     pixels = PIXELS.copy()

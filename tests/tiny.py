@@ -8,22 +8,15 @@ from ai_edge_litert import schema_py_generated as tfl
 from flatbuffers import Builder
 from onnx import TensorProto, helper, numpy_helper
 
-from backends.device.artifact import Artifact, Preproc, sha256_file
+from backends.conformance.networks import CLASSES, SIZE, W, X, Y, artifact, constants, dense_constants
 from backends.device.bundle import Bundle, Stamps, write_bundle
 
-SIZE, CLASSES, N = 8, 4, 6
+N = 6
 
 
 def onnx_file(path: Path, batch: int | str = "n", integer_output: bool = False) -> Path:
     """Convolution, ReLU, global average, dense; with an integer output its logits are quantized at the end."""
-    rng = np.random.default_rng(0)
-    constants = {
-        "w": rng.normal(size=(5, 3, 3, 3)).astype(np.float32),
-        "b": rng.normal(size=5).astype(np.float32),
-        "v": rng.normal(size=(5, CLASSES)).astype(np.float32),
-        "scale": np.float32(0.05),
-        "zero": np.int8(3),
-    }
+    values = {**constants(), "scale": np.float32(0.05), "zero": np.int8(3)}
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
@@ -40,26 +33,16 @@ def onnx_file(path: Path, batch: int | str = "n", integer_output: bool = False) 
         "tiny",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
         [helper.make_tensor_value_info(output, dtype, [batch, CLASSES])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
 
 
-DENSE_SCALES = {"x": (1 / 255, -128), "w": (0.02, 0), "y": (0.25, 7)}
-
-
-def dense_constants() -> tuple[np.ndarray, np.ndarray]:
-    """Weights int8 ``(classes, inputs)`` and bias int32 of the TFLite network."""
-    rng = np.random.default_rng(1)
-    weights = rng.integers(-127, 128, (CLASSES, SIZE * SIZE * 3)).astype(np.int8)
-    return weights, rng.integers(-5000, 5000, CLASSES).astype(np.int32)
-
-
 def tflite_file(path: Path, free_batch: bool = True) -> Path:
     """One dense layer in int8, from ``(n, 8, 8, 3)`` to four classes, with the scales above."""
     weights, bias = dense_constants()
-    image, (sx, zx), (sw, zw), (sy, zy) = [1, SIZE, SIZE, 3], *DENSE_SCALES.values()
+    image, (sx, zx), (sw, zw), (sy, zy) = [1, SIZE, SIZE, 3], X, W, Y
 
     def tensor(name, shape, dtype, buffer, scale, zero, signature=None):
         t = tfl.TensorT()
@@ -93,15 +76,6 @@ def tflite_file(path: Path, free_batch: bool = True) -> Path:
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     path.write_bytes(builder.Output())
     return path
-
-
-def artifact(file: Path, **changes: object) -> Artifact:
-    """The description of one of the files above."""
-    kind = file.suffix[1:]
-    facts = {"name": "tiny", "victim": "tiny", "format": kind, "precision": "w8a8", "file": file.name}
-    facts |= {"sha256": sha256_file(file), "input_size": (SIZE, SIZE), "classes": CLASSES}
-    facts["preproc"] = Preproc("nchw" if kind == "onnx" else "nhwc")
-    return Artifact(**facts | changes)
 
 
 def pixels(n: int = N) -> np.ndarray:

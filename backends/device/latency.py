@@ -5,11 +5,12 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from backends.device.machine import memory_bytes
 
 BEAT_SECONDS = 1.0
 
@@ -22,8 +23,8 @@ def measure(
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """Runs the images of `x` in turn: ``warmup`` runs, then at least ``runs`` and at least ``seconds`` of `limits`.
 
-    Gives the figures and each run's nanoseconds. What is timed is `run` alone, from the file's own input to float32
-    logits: preprocessing and quantizing of the input are left out. `beat` is called between runs, about once a second.
+    Gives the figures and each run's nanoseconds. What is timed is `run` alone, from the file's own input to its own
+    output: preprocessing and quantizing are left out. `beat` is called between runs, about once a second.
     """
     images = [x[i : i + 1] for i in range(len(x))]
     for i in range(int(limits["warmup"])):
@@ -47,7 +48,7 @@ def measure(
         "n": len(taken),
         "throughput_per_second": len(taken) / (float(nanoseconds.sum()) / 1e9),
         "clock_resolution_ns": clock_resolution_ns(),
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": memory_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "preprocessing": "excluded",
     }
     return facts, nanoseconds
@@ -58,17 +59,3 @@ def clock_resolution_ns() -> int:
     readings = np.array([time.perf_counter_ns() for _ in range(10_000)])
     steps = np.diff(readings)
     return int(steps[steps > 0].min())
-
-
-def peak_rss_bytes() -> int:
-    """Most memory that this process held so far; of this program alone, where the kernel tells it.
-
-    ``ru_maxrss`` also counts the program that started this one, up to the moment of its exec.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 
 class Machine(NamedTuple):
@@ -32,7 +32,7 @@ class Machine(NamedTuple):
 
 
 def describe() -> Machine:
-    """Describes this machine in a few milliseconds; what the kernel does not tell is empty."""
+    """Describes this machine in a few milliseconds; what the kernel does not tell, or is not there, is empty."""
     cpu, features = read_cpuinfo(Path("/proc/cpuinfo"))
     return Machine(
         arch=platform.machine(),
@@ -43,18 +43,46 @@ def describe() -> Machine:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        numpy=np.__version__,
+        numpy=getattr(sys.modules.get("numpy"), "__version__", ""),  # which the features were asked of
         image=os.environ.get("PATCHBENCH_IMAGE", ""),
     )
 
 
+def installed(package: str) -> str | None:
+    """The version of a package as pip names it, without importing it; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def loaded_packages() -> list[str]:
+    """The third parties' packages that this process has imported, by their first names."""
+    found = {name.partition(".")[0] for name, module in sys.modules.items() if module}
+    return sorted(name for name in found - set(sys.stdlib_module_names) if not name.startswith("_"))
+
+
+def memory_bytes(field: str) -> int | None:
+    """A figure of ``/proc/self/status``, of this program alone: ``VmHWM``, the most it held; ``RssAnon``, its own now.
+
+    None where there is none. (``ru_maxrss`` also counts the program that started this one, up to its exec.)
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), None)
+
+
 def detected_features() -> tuple[str, ...]:
     """The CPU features that numpy detected in this process, in its words (``AVX2``, ``ASIMDDP``), sorted."""
-    try:
-        core = importlib.import_module("numpy._core._multiarray_umath")
-    except ImportError:  # numpy 1
-        core = importlib.import_module("numpy.core._multiarray_umath")
-    found: dict[str, bool] = getattr(core, "__cpu_features__", {})
+    found: dict[str, bool] = {}
+    for name in ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath"):  # the latter is numpy 1's
+        try:
+            found = getattr(importlib.import_module(name), "__cpu_features__", {})
+            break
+        except ImportError:
+            continue
     return tuple(sorted(name for name, there in found.items() if there))
 
 

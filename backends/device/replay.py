@@ -18,9 +18,8 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +28,15 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device.artifact import SCHEMA, sha256_file
+from backends.device.artifact import SCHEMA, Pixels, sha256_file
 from backends.device.bundle import Bundle, chunk_images
 from backends.device.errors import UserError
 from backends.device.latency import measure
-from backends.device.machine import describe
-from backends.device.runtimes import Option, Outputs, Runtime, engine
+from backends.device.machine import describe, loaded_packages, memory_bytes
+from backends.device.runtimes import Option, Runtime, engine, prepare, real
 
 PROGRESS_SECONDS = 0.25
+PIECES = 8
 
 
 class Send(Protocol):
@@ -98,24 +98,25 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send) -> None:
     started = time.perf_counter()
     runtime = _load(bundle, request)
     loaded = time.perf_counter()
-    # One clean image first: a file that cannot run at all is found out here, and the shape of its outputs is known.
-    preproc, some = bundle.artifact.preproc, np.array(bundle.pixels[:16])
-    first = _run(runtime, bundle, runtime.prepare(preproc(some[:1])))
+    # One clean image first: a file that cannot run at all is found out here, and the number of its outputs is known.
+    some = prepare(runtime.input, bundle.artifact.preproc(np.array(bundle.pixels[:16])), bundle.file)
+    outputs = _first_run(runtime, bundle, some[:1])
     load_seconds, first_run_seconds = loaded - started, time.perf_counter() - loaded
     send(
         "loaded",
         info=runtime.info(),
         machine=describe()._asdict(),
+        packages=loaded_packages(),
         load_seconds=load_seconds,
         first_run_seconds=first_run_seconds,
     )
     for name in request.cases:
-        _replay_case(runtime, bundle, name, request.batch, first, out, send)
+        _replay_case(runtime, bundle, name, request.batch, outputs, out, send)
     if request.latency is not None:
         send("progress", case=None, done=0)
         facts, nanoseconds = measure(
             runtime.run,
-            runtime.prepare(preproc(some)),
+            some,
             request.latency,
             lambda done: send("progress", case=None, done=done),
         )
@@ -133,42 +134,74 @@ def _load(bundle: Bundle, request: Request) -> Runtime:
     return runtime
 
 
-def _run(runtime: Runtime, bundle: Bundle, x: NDArray[Any]) -> Outputs:
-    outputs = runtime.run(x)
-    shape, least = outputs.logits.shape, bundle.artifact.classes + bundle.artifact.class_offset
-    if len(shape) != 2 or shape[0] != len(x) or shape[1] < least or outputs.logits.dtype != np.float32:
+def _first_run(runtime: Runtime, bundle: Bundle, x: NDArray[Any]) -> int:
+    """Runs one image, and gives the number of outputs."""
+    before = x.tobytes()
+    raw = runtime.run(x)
+    if x.tobytes() != before:
+        raise UserError(f"{bundle.file}: the runtime writes into its input, so that no result of it holds")
+    least, dtype = bundle.artifact.classes + bundle.artifact.class_offset, runtime.output.dtype
+    if raw.ndim != 2 or len(raw) != 1 or raw.shape[1] < least or raw.dtype != dtype:
         raise UserError(
-            f"{bundle.file}: expected float32 outputs ({len(x)}, {least} or more), got {outputs.logits.dtype} {shape}; "
+            f"{bundle.file}: expected {dtype} outputs (1, {least} or more), got {raw.dtype} {raw.shape}; "
             "check classes and class_offset of the artifact"
         )
-    return outputs
+    return int(raw.shape[1])
 
 
-def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, like: Outputs, out: Path, send: Send) -> None:
-    started = sent = time.perf_counter()
+def _inputs(
+    runtime: Runtime, bundle: Bundle, name: str, batch: int, hear: Callable[[Pixels], None]
+) -> Iterator[NDArray[Any]]:
+    """The file's own inputs of a case, many at a time, in one buffer; `hear` gets the pixels that they were made of.
+
+    Pasting, hashing and preprocessing go by pieces that fit a cache, and fill the buffer before any of it is run: so
+    they rarely drive the network's weights out of the caches, which at batch 1 costs more than all of them.
+    """
+    n, held = chunk_images(bundle.pixels[0].nbytes, batch), 0
+    buffer: NDArray[Any] | None = None
+    for pixels in bundle.batches(name, n):
+        hear(pixels)
+        x = prepare(runtime.input, bundle.artifact.preproc(pixels), bundle.file)
+        if buffer is None:
+            buffer = np.empty((min(PIECES * n, bundle.n), *x.shape[1:]), x.dtype)
+        buffer[held : held + len(x)] = x
+        held += len(x)
+        if held + n > len(buffer):
+            yield buffer[:held]
+            held = 0
+    if buffer is not None and held:
+        yield buffer[:held]
+
+
+def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, outputs: int, out: Path, send: Send) -> None:
+    started, computing = time.perf_counter(), time.process_time()
+    sent = started
     send("progress", case=name, done=0, of=bundle.n)
-    arrays: dict[str, Any] = {"logits": np.empty((bundle.n, like.logits.shape[1]), np.float32)}
-    if like.integers is not None:
-        arrays["integers"] = np.empty((bundle.n, like.integers.shape[1]), like.integers.dtype)
+    like, file = runtime.output, bundle.file
+    raws = np.empty((bundle.n, outputs), like.dtype)
+    logits = raws if like.dtype == np.float32 else np.empty(raws.shape, np.float32)
     digest, done = hashlib.sha256(), 0
-    # Pasting, hashing and preprocessing many at once leaves nearly the bare runtime inside the loop at batch 1.
-    for pixels in bundle.batches(name, chunk_images(bundle.pixels[0].nbytes, batch)):
-        digest.update(pixels.data)
-        x = runtime.prepare(bundle.artifact.preproc(pixels))
+    for x in _inputs(runtime, bundle, name, batch, lambda pixels: digest.update(pixels.data)):
+        first = done
         for i in range(0, len(x), batch):
-            outputs = _run(runtime, bundle, x[i : i + batch])
-            n = len(outputs.logits)
-            arrays["logits"][done : done + n] = outputs.logits
-            if outputs.integers is not None:
-                arrays["integers"][done : done + n] = outputs.integers
-            done += n
+            some = x[i : i + batch]
+            raw = runtime.run(some)
+            if raw.shape != (len(some), outputs) or raw.dtype != like.dtype:
+                expected = f"{like.dtype} {(len(some), outputs)}"
+                raise UserError(f"{file}: case {name}: expected outputs {expected}, got {raw.dtype} {raw.shape}")
+            raws[done : done + len(some)] = raw
+            done += len(some)
             if time.perf_counter() - sent > PROGRESS_SECONDS:
                 send("progress", case=name, done=done, of=bundle.n)
                 sent = time.perf_counter()
+        logits[first:done] = real(like, raws[first:done])
+    arrays: dict[str, Any] = {"logits": logits} | ({} if raws is logits else {"integers": raws})
     if (found := digest.hexdigest()) != (expected := bundle.case(name).sha256):
         raise UserError(f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {expected}; copy it again")
     written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
-    send("case", case=name, pixels_sha256=found, seconds=time.perf_counter() - started, **written)
+    facts: dict[str, Any] = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - computing}
+    facts["anonymous_bytes"] = memory_bytes("RssAnon")
+    send("case", case=name, pixels_sha256=found, **facts, **written)
 
 
 def _write(path: Path, writer: Callable[[BinaryIO], None]) -> dict[str, str]:
@@ -200,16 +233,20 @@ def _take_standard_output() -> Send:
 
 
 def _die_with_asker() -> None:
-    """Ends this process when standard input does, and, on Linux, when the parent dies while native code hangs."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
+    """Ends this process when standard input does: by a process of its own, for native code may hold this one's lock."""
+    device = os.getpid()
+    if os.fork():
+        return
+    try:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: to end with the device, on Linux
+        os.closerange(1, 256)  # or the asker would wait for this one's output
+        while os.getppid() == device and os.read(0, 4096):
             pass
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=wait, daemon=True).start()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == device:
+            os.kill(device, signal.SIGKILL)
+    finally:
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
-from backends.device.quantize import dequantize, quantize
-from backends.device.runtimes import Option, Outputs, check_input, check_options, missing
+from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 
 RESOLVERS = {"xnnpack": "BUILTIN", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
@@ -52,14 +51,17 @@ class Engine:
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise UserError(f"{path}: expected one input and one output, got {len(inputs)} and {len(outputs)}")
-        self._path, self._input, self._output = path, inputs[0], outputs[0]
+        self._path, self._input_index, self._output_index = path, inputs[0]["index"], outputs[0]["index"]
         for tensor in (*inputs, *outputs):
             if tensor["dtype"] != np.float32 and not tensor["quantization"][0]:
                 raise UserError(
                     f"{path}: {tensor['name']} is {tensor['dtype'].__name__} without a scale, which has no meaning"
                 )
-        self._takes_batches = self._input["shape_signature"][0] == -1
-        self._n = int(self._input["shape"][0])
+        self.input, self.output = (
+            Tensor(axes(tensor["shape_signature"]), np.dtype(tensor["dtype"]), *tensor["quantization"])
+            for tensor in (*inputs, *outputs)
+        )
+        self._takes_batches, self._n = self.input.shape[0] is None, int(inputs[0]["shape"][0])
         delegates = self._delegates()
         self._info = {
             "version": version(self.package),
@@ -69,22 +71,11 @@ class Engine:
             "batching": "whole" if self._takes_batches else "one at a time",
         }
 
-    def prepare(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """Float32 as it is; for a file that takes integers, quantized with its own scale and zero point."""
-        check_input(self._path, x, self._input["shape_signature"])
-        if self._input["dtype"] == np.float32:
-            return x
-        scale, zero_point = self._input["quantization"]
-        return quantize(x, scale, zero_point, self._input["dtype"])
-
-    def run(self, x: NDArray[Any]) -> Outputs:
-        """Outputs for a batch, dequantized; and as the integers that they are, where the file's output is integer."""
-        step = len(x) if self._takes_batches else 1
-        found = [self._invoke(x[i : i + step]) for i in range(0, len(x), step)]
-        raw = found[0] if len(found) == 1 else np.concatenate(found)
-        if raw.dtype == np.float32:
-            return Outputs(raw)
-        return Outputs(dequantize(raw, *self._output["quantization"]), raw)
+    def run(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Outputs for a batch, integers where the file's output is integer."""
+        if self._takes_batches or len(x) == 1:
+            return self._invoke(x)
+        return np.concatenate([self._invoke(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
         """Version, kernels and threads in force, and how many parts of the graph the delegate took."""
@@ -92,13 +83,13 @@ class Engine:
 
     def _invoke(self, x: NDArray[Any]) -> NDArray[Any]:
         if len(x) != self._n:
-            self._interpreter.resize_tensor_input(self._input["index"], x.shape, strict=True)
+            self._interpreter.resize_tensor_input(self._input_index, x.shape, strict=True)
             self._interpreter.allocate_tensors()
             self._delegates()
             self._n = len(x)
-        self._interpreter.set_tensor(self._input["index"], x)
+        self._interpreter.set_tensor(self._input_index, x)
         self._interpreter.invoke()
-        raw: NDArray[Any] = self._interpreter.get_tensor(self._output["index"])
+        raw: NDArray[Any] = self._interpreter.get_tensor(self._output_index)
         return raw.reshape(len(x), -1)
 
     def _delegates(self) -> int:

@@ -99,6 +99,17 @@ def is_emulated(target: Target) -> bool:
     return bool(_host(target.host).is_emulated(target))
 
 
+def ask(
+    target: Target, bundle_root: Path, out: Path, request: Mapping[str, Any], hear: Callable[[Event], None]
+) -> Ending:
+    """One request to a fresh device, which ends with this process; what could not be started has not ended well."""
+    try:
+        process = _host(target.host).start(target, bundle_root, out)
+    except UserError as error:
+        return Ending(str(error))
+    return converse(process, {**request, "attached": True}, target.time_limit, hear)
+
+
 def replay(
     target: Target,
     bundle_root: Path,
@@ -145,25 +156,27 @@ def replay(
             "batch": target.batch,
             "cases": todo,
             "latency": wanted,
-            "attached": True,
         }
         try:
-            ending = converse(host.start(target, bundle_root, out), request, target.time_limit, hear)
+            ending = ask(target, bundle_root, out, request, hear)
         except UserError as error:
             ending = Ending(str(error))
         if not ending.why:
             return outcome
-        if host.is_lost(ending.code) and (tries := tries - 1):
+        why, lost = ending.why, host.is_lost(ending.code)
+        if lost and (tries := tries - 1):
             continue
+        if lost:
+            why, tries = f"the connection broke {TRIES} times\n{why.partition(chr(10))[2]}", TRIES
         failed = [current] if current in todo else todo[:1]
         if not loaded or not failed:  # the latency loop comes last
             if wanted and not outcome.latency:
-                outcome.latency_error = ending.why
+                outcome.latency_error = why
             failed, wanted = list(todo), None
         for case in failed:
             todo.remove(case)
-            outcome.errors[case] = ending.why
-            on_event({"event": "case_error", "case": case, "message": ending.why})
+            outcome.errors[case] = why
+            on_event({"event": "case_error", "case": case, "message": why})
         if not todo and wanted is None:
             return outcome
 

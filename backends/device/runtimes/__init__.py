@@ -13,39 +13,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
+from backends.device.quantize import dequantize, quantize
 
 Option = str | int | float | bool
 
 
-class Outputs(NamedTuple):
-    """What a network gave for a batch: float32 ``(n, outputs)``, and the raw integers where its output is integer."""
+class Tensor(NamedTuple):
+    """A file's input or output: its shape, the batch first, None for an axis that takes any number; and its dtype.
 
-    logits: NDArray[np.float32]
-    integers: NDArray[np.generic] | None = None
+    Integers stand for ``(integer - zero_point) * scale``.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+    scale: float = 1.0
+    zero_point: int = 0
 
 
 class Runtime(Protocol):
     """An engine that executes artifacts. A module of this folder has one class ``Engine`` of this shape.
 
     Importing the module must not import the runtime's package: `load` does, so that `formats` and `package` can be
-    asked where the package is missing.
+    asked where the package is missing. It knows nothing of preprocessing and quantizing: `prepare` and `real` below do
+    that for every runtime, by what `input` and `output` say.
     """
 
     formats: ClassVar[tuple[str, ...]]
     package: ClassVar[str]  # the distribution to install, as pip names it
+    input: Tensor  # of the file; these two after `load`
+    output: Tensor
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Opens the file with exactly these options; an unknown option, or one not in force, is a `UserError`."""
 
-    def prepare(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """The file's own input for preprocessed images in its layout: quantized, where it takes integers.
+    def run(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The file's own outputs ``(n, outputs)`` for a batch of its own inputs; `x` is left untouched.
 
-        Any number of images; `x` is left untouched, and one of another shape is a `UserError`. Like the preprocessing,
-        this is no part of a latency.
+        What it gives is the caller's: a later run does not write into it.
         """
-
-    def run(self, x: NDArray[Any]) -> Outputs:
-        """Outputs for a batch of what `prepare` gave; `x` is left untouched."""
 
     def info(self) -> dict[str, str]:
         """What is in force, after `load`: ``version``, ``kernels``, ``threads``, and what else the runtime tells."""
@@ -73,19 +78,31 @@ def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, 
     return {key: str(options.get(key, values[0])) for key, values in known.items()}
 
 
-def check_input(path: Path, x: NDArray[np.float32], shape: Sequence[object]) -> None:
-    """Holds preprocessed images against the shape of a file's input; an axis that is no positive number takes any.
+def axes(shape: Sequence[object]) -> tuple[int | None, ...]:
+    """A shape as `Tensor` has it: what is no positive number takes any."""
+    return tuple(int(axis) if isinstance(axis, int | np.integer) and axis > 0 else None for axis in shape)
 
-    The first axis takes any number: a file for one image is given one at a time.
+
+def prepare(tensor: Tensor, x: NDArray[np.float32], path: Path) -> NDArray[Any]:
+    """A file's own input for preprocessed images in its layout: quantized, where it takes integers.
+
+    Any number of images, also for a file that takes one; `x` is left untouched, and one of another shape is a
+    `UserError` that names `path`. Like the preprocessing, this is no part of a latency.
     """
     if x.dtype != np.float32:
         raise UserError(f"{path}: expected float32 inputs, got {x.dtype}")
-    fixed = [axis if isinstance(axis, int | np.integer) and axis > 0 else None for axis in shape]
-    if len(fixed) != x.ndim or any(axis not in (None, n) for axis, n in zip(fixed[1:], x.shape[1:], strict=True)):
+    _, *fixed = tensor.shape
+    if len(fixed) != x.ndim - 1 or any(axis not in (None, n) for axis, n in zip(fixed, x.shape[1:], strict=True)):
         raise UserError(
-            f"{path}: takes inputs {[axis or 'any' for axis in fixed]}, got {list(x.shape)}; "
+            f"{path}: takes inputs {[axis or 'any' for axis in tensor.shape]}, got {list(x.shape)}; "
             "check input_size and preproc.layout of the artifact"
         )
+    return x if tensor.dtype == np.float32 else quantize(x, tensor.scale, tensor.zero_point, tensor.dtype)
+
+
+def real(tensor: Tensor, raw: NDArray[Any]) -> NDArray[np.float32]:
+    """The float32 values that a file's own outputs stand for."""
+    return raw if tensor.dtype == np.float32 else dequantize(raw, tensor.scale, tensor.zero_point)
 
 
 def missing(package: str, error: ImportError) -> UserError:

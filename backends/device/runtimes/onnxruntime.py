@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
-from backends.device.quantize import dequantize, quantize
-from backends.device.runtimes import Option, Outputs, check_input, check_options, missing
+from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 
 LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -58,10 +57,11 @@ class Engine:
                 f"{path}: onnxruntime runs on {providers} at {given.graph_optimization_level}, not as asked"
             )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in DTYPES:
-            raise UserError(f"{path}: expected one image in, one vector out; got {[i.type for i in inputs]}")
-        self._path, self._input, self._dtype = path, inputs[0], DTYPES[inputs[0].type]
-        self._whole = inputs[0].shape[0] != 1
+        if len(inputs) != 1 or len(outputs) != 1 or {inputs[0].type, outputs[0].type} - set(DTYPES):
+            types = [[tensor.type for tensor in tensors] for tensors in (inputs, outputs)]
+            raise UserError(f"{path}: expected one image in, one vector out; got {types[0]} in, {types[1]} out")
+        self.input, self.output = (Tensor(axes(t.shape), DTYPES[t.type]) for t in (inputs[0], outputs[0]))
+        self._name, self._whole = inputs[0].name, self.input.shape[0] != 1
         self._info = {
             "version": onnxruntime.__version__,
             "provider": providers[0],
@@ -72,17 +72,12 @@ class Engine:
             "batching": "whole" if self._whole else "one at a time",
         }
 
-    def prepare(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """Float32 as it is; for a file that takes integers, the nearest ones."""
-        check_input(self._path, x, self._input.shape)
-        return x if self._dtype == np.float32 else quantize(x, 1, 0, self._dtype)
-
-    def run(self, x: NDArray[Any]) -> Outputs:
+    def run(self, x: NDArray[Any]) -> NDArray[Any]:
         """Outputs for a batch; a file for one image at a time is called once an image."""
-        parts = [x] if self._whole else [x[i : i + 1] for i in range(len(x))]
-        found = [self._session.run(None, {self._input.name: part})[0].reshape(len(part), -1) for part in parts]
-        raw = found[0] if len(found) == 1 else np.concatenate(found)
-        return Outputs(raw) if raw.dtype == np.float32 else Outputs(dequantize(raw, 1, 0), raw)
+        if self._whole or len(x) == 1:
+            found: NDArray[Any] = self._session.run(None, {self._name: x})[0]
+            return found.reshape(len(x), -1)
+        return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
         """Version, provider, optimisation level, threads, and whether S8S8 may run in integers."""

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
-from backends.device.quantize import dequantize, quantize
-from backends.device.runtimes import Option, Outputs, check_input, check_options, missing
+from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 
 
 class Engine:
@@ -34,23 +33,23 @@ class Engine:
             self._evaluator: Any = ReferenceEvaluator(model)
         except Exception as error:  # protobuf's, onnx's and the evaluator's own have no common base
             raise UserError(f"{path}: onnx cannot load it: {error}") from error
-        (self._input,) = model.graph.input
-        tensor = self._input.type.tensor_type
-        self._path, self._shape = path, [axis.dim_value or None for axis in tensor.shape.dim]
-        self._dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        (given,), (wanted,) = model.graph.input, model.graph.output
+        self.input, self.output = (
+            Tensor(
+                axes([axis.dim_value for axis in tensor.shape.dim]),
+                np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)),
+            )
+            for tensor in (given.type.tensor_type, wanted.type.tensor_type)
+        )
+        self._name = given.name
         self._info = {"version": onnx.__version__, "kernels": "reference", "threads": str(threads)}
 
-    def prepare(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """Float32 as it is; for a file that takes integers, the nearest ones."""
-        check_input(self._path, x, self._shape)
-        return x if self._dtype == np.float32 else quantize(x, 1, 0, self._dtype)
-
-    def run(self, x: NDArray[Any]) -> Outputs:
+    def run(self, x: NDArray[Any]) -> NDArray[Any]:
         """Outputs for a batch; a file for one image at a time is called once an image."""
-        parts = [x] if self._shape[0] != 1 else [x[i : i + 1] for i in range(len(x))]
-        found = [self._evaluator.run(None, {self._input.name: part})[0].reshape(len(part), -1) for part in parts]
-        raw = np.concatenate(found)
-        return Outputs(raw) if raw.dtype == np.float32 else Outputs(dequantize(raw, 1, 0), raw)
+        if self.input.shape[0] != 1 or len(x) == 1:
+            found: NDArray[Any] = self._evaluator.run(None, {self._name: x})[0]
+            return found.reshape(len(x), -1)
+        return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
         """The version of the onnx package."""

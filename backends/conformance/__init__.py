@@ -1,0 +1,298 @@
+"""The conformance suite: what any runtime on any host must do, asked over the protocol of a replay alone.
+
+``python -m backends.conformance TARGET`` prints a line a check. Faults are asked of the dummy runtime on the same host.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.conformance import networks
+from backends.device.artifact import SCHEMA, Pixels, Preproc
+from backends.device.bundle import Bundle, Stamps, paste, write_bundle
+from backends.device.errors import UserError
+from backends.device.runtimes import Option, engine
+from backends.hosts import Outcome, Target, ask, availability, prepare, replay
+from backends.watch import Event
+
+N = 7
+LATENCY = {"warmup": 2, "runs": 20, "seconds": 0.0}
+FACTS = {"version", "kernels", "threads"}  # that `info` must have
+MACHINE_FACTS = {"arch", "cpu", "features", "cores", "memory_bytes", "kernel", "python", "numpy", "emulated"}
+CRAFT_SIDE = {"torch", "torchvision", "onnx", "pandas", "pydantic", "harness", "exporters", "patches"}
+WRONG: dict[str, Option] = {"no such option": 1}
+
+
+class Verdict(NamedTuple):
+    """A check, and what is wrong; empty where it was passed."""
+
+    check: str
+    fault: str
+
+
+@dataclass
+class Subject:
+    """A target under test, with a bundle of its format, and what was learnt on the way."""
+
+    target: Target
+    folder: Path
+    bundle: Bundle
+    silence_seconds: float = 0.0  # how long it took to say the first word
+    packages: Sequence[str] = ()
+    replayed: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The format of the file."""
+        return self.bundle.artifact.format
+
+    @property
+    def first(self) -> Outcome:
+        """The first replay, with a latency."""
+        if "first" not in self.replayed:
+            self.replayed["first"] = self.replay("first", LATENCY)
+        return self.replayed["first"]
+
+    def replay(self, name: str, latency: Mapping[str, float] | None = None, **changes: Any) -> Outcome:
+        """A replay of all cases, into a folder of its own."""
+        begun = time.monotonic()
+
+        def hear(event: Event) -> None:
+            if event["event"] == "loaded" and not self.silence_seconds:
+                self.silence_seconds, self.packages = time.monotonic() - begun, event["packages"]
+
+        target = replace(self.target, **changes)
+        return replay(target, self.bundle.root, self.folder / name, latency=latency, on_event=hear)
+
+    def faulty(self, fault: str, at: Option = N + 3) -> Outcome:
+        """A replay on the dummy runtime, where something happens in the second case."""
+        limit = 1.0 + 3 * self.silence_seconds
+        options: dict[str, Option] = {"fault": fault, "at": at}
+        target = replace(self.target, runtime="dummy", version="", options=options, time_limit=limit)
+        prepare(target)
+        return replay(target, self.bundle.root, self.folder / fault)
+
+
+def conform(
+    target: Target, checks: Sequence[str] = (), tell: Callable[[str], None] = lambda word: None
+) -> Iterator[Verdict]:
+    """Carries out checks (all, by default) on a target, in turn; a `UserError` where the target cannot run at all."""
+    prepare(target, tell)
+    if reason := availability(target):
+        raise UserError(f"{target.name}: {reason}")
+    with tempfile.TemporaryDirectory() as folder:
+        subject = Subject(target, Path(folder), _bundle(Path(folder) / "bundle", engine(target.runtime).formats[0]))
+        for name in checks or CHECKS:
+            tell(name)
+            try:
+                yield Verdict(name, CHECKS[name](subject))
+            except UserError as error:
+                yield Verdict(name, str(error))
+
+
+# The checks: each says what is wrong, or nothing.
+
+
+def _logits(subject: Subject) -> str:
+    if subject.first.errors:
+        return _said(subject.first)
+    for case in subject.bundle.cases:
+        logits = _arrays(subject.first, case.name)["logits"]
+        if fault := networks.faults(subject.kind, _pasted(subject.bundle, case.name), logits):
+            return f"case {case.name}: {fault}"
+    return ""
+
+
+def _integers(subject: Subject) -> str:
+    for case in subject.bundle.cases if subject.first.files else ():
+        arrays = _arrays(subject.first, case.name)
+        if (subject.kind == "tflite") != ("integers" in arrays):
+            return f"the file's output is {'integer' if subject.kind == 'tflite' else 'float'}, got {sorted(arrays)}"
+        if "integers" in arrays:
+            steps = (arrays["integers"].astype(np.float64) - networks.Y.zero_point) * networks.Y.scale
+            if not np.allclose(arrays["logits"], steps, rtol=1e-6):
+                return "logits are not those that the integers stand for"
+    return _said(subject.first)
+
+
+def _twice(subject: Subject) -> str:
+    return _differ(subject.first, subject.replay("second"), 0.0)
+
+
+def _batches(subject: Subject) -> str:
+    return _differ(subject.first, subject.replay("batches", batch=3), 1e-6)
+
+
+def _info(subject: Subject) -> str:
+    info, machine = subject.first.info, subject.first.machine
+    if absent := (FACTS - set(info)) | (MACHINE_FACTS - set(machine)):
+        return f"lacks {', '.join(sorted(absent))}"
+    if odd := [name for name, value in info.items() if not isinstance(value, str) or not value]:
+        return f"expected words for {', '.join(odd)}"
+    if subject.target.threads and info["threads"] != str(subject.target.threads):
+        return f"asked for {subject.target.threads} threads, {info['threads']} are in force"
+    return ""
+
+
+def _packages(subject: Subject) -> str:
+    if "numpy" not in subject.packages:
+        return f"expected numpy among what the device has loaded, got {subject.packages}"
+    loaded = set(subject.packages) & (CRAFT_SIDE - {engine(subject.target.runtime).package})
+    return f"the device has loaded {', '.join(sorted(loaded))}" if loaded else ""
+
+
+def _latency(subject: Subject) -> str:
+    found = subject.first.latency
+    if found is None:
+        return f"none: {subject.first.latency_error}"
+    nanoseconds = np.load(subject.folder / "first/latency.npy", allow_pickle=False)
+    if found["n"] != len(nanoseconds) or found["n"] < LATENCY["runs"] or nanoseconds.min() <= 0:
+        return f"expected {LATENCY['runs']:g} runs or more, each of some time, got {found['n']} of {nanoseconds.min()}"
+    return "" if 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"] else f"no percentiles: {found}"
+
+
+def _option(subject: Subject) -> str:
+    return _refused(subject.replay("option", options={**subject.target.options, **WRONG}), "no such option")
+
+
+def _shape(subject: Subject) -> str:
+    """A network that is described with the other layout, so that what it gets has another shape."""
+    described = replace(subject.bundle.artifact, preproc=Preproc("nhwc" if subject.kind == "onnx" else "nchw"))
+    root = subject.folder / "shape"
+    write_bundle(root, described, networks.file(subject.kind), _pixels(), {"none": None})
+    return _refused(replay(subject.target, root, subject.folder / "shaped"), "takes inputs")
+
+
+def _dtype(subject: Subject) -> str:
+    """Pixels of another dtype, that only a device can meet: our own side would not send them off."""
+    root = subject.folder / "dtype"
+    write_bundle(root, subject.bundle.artifact, networks.file(subject.kind), _pixels(), {"none": None})
+    np.save(root / "pixels.npy", _pixels().astype(np.float32), allow_pickle=False)
+    ending = ask(subject.target, root, subject.folder / "typed", _request(subject.target), lambda event: None)
+    return "" if "uint8" in ending.why else f"expected to be told of uint8, got {ending.why or 'no error'!r}"
+
+
+def _pixel(subject: Subject) -> str:
+    """One pixel that is not what was sent."""
+    root = subject.folder / "pixel"
+    write_bundle(root, subject.bundle.artifact, networks.file(subject.kind), _pixels(), {"none": None})
+    pixels = np.load(root / "pixels.npy", allow_pickle=False)
+    pixels[-1, -1, -1, -1] ^= 1
+    np.save(root / "pixels.npy", pixels, allow_pickle=False)
+    return _refused(replay(subject.target, root, subject.folder / "pixeled"), "sha256")
+
+
+def _untouched(subject: Subject) -> str:
+    """A device looks whether a first run leaves its input as it is: that of the target did, the dummy's must not."""
+    return _refused(subject.faulty("scribble", 1), "writes into its input")
+
+
+def _crash(subject: Subject) -> str:
+    return _alone(subject.faulty("segv"), "crash: SIGSEGV")
+
+
+def _end(subject: Subject) -> str:
+    return _alone(subject.faulty("leave"), "crash: exit code 0 before the end")
+
+
+def _hang(subject: Subject) -> str:
+    return _alone(subject.faulty("hang"), "hang: ")
+
+
+def _lock(subject: Subject) -> str:
+    return _alone(subject.faulty("native hang"), "hang: ")
+
+
+def _prints(subject: Subject) -> str:
+    outcome = subject.faulty("print")
+    return _said(outcome) if outcome.errors else ""
+
+
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "logits are those of a computation in numpy": _logits,
+    "integers come with them, where the file's output is integer": _integers,
+    "the same twice gives the same": _twice,
+    "batches of 1 give what batches of 3 give": _batches,
+    "it says what is in force, and on what": _info,
+    "the device loads nothing of the craft side": _packages,
+    "it measures a latency": _latency,
+    "an unknown option is refused": _option,
+    "images of another shape are refused": _shape,
+    "pixels of another dtype are refused": _dtype,
+    "pixels that are not those that were sent are refused": _pixel,
+    "a runtime that writes into its input is refused": _untouched,
+    "whatever a runtime prints, the events stay whole": _prints,
+    "a crash is the error of its case alone": _crash,
+    "so is an end too early": _end,
+    "so is a hang": _hang,
+    "so is a hang that keeps the interpreter's lock": _lock,
+}
+
+
+def _pixels() -> Pixels:
+    return np.random.default_rng(2).integers(0, 256, (N, networks.SIZE, networks.SIZE, 3), np.uint8)
+
+
+def _bundle(root: Path, kind: str) -> Bundle:
+    """Three cases: clean; a stamp with holes on each image; one for all."""
+    rng = np.random.default_rng(3)
+    cases: dict[str, Stamps | None] = {"none": None}
+    for name, count, p in (("each", N, 3), ("same", 1, 2)):
+        corners = rng.integers(0, networks.SIZE - p + 1, (N, 2)).astype(np.int32)
+        cases[name] = Stamps(rng.integers(0, 256, (count, p, p, 3), np.uint8), rng.random((count, p, p)) < 0.8, corners)
+    return write_bundle(root, networks.artifact(networks.file(kind)), networks.file(kind), _pixels(), cases)
+
+
+def _pasted(bundle: Bundle, case: str) -> Pixels:
+    stamps = bundle.stamps(case)
+    return np.array(bundle.pixels) if stamps is None else paste(bundle.pixels, *stamps)
+
+
+def _request(target: Target) -> dict[str, Any]:
+    return {"schema": SCHEMA, "runtime": target.runtime, "options": dict(target.options), "cases": ["none"]}
+
+
+def _arrays(outcome: Outcome, case: str) -> dict[str, NDArray[Any]]:
+    with np.load(outcome.files[case], allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _said(outcome: Outcome) -> str:
+    return "; ".join(f"{case}: {why}" for case, why in outcome.errors.items())
+
+
+def _differ(a: Outcome, b: Outcome, tolerance: float) -> str:
+    if a.errors or b.errors or list(a.files) != list(b.files):
+        return _said(a) or _said(b) or f"results for {list(a.files)}, then for {list(b.files)}"
+    for case in a.files:
+        found, other = _arrays(a, case), _arrays(b, case)
+        for name in found:
+            if found[name].shape != other[name].shape:
+                return f"case {case}: {name} of shape {found[name].shape}, then {other[name].shape}"
+            off = np.abs(found[name].astype(np.float64) - other[name]).max()
+            if not off <= tolerance * (1 + np.abs(found[name].astype(np.float64)).max()):
+                return f"case {case}: {name} differ by {off:.2g}"
+    return ""
+
+
+def _refused(outcome: Outcome, word: str) -> str:
+    """What is wrong unless every case has an error with this word in it."""
+    if outcome.files or not outcome.errors:
+        return f"expected an error for every case, got results for {', '.join(outcome.files) or 'none'}"
+    return next((f"expected an error with {word!r}, got {w!r}" for w in outcome.errors.values() if word not in w), "")
+
+
+def _alone(outcome: Outcome, start: str) -> str:
+    """What is wrong unless the second case, and it alone, has an error that starts like this."""
+    if list(outcome.files) != ["none", "same"] or list(outcome.errors) != ["each"]:
+        return f"expected an error of the second case alone, got results for {list(outcome.files)}; {_said(outcome)}"
+    why = outcome.errors["each"]
+    return "" if why.startswith(start) else f"expected an error that starts {start!r}, got {why!r}"

@@ -1,0 +1,92 @@
+"""Holds targets against the conformance suite; a line a check, exit code 1 where one fails.
+
+A target is a name of a suite (``--suite FILE``; all of them, where none is named), or a runtime with its words after
+commas: fields of a target (host, arch, cpu, image, address, version, threads, time_limit), and any other is an option
+of the runtime.
+
+    python -m backends.conformance litert
+    python -m backends.conformance litert,kernels=builtin,host=qemu,arch=aarch64,cpu=max onnxruntime,threads=2
+    python -m backends.conformance --suite benchmarks/suites/demo.toml
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from backends.conformance import conform
+from backends.device.errors import UserError
+from backends.hosts import Target
+
+NUMBERS = {"threads": int, "batch": int, "time_limit": float}
+WORDS = {field.name for field in fields(Target)} - {"name", "runtime", "options"}
+
+
+def parse(text: str) -> Target:
+    """A target out of ``RUNTIME[,KEY=VALUE...]``."""
+    runtime, *pairs = text.split(",")
+    known: dict[str, Any] = {}
+    options: dict[str, str | int] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"{text}: expected KEY=VALUE after a comma, got {pair!r}")
+        try:
+            if key in WORDS:
+                known[key] = NUMBERS.get(key, str)(value)
+            else:
+                options[key] = int(value) if value.lstrip("-").isdecimal() else value
+        except ValueError as error:
+            raise UserError(f"{text}: {key} must be a number, got {value!r}") from error
+    return Target(text, runtime, options=options, **known)
+
+
+def of_suite(path: Path, names: Sequence[str]) -> list[Target]:
+    """The targets of a suite with these names, or all."""
+    try:
+        found = {raw["name"]: Target(**raw) for raw in tomllib.loads(path.read_text())["target"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no suite with [[target]] tables ({error})") from error
+    for name in names:
+        if name not in found:
+            raise UserError(f"{path}: no target {name!r}; there are {', '.join(found)}")
+    return [found[name] for name in names or found]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m backends.conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("target", nargs="*", metavar="TARGET")
+    parser.add_argument("--suite", type=Path, metavar="FILE")
+    given = parser.parse_args(arguments)
+    if not given.target and not given.suite:
+        parser.error("name a target, or a suite")
+    failed = 0
+    try:
+        targets = of_suite(given.suite, given.target) if given.suite else [parse(text) for text in given.target]
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for target in targets:
+        print(target.name)
+        try:
+            for verdict in conform(target):
+                failed += bool(verdict.fault)
+                print(f"  {'FAIL' if verdict.fault else 'ok  '}  {verdict.check}", flush=True)
+                if verdict.fault:
+                    print(f"        {verdict.fault}", flush=True)
+        except UserError as error:
+            failed += 1
+            print(f"  FAIL  it can run here\n        {error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Two networks of a few hundred numbers, each a file beside this one, and what they give, computed in numpy alone.
+
+``tiny.onnx`` is a float convolution, ReLU, global average and dense layer; ``tiny.tflite`` one dense layer in int8.
+Both take 8x8 images and tell four classes apart. `tests/tiny.py` makes the files out of the constants here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.artifact import Artifact, Pixels, Preproc, sha256_file
+
+SIZE, CLASSES = 8, 4
+
+
+class Scale(NamedTuple):
+    """A scale and its zero point."""
+
+    scale: float
+    zero_point: int
+
+
+X, W, Y = Scale(1 / 255, -128), Scale(0.02, 0), Scale(0.25, 7)  # of the dense layer's input, weights and output
+
+
+def constants() -> dict[str, NDArray[np.float32]]:
+    """Weights of the ONNX network: ``w`` ``(5, 3, 3, 3)`` and ``b`` of the convolution, ``v`` of the dense layer."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (5, 3, 3, 3), "b": (5,), "v": (5, CLASSES)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def dense_constants() -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+    """Weights ``(classes, inputs)`` and bias of the TFLite network."""
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-127, 128, (CLASSES, SIZE * SIZE * 3)).astype(np.int8)
+    return weights, rng.integers(-5000, 5000, CLASSES).astype(np.int32)
+
+
+def artifact(file: Path, **changes: Any) -> Artifact:
+    """The description of one of the files."""
+    kind = file.suffix[1:]
+    facts: dict[str, Any] = {"name": "tiny", "victim": "tiny", "format": kind, "precision": "w8a8", "file": file.name}
+    facts |= {"sha256": sha256_file(file), "input_size": (SIZE, SIZE), "classes": CLASSES}
+    facts["preproc"] = Preproc("nchw" if kind == "onnx" else "nhwc")
+    return Artifact(**facts | changes)
+
+
+def file(kind: str) -> Path:
+    """The file of a format, ``onnx`` or ``tflite``."""
+    return Path(__file__).with_name(f"tiny.{kind}")
+
+
+def faults(kind: str, pixels: Pixels, logits: NDArray[np.float32]) -> str:
+    """Says how logits for `pixels` are not what the network of a format gives, or nothing where they are.
+
+    In float by 1e-4 at most. Integers by half a step of rounding, and the little by which a kernel's fixed-point
+    multiplier is off.
+    """
+    if logits.shape != (len(pixels), CLASSES):
+        return f"expected shape {(len(pixels), CLASSES)}, got {logits.shape}"
+    if kind == "onnx":
+        off = np.abs(logits - _convolved(pixels)) / (1 + np.abs(logits))
+        return f"off by {off.max():.2g} of their size" if not off.max() < 1e-4 else ""
+    steps = logits.astype(np.float64) / Y.scale + Y.zero_point
+    off = np.abs(steps - np.clip(_dense(pixels), -128, 127))
+    return f"off by {off.max():.3f} steps" if not off.max() < 0.51 else ""
+
+
+def _convolved(pixels: Pixels) -> NDArray[np.float64]:
+    found = constants()
+    x = pixels.transpose(0, 3, 1, 2) / 255
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    features = np.einsum("nchwij,ocij->nohw", windows, found["w"]) + found["b"][:, None, None]
+    logits: NDArray[np.float64] = np.maximum(features, 0).mean((2, 3)) @ found["v"]
+    return logits
+
+
+def _dense(pixels: Pixels) -> NDArray[np.floating[Any]]:
+    """The output before rounding, in steps; the input's own integers are the pixels less 128."""
+    weights, bias = (constant.astype(np.int64) for constant in dense_constants())
+    inputs = pixels.reshape(len(pixels), -1).astype(np.int64) - 128
+    return ((inputs - X.zero_point) @ weights.T + bias) * (X.scale * W.scale / Y.scale) + Y.zero_point

@@ -1,0 +1,124 @@
+"""The board's end of host ``ssh``: takes files in, kept by hash, and gives results out.
+
+A board has nothing of ours at first, so the source of this module, and that of `machine` before it, is sent and run
+by the board's Python: nothing here may need another module of ours, nor numpy. Speaks JSON lines that carry the
+key ``board``, so that a login's greeting is told from them::
+
+    <- {"home": "/home/pi/.cache/patchbench", "machine": {...}, "version": "2.3.0"}       always
+    -> {"trees": {NAME: {PATH: [sha256, bytes]}}, "kill": WORD}                           to take in
+    <- {"missing": [sha256, ...]}, then -> the bytes of these, one after the other
+    <- {"ready": true}
+    -> {"give": PATH}                                                                     to give out
+    <- {"bytes": 1234}, then the bytes; -> {"done": true}, upon which the file is removed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+KEPT_SECONDS = 7 * 86400  # for results that nobody fetched
+PIECE = 1 << 20
+
+
+def answer(package: str, machine: dict[str, Any], version: str | None) -> None:
+    """Answers one request; what goes wrong is said as ``error``."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchbench"
+    try:
+        _say({"home": str(home), "machine": machine, "version": version})
+        request = _hear()
+        if "trees" in request:
+            _end_others(request["kill"])
+            _take(home, request["trees"])
+        elif "give" in request:
+            _give(home / request["give"])
+    except OSError as error:
+        _say({"error": f"{error.filename or home}: {error.strerror or error}"})
+
+
+def _take(home: Path, trees: dict[str, dict[str, tuple[str, int]]]) -> None:
+    """Asks for the files that are not here yet, and builds the trees out of links to them."""
+    files = home / "files"
+    for folder in ("files", "trees", "runs"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    for run in (home / "runs").iterdir():
+        if time.time() - run.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(run, ignore_errors=True)
+    trees = {name: tree for name, tree in trees.items() if not (home / "trees" / name).is_dir()}
+    wanted = {sha256: size for tree in trees.values() for sha256, size in tree.values()}
+    missing = [sha256 for sha256 in sorted(wanted) if not (files / sha256).is_file()]
+    _say({"missing": missing})
+    for sha256 in missing:
+        _receive(files / sha256, wanted[sha256])
+    for name, tree in trees.items():
+        beside = home / "trees" / f".{name}.{os.getpid()}"
+        for path, (sha256, _) in tree.items():
+            (beside / path).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(files / sha256, beside / path)
+            except OSError:  # a file system without links
+                shutil.copyfile(files / sha256, beside / path)
+        try:
+            beside.rename(home / "trees" / name)
+        except OSError:  # another was quicker
+            shutil.rmtree(beside)
+            if not (home / "trees" / name).is_dir():
+                raise
+    _say({"ready": True})
+
+
+def _receive(path: Path, size: int) -> None:
+    """One file from standard input, written beside and renamed once its hash is what its name says."""
+    beside, digest = path.with_name(f".{path.name}.{os.getpid()}"), hashlib.sha256()
+    try:
+        with beside.open("wb") as stream:
+            while size:
+                piece = sys.stdin.buffer.read(min(size, PIECE))
+                if not piece:
+                    raise OSError("the connection broke while files came in")
+                digest.update(piece)
+                size -= stream.write(piece)
+        if digest.hexdigest() != path.name:
+            raise OSError(f"what arrived has sha256 {digest.hexdigest()}, expected {path.name}")
+        beside.rename(path)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def _give(path: Path) -> None:
+    _say({"bytes": path.stat().st_size})
+    with path.open("rb") as stream:
+        shutil.copyfileobj(stream, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+    if _hear().get("done"):
+        path.unlink()
+        with suppress(OSError):
+            path.parent.rmdir()
+
+
+def _end_others(word: str) -> None:
+    """Ends what still runs of an earlier try: a board may not have noticed yet that the connection is gone."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if word.encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def _say(what: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(b"\n" + json.dumps({"board": what}).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _hear() -> dict[str, Any]:
+    line = sys.stdin.buffer.readline()
+    heard: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+    return heard

@@ -1,0 +1,88 @@
+"""No network at all: gives back its input, and goes wrong on request. It tests hosts, not artifacts."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.errors import UserError
+from backends.device.runtimes import Option, Tensor
+
+OUTPUTS = 1000
+
+
+def _raise() -> None:
+    raise RuntimeError("kernel panic")
+
+
+def _print() -> None:
+    print('{"event": "end"}')
+    os.write(1, b'{"event": "case"')
+    ctypes.CDLL(None).puts(b"native garbage")
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "none": lambda: None,
+    "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "raise": _raise,
+    "leave": lambda: os._exit(0),
+    "hang": lambda: time.sleep(1000),
+    "native hang": lambda: ctypes.PyDLL(None).sleep(1000),  # keeps the interpreter's lock
+    "print": _print,
+    "nan": lambda: None,  # these three change what a run does
+    "double": lambda: None,
+    "scribble": lambda: None,
+}
+
+
+class Engine:
+    """The first values of each image are its logits, at most a thousand.
+
+    Option ``fault``: one of `FAULTS`, which happens in run number ``at``, counted from 1, that of loading; or in
+    ``load``. ``milliseconds`` is how long each run sleeps.
+    """
+
+    formats: ClassVar[tuple[str, ...]] = ("onnx", "tflite")
+    package: ClassVar[str] = "numpy"
+
+    def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
+        """Reads nothing."""
+        known: dict[str, Option] = {"fault": "none", "at": 0, "milliseconds": 0}
+        if unknown := set(options) - set(known):
+            raise UserError(f"unknown option {min(unknown)!r}; there are {', '.join(known)}")
+        chosen = known | dict(options)
+        if chosen["fault"] not in FAULTS:
+            raise UserError(f"option fault = {chosen['fault']!r}: expected one of {', '.join(FAULTS)}")
+        self._fault, self._at, self._count = str(chosen["fault"]), chosen["at"], 0
+        self._seconds, self._threads = float(chosen["milliseconds"]) / 1000, threads
+        self.input = Tensor((None, None, None, None), np.dtype(np.float32))
+        self.output = Tensor((None, None), np.dtype(np.float32))
+        if self._at == "load":
+            FAULTS[self._fault]()
+
+    def run(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The input, flat and cut; or the fault."""
+        self._count += 1
+        time.sleep(self._seconds)
+        logits = x.reshape(len(x), -1)[:, :OUTPUTS].copy()
+        if self._at == self._count:
+            FAULTS[self._fault]()
+            if self._fault == "nan":
+                logits[:] = np.nan
+            elif self._fault == "double":
+                return logits.astype(np.float64)
+            elif self._fault == "scribble":
+                x[:] = 0
+        return logits
+
+    def info(self) -> dict[str, str]:
+        """Numpy's version, and the threads that were asked for."""
+        return {"version": np.__version__, "kernels": "dummy", "threads": str(self._threads)}
