@@ -80,8 +80,8 @@ def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONF
         effective = value * (1 - value) / spread if spread > 0 else n.mean()
         least, most = wilson(value * effective, effective, confidence)
         return Estimate(value, float(least), float(most), "images" if df == 0 else "patches and images")
-    t = float(stdtrit(df, (1 + confidence) / 2))
-    error = math.sqrt(_two_way(hit - rates[:, None] * among, rates, n, classes))
+    error, freedom = _two_way(hit - rates[:, None] * among, rates, n, classes)
+    t = float(stdtrit(freedom, (1 + confidence) / 2))
     low, high = value - t * error, value + t * error
     if len(rates) >= BOOTSTRAP_FROM:
         draws, tail = crossed_bootstrap(hit > 0, among, classes), float(ndtr(-t))
@@ -130,28 +130,30 @@ def difference(
     if over == "images" or df == 0 or not rise.any():
         scores = (rise / n[:, None]).mean(axis=0)
         images = scores * n.mean()
-        low, high = paired_interval(images.sum(), (images**2).sum(), n.mean(), confidence)
+        low, high = paired_interval(images.sum(), (images**2).sum(), n.mean(), confidence, patches=len(rise))
         return Difference(value, float(low), float(high), *sign_flip(scores), "images")
-    error = math.sqrt(_two_way(rise - rises[:, None] * among, rises, n, classes))
-    half = float(stdtrit(df, (1 + confidence) / 2)) * error
-    above = float(stdtr(df, -value / error)) if error > 0 else float(value <= 0)
+    error, freedom = _two_way(rise - rises[:, None] * among, rises, n, classes)
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    above = float(stdtr(freedom, -value / error)) if error > 0 else float(value <= 0)
     least, most = max(-1.0, value - half), min(1.0, value + half)
     return Difference(value, least, most, min(1.0, 2 * min(above, 1 - above)), above, "patches and images")
 
 
 def paired_interval(
-    total: ArrayLike, squares: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE
+    total: ArrayLike, squares: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE, patches: int = 1
 ) -> tuple[Floats, Floats]:
     """Interval (low, high) of a mean of n numbers in [-1, 1], from their sum and sum of squares, elementwise.
 
     Two numbers more, -1 and 1, keep it honest where hardly any differs from 0; for differences of two answers it is the
-    adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37). NaN where n is 0.
+    adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37). Where each number is a mean over
+    ``patches`` the two weigh as much less as such a mean spreads less. NaN where n is 0.
     """
-    size = np.asarray(n, np.float64) + 2
+    extra = 2 / patches
+    size = np.asarray(n, np.float64) + extra
     middle = np.asarray(total) / size
-    square = np.maximum(np.asarray(squares) + 2 - size * middle**2, 0)
+    square = np.maximum(np.asarray(squares) + extra - size * middle**2, 0)
     half = float(ndtri((1 + confidence) / 2)) * np.sqrt(square) / size
-    low, high = (np.where(size > 2, np.clip(end, -1, 1), np.nan) for end in (middle - half, middle + half))
+    low, high = (np.where(size > extra, np.clip(end, -1, 1), np.nan) for end in (middle - half, middle + half))
     return low, high
 
 
@@ -205,19 +207,24 @@ def _image_variance(hits: Floats, among: Bools) -> float:
     return float((parts**2).sum()) * images / max(images - 1, 1)
 
 
-def _two_way(residuals: Floats, rates: Floats, n: Ints, classes: Ints) -> float:
-    """Variance of the mean of ``rates``: patches within classes, and images less what patches have seen of them.
+def _two_way(residuals: Floats, rates: Floats, n: Ints, classes: Ints) -> tuple[float, float]:
+    """Standard error of the mean of ``rates``: patches within classes, and images; and its degrees of freedom.
 
     With patch, image and residual components A, B, E over P patches and N images it estimates A/P + B/N + E/PN; the
     first term alone, s^2/P, gives A/P + E/PN (Searle, Casella and McCulloch 1992, "Variance Components").
+    The degrees of freedom are Satterthwaite's (1946, Biometrics Bull. 2): few where patches, many where images decide.
     """
     patches = len(rates)
     middles = np.array([rates[classes == c].mean() for c in classes])
-    between = float(((rates - middles) ** 2).sum()) / (patches - len(np.unique(classes))) / patches
+    df = patches - len(np.unique(classes))
+    between = float(((rates - middles) ** 2).sum()) / df / patches
     parts = residuals / n[:, None]
     mean = parts.mean(axis=0)
     interaction = float(((parts - mean) ** 2).sum()) / (patches * (patches - 1))
-    return between + max(0.0, float((mean**2).sum()) - interaction)
+    images = max(0.0, float((mean**2).sum()) - interaction)
+    whole = between + images
+    spread = between**2 / df + images**2 / max(int((parts != 0).any(axis=0).sum()) - 1, 1)
+    return math.sqrt(whole), whole**2 / spread if spread > 0 else float(df)
 
 
 @lru_cache(maxsize=2)
