@@ -23,6 +23,7 @@ from patches.twins.scaling import Fixed, Float32, Float64, Floats
 VECTORS = {("CONV_2D", "int8"): 1, ("CONV_2D", "uint8"): 1, ("FULLY_CONNECTED", "int8"): 1}
 VECTORS |= {("FULLY_CONNECTED", "uint8"): 1, ("DEPTHWISE_CONV_2D", "int8"): 8}
 MEAN_VECTOR = 16
+SUM_VECTORS = {True: 16, False: 8}  # by whether integers are signed
 
 
 def _away(channels: int, vector: int | None) -> Tensor:
@@ -62,12 +63,14 @@ def requantized(kernels: str, x: Quant, out: Quant) -> nn.Module:
     return Fixed(factor([x.scale / out.scale]), PORTABLE)
 
 
-def total(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
-    """The sum of two tensors of steps to steps."""
+def total(kernels: str, a: Quant, b: Quant, out: Quant, span: int) -> nn.Module:
+    """The sum of two tensors of steps to steps; `span` elements of both lie side by side: an image, or its channels."""
     if kernels == "xnnpack":
         ratios = [np.float32(q.scale) / np.float32(out.scale) for q in (a, b)]
         return Shifted(ratios, 20 - (math.frexp(max(ratios))[1] - 1))
-    return FixedSum(a, b, out)
+    portable = FixedSum(a, b, out)
+    vector = SUM_VECTORS[a.lowest < 0]
+    return VectorSum(portable, a, b, span, vector) if kernels == "builtin" and span >= vector else portable
 
 
 class Shifted(nn.Module):
@@ -96,6 +99,37 @@ class FixedSum(nn.Module):
         """Whole numbers, int64."""
         total: Tensor = self.out(self.one(a.to(torch.int64) << 20) + self.other(b.to(torch.int64) << 20))
         return total
+
+
+class VectorSum(nn.Module):
+    """The built-in kernels' addition: operands come to the larger scale by one rounding (signed), or cut (unsigned).
+
+    The elements of an image, or its channels, that don't fill a vector are the portable code's.
+    """
+
+    def __init__(self, portable: FixedSum, a: Quant, b: Quant, span: int, vector: int) -> None:
+        super().__init__()
+        self.portable, self.out, self.span, self.rest = portable, portable.out, span, span % vector
+        self.signed = a.lowest < 0
+        by = [factor([q.scale / (2 * max(a.scale, b.scale))]) for q in (a, b)]
+        self.cuts = [-int(one.shift) for one in by]
+        shifts = [one.shift + 20 if self.signed else torch.full_like(one.shift, 20) for one in by]
+        nowhere = torch.zeros(1, dtype=torch.int64)
+        self.one, self.other = (
+            Fixed(Factor(f.multiplier, shift), nowhere) for f, shift in zip(by, shifts, strict=True)
+        )
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Whole numbers, int64."""
+        parts = self.one(a), self.other(b)
+        if not self.signed:
+            parts = tuple(part >> cut for part, cut in zip(parts, self.cuts, strict=True))  # type: ignore[assignment]
+        sums: Tensor = self.out(parts[0] + parts[1])
+        if not self.rest:
+            return sums
+        flat, shape = sums.reshape(-1, self.span), sums.shape
+        rest = (x.expand(shape).reshape(-1, self.span)[:, -self.rest :] for x in (a, b))
+        return torch.cat([flat[:, : -self.rest], self.portable(*rest)], dim=1).reshape(shape)
 
 
 def mean(kernels: str, x: Quant, out: Quant, n: int, channels: int | None) -> nn.Module:

@@ -107,7 +107,8 @@ def _two(operator: Operator, kernels: str, path: Path) -> nn.Module:
     out = quant_of(operator.outputs[0], path)
     bounds = _bounds(operator, out)
     if operator.name == "ADD":
-        layer: nn.Module = Rounded(kernel.total(kernels, a, b, out), bounds, (a.scale / out.scale, b.scale / out.scale))
+        slopes = a.scale / out.scale, b.scale / out.scale
+        layer: nn.Module = Rounded(kernel.total(kernels, a, b, out, _span(operator)), bounds, slopes)
     else:
         layer = Times(kernel.product(kernels, a, b, out), bounds, a.scale * b.scale / out.scale)
     for position, (tensor, quant) in enumerate(zip(operator.inputs, (a, b), strict=True)):
@@ -115,6 +116,14 @@ def _two(operator: Operator, kernels: str, path: Path) -> nn.Module:
             fixed = torch.from_numpy(tensor.values.astype(np.float32)) - quant.zero_point
             layer = Constant(layer, fixed, position)
     return layer
+
+
+def _span(operator: Operator) -> int:
+    """How many elements of an addition lie side by side: an image's, those of its last axis, or one."""
+    (a, b), out = (t.shape or () for t in operator.inputs), operator.outputs[0].shape or ()
+    if a[1:] == b[1:]:
+        return int(np.prod(out[1:]))
+    return out[-1] if a[-1:] == b[-1:] else 1
 
 
 def _requantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
