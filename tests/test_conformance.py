@@ -21,7 +21,15 @@ TARGETS = [
     ("litert,kernels=reference", ""),
     ("reference", ""),
     ("tflite_runtime", "environments"),
+    ("tensorflow", "environments"),
+    ("onnxruntime,version=1.23.2", "environments"),
+    ("onnxruntime,host=qemu,arch=x86_64,cpu=Haswell", "qemu"),
+    ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
+    ("litert,kernels=builtin,host=qemu,arch=aarch64,cpu=max", "qemu"),
+    ("tflite_runtime,host=qemu,arch=armv7l", "qemu"),
+    ("litert,host=docker,arch=x86_64", "docker"),
+    ("onnxruntime,host=docker,arch=aarch64", "docker"),
     ("litert,host=ssh,address=board", "ssh"),
 ]
 
