@@ -213,7 +213,7 @@ def main(runs: int, workers: int) -> None:
                 ("and 2 % flip either way", world, CHURN),
             )
         }
-        seeds = [1, 3, 10, 30, 60, 100]
+        seeds = [1, 3, 5, 7, 10, 30]
         fresh = {str(CLASSES * n): gates(world, 0.05, max(200, runs // 8), cells=1, seeds=n, anew=True) for n in seeds}
         false_fresh = gates(world, 0.0, runs // 2, changed=0, cells=5, seeds=3, anew=True, margin=0.0)
         cover = {
