@@ -1,14 +1,18 @@
-"""The README's figure and table of calibration, from a finished run: ``python benchmarks/readme.py out/cifar10``.
+"""The README's figures and tables, from finished runs: ``python benchmarks/readme.py out/cifar10 out/targets``.
 
-Writes ``benchmarks/results/calibration-VICTIM.svg`` and ``calibration.md``.
+Writes into ``benchmarks/results/``: of a run with several calibrations ``calibration-VICTIM.svg`` and
+``calibration.md``, of one with several targets ``agreement-ARTIFACT.svg`` and ``agreement.md``.
 """
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from harness.metrics import cells
+from harness.report.agreement import FEW, pages
 from harness.report.figures import calibration
 from harness.report.labels import labelled
 
@@ -17,14 +21,21 @@ STYLE = Path(__file__).parent.parent / "harness" / "report" / "report.css"
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="background:white"'
 
 
-def main(run_dir: Path) -> None:
-    """Draws the same figures as the report, and a table of targeted success by target class."""
-    table = labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
+def main(run_dirs: list[Path]) -> None:
+    """Draws the same figures as the report, and the tables beside them."""
+    for run_dir in run_dirs:
+        run = json.loads((run_dir / "run.json").read_text())
+        table = labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
+        if table["calibration"].nunique() > 2:  # none, and two
+            calibrations(table)
+        if table["target"].nunique() > 1 + FEW:
+            agreements(run, table)
+
+
+def calibrations(table: pd.DataFrame) -> None:
+    """A figure a victim, and targeted success by target class."""
     for victim, svg in calibration(table):
-        head, tag, rest = str(svg).partition(">")
-        style = f"<style>{STYLE.read_text()}</style>"
-        drawn = head.replace("<svg ", f"<svg {NAMESPACES} ", 1) + tag + style + rest
-        (RESULTS / f"calibration-{victim}.svg").write_text(drawn)
+        draw(svg, f"calibration-{victim}")
     clean = table[table["attack"] == "none"].set_index(["artifact", "target"])["clean_accuracy"]
     made = table[table["attack"] == "gap"]
     wide = made.pivot_table(
@@ -38,5 +49,44 @@ def main(run_dir: Path) -> None:
     (RESULTS / "calibration.md").write_text("\n".join(lines) + "\n")
 
 
+def agreements(run: dict[str, Any], table: pd.DataFrame) -> None:
+    """A matrix an artifact, who is identical, and each target against the first that ran the artifact."""
+    names = dict(zip(table["victim"].astype(str) + ", " + table["artifact_label"], table["artifact"], strict=True))
+    lines = []
+    for page in pages(run, table):
+        lines += [f"## {page.artifact}", ""]
+        if page.figure:
+            draw(page.figure, f"agreement-{names[page.artifact]}")
+            lines += [f"![share of output values that differ](agreement-{names[page.artifact]}.svg)", ""]
+        lines += [f"Bit for bit the same: {', '.join(group)}.\n" for group in page.identical]
+        first = next(pair["a"] for pair in run["agreement"] if names[page.artifact] == pair["artifact"])
+        lines += [
+            f"| against {first} | differs in | images | other prediction, % | other values, % | largest | success, % |"
+        ]
+        lines += ["|---|---|---|---:|---:|---:|---:|"]
+        for row in (row for row in page.rows if row["a"] == first):
+            rates = ", ".join(f"{100 * row[f'success_{side}']:.1f}" for side in "ab")
+            words = (
+                row["b"],
+                ", ".join(row["differ"]) or "nothing known",
+                row["images"],
+                f"{100 * row['predictions_differ']:.2f}",
+                f"{100 * row['values_differ']:.1f}",
+                f"{row['largest']:.3g} {row['unit']}{'s' * (row['largest'] != 1)}",
+                rates if row["images"] == "patched" else "",
+            )
+            lines.append(f"| {' | '.join(words)} |")
+        lines.append("")
+    (RESULTS / "agreement.md").write_text("\n".join(lines))
+
+
+def draw(svg: str, name: str) -> None:
+    """A figure of the report as a file of its own."""
+    svg = svg[svg.index("<svg ") : svg.rindex("</svg>") + len("</svg>")]
+    head, tag, rest = svg.partition(">")
+    drawn = head.replace("<svg ", f"<svg {NAMESPACES} ", 1) + tag + f"<style>{STYLE.read_text()}</style>" + rest
+    (RESULTS / f"{name}.svg").write_text(drawn)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(argument) for argument in sys.argv[1:]])
