@@ -82,6 +82,7 @@ def agreements(run: dict[str, Any], table: pd.DataFrame) -> None:
 
 def draw(svg: str, name: str) -> None:
     """A figure of the report as a file of its own."""
+    svg = str(svg)  # no markup, which would escape what is added to it
     svg = svg[svg.index("<svg ") : svg.rindex("</svg>") + len("</svg>")]
     head, tag, rest = svg.partition(">")
     drawn = head.replace("<svg ", f"<svg {NAMESPACES} ", 1) + tag + f"<style>{STYLE.read_text()}</style>" + rest
