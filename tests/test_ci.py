@@ -197,7 +197,9 @@ def test_the_actions_steps_run_a_users_suite_in_the_image_then_on_arm64_against_
     assert {(c["change"], c["p"]) for c in on_arm64} == {(0, 1)}
     assert all("arch x86_64 became aarch64" in c["changes"] for c in on_arm64)
     # And a limit that is broken fails the step, with the comment made nonetheless.
-    (workspace / "rules.toml").write_text('schema = 1\n[[limit]]\nrule = "clean_accuracy >= 0.999"\n')
+    compare = '[[compare]]\nmetric = "targeted_success"\nworse = "higher"\n'
+    limit = '[[limit]]\nrule = "clean_accuracy >= 0.999"\n'
+    (workspace / "rules.toml").write_text(f"schema = 1\n{compare}{limit}")
     code, told = steps(workspace, **arm64 | {"rules": "rules.toml"})
     assert (code, told["code"]) == (1, "1")
     assert "❌" in (workspace / "out/arm64/comment.md").read_text()
