@@ -7,11 +7,13 @@ SHELL  := /bin/bash
 FAST   := -m "not slow and not data and not browser"
 SLOW   := -m "slow or data or browser"
 DEMO   := benchmarks/suites/demo.toml
+GATE   := benchmarks/suites/gate.toml
+BASELINES := benchmarks/baselines
 # what images are built from, and more arguments for docker buildx build; see In Docker in the README
 export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
 export PATCHBENCH_BUILDX_ARGS ?=
 
-.PHONY: bench test unit lint docker-bench docker-arm64 clean
+.PHONY: bench test unit lint gate docker-image docker-bench docker-arm64 clean
 
 bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
@@ -28,11 +30,19 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# the demo suite in the image `bench`, without network; its report is in out/docker-bench
-docker-bench:
+# files and patches that lie here, against their baseline: is anything worse than when it was frozen?
+gate: $(VENV)/ready
+	$(BIN)/patchbench run $(GATE) --data $(BASELINES) --frozen $(BASELINES)/gate.json
+	$(BIN)/patchbench gate $(BASELINES)/gate.json out/gate
+
+# the image `bench`, under the name patchbench
+docker-image:
 	docker buildx build --load --platform linux/amd64 --target bench --tag patchbench \
 	  --build-arg 'BASE_IMAGE=$(subst {arch},amd64,$(PATCHBENCH_BASE_IMAGE))' \
 	  --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL $(PATCHBENCH_BUILDX_ARGS) .
+
+# the demo suite in it, without network; its report is in out/docker-bench
+docker-bench: docker-image
 	mkdir -p out
 	docker run --rm --user "$$(id -u):$$(id -g)" --network none --cap-drop ALL --security-opt no-new-privileges \
 	  --env OMP_NUM_THREADS --env PATCHBENCH_IMAGE="$$(docker image inspect --format '{{.Id}}' patchbench)" \

@@ -107,6 +107,7 @@ class Artifact(Table):
     std: Triple = (1.0, 1.0, 1.0)
     channel_order: Literal["rgb", "bgr"] = "rgb"
     output_kind: Literal["logits", "softmax"] = "logits"
+    claimed_accuracy: float | None = Field(None, gt=0, le=1)  # what its maker says; the run checks it on its images
 
     @model_validator(mode="after")
     def _known_format(self) -> Artifact:

@@ -96,7 +96,7 @@ def _victim(work: Work, step: VictimStep, records: pd.DataFrame) -> dict[str, An
 def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:
     file = stages.place_artifact(work, step, run_dir / "artifacts")
     described = Artifact.read(file.with_suffix(".json"))
-    quant = described.quant
+    quant, claim = described.quant, step.brought.claimed_accuracy if step.brought else None
     return {
         "name": described.name, "victim": described.victim, "format": described.format,
         "precision": described.precision,
@@ -104,7 +104,7 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:
         "signature": quant.signature if quant else "", "calibration": quant.calibration if quant else "",
         "quant": asdict(quant) if quant else None,
         "operators": stages.found(work, step)["operators"],
-    }  # fmt: skip
+    } | ({"claimed_accuracy": claim} if claim else {})  # fmt: skip
 
 
 def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:

@@ -46,9 +46,10 @@ class VictimStep:
 
     @cached_property
     def key(self) -> str:
-        """Given weights depend on no image."""
+        """Given weights depend on no image; what a file is claimed to reach changes no answer of it."""
         if isinstance(self.table, config.Artifact):
-            return key("brought", table=self.table, file=sha256_file(self.brought_file()), size=self.data.size)
+            table = self.table.model_dump(exclude={"claimed_accuracy"})
+            return key("brought", table=table, file=sha256_file(self.brought_file()), size=self.data.size)
         seen = self.data.key if self.table.train else self.data.size
         weights, code = self._weights(self.table), self._code(self.table)
         return key("victim", table=self.table, weights=weights, code=code, data=seen)

@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import absent
 from test_run import FAULTY, patchbench
 
-from harness.schema import Patch
+from backends.hosts import Target, availability, prepare
+from harness.schema import Patch, UserError
 
 pytestmark = pytest.mark.slow
 NO_WORSE, WORSE, CANNOT_COMPARE = 0, 1, 2
+FILES = Path(__file__).parent.parent / "benchmarks" / "baselines"  # the demo's victim
 
 SUITE = """
 schema = 1
@@ -144,6 +148,81 @@ def test_per_channel_switched_off_is_named(base: Path, again: Path, tmp_path: Pa
         in (tmp_path / "said.md").read_text()
     )
     assert "drift" not in said.stdout
+
+
+def test_a_runtime_downgraded_is_named_and_statistics_decide(base: Path, again: Path, tmp_path: Path) -> None:
+    """Another version may compute otherwise, so a flip is no drift; on this network none is a change: no worse."""
+    older = 'runtime = "onnxruntime"\nversion = "1.23.2"'
+    if why_not := availability(Target("device", "onnxruntime", version="1.23.2")):
+        absent("environments", why_not)
+    try:
+        prepare(Target("device", "onnxruntime", version="1.23.2"))
+    except UserError as error:
+        absent("environments", str(error))
+    run(SUITE.replace('runtime = "onnxruntime"', older), tmp_path, again)
+    said = gate(base / "base.json", again, tmp_path)
+    assert said.returncode == NO_WORSE, said.stdout
+    verdict = json.loads((tmp_path / "said.json").read_text())
+    on_device = [c for c in verdict["comparisons"] if " on device" in c["name"]]
+    installed = version("onnxruntime")
+    assert on_device
+    assert all(f"onnxruntime version {installed} became 1.23.2" in c["changes"] for c in on_device)
+    assert (verdict["drift"], verdict["faults"]) == ([], [])
+
+
+BROUGHT = """
+schema = 1
+name = "brought"
+[data]
+name = "digits"
+calibration = 1
+craft = 64
+evaluate = 60
+[[victim]]
+name = "network"
+model = "resnet8"
+weights = "demo/resnet8.pt"
+[[artifact]]
+name = "file"
+file = "demo/resnet8.tflite"
+[[attack]]
+name = "gap"
+surrogate = "float:network"
+target_classes = 8
+pixels = 8
+options = { steps = 20 }
+[controls]
+grey = 0
+noise = 1
+[latency]
+threads = 1
+warmup = 1
+runs = 2
+seconds = 0
+[[target]]
+name = "device"
+runtime = "litert"
+options = { kernels = "xnnpack" }
+"""
+
+
+@pytest.mark.qemu
+def test_a_target_that_is_identical_to_the_bit_on_another_architecture_has_changed_in_nothing(
+    qemu: None, tmp_path: Path
+) -> None:
+    """XNNPACK's integers are the same on x86 and arm64: no worse, no drift, not one image otherwise."""
+    run(BROUGHT, tmp_path, tmp_path / "run", FILES)
+    frozen = patchbench("baseline", tmp_path / "run", "-o", tmp_path / "base.json", cwd=tmp_path)
+    assert frozen.returncode == 0, frozen.stderr
+    run(BROUGHT + 'host = "qemu"\narch = "aarch64"\n', tmp_path, tmp_path / "run", FILES)
+    said = gate(tmp_path / "base.json", tmp_path / "run", tmp_path)
+    assert said.returncode == NO_WORSE, said.stdout
+    verdict = json.loads((tmp_path / "said.json").read_text())
+    assert (verdict["drift"], verdict["faults"]) == ([], [])
+    assert {(c["change"], c["p"]) for c in verdict["comparisons"]} == {(0, 1)}
+    on_device = [c for c in verdict["comparisons"] if " on device" in c["name"]]
+    assert len(on_device) == 3
+    assert all("arch x86_64 became aarch64" in c["changes"] for c in on_device)
 
 
 def test_a_patchs_bytes_changed_cannot_be_compared(base: Path, again: Path, tmp_path: Path) -> None:
