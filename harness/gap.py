@@ -105,6 +105,9 @@ def _stage(columns: Mapping[str, Any], last: Mapping[str, Any], home: str) -> in
         return 1 if columns["arch"] == home else None
     if not settings:
         return None
+    if columns["kernels"] == "cpu-disabled":
+        # onnxruntime as the file stands: every operator in float between its quantizers
+        return FAKE_QUANT if columns["arch"] == home else None
     if "reference" in (columns["runtime"], columns["kernels"]):
         return REFERENCE
     return OPTIMISED if columns["arch"] == home else OTHER_ARCH

@@ -116,3 +116,15 @@ def test_calibrations_are_paired_patch_by_patch(records: pd.DataFrame) -> None:
     assert (pair.patches, pair.success.over) == (4, "patches and images")
     assert [p.p for p in found] == holm([p.success.p for p in found]).tolist()
     assert pair.p < 0.05
+
+
+def test_onnxruntime_as_the_file_stands_is_the_fake_quantized_network(records: pd.DataFrame) -> None:
+    onnx = records[(records["format"] == "onnx") & (records["precision"] != "fp32")]
+    native = onnx[onnx["artifact"] == onnx["artifact"].iloc[0]]
+    native = native[native["target"] == native["target"].iloc[0]]
+    plain = native.assign(target="ort-plain", kernels="cpu-disabled", pred=noisy(native, np.random.default_rng(1)))
+    found = chains(outcomes(pd.concat([records, plain], ignore_index=True)), VERSIONS)
+    (chain,) = [c for c in found if any(step.target == "ort-plain" for step in c.steps)]
+    stages = {step.target: step.stage for step in chain.steps}
+    assert stages["ort-plain"] == "fake-quantized"
+    assert [step.stage for step in chain.steps][-2:] == ["fake-quantized", "integer, optimised kernels"]
