@@ -156,6 +156,7 @@ def _latencies(work: Work) -> Iterator[dict[str, Any]]:
             took = json.loads(file.read_text())
             yield {name: took[name] for name in ("p50_ms", "p90_ms", "p99_ms", "n", "threads")} | {
                 "artifact": step.artifact.name, "target": step.target.name, "throughput": took["throughput_per_second"],
+                "clock_ns": took["clock_resolution_ns"],
                 "cold_start_ms": 1000 * took["cold_start_seconds"], "peak_rss_mb": took["peak_rss_bytes"] / 1e6,
                 "emulated": bool(took["machine"].get("emulated", False)),
             }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -67,6 +68,7 @@ class Engine:
             "version": version(self.package),
             "kernels": self._kernels,
             "delegates": str(delegates),
+            "operators": ", ".join(f"{n} {name}" for name, n in self._operators().most_common()),
             "threads": str(threads),
             "batching": "whole" if self._takes_batches else "one at a time",
         }
@@ -78,7 +80,7 @@ class Engine:
         return np.concatenate([self._invoke(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
-        """Version, kernels and threads in force, and how many parts of the graph the delegate took."""
+        """Version, kernels and threads in force, the operators, and how many parts of them the delegate took."""
         return self._info
 
     def _invoke(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -92,8 +94,11 @@ class Engine:
         raw: NDArray[Any] = self._interpreter.get_tensor(self._output_index)
         return raw.reshape(len(x), -1)
 
+    def _operators(self) -> Counter[str]:
+        return Counter(op["op_name"] for op in self._interpreter._get_ops_details())
+
     def _delegates(self) -> int:
-        count: int = sum(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
+        count = self._operators()["DELEGATE"]
         if (count > 0) != (self._kernels == "xnnpack"):
             raise UserError(
                 f"{self._path}: kernels {self._kernels!r} are not in force, {count} delegates are; choose others"

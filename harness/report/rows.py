@@ -13,6 +13,7 @@ from harness.metrics import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Row = dict[Any, Any]
+CLOCK_SHARE = 0.01  # of a latency, that a step of the clock may be
 
 
 def failures(cells: pd.DataFrame, run: Row) -> list[Row]:
@@ -105,7 +106,11 @@ def latency(run: Row, cells: pd.DataFrame) -> list[Row]:
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
     measured = [
         row
-        | {"label": labels.get(row.get("artifact"), row.get("artifact")), "victim": victims.get(row.get("artifact"))}
+        | {
+            "label": labels.get(row.get("artifact"), row.get("artifact")),
+            "victim": victims.get(row.get("artifact")),
+            "coarse": row.get("clock_ns", 0) > row.get("p50_ms", 0) * 1e6 * CLOCK_SHARE,
+        }
         for row in run.get("latency", [])
     ]
     return sorted(measured, key=lambda row: (str(row["victim"]), bool(row.get("emulated"))))
