@@ -259,6 +259,8 @@ def _console() -> Console:
 def main() -> None:
     """Runs the command line; what a user can mend is one message without a traceback, with exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # threads that spin while they wait make torch seven times slower wherever anything else wants the cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; before anything loads OpenMP
+
 import pytest
 
 from backends.hosts import Target, availability
