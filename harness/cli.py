@@ -40,7 +40,7 @@ RunDir = Annotated[
 ]
 Into = Annotated[Path, typer.Option("--into", "-o", metavar="DIR", help="The folder for what this makes.")]
 Only = Annotated[
-    list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only those whose name matches, e.g. '*tflite*'.")
+    list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only those whose name matches: `'*tflite*'`.")
 ]
 
 
@@ -59,10 +59,15 @@ def run(
         typer.Option(metavar="BASELINE", help="Replay its patches; craft only where the weights are others."),
     ] = None,
 ) -> None:
-    """Carries out a suite: train or fetch, export, craft, replay, count, report. A second run does only what is new."""
+    """Carries out a suite: train or fetch, export, craft, replay, count, report. A second run does only what is new.
+
+    Exit code 1: some cells failed, and are errors in the results; 2: the run could not be carried out.
+    """
     from harness.run import carry_out
 
-    carry_out(suite, data, out, targets=tuple(targets or ["*"]), device=device, frozen=frozen, console=_console())
+    chosen = tuple(targets or ["*"])
+    if not carry_out(suite, data, out, targets=chosen, device=device, frozen=frozen, console=_console()):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: `patchbench report out/demo`")
@@ -176,6 +181,8 @@ def baseline(
     from harness.baseline import freeze
 
     frozen = freeze(run_dir, into)
+    if failed := len(frozen.facts.get("errors", ())):
+        _console().print(f"[red]{failed} cases of this run failed[/]: a gate can compare nothing with them")
     cells, images = frozen.outcomes.preds.shape
     _console().print(f"{into}: {cells} cells of {images} images, {into.stat().st_size / 1000:.0f} kB", soft_wrap=True)
 

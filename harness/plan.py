@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from backends.device.runtimes import engine
+from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import config
 from harness.schema import QuantSpec, UserError
@@ -31,6 +31,12 @@ class Plan:
     replays: tuple[ReplayStep, ...]
     latencies: tuple[LatencyStep, ...]
     cells: tuple[Cell, ...]
+
+    @property
+    def unused(self) -> list[ArtifactStep]:
+        """Artifacts that no target runs."""
+        used = {replay.artifact for replay in self.replays}
+        return [artifact for artifact in self.artifacts if artifact not in used]
 
     @property
     def key(self) -> str:
@@ -100,6 +106,11 @@ def _size(suite: config.Suite, victim: config.Victim | config.Artifact) -> tuple
 
 def _targets(suite: config.Suite, patterns: Sequence[str]) -> list[Target]:
     chosen = [Target(**t.model_dump()) for t in suite.target if _matches(t.name, patterns)]
+    for target in chosen:
+        try:
+            check_target_options(target.runtime, target.options)
+        except UserError as error:
+            raise UserError(f"target {target.name!r}: {error}") from error
     if not chosen:
         names = ", ".join(t.name for t in suite.target)
         raise UserError(f"no target matches {', '.join(patterns)}; the suite has {names}")

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -43,8 +44,8 @@ def carry_out(
     device: str = "cpu",
     frozen: Path | None = None,
     console: Console,
-) -> Path:
-    """Runs a suite into a run directory and gives the path of its report; what is there already is not done again.
+) -> bool:
+    """Runs a suite into a run directory; what is there already is not done again. Whether nothing failed.
 
     ``frozen`` is a baseline whose patches are replayed where the weights are those that they were made for.
     """
@@ -57,6 +58,8 @@ def carry_out(
         store = Store(run_dir / "store")
         known = patches_of(frozen) if frozen else {}
         plan = make(suite, data_dir, store.root, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
+        for artifact in plan.unused:
+            console.print(f"[yellow]no target runs[/] {artifact.name}: it is left out", highlight=False)
         if _is_done(run_dir, plan):
             console.print("nothing has changed since the last run: nothing to do")
         else:
@@ -133,21 +136,22 @@ def _records(work: stages.Work) -> pd.DataFrame:
     return records(list(work.plan.cells), truths, {step.key: replays.answers(work, step) for step in work.plan.replays})
 
 
-def _show(run_dir: Path, console: Console) -> Path:
+def _show(run_dir: Path, console: Console) -> bool:
     from harness.report.terminal import table
 
     run = json.loads((run_dir / "run.json").read_text())
-    summary = pd.DataFrame(json.loads((run_dir / "summary.json").read_text())["over_patches"])
-    console.print(table(summary))
+    whole = json.loads((run_dir / "summary.json").read_text())
+    console.print(table(pd.DataFrame(whole["over_patches"])))
     for check in run.get("checks", []):
         if check["status"] == "failed":
             console.print(f"[red]check failed:[/] {check['asks']} {check['says']}", highlight=False)
-    for error in run.get("errors", []):
-        what = escape(f"{error['artifact']} on {error['target']}: {error['message']}")
+    failed = Counter((e["artifact"], e["target"], e["message"]) for e in run.get("errors", []))
+    for (artifact, target, message), cases in failed.items():
+        what = escape(f"{artifact} on {target}, {cases} case{'s' * (cases != 1)}: {message}")
         console.print(f"[red]failed:[/] {what}", highlight=False)
     report = run_dir / "report.html"
     console.print(f"report: [bold]{report}[/]", soft_wrap=True)
-    return report
+    return not any(cell["status"] == "error" for cell in whole["cells"])
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:

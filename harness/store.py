@@ -113,13 +113,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def place(source: Path, into: Path) -> None:
-    """Puts a stored file where a user looks for it: a hard link where the file system has them, else a copy."""
+    """Puts a stored file where a user looks for it: a copy, so that nothing done to it reaches the store."""
     into.parent.mkdir(parents=True, exist_ok=True)
     beside = into.with_name(f".{into.name}.{os.getpid()}")
-    try:
-        os.link(source, beside)
-    except OSError:
-        shutil.copy2(source, beside)
+    shutil.copy2(source, beside)
     beside.replace(into)
 
 

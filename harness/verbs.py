@@ -67,6 +67,10 @@ def bundle(
     """Packs an artifact, the evaluation images of a suite and patches, each with its clean case, into a bundle."""
     if into.exists():
         raise UserError(f"{into}: is there already; name a folder that is not")
+    if artifact_file.suffix != ".json":
+        raise UserError(f"{artifact_file}: expected the .json that `patchbench export` wrote beside the model")
+    if wrong := [str(path) for path in patch_files if path.suffix != ".npz"]:
+        raise UserError(f"{', '.join(wrong)}: expected the .npz that `patchbench craft` wrote beside the picture")
     artifact, patches = Artifact.read(artifact_file), [Patch.read(path) for path in patch_files]
     if len(names := {patch.name for patch in patches}) < len(patches):
         raise UserError(f"two patches have the same name: {', '.join(sorted(names))} are {len(patches)}")
@@ -115,7 +119,9 @@ def targets(suite: Suite, console: Console) -> None:
         why_not = availability(target)
         options = " ".join(f"{name}={value}" for name, value in target.options.items())
         verdict = f"[red]no[/]: {escape(why_not)}" if why_not else "[green]yes[/]"
-        table.add_row(target.name, target.runtime, target.host, options, str(target.threads), verdict)
+        runtime = " ".join(filter(None, (target.runtime, target.version)))
+        host = " ".join(filter(None, (target.host, target.arch, target.cpu, target.image, target.address)))
+        table.add_row(target.name, runtime, host, options, str(target.threads), verdict)
     console.print(table)
 
 

@@ -58,12 +58,12 @@ runtime = "onnxruntime"
 """
 
 
-def run(suite: str, folder: Path, out: Path, data: Path | None = None, **environment: str) -> None:
+def run(suite: str, folder: Path, out: Path, data: Path | None = None, code: int = 0, **environment: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "suite.toml").write_text(suite)
     where = ("--data", data) if data else ()
     done = patchbench("run", folder / "suite.toml", "--out", out, *where, cwd=folder, **environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
 
 
 def gate(before: Path, after: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -260,7 +260,7 @@ def test_a_backend_that_crashes_on_patched_inputs_cannot_be_compared(base: Path,
     (site / "faulty-1.dist-info" / "entry_points.txt").write_text("[patchbench.runtimes]\nfaulty = faulty:Engine\n")
     (site / "faulty.py").write_text(FAULTY)
     options = 'runtime = "faulty"\noptions = { fault = "crash", after = 301 }'  # the clean images, and the one before
-    run(SUITE.replace('runtime = "onnxruntime"', options), tmp_path, again, PYTHONPATH=str(site))
+    run(SUITE.replace('runtime = "onnxruntime"', options), tmp_path, again, code=1, PYTHONPATH=str(site))
     said = gate(base / "base.json", again, tmp_path)
     assert said.returncode == CANNOT_COMPARE, said.stdout
     assert "SIGSEGV" in (tmp_path / "said.md").read_text()

@@ -24,7 +24,7 @@ from typing import Any
 from backends.device.artifact import SCHEMA, sha256_file
 from backends.device.bundle import Bundle, check_name
 from backends.device.errors import UserError
-from backends.device.runtimes import Option
+from backends.device.runtimes import Option, check_target_options
 from backends.watch import Ending, Event, converse
 
 Tell = Callable[[str], None]  # hears a word on how long work goes on
@@ -75,6 +75,7 @@ def identity(target: Target) -> dict[str, Any]:
 def availability(target: Target) -> str | None:
     """None where the target can run; else why not, and the one command that mends it."""
     try:
+        check_target_options(target.runtime, target.options)
         reason: str | None = _host(target.host).availability(target)
     except UserError as error:
         return str(error)

@@ -68,6 +68,13 @@ def engine(name: str) -> type[Runtime]:
     raise UserError(f"no runtime named {name!r}; there are {', '.join(ours)}")
 
 
+def check_target_options(name: str, options: Mapping[str, Option]) -> None:
+    """A `UserError` for options that a runtime does not have, where its class says which it has (``options``)."""
+    known = vars(engine(name)).get("options")  # its own: a class that builds on another may have more
+    if isinstance(known, Mapping):
+        check_options(options, known)
+
+
 def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """The choice made for each known option, its first value by default; any other key or value is a `UserError`."""
     for key, value in options.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from backends.device import tflite
@@ -11,6 +12,7 @@ class Engine(tflite.Engine):
     """LiteRT; ``kernels`` is ``xnnpack`` by default."""
 
     package: ClassVar[str] = "ai-edge-litert"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernels": tuple(tflite.RESOLVERS)}
 
     def parts(self) -> tuple[Any, Any]:
         """See `tflite.Engine.parts`."""

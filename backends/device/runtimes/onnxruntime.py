@@ -32,10 +32,11 @@ class Engine:
 
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     package: ClassVar[str] = "onnxruntime"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"optimization": tuple(LEVELS)}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Opens a session and reads back that provider, optimisation level and threads are in force."""
-        chosen = check_options(options, {"optimization": tuple(LEVELS)})
+        chosen = check_options(options, Engine.options)
         try:
             import onnxruntime
         except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from backends.device import tflite
@@ -12,6 +13,7 @@ class Engine(tflite.Engine):
     """TensorFlow's ``tf.lite.Interpreter``; ``kernels`` is ``xnnpack`` by default."""
 
     package: ClassVar[str] = "tensorflow-cpu"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernels": tuple(tflite.RESOLVERS)}
 
     def parts(self) -> tuple[Any, Any]:
         """See `tflite.Engine.parts`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from backends.device import tflite
@@ -14,6 +15,7 @@ class Engine(tflite.Engine):
     """
 
     package: ClassVar[str] = "tflite-runtime"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernels": tuple(tflite.RESOLVERS)}
     default_kernels: ClassVar[str] = "builtin"
 
     def parts(self) -> tuple[Any, Any]:
