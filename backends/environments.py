@@ -119,6 +119,9 @@ def make_site(requirements: Sequence[str], arch: str, tell: Tell, dependencies: 
     ]
 
     def make(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        if not requirements:  # a runtime of ours, on a system that has numpy of its own
+            return
         pip = [sys.executable, "-I", "-m", "pip", "install", *QUIET, "--target", str(folder), *which, *requirements]
         run(pip, f"{_label(requirements)} for {arch}", tell)
 
