@@ -97,8 +97,8 @@ def replay_bundle(root: Path, target: Target, into: Path, console: Console) -> N
     if why_not := availability(target):
         raise UserError(f"{target.runtime} on {target.host}: {why_not}")
     into.mkdir(parents=True, exist_ok=True)
-    with display.doing("prepare", f"{target.runtime} on {target.host}") as tick:
-        prepare(target, lambda word: tick(0, 1, word))
+    with display.preparing("prepare", f"{target.runtime} on {target.host}") as tell:
+        prepare(target, tell)
     with display.doing("replay", f"{root} on {target.runtime}") as tick:
         outcome = replay(target, root, into, on_event=lambda e: tick(e.get("done", 0), n, e.get("case") or ""))
     write_json(

@@ -70,7 +70,7 @@ def engine(name: str) -> type[Runtime]:
 
 def check_target_options(name: str, options: Mapping[str, Option]) -> None:
     """A `UserError` for options that a runtime does not have, where its class says which it has (``options``)."""
-    known = vars(engine(name)).get("options")  # its own: a class that builds on another may have more
+    known = vars(engine(name)).get("options")  # its own alone: a class that builds on another may take more
     if isinstance(known, Mapping):
         check_options(options, known)
 
