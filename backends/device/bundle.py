@@ -47,9 +47,13 @@ def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDAr
     (n, h, w, _), p = pixels.shape, stamps.shape[1]
     _check_corners(corners, (h, w), p, "corners")
     pasted: Pixels = np.array(pixels)
-    each, where = np.broadcast_to(stamps, (n, p, p, 3)), np.broadcast_to(mask[..., None], (n, p, p, 1))
-    for i, (row, column) in enumerate(corners.tolist()):
-        np.copyto(pasted[i, row : row + p, column : column + p], each[i], where=where[i])
+    places = zip(pasted, np.broadcast_to(stamps, (n, p, p, 3)), corners.tolist(), strict=True)
+    if mask.all():
+        for image, stamp, (row, column) in places:
+            image[row : row + p, column : column + p] = stamp
+    else:
+        for (image, stamp, (row, column)), covers in zip(places, np.broadcast_to(mask, (n, p, p)), strict=True):
+            np.copyto(image[row : row + p, column : column + p], stamp, where=covers[..., None])
     return pasted
 
 

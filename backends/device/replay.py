@@ -157,11 +157,11 @@ def _inputs(
     Pasting, hashing and preprocessing go by pieces that fit a cache, and fill the buffer before any of it is run: so
     they rarely drive the network's weights out of the caches, which at batch 1 costs more than all of them.
     """
-    n, held = chunk_images(bundle.pixels[0].nbytes, batch), 0
+    n, held, file = chunk_images(bundle.pixels[0].nbytes, batch), 0, bundle.file
     buffer: NDArray[Any] | None = None
     for pixels in bundle.batches(name, n):
         hear(pixels)
-        x = prepare(runtime.input, bundle.artifact.preproc(pixels), bundle.file)
+        x = prepare(runtime.input, bundle.artifact.preproc(pixels), file)
         if buffer is None:
             buffer = np.empty((min(PIECES * n, bundle.n), *x.shape[1:]), x.dtype)
         buffer[held : held + len(x)] = x
@@ -185,12 +185,12 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, output
         first = done
         for i in range(0, len(x), batch):
             some = x[i : i + batch]
-            raw = runtime.run(some)
-            if raw.shape != (len(some), outputs) or raw.dtype != like.dtype:
-                expected = f"{like.dtype} {(len(some), outputs)}"
+            raw, wanted = runtime.run(some), (len(some), outputs)
+            if raw.shape != wanted or raw.dtype != like.dtype:
+                expected = f"{like.dtype} {wanted}"
                 raise UserError(f"{file}: case {name}: expected outputs {expected}, got {raw.dtype} {raw.shape}")
-            raws[done : done + len(some)] = raw
-            done += len(some)
+            raws[done : done + wanted[0]] = raw
+            done += wanted[0]
             if time.perf_counter() - sent > PROGRESS_SECONDS:
                 send("progress", case=name, done=done, of=bundle.n)
                 sent = time.perf_counter()
