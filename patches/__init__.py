@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.schema import Patch, Pixels, UserError
-from patches.attacks import find, options
+from patches.attacks import OF_ALL, find, options
 from patches.attacks.controls import control
 
 if TYPE_CHECKING:
@@ -33,12 +33,17 @@ def craft(
     """
     import torch
 
+    from patches.faster import faster
+
     function, filled = find(attack), options(attack, given or {})
+    problem = replace(
+        problem, surrogate=faster(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
+    )
     problem = _prepared(problem)
     started = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(problem.seed)
-        made = function(problem, **filled)
+        made = function(problem, **{key: value for key, value in filled.items() if key not in OF_ALL})
     seconds = time.perf_counter() - started
     curve = problem.loss_curve()
     return Patch(

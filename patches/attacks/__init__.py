@@ -13,6 +13,7 @@ from typing import Any
 from harness.schema import UserError
 from patches.attacks.controls import NAMES as CONTROLS
 
+OF_ALL = {"bfloat16": False, "compile": False}  # options of every attack that has a surrogate: see patches.faster
 Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (3, p, p) in [0, 1]
 
 
@@ -52,7 +53,7 @@ def options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         defaults: dict[str, Any] = {}
     else:
         parameters = inspect.signature(find(name)).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        defaults = OF_ALL | {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key, value in given.items():
         if key not in defaults:
             raise UserError(f"attack {name!r} has no option {key!r}; {_nearest(key, tuple(defaults))}")
