@@ -31,7 +31,7 @@ def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterato
         for cell in chosen.values():
             here = _same_patch(taken, victim, cell)
             fresh = here[~here["image"].isin(shown)]
-            lab = fresh[fresh["target"] == TORCH]
+            lab = fresh[(fresh["target"] == TORCH) & (fresh["precision"] == "fp32")]
             seen = fresh if lab.empty else lab  # a brought file has no float network
             if seen.empty:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,16 @@ from harness import config
 from harness.display import Display
 from harness.plan import Plan
 from harness.readers import Images
-from harness.schema import Artifact, Patch, Preproc, Victim, sha256_file
-from harness.steps import ArtifactStep, Case, DataStep, PatchStep, VictimStep
+from harness.schema import Artifact, Patch, Preproc, QuantSpec, Victim, sha256_file
+from harness.steps import TORCH, ArtifactStep, Case, DataStep, PatchStep, TrainingStep, VictimStep
 from harness.store import Store, key, place, write_json
 
 if TYPE_CHECKING:
     from torch import nn
 
     from exporters.files import Description
+    from patches.fake_quant import Source
+    from patches.fake_quant.network import Trained
 
 
 @dataclass
@@ -36,6 +39,16 @@ class Work:
     frozen: Mapping[str, Patch] = field(default_factory=dict)  # a baseline's patches, by name
     errors: dict[str, str] = field(default_factory=dict)  # by replay or latency key
     _networks: dict[str, nn.Module] = field(default_factory=dict)
+
+    def simulated(self, step: ArtifactStep) -> nn.Module:
+        """The network of an artifact that is no file: the victim's, or the fake-quantized one."""
+        from patches.surrogates import build
+
+        if step.quant is None:
+            return self.network(step.victim)
+        if step.key not in self._networks:
+            self._networks[step.key] = build("fake_quant", source(self, step))
+        return self._networks[step.key]
 
     def network(self, step: VictimStep) -> nn.Module:
         """A victim's network, loaded once."""
@@ -115,16 +128,41 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
     if not work.store.has("artifact", step.key):
         from exporters import export
         from exporters.files import describe
+        from patches.fake_quant.network import folded, learned_weights
 
-        network, pixels = work.network(step.victim), np.array(images(work, step.victim.data, "calibration").pixels)
-        known = victim(work, step.victim)
+        known, made = victim(work, step.victim), source(work, step)
+        network = folded(made.network, made.trained) if made.trained else made.network
         with work.display.doing("export", step.name), work.store.writing("artifact", step.key) as beside:
             export(
                 network, name=step.name, victim=known, format=step.format, quant=step.quant,
-                calibration_pixels=pixels, folder=beside,
+                calibration_pixels=made.pixels, folder=beside, learned=learned_weights(made.trained),
             )  # fmt: skip
             write_json(beside / "found.json", _found(describe(beside / f"{step.name}.{step.format}")))
     return Artifact.read(folder / f"{step.name}.json"), folder
+
+
+def trained(work: Work, step: TrainingStep) -> Trained:
+    """What quantization-aware training made of a victim."""
+    from harness import qat
+
+    if not work.store.has("qat", step.key):
+        checkpoint = work.store.root / "checkpoints" / f"{step.key}.pt"
+        network = work.network(step.victim)
+        seen, ranged = (images(work, step.victim.data, split) for split in ("train", "calibration"))
+        with work.display.doing("train", step.name) as tick, work.store.writing("qat", step.key) as beside:
+            made = qat.train(network, step.quant, seen, np.array(ranged.pixels), step.table, checkpoint, tick)
+            qat.write(made, beside)
+        checkpoint.unlink(missing_ok=True)
+    return qat.read(work.store.path("qat", step.key))
+
+
+def source(work: Work, step: ArtifactStep) -> Source:
+    """What an artifact is made of: the victim's network, the calibration images, what it was trained to."""
+    from patches.fake_quant import Source
+
+    pixels = np.array(images(work, step.victim.data, "calibration").pixels)
+    made = trained(work, step.training) if step.training else None
+    return Source(work.network(step.victim), step.quant or QuantSpec(), pixels, made)
 
 
 def found(work: Work, step: ArtifactStep) -> dict[str, Any]:
@@ -168,11 +206,30 @@ def patch(work: Work, step: PatchStep) -> Patch:
 
 def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
     """A baseline's patch where it stands in and the weights are those that it was made for; else one crafted here."""
-    if step.frozen:
-        made_of = artifact(work, step.artifact)[0] if step.artifact else victim(work, source)
-        if made_of.sha256 == step.frozen[1]:
-            return work.frozen[step.name]
+    if step.frozen and made_of_sha256(work, step) == step.frozen[1]:
+        return work.frozen[step.name]
     return _craft(work, step, source, tick)
+
+
+def made_of_sha256(work: Work, step: PatchStep) -> str:
+    """Hash of the weights, or of the file, that a patch was made on; of several, a hash of these; empty for a control.
+
+    A network that is merely rounded has its victim's.
+    """
+    if step.source is None:
+        return ""
+    if step.members:
+        hashes = [_sha256(work, member.victim, member.artifact) for member in step.members]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return _sha256(work, step.source, step.artifact)
+
+
+def _sha256(work: Work, source: VictimStep, made: ArtifactStep | None) -> str:
+    from harness import qat
+
+    if made and made.format != TORCH:
+        return artifact(work, made)[0].sha256
+    return qat.digest(trained(work, made.training)) if made and made.training else victim(work, source).sha256
 
 
 def _control(step: PatchStep) -> Patch:
@@ -188,12 +245,11 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
     from patches import craft
     from patches.attacks import options
     from patches.problem import Problem
-    from patches.surrogates import build
 
     seen = images(work, step.data, "craft")
     steps = int(options(step.attack, step.options).get("steps", 0))
     problem = Problem(
-        surrogate=build(step.surrogate, _made_of(work, step, source)),
+        surrogate=_surrogate(work, step, source),
         pixels=np.array(seen.pixels), labels=np.array(seen.labels),
         target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
         progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
@@ -201,11 +257,21 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
     return craft(step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}")
 
 
-def _made_of(work: Work, step: PatchStep, source: VictimStep) -> nn.Module | Path:
-    """What a patch's surrogate is made of: a network, or the description of an artifact, which is brought about."""
-    if step.artifact is None:
-        return work.network(source)
-    described, folder = artifact(work, step.artifact)
+def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> nn.Module:
+    from patches.surrogates import build
+
+    if not step.members:
+        return build(step.surrogate, _made_of(work, source, step.artifact))
+    return build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
+
+
+def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:
+    """What a surrogate is made of: a network, what a simulation needs, or an artifact's description, brought about."""
+    if made is None:
+        return work.network(victim)
+    if made.format == TORCH:
+        return source(work, made)
+    described, folder = artifact(work, made)
     return folder / f"{described.name}.json"
 
 

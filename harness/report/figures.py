@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from harness.metrics import CONTROLS
+from harness.metrics import CONTROLS, is_lab
 from harness.report.svg import COLOURS, INK, MARKERS, RULE, SOFT, drawing, legend, percent_axis, short
 
 WIDTH, ROW = 9.6, 0.3  # inches
@@ -119,7 +119,7 @@ def calibration(cells: pd.DataFrame) -> list[tuple[str, Markup]]:
         files = table[table["calibration"] != ""].groupby(["format", "signature", "granularity"], sort=False)
         panels = [panel for _, panel in files if panel["calibration"].nunique() > 1]
         if panels:
-            lab = float(table.loc[table["format"] == "torch", rate].mean())
+            lab = float(table.loc[is_lab(table), rate].mean())
             figures.append((str(victim), _slopes(panels, rate, lab)))
     return figures
 
