@@ -137,6 +137,15 @@ class Export(Table):
         return self
 
 
+class PoseTable(Table):
+    """How a patch lies on each image, by a draw of the image's own: turned and lit up to so far, either way."""
+
+    rotation: float = Field(default=0.0, ge=0, le=180)  # degrees
+    scale: float = Field(default=0.0, ge=0, le=0.99)  # share of its size
+    brightness: float = Field(default=0.0, ge=0, le=0.99)  # share of white
+    contrast: float = Field(default=0.0, ge=0, le=0.99)
+
+
 class Attack(Table):
     """Patches to make: the product of its axes; ``options`` are those of the attack's function.
 
@@ -157,6 +166,7 @@ class Attack(Table):
     shape: Axis[Literal["square", "round"]] = ("square",)
     placement: Axis[str] = ("random",)  # random, center, top-left, ..., ROW,COLUMN in pixels; best: the attack's choice
     placement_seed: int = 0
+    pose: PoseTable = PoseTable()  # how it lies there; what the attack expects is among its options
     per_image: bool = False  # a patch for each evaluation image, made on that very image, at its place
     place_known: bool = False  # whether a patch for all images is made at the fixed place where it will lie
     options: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from typing import Literal
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import config
-from harness.schema import CONTROLS, QuantSpec, UserError
+from harness.schema import CONTROLS, Pose, QuantSpec, UserError
 from harness.steps import TORCH, ArtifactStep, Case, Cell, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
 from harness.store import key
 
@@ -167,13 +167,14 @@ def _cases(
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
         classes: Sequence[int | None] = table.target_classes or (None,)
+        pose = Pose(**table.pose.model_dump())
         for size, shape, placement in product(_sizes(table), table.shape, table.placement):
             px = _side(table, size, shape, victim)
             attacked = list(_attacked(table, victim, victims, artifacts, px, shape, placement))
             controls = list(_controls(suite, victim, px, shape, classes))
             for patch, at in [*((patch, None) for patch in attacked), *_at(controls, attacked, placement)]:
                 for target_class in classes:
-                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at)
+                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at, pose)
                     if all(p.target_class in (None, target_class) for p in (patch, at or patch)):
                         yield case, -1 if target_class is None else target_class, ""
                     elif at is None and target_class in _others(classes, patch, suite.controls.other_class):
@@ -195,8 +196,8 @@ def _attacked(
     if is_control(table.name):
         return
     label = table.label or table.name + "-each" * table.per_image
+    file = _picture(table, victim)
     if table.name == IMPORTED:
-        file = _imported(table, victim)
         for target_class in table.target_classes or (None,):
             yield PatchStep(
                 table.name, None, "", target_class, 0, px, shape, victim.data, table.options, label=label, file=file
@@ -216,7 +217,7 @@ def _attacked(
                 table.name, source, kind, target_class, seed, made_px, shape, source.data, table.options,
                 artifact=artifact, per_image=table.per_image, placement=placement if known else "",
                 placement_seed=table.placement_seed if known and placement == "random" else 0,
-                label=label,
+                label=label, file=file,
             )  # fmt: skip
 
 
@@ -235,15 +236,18 @@ def _others(classes: Sequence[int | None], patch: PatchStep, n: int) -> list[int
     return [c for c in (*classes[at + 1 :], *classes[:at]) if c is not None][:n]
 
 
-def _imported(table: config.Attack, victim: VictimStep) -> Path:
-    """The file of an imported patch, under --data; one that is not there is a `UserError`."""
-    from patches.attacks import options
+def _picture(table: config.Attack, victim: VictimStep) -> Path | None:
+    """The file that an attack's options name, an imported patch or a disguise; one not there is a `UserError`."""
+    from patches.attacks import IMPORTED
 
-    file = (victim.data_dir or Path()) / str(options(table.name, table.options)["file"])
+    name = str(table.options.get("file" if table.name == IMPORTED else "disguise", ""))
+    file = (victim.data_dir or Path()) / name
+    if table.name != IMPORTED and name in ("", "grey"):
+        return None
     if not file.is_file():
         raise UserError(
-            f'attack {table.name!r}: expected options = {{ file = "PATH" }} with a picture or an npz under --data, '
-            f"found no file {file}"
+            f"attack {table.name!r}: expected the option {'file' if table.name == IMPORTED else 'disguise'} to name a "
+            f"picture under --data, found no file {file}"
         )
     return file
 

@@ -15,7 +15,7 @@ from harness import config
 from harness.display import Display
 from harness.plan import Plan
 from harness.readers import Images
-from harness.schema import Artifact, Patch, Preproc, Victim, sha256_file
+from harness.schema import Artifact, Patch, Preproc, UserError, Victim, sha256_file
 from harness.steps import ArtifactStep, Case, DataStep, PatchStep, VictimStep
 from harness.store import Store, key, place, write_json
 
@@ -44,6 +44,23 @@ class Work:
         if step.key not in self._networks:
             self._networks[step.key] = load(victim(self, step))
         return self._networks[step.key]
+
+
+def check_device(device: str) -> None:
+    """A `UserError` unless patches can be made on a device, ``cpu``, ``cuda`` or ``cuda:N``."""
+    if device == "cpu":
+        return
+    import torch
+
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdigit():
+        raise UserError(f"--device {device}: expected cpu, cuda, or cuda:N")
+    if int(number or 0) >= torch.cuda.device_count():
+        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        raise UserError(
+            f"--device {device}: torch {torch.__version__} {built} and finds {torch.cuda.device_count()} GPUs here; "
+            "leave --device out, or install a torch with CUDA and its driver (pytorch.org/get-started)"
+        )
 
 
 def images(work: Work, step: DataStep, split: str) -> Images:
@@ -220,8 +237,9 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
         per_image=step.per_image, corners=known if known is None or step.per_image else known[:1],
         progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
     )  # fmt: skip
+    given = step.options | ({"disguise": str(step.file)} if step.file else {})
     return craft(
-        step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
+        step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
         images=seen.ids if step.per_image else (), best=step.placement == "best",
     )  # fmt: skip
 
@@ -244,7 +262,7 @@ def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
         placement.carry(patch(work, step), step.data.size, case.data.size, case.px)
         for step in (case.patch, case.at or case.patch)
     )
-    return Stamps(*placement.lie(carried, case.placement, ids, case.data.size, case.placement_seed, at))
+    return Stamps(*placement.lie(carried, case.placement, ids, case.data.size, case.placement_seed, at, case.pose))
 
 
 def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:

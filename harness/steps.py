@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from backends.hosts import Target, identity
 from harness import config
-from harness.schema import QuantSpec, UserError, sha256_file
+from harness.schema import LEVEL, Pose, QuantSpec, UserError, sha256_file
 from harness.store import key
 
 TORCH = "torch"  # the target that is no device: the float network, in this process
@@ -200,6 +200,13 @@ class Case:
     placement: str = ""
     placement_seed: int = 0
     at: PatchStep | None = None
+    pose: Pose = LEVEL
+
+    @property
+    def place(self) -> str:
+        """Where and how the patch lies, as cells say it: ``random``, ``random@1``, ``center, rotation20``."""
+        seeded = f"{self.placement}@{self.placement_seed}" if self.placement_seed else self.placement
+        return f"{seeded}, {self.pose.words}" if self.pose.words else seeded
 
     @property
     def name(self) -> str:
@@ -211,7 +218,7 @@ class Case:
         """The images and what lies on them where."""
         made = self.patch.key if self.patch else ""
         place = {"px": self.px, "placement": self.placement, "placement_seed": self.placement_seed}
-        place |= {"at": self.at.key} if self.at else {}
+        place |= ({"at": self.at.key} if self.at else {}) | ({"pose": self.pose} if any(self.pose) else {})
         return key("case", data=self.data.key, split=self.split, patch=made, **place)
 
 

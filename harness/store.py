@@ -36,7 +36,7 @@ CODE = {
     "artifact": (*NETWORK, "exporters", "harness/calibration.py"),
     "patch": (*NETWORK, "patches", "exporters/files"),
     "torch": (*NETWORK, "backends/device/bundle.py"),
-    "case": ("backends/device/bundle.py", "patches/placement.py"),
+    "case": ("backends/device/bundle.py", "patches/placement.py", "patches/poses.py"),
     "bundle": ("backends/device/bundle.py",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),
