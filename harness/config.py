@@ -158,15 +158,27 @@ class Export(Table):
         return self
 
 
+class PoseTable(Table):
+    """How a patch lies on each image, by a draw of the image's own: turned and lit up to so far, either way."""
+
+    rotation: float = Field(default=0.0, ge=0, le=180)  # degrees
+    scale: float = Field(default=0.0, ge=0, le=0.99)  # share of its size
+    brightness: float = Field(default=0.0, ge=0, le=0.99)  # share of white
+    contrast: float = Field(default=0.0, ge=0, le=0.99)
+
+
 class Attack(Table):
     """Patches to make: the product of its axes; ``options`` are those of the attack's function.
 
     A surrogate is ``float``, of the victim itself, or ``float:VICTIM``; ``twin:ARTIFACT`` or ``twin:ARTIFACT:KERNELS``;
     ``fake_quant:w4a4`` or ``fake_quant:w4a4:VICTIM``, rounded to any bits, or ``fake_quant:ARTIFACT``, as that one is;
-    ``qat:w4a4`` or ``qat:w4a4:VICTIM``, trained as the ``[export.qat]`` of that precision says.
+    ``qat:w4a4`` or ``qat:w4a4:VICTIM``, trained as the ``[export.qat]`` of that precision says. Results are under the
+    attack's name, ``NAME-each`` with ``per_image``; a ``label`` tells two tables of one attack apart, which would be
+    averaged otherwise.
     """
 
     name: str
+    label: Name | None = None
     victims: Axis[str] = ("*",)
     surrogate: Axis[str | Annotated[tuple[str, ...], Field(min_length=2)]] = ("float",)  # a list in it: an ensemble
     target_classes: Axis[int] | None = None
@@ -174,16 +186,25 @@ class Attack(Table):
     area: Axis[float] | None = None  # share of the image's area
     pixels: Axis[int] | None = None  # or the patch's side
     shape: Axis[Literal["square", "round"]] = ("square",)
-    placement: Axis[str] = ("random",)  # random, center, top-left, ..., or ROW,COLUMN in pixels
+    placement: Axis[str] = ("random",)  # random, center, top-left, ..., ROW,COLUMN in pixels; best: the attack's choice
     placement_seed: int = 0
+    pose: PoseTable = PoseTable()  # how it lies there; what the attack expects is among its options
+    per_image: bool = False  # a patch for each evaluation image, made on that very image, at its place
+    place_known: bool = False  # whether a patch for all images is made at the fixed place where it will lie
     options: dict[str, Any] = {}
 
 
 class Controls(Table):
-    """What stands in for every patch, of its size, in its places: a grey one (0 or 1) and draws of uniform noise."""
+    """What stands in for every patch, of its size, in its places.
+
+    A grey one (0 or 1), draws of uniform noise, pictures of the target class (of any, where none of it is to craft on),
+    and patches of so many other target classes of the same attack, judged for this one.
+    """
 
     grey: int = Field(default=1, ge=0, le=1)
     noise: int = Field(default=3, ge=0)
+    sticker: int = Field(default=0, ge=0)
+    other_class: int = Field(default=0, ge=0)
 
 
 class Latency(Table):

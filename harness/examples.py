@@ -12,7 +12,7 @@ from PIL import Image
 
 from backends.device.bundle import paste
 from harness import stages
-from harness.schema import Pixels
+from harness.schema import CONTROLS, Pixels
 from harness.steps import TORCH, Cell, VictimStep
 
 MOST = 3  # a victim
@@ -25,8 +25,9 @@ def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterato
         chosen: dict[tuple[str, str], Cell] = {}
         for cell in work.plan.cells:
             case = cell.replay.case
-            if cell.replay.artifact.victim == victim and case.patch and case.patch.source and len(chosen) < MOST:
-                chosen.setdefault((case.patch.name, case.placement), cell)
+            attacked = case.patch and case.patch.attack not in CONTROLS and not cell.control
+            if case.patch and attacked and cell.replay.artifact.victim == victim and len(chosen) < MOST:
+                chosen.setdefault((case.patch.name, case.place), cell)
         shown: set[str] = set()
         for cell in chosen.values():
             here = _same_patch(taken, victim, cell)
@@ -45,7 +46,7 @@ def _same_patch(records: pd.DataFrame, victim: VictimStep, cell: Cell) -> pd.Dat
     case = cell.replay.case
     alike = {"victim": victim.name, "target_class": cell.target_class, "patch": case.patch.name if case.patch else ""}
     keep = (records[list(alike)].astype(object) == pd.Series(alike)).all(axis=1)
-    return records[keep & (records["placement"].astype(str).str.split("@").str[0] == case.placement)]
+    return records[keep & (records["placement"].astype(str) == case.place)]
 
 
 def _example(

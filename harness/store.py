@@ -41,7 +41,7 @@ CODE = {
     "torch": (*NETWORK, "backends/device/bundle.py"),
     "simulated": (*NETWORK, *SIMULATION),
     "qat": (*NETWORK, *SIMULATION, "harness/qat.py", "harness/training.py"),
-    "case": ("backends/device/bundle.py", "patches/placement.py"),
+    "case": ("backends/device/bundle.py", "patches/placement.py", "patches/poses.py"),
     "bundle": ("backends/device/bundle.py",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),

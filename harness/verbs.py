@@ -36,9 +36,10 @@ def stage(
     only: Sequence[str],
     into: Path,
     console: Console,
+    device: str = "cpu",
 ) -> None:
     """Brings about one kind of a suite's results, in its run directory, and puts the files into a folder."""
-    with _working(suite_file, data_dir, console) as work:
+    with _working(suite_file, data_dir, console, device) as work:
         every: Sequence[VictimStep | ArtifactStep | PatchStep] = getattr(work.plan, kind)
         chosen = [step for step in every if any(fnmatchcase(step.name, pattern) for pattern in only)]
         if not chosen:
@@ -83,8 +84,7 @@ def bundle(
         ids = [str(i) for i in seen.ids]
         cases: dict[str, Stamps | None] = {"none": None}
         for patch in patches:
-            corners = placement.corners(place_, ids, patch.px, data.size, seed)
-            cases[patch.name] = Stamps(*placement.stamps(patch), corners)
+            cases[patch.name] = Stamps(*placement.lie(patch, place_, ids, data.size, seed))
         made = write_bundle(into, artifact, artifact_file.parent / artifact.file, np.array(seen.pixels), cases)
     console.print(f"{into}: {len(made.cases)} cases of {made.n} images", highlight=False)
 
@@ -165,12 +165,13 @@ def parse_options(pairs: Sequence[str]) -> Mapping[str, Option]:
 
 
 @contextmanager
-def _working(suite_file: Path, data_dir: Path | None, console: Console) -> Iterator[stages.Work]:
+def _working(suite_file: Path, data_dir: Path | None, console: Console, device: str = "cpu") -> Iterator[stages.Work]:
     suite = read_suite(suite_file)
+    stages.check_device(device)
     run_dir = Path("out") / suite.name
     with held(run_dir):
         store = Store(run_dir / "store")
-        yield stages.Work(make(suite, data_dir, store.root), store, Display(console))
+        yield stages.Work(make(suite, data_dir, store.root), store, Display(console), device)
 
 
 def _shape(tensor: Tensor) -> str:

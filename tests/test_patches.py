@@ -11,7 +11,7 @@ from harness.networks import build as network
 from harness.schema import Patch, UserError
 from patches import placement
 from patches.attacks import check, known, options
-from patches.objectives import objective
+from patches.objectives import margins, objective
 from patches.paste import paste
 from patches.problem import Problem
 from patches.surrogates import build
@@ -83,6 +83,13 @@ def test_objectives_are_log_likelihoods():
     assert torch.isclose(objective(None)(logits, labels), likelihood[range(9), labels].log().mean())
 
 
+def test_margins_are_differences_of_logits():
+    logits, labels = torch.tensor([[5.0, 1, 2], [0, 7, 3], [4, 6, 9]]), torch.tensor([0, 1, 1])
+    assert margins(2)(logits, labels).tolist() == [3, 4, -3]
+    assert margins(1)(logits, labels).tolist() == [4, 3 - 7, 9 - 6], "of an image of the target class, the other way"
+    assert margins(None)(logits, labels).tolist() == [3, 4, -3]
+
+
 @pytest.mark.parametrize(("target", "best"), [(0, (255, 0, 0)), (2, (0, 0, 255)), (None, None)])
 @pytest.mark.parametrize("shape", ["square", "round"])
 def test_the_patch_is_the_known_best_one(target, best, shape):
@@ -108,7 +115,8 @@ def test_the_harness_measures_what_the_attack_did():
     assert (patch.name, patch.surrogate, patch.attack, patch.target_class, patch.seed) == ("p", "float:x", "gap", 0, 0)
     assert checks["zero_gradient_share"] == pytest.approx(2 / 3), "green and blue have no say in this network"
     assert (checks["steps"], checks["images"]) == (450, 13)
-    assert checks["options"] == {"steps": 450, "batch": 4, "learning_rate": 0.01}
+    assert checks["options"].items() > {"steps": 450, "batch": 4, "learning_rate": 0.01}.items()
+    assert not any(checks["options"][name] for name in ("rotation", "disguise", "smooth", "printable"))
     assert [step for step, _ in told] == list(range(1, 451))
     assert len(checks["loss"]) == 200
     assert checks["loss"][0] == pytest.approx(np.mean([loss for _, loss in told[:3]]))
@@ -176,8 +184,9 @@ def test_the_same_seed_gives_the_same_bytes():
     ("attack", "given", "more", "says"),
     [
         ("gab", {}, {}, "did you mean 'gap'"),
-        ("zzz", {}, {}, "there are: none, grey, noise, gap"),
+        ("zzz", {}, {}, "there are: none, grey, noise, sticker, other_class, gap, imported, lavan, pgd"),
         ("noise", {}, {}, "is a control"),
+        ("imported", {}, {}, "is read from a file"),
         ("gap", {"stepz": 3}, {}, "did you mean 'steps'"),
         ("gap", {"zzz": 3}, {}, "steps, learning_rate, batch"),
         ("gap", {"steps": "3"}, {}, "expected int, got '3'"),
@@ -288,5 +297,5 @@ def test_what_cannot_be_traced_or_shares_layers_stays_as_it_is():
 
 
 def test_an_unknown_surrogate_is_said():
-    with pytest.raises(UserError, match="no surrogate named 'flaot'; there are float"):
+    with pytest.raises(UserError, match="no surrogate named 'flaot'; there are ensemble, fake_quant, float"):
         build("flaot", Colours())
