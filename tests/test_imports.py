@@ -22,6 +22,7 @@ RULES = [
     ("backends/device/*", ["backends.device"], {"numpy"}),
     ("backends/environments.py", ["backends"], {"filelock"}),
     ("backends/conformance/*", ["backends"], {"numpy"}),
+    ("backends/session.py", ["backends"], {"numpy"}),
     ("backends/*", ["backends"], set()),
     ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files"], ANY),
     ("exporters/*", ["exporters", "harness.schema", "harness.calibration"], ANY),
@@ -60,7 +61,7 @@ LIGHT = ["plan", "run", "cli", "config", "store", "records", "metrics", "stats",
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
 # What a device may not have; one that lacks them gives the same results.
 BLOCKED = ["torch", "torchvision", "pandas", "pydantic", "scipy", "PIL", "harness", "exporters", "patches"]
-BLOCKED += ["backends.hosts", "backends.watch"]
+BLOCKED += ["backends.hosts", "backends.watch", "backends.session"]
 
 FILES = sorted(str(p.relative_to(ROOT)) for package in OURS for p in (ROOT / package).rglob("*.py"))
 
