@@ -12,7 +12,7 @@ from typing import Literal
 
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
-from harness import config
+from harness import black_box, config
 from harness.schema import QuantSpec, UserError
 from harness.steps import TORCH, ArtifactStep, Case, Cell, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
 from harness.store import key
@@ -167,7 +167,7 @@ def _cases(
         classes: Sequence[int | None] = table.target_classes or (None,)
         for size, shape, placement in product(_sizes(table), table.shape, table.placement):
             px = _side(table, size, shape, victim)
-            attacked = _attacked(table, victim, victims, artifacts, px, shape)
+            attacked = _attacked(suite, table, victim, victims, artifacts, px, shape)
             patches = [*attacked, *_controls(suite, victim, px, shape)]
             for patch, target_class in product(patches, classes):
                 if patch.source is None or patch.target_class == target_class:
@@ -176,6 +176,7 @@ def _cases(
 
 
 def _attacked(
+    suite: config.Suite,
     table: config.Attack,
     victim: VictimStep,
     victims: Sequence[VictimStep],
@@ -188,13 +189,15 @@ def _attacked(
 
     if is_control(table.name):
         return
+    targets = [Target(**t.model_dump()) for t in suite.target]
     for surrogate in table.surrogate:
+        target = black_box.named(table.name, surrogate, artifacts, targets)
         source, artifact, kind = _surrogate(table, surrogate, victim, victims, artifacts)
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
         for target_class, seed in product(table.target_classes or (None,), table.seeds):
             yield PatchStep(
                 table.name, source, kind, target_class, seed, made_px, shape, source.data, table.options,
-                artifact=artifact,
+                artifact=artifact, target=target,
             )  # fmt: skip
 
 
@@ -211,7 +214,7 @@ def _surrogate(
     kind, _, name = surrogate.partition(":")
     if kind in OF_ARTIFACTS:
         name, _, variant = name.partition(":")
-        files = [a for a in artifacts if a.format != TORCH and a.precision != "fp32"]
+        files = [a for a in artifacts if a.format != TORCH and (kind == "device" or a.precision != "fp32")]
         artifact = next((a for a in files if a.name == name), None)
         if artifact is None:
             known = ", ".join(f"{kind}:{a.name}" for a in files) or "none"

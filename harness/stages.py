@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -188,17 +189,31 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
     from patches import craft
     from patches.attacks import options
     from patches.problem import Problem
-    from patches.surrogates import build
 
     seen = images(work, step.data, "craft")
     steps = int(options(step.attack, step.options).get("steps", 0))
-    problem = Problem(
-        surrogate=build(step.surrogate, _made_of(work, step, source)),
-        pixels=np.array(seen.pixels), labels=np.array(seen.labels),
-        target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
-        progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
-    )  # fmt: skip
-    return craft(step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}")
+    with _surrogate(work, step, source) as surrogate:
+        problem = Problem(
+            surrogate=surrogate,
+            pixels=np.array(seen.pixels), labels=np.array(seen.labels),
+            target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
+            progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
+        )  # fmt: skip
+        return craft(step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}")
+
+
+@contextmanager
+def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
+    """What a patch is made against: a network with gradients, or a target that is asked."""
+    if step.target:
+        from harness.black_box import device
+
+        with device(work, step) as asked:
+            yield asked
+    else:
+        from patches.surrogates import build
+
+        yield build(step.surrogate, _made_of(work, step, source))
 
 
 def _made_of(work: Work, step: PatchStep, source: VictimStep) -> nn.Module | Path:

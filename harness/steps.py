@@ -141,6 +141,7 @@ class PatchStep:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
     artifact: ArtifactStep | None = None
+    target: Target | None = field(default=None, hash=False)  # that is asked, with that artifact
 
     @property
     def made_on(self) -> str:
@@ -163,6 +164,8 @@ class PatchStep:
         if self.source:
             made_of = {"artifact": self.artifact.key} if self.artifact else {"source": self.source.key}
             inputs |= made_of | {"surrogate": self.surrogate, "data": self.data.key}
+        if self.target:
+            inputs["asked"] = key("replay", by=_deciding(self.target))
         if self.frozen:
             inputs["frozen"] = self.frozen
         return key("patch", name=self.name, **inputs)

@@ -34,13 +34,14 @@ def craft(
     import torch
 
     function, filled = find(attack), options(attack, given or {})
-    problem = _prepared(problem)
+    problem = _prepared(problem, filled)
     started = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(problem.seed)
         made = function(problem, **filled)
     seconds = time.perf_counter() - started
     curve = problem.loss_curve()
+    shares = [step.zero_gradient_share for step in problem.steps if step.zero_gradient_share is not None]
     return Patch(
         name=name or f"{attack}-{problem.target_class}-s{problem.seed}-{problem.px}px",
         pixels=_rounded(made, problem, attack),
@@ -52,11 +53,9 @@ def craft(
         shape=problem.shape,
         checks={
             "loss": curve,
-            "zero_gradient_share": float(np.mean([step.zero_gradient_share for step in problem.steps]))
-            if curve
-            else None,
+            "zero_gradient_share": float(np.mean(shares)) if shares else None,
             "seconds": seconds,
-            "steps": len(problem.steps),
+            **_cost(problem),
             "images": len(problem.pixels),
             "options": filled,
             "device": problem.device,
@@ -65,17 +64,36 @@ def craft(
     )
 
 
-def _prepared(problem: Problem) -> Problem:
+def _cost(problem: Problem) -> dict[str, Any]:
+    """Gradient steps and queries, which are stated apart; of a device that was asked, what it is and how often."""
+    from patches.surrogates.device import Device
+
+    steps, asked = len(problem.steps), problem.surrogate
+    if isinstance(asked, Device):
+        return {"steps": 0, "queries": asked.queries, "asked": {**asked.about, "calls": asked.calls}}
+    return {"steps": steps, "queries": None}
+
+
+def _prepared(problem: Problem, filled: Mapping[str, Any]) -> Problem:
     """The problem on its device, with a log of its own, without the images of the target class."""
     import torch
+
+    from patches.surrogates.device import Device
 
     if not 1 <= problem.px <= min(problem.image_size):
         raise UserError(f"patch size: expected 1 to {min(problem.image_size)} pixels, got {problem.px}")
     keep = problem.labels != (-1 if problem.target_class is None else problem.target_class)
     if not keep.any():
         raise UserError(f"no image to craft on is left of {len(keep)} without those of class {problem.target_class}")
-    surrogate = problem.surrogate.to(problem.device)
+    surrogate = problem.surrogate
+    surrogate = (
+        surrogate.over(np.flatnonzero(keep), filled.get("queries"))
+        if isinstance(surrogate, Device)
+        else surrogate.to(problem.device)
+    )
     problem = replace(problem, surrogate=surrogate, pixels=problem.pixels[keep], labels=problem.labels[keep], steps=[])
+    if isinstance(surrogate, Device):
+        return problem
     with torch.no_grad():
         logits = surrogate(problem.images(torch.arange(1))[0])
     if logits.ndim != 2 or not 0 <= (problem.target_class or 0) < logits.shape[1]:

@@ -32,6 +32,7 @@ RULES = [
     ("harness/verbs.py", [*OURS], ANY),
     ("harness/twins.py", [*OURS], ANY),  # the verb `twin`
     ("harness/stages.py", [*OURS], ANY),  # the stages of run.py, which imports them when one has to be done
+    ("harness/black_box.py", [*OURS], ANY),  # a stage of run.py that asks a target
     ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets
     ("harness/steps.py", ["harness", "backends.device", "backends.hosts"], ANY),  # the words of plan.py
     ("harness/schema.py", ["backends.device.artifact", "backends.device.errors"], {"numpy"}),

@@ -13,6 +13,7 @@ from typing import Any
 from harness.schema import UserError
 from patches.attacks.controls import NAMES as CONTROLS
 
+ASKS = ("sparse_rs",)  # these ask a device for scores, the others a surrogate for gradients
 Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (3, p, p) in [0, 1]
 
 

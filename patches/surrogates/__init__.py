@@ -13,7 +13,7 @@ from harness.schema import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-OF_ARTIFACTS = ("twin",)  # these are made of a file, the others of a network
+OF_ARTIFACTS = ("twin", "device")  # these are made of a file, the others of a network
 
 
 def known() -> tuple[str, ...]:
