@@ -81,8 +81,7 @@ def _images(file: Path, data_dir: Path, on_cifar10: bool, patch_file: Path | Non
     if patch_file is None:
         return images.pixels
     patch = Patch.read(patch_file)
-    corners = placement.corners("random", list(images.ids), patch.px, size)
-    return paste(images.pixels, *placement.stamps(patch), corners)
+    return paste(images.pixels, *placement.lie(patch, "random", list(images.ids), size))
 
 
 def _table(rows: list[dict[str, str]]) -> str:

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.metrics import CONTROLS, cells
+from harness.metrics import cells
 from harness.outcomes import Outcomes, clean_rows, outcomes
-from harness.schema import CELL_COLUMNS, Patch, UserError, sha256_file
+from harness.schema import CELL_COLUMNS, CONTROLS, Patch, UserError, sha256_file
 from harness.store import write_text
 
 SCHEMA = 1
@@ -106,20 +106,26 @@ def read(path: Path) -> Frozen:
 
 
 def patches_of(file: Path) -> dict[str, FrozenPatch]:
-    """The patches of a baseline file by name, controls apart; a baseline without their pixels is a `UserError`."""
+    """The patches of a baseline file by name; a baseline without their pixels is a `UserError`.
+
+    Controls apart, and patches made for each image, which are too large for a repository: those are made anew, and
+    their hash, which is kept, has to be the same.
+    """
     frozen = read(file)
     if file.is_dir():
         raise UserError(f"{file}: expected a baseline file, as `patchbench baseline` writes it")
     pixels = {entry["name"]: entry for entry in json.loads(file.read_text())["patch_pixels"]}
     out = {}
     for facts in frozen.facts["patches"]:
-        if facts["attack"] in CONTROLS:
+        if facts["attack"] in CONTROLS or facts.get("per_image"):
             continue
         if "pixels" not in pixels[facts["name"]]:
             raise UserError(f"{file}: has no pixels of patch {facts['name']}; freeze the run anew")
-        arrays = [_unpack(pixels[facts["name"]][what]) for what in ("pixels", "mask")]
+        held = pixels[facts["name"]]
+        places = _unpack(held["corners"]).astype(np.int32) if "corners" in held else None
+        arrays = {"pixels": _unpack(held["pixels"]), "mask": _unpack(held["mask"]).astype(bool)}
         named = {name: facts[name] for name in ("name", "attack", "surrogate", "target_class", "seed", "shape")}
-        patch = Patch(pixels=arrays[0], mask=arrays[1].astype(bool), checks={"frozen": file.name}, **named)
+        patch = Patch(corners=places, checks={"frozen": file.name}, **named | arrays)
         if patch.sha256 != facts["sha256"]:
             raise UserError(f"{file}: patch {patch.name} is damaged: sha256 {patch.sha256}, not {facts['sha256']}")
         source = facts["surrogate"].rpartition(":")[2]
@@ -156,7 +162,7 @@ def _facts(run: Mapping[str, Any]) -> dict[str, Any]:
 def _patch(run_dir: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A patch's pixels and mask, so that a later run can replay these very ones."""
     file = (run_dir / facts["file"]).with_suffix(".npz")
-    if not file.is_file():
+    if facts.get("per_image") or not file.is_file():
         return {"name": facts["name"]}
     patch = Patch.read(file)
     if patch.sha256 != facts["sha256"]:
@@ -164,7 +170,8 @@ def _patch(run_dir: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             f"{file}: expected the patch that the run replayed, sha256 {facts['sha256']}, got {patch.sha256} "
             f"(the file's is {sha256_file(file)[:12]}); run the suite again"
         )
-    return {"name": facts["name"], "pixels": _pack(patch.pixels), "mask": _pack(patch.mask.astype(np.uint8))}
+    places = {} if patch.corners is None else {"corners": _pack(patch.corners.astype(np.int16))}
+    return {"name": facts["name"], "pixels": _pack(patch.pixels), "mask": _pack(patch.mask.astype(np.uint8))} | places
 
 
 def _pack(array: NDArray[Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def named(attack: str, surrogate: str, artifacts: Sequence[ArtifactStep], target
 
     An attack that cannot use what it is given, or a pair of file and target that is not there, is a `UserError`.
     """
-    from patches.attacks import ASKS, known
+    from patches.attacks import ASKS, needs_gradients
 
     kind, _, name = surrogate.partition(":")
     name, _, target_name = name.partition(":")
@@ -48,7 +48,7 @@ def named(attack: str, surrogate: str, artifacts: Sequence[ArtifactStep], target
                 f"give it a surrogate of {there}"
             )
         return None
-    if attack in known() and attack not in ASKS:
+    if needs_gradients(attack):
         raise UserError(
             f"attack {attack!r} needs gradients, and {surrogate!r} gives scores alone: "
             f"give it float or twin:ARTIFACT, or take the attack {' or '.join(ASKS)}"
@@ -73,7 +73,7 @@ def device(work: Work, step: PatchStep) -> Iterator[Device]:
     assert step.artifact is not None
     assert step.target is not None
     target, (described, _) = step.target, stages.artifact(work, step.artifact)
-    root = stages.bundle(work, step.artifact, [Case(step.data, "craft")])
+    root = stages.bundle(work, step.artifact, [Case(step.data, step.split)])
     with work.display.preparing("prepare", target.name) as tell:
         prepare(target, tell)
     path = work.store.root / "checkpoints" / f"{step.key}.answers"

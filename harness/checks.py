@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from harness.schema import CONTROLS
 from harness.stats import wilson
 
 NOISE_MISLEADS_MOST = 0.15  # more, and the size or place alone breaks the network, whatever lies there
@@ -164,7 +165,7 @@ def _accuracy(run: Mapping[str, Any], cells: pd.DataFrame) -> Check:
 
 def _enough(cells: pd.DataFrame) -> Check:
     name, asks = "enough images", f"is each success known to {100 * MARGIN:.0f} points, at 95 %?"
-    table = cells[~cells["attack"].isin(["none", "grey", "noise"])]
+    table = cells[~cells["attack"].isin(CONTROLS)]
     rate = np.where(table["targeted_success"].notna(), "targeted_success", "untargeted_success")
     ends = [
         [row[f"{r}_{end}"] for row, r in zip(table.to_dict("records"), rate, strict=True)] for end in ("low", "high")

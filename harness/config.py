@@ -138,9 +138,14 @@ class Export(Table):
 
 
 class Attack(Table):
-    """Patches to make: the product of its axes; ``options`` are those of the attack's function."""
+    """Patches to make: the product of its axes; ``options`` are those of the attack's function.
+
+    Results are under the attack's name, ``NAME-each`` with ``per_image``; a ``label`` tells two tables of one attack
+    apart, which would be averaged otherwise.
+    """
 
     name: str
+    label: Name | None = None
     victims: Axis[str] = ("*",)
     surrogate: Axis[str] = (
         "float",
@@ -150,16 +155,24 @@ class Attack(Table):
     area: Axis[float] | None = None  # share of the image's area
     pixels: Axis[int] | None = None  # or the patch's side
     shape: Axis[Literal["square", "round"]] = ("square",)
-    placement: Axis[str] = ("random",)  # random, center, top-left, ..., or ROW,COLUMN in pixels
+    placement: Axis[str] = ("random",)  # random, center, top-left, ..., ROW,COLUMN in pixels; best: the attack's choice
     placement_seed: int = 0
+    per_image: bool = False  # a patch for each evaluation image, made on that very image, at its place
+    place_known: bool = False  # whether a patch for all images is made at the fixed place where it will lie
     options: dict[str, Any] = {}
 
 
 class Controls(Table):
-    """What stands in for every patch, of its size, in its places: a grey one (0 or 1) and draws of uniform noise."""
+    """What stands in for every patch, of its size, in its places.
+
+    A grey one (0 or 1), draws of uniform noise, pictures of the target class (of any, where none of it is to craft on),
+    and patches of so many other target classes of the same attack, judged for this one.
+    """
 
     grey: int = Field(default=1, ge=0, le=1)
     noise: int = Field(default=3, ge=0)
+    sticker: int = Field(default=0, ge=0)
+    other_class: int = Field(default=0, ge=0)
 
 
 class Latency(Table):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from backends.device.bundle import paste
 from harness import stages
-from harness.schema import Pixels
+from harness.schema import CONTROLS, Pixels
 from harness.steps import TORCH, Cell, VictimStep
 
 MOST = 3  # a victim
@@ -25,7 +25,8 @@ def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterato
         chosen: dict[tuple[str, str], Cell] = {}
         for cell in work.plan.cells:
             case = cell.replay.case
-            if cell.replay.artifact.victim == victim and case.patch and case.patch.source and len(chosen) < MOST:
+            attacked = case.patch and case.patch.attack not in CONTROLS and not cell.control
+            if case.patch and attacked and cell.replay.artifact.victim == victim and len(chosen) < MOST:
                 chosen.setdefault((case.patch.name, case.placement), cell)
         shown: set[str] = set()
         for cell in chosen.values():

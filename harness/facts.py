@@ -68,7 +68,8 @@ def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
 
 def _splits(work: Work, run_dir: Path) -> dict[str, Any]:
     ids = {split: stages.images(work, work.plan.data[0], split).ids for split in (*SPLITS, "train")}
-    content = splits.describe(ids)
+    each = {step.name: stages.patch(work, step).images for step in work.plan.patches if step.per_image}
+    content = splits.describe(ids, each)
     write_json(run_dir / splits.FILE, content)
     sizes, hashes = ({name: part[what] for name, part in content["splits"].items()} for what in ("n", "sha256"))
     return {"sizes": sizes, "ids_sha256": hashes, "copies": evidence.copies(work)}
@@ -113,6 +114,7 @@ def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
     return {
         "name": step.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
         "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)),
+        "per_image": step.per_image, "made_on": step.split if step.source or step.attack == "sticker" else "",
         "sha256": made.sha256, "checks": made.checks,
     }  # fmt: skip
 

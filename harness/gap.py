@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.metrics import CONTROLS
 from harness.outcomes import Kind, Outcomes
 from harness.paired import SERIES, matrix, rise
+from harness.schema import CONTROLS
 from harness.stats import Difference, Estimate, mean_rate
 
 STAGES = (

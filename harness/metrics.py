@@ -17,7 +17,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-CONTROLS = ("none", "grey", "noise")
 RATES = (
     "clean_accuracy",
     "targeted_success",

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.metrics import CONTROLS
 from harness.outcomes import Kind, Outcomes
+from harness.schema import CONTROLS
 from harness.stats import Difference, difference, holm
 
 Bools = NDArray[np.bool_]

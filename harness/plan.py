@@ -13,7 +13,7 @@ from typing import Literal
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import black_box, config
-from harness.schema import QuantSpec, UserError
+from harness.schema import CONTROLS, QuantSpec, UserError
 from harness.steps import TORCH, ArtifactStep, Case, Cell, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
 from harness.store import key
 
@@ -69,11 +69,11 @@ def make(
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
     for artifact, target in _pairs(artifacts, _targets(suite, targets)):
-        for wanted, target_class in cases[artifact.victim]:
+        for wanted, target_class, control in cases[artifact.victim]:
             case = _stand_in(wanted, frozen or {})
             step = ReplayStep(case, artifact, target)
             replays.setdefault(step.key, step)
-            cells[step.key, artifact.name, target.name, target_class] = Cell(step, target_class)
+            cells[step.key, artifact.name, target.name, target_class, control] = Cell(step, target_class, control)
         if target.name != TORCH:
             latencies += [LatencyStep(artifact, timed, suite.latency) for timed in _timed(suite, target)]
     patches = {step.case.patch.key: step.case.patch for step in replays.values() if step.case.patch}
@@ -156,23 +156,28 @@ def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
 
 def _cases(
     suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep], artifacts: Sequence[ArtifactStep]
-) -> Iterator[tuple[Case, int]]:
-    """The stacks that a victim's artifacts see, each with a target class to be judged against."""
-    yield Case(victim.data, "evaluate"), -1
+) -> Iterator[tuple[Case, int, str]]:
+    """The stacks that a victim's artifacts see, each with a target class to be judged against, and as which control."""
+    yield Case(victim.data, "evaluate"), -1, ""
     if suite.data.sanity:
-        yield Case(victim.data, "all"), -1
+        yield Case(victim.data, "all"), -1, ""
     for table in suite.attack:
         if not _matches(victim.name, table.victims):
             continue
+        if table.label in CONTROLS:
+            raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
         classes: Sequence[int | None] = table.target_classes or (None,)
         for size, shape, placement in product(_sizes(table), table.shape, table.placement):
             px = _side(table, size, shape, victim)
-            attacked = _attacked(suite, table, victim, victims, artifacts, px, shape)
-            patches = [*attacked, *_controls(suite, victim, px, shape)]
-            for patch, target_class in product(patches, classes):
-                if patch.source is None or patch.target_class == target_class:
-                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed)
-                    yield case, -1 if target_class is None else target_class
+            attacked = list(_attacked(suite, table, victim, victims, artifacts, px, shape, placement))
+            controls = list(_controls(suite, victim, px, shape, classes))
+            for patch, at in [*((patch, None) for patch in attacked), *_at(controls, attacked, placement)]:
+                for target_class in classes:
+                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at)
+                    if all(p.target_class in (None, target_class) for p in (patch, at or patch)):
+                        yield case, -1 if target_class is None else target_class, ""
+                    elif at is None and target_class in _others(classes, patch, suite.controls.other_class):
+                        yield case, target_class, "other_class"
 
 
 def _attacked(
@@ -183,22 +188,67 @@ def _attacked(
     artifacts: Sequence[ArtifactStep],
     px: int,
     shape: Literal["square", "round"],
+    placement: str,
 ) -> Iterator[PatchStep]:
     """The patches of an attack, each at the input size of the victim that it is made on; a control has none."""
-    from patches.attacks import is_control
+    from patches.attacks import IMPORTED, is_control
 
     if is_control(table.name):
+        return
+    label = table.label or table.name + "-each" * table.per_image
+    if table.name == IMPORTED:
+        file = _imported(table, victim)
+        for target_class in table.target_classes or (None,):
+            yield PatchStep(
+                table.name, None, "", target_class, 0, px, shape, victim.data, table.options, label=label, file=file
+            )
         return
     targets = [Target(**t.model_dump()) for t in suite.target]
     for surrogate in table.surrogate:
         target = black_box.named(table.name, surrogate, artifacts, targets)
         source, artifact, kind = _surrogate(table, surrogate, victim, victims, artifacts)
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
+        known = table.per_image or table.place_known or placement == "best"
+        if known and "," in placement and source.data.size != victim.data.size:
+            raise UserError(
+                f"attack {table.name!r}: placement {placement!r} is a place in images of {victim.name!r}, and the "
+                f"patch is made on those of {source.name!r}, of another size; give a word, such as center"
+            )
         for target_class, seed in product(table.target_classes or (None,), table.seeds):
             yield PatchStep(
                 table.name, source, kind, target_class, seed, made_px, shape, source.data, table.options,
-                artifact=artifact, target=target,
+                artifact=artifact, per_image=table.per_image, placement=placement if known else "",
+                placement_seed=table.placement_seed if known and placement == "random" else 0,
+                label=label, target=target,
             )  # fmt: skip
+
+
+def _at(
+    controls: Sequence[PatchStep], attacked: Sequence[PatchStep], placement: str
+) -> Iterator[tuple[PatchStep, PatchStep | None]]:
+    """Controls, and in whose places each lies where those were an attack's choice: in every patch's."""
+    yield from product(controls, attacked if placement == "best" else (None,))
+
+
+def _others(classes: Sequence[int | None], patch: PatchStep, n: int) -> list[int]:
+    """The classes for which an attack's patch is another class's: the `n` that follow its own in the suite."""
+    if patch.target_class is None or patch.attack == "sticker":
+        return []
+    at = classes.index(patch.target_class)
+    return [c for c in (*classes[at + 1 :], *classes[:at]) if c is not None][:n]
+
+
+def _imported(table: config.Attack, victim: VictimStep) -> Path:
+    """The file of an imported patch, under --data; one that is not there is a `UserError`."""
+    from patches.attacks import options
+
+    file = (victim.data_dir or Path()) / str(options(table.name, table.options)["file"])
+    if not file.is_file():
+        raise UserError(
+            f'attack {table.name!r}: expected options = {{ file = "PATH" }} with a picture or an npz under --data, '
+            f"found no file {file}"
+        )
+    return file
 
 
 def _surrogate(
@@ -235,11 +285,17 @@ def _surrogate(
 
 
 def _controls(
-    suite: config.Suite, victim: VictimStep, px: int, shape: Literal["square", "round"]
+    suite: config.Suite,
+    victim: VictimStep,
+    px: int,
+    shape: Literal["square", "round"],
+    classes: Sequence[int | None],
 ) -> Iterator[PatchStep]:
     for name, draws in (("grey", suite.controls.grey), ("noise", suite.controls.noise)):
         for seed in range(draws):
             yield PatchStep(name, None, "", None, seed, px, shape, victim.data)
+    for target_class, seed in product(classes, range(suite.controls.sticker)):
+        yield PatchStep("sticker", None, "", target_class, seed, px, shape, victim.data)
 
 
 def _sizes(table: config.Attack) -> tuple[float, ...]:

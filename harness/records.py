@@ -92,7 +92,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.made_on}")
         if patch and patch.source
         else "",
-        "attack": patch.attack if patch else "none",
+        "attack": cell.control or ((patch.label or patch.attack) if patch else "none"),
         "target_class": cell.target_class,
         "seed": patch.seed if patch else 0,
         "patch_px": case.px,
@@ -108,5 +108,5 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "cpu": answer.machine.get("cpu", ""),
         "threads": target.threads,
         "kernels": answer.info.get("kernels", ""),
-        "patch": patch.name if patch else "",
+        "patch": (patch.name + (f"@{case.at.name}" if case.at else "")) if patch else "",
     }

@@ -31,6 +31,8 @@ __all__ = [
 Progress = Callable[[int, int, str], None]  # steps done, steps in all (0: unknown), what is being done
 
 SPLITS = ("calibration", "craft", "select", "evaluate")
+# Attacks that say what size and place do by themselves, or any picture does; the last is a patch of the attack's own.
+CONTROLS = ("none", "grey", "noise", "sticker", "other_class")
 
 # The columns that identify a cell, in the order of cells.csv and records.parquet.
 CELL_COLUMNS = (
@@ -40,6 +42,7 @@ CELL_COLUMNS = (
 )  # fmt: skip
 # What a record adds: one row per image and cell.
 RECORD_COLUMNS = ("image", "label", "status", "pred", "margin")
+ARRAYS = ("pixels", "mask", "corners")  # of a patch; its other fields are facts
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,10 @@ class Victim:
 class Patch:
     """An adversarial patch, or a control of its size: uint8 ``(p, p, 3)`` RGB, and where it covers, bool ``(p, p)``.
 
-    ``target_class`` is None for controls and untargeted attacks. ``checks`` holds what the crafting measured of itself
-    (loss curve, share of zero gradients, seconds, gradient steps); it says nothing about success.
+    One made for each image has pixels ``(n, p, p, 3)`` and says for which ``images``, by id. ``corners``, int32
+    ``(1 or n, 2)``, are the places that the attack chose (placement ``best``). ``target_class`` is None for controls
+    and untargeted attacks. ``checks`` holds what the crafting measured of itself (loss curve, share of zero gradients,
+    seconds, gradient steps, queries); it says nothing about success.
     """
 
     name: str
@@ -76,22 +81,26 @@ class Patch:
     target_class: int | None
     seed: int
     shape: Literal["square", "round"] = "square"
+    images: tuple[str, ...] = ()
+    corners: NDArray[np.int32] | None = None
     checks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def px(self) -> int:
         """Side in pixels."""
-        return int(self.pixels.shape[0])
+        return int(self.pixels.shape[-2])
 
     @property
     def sha256(self) -> str:
-        """Hash of the bytes that are pasted: pixels, then mask."""
-        return hashlib.sha256(self.pixels.tobytes() + np.packbits(self.mask).tobytes()).hexdigest()
+        """Hash of the bytes that are pasted: pixels, then mask, then the places that belong to it."""
+        places = b"" if self.corners is None else np.asarray(self.corners, "<i4").tobytes()
+        return hashlib.sha256(self.pixels.tobytes() + np.packbits(self.mask).tobytes() + places).hexdigest()
 
     def save(self, path: Path) -> None:
         """Writes an npz without pickle; everything but the arrays is one JSON string in it."""
-        facts = {k: v for k, v in asdict(self).items() if k not in ("pixels", "mask")}
-        np.savez_compressed(path, pixels=self.pixels, mask=self.mask, facts=np.array(json.dumps({"schema": 1} | facts)))
+        arrays = {what: array for what in ARRAYS if (array := getattr(self, what)) is not None}
+        facts = {k: v for k, v in asdict(self).items() if k not in ARRAYS}
+        np.savez_compressed(path, **arrays, facts=np.array(json.dumps({"schema": 1} | facts)))
 
     @classmethod
     def read(cls, path: Path) -> Patch:
@@ -101,10 +110,21 @@ class Patch:
                 facts = json.loads(str(arrays["facts"]))
                 if facts.pop("schema") != 1:
                     raise UserError(f"{path}: expected a patch of schema 1")
-                patch = cls(pixels=arrays["pixels"], mask=arrays["mask"].astype(bool), **facts)
+                facts["images"] = tuple(facts.get("images", ()))
+                corners = arrays["corners"].astype(np.int32) if "corners" in arrays else None
+                patch = cls(pixels=arrays["pixels"], mask=arrays["mask"].astype(bool), corners=corners, **facts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not a patch ({error})") from error
-        side = patch.pixels.shape[0]
-        if patch.pixels.dtype != np.uint8 or patch.pixels.shape != (side, side, 3) or patch.mask.shape != (side, side):
-            raise UserError(f"{path}: expected uint8 (p, p, 3) and a mask (p, p), got {patch.pixels.shape}")
+        side, each = patch.pixels.shape[-2:-1], (len(patch.images),) * bool(patch.images)
+        if (
+            patch.pixels.dtype != np.uint8
+            or patch.pixels.shape != (*each, *side * 2, 3)
+            or patch.mask.shape != side * 2
+        ):
+            raise UserError(
+                f"{path}: expected uint8 (p, p, 3), or (n, p, p, 3) for n images, and a mask (p, p), "
+                f"got {patch.pixels.shape} for {len(patch.images)} images"
+            )
+        if patch.corners is not None and patch.corners.shape != (len(patch.images) or 1, 2):
+            raise UserError(f"{path}: expected corners ({len(patch.images) or 1}, 2), got {patch.corners.shape}")
         return patch

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 from harness.schema import SPLITS, UserError
 
 FILE = "splits.json"
+NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
-def describe(ids: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def describe(ids: Mapping[str, Sequence[str]], per_image: Mapping[str, Sequence[str]] = NONE) -> dict[str, Any]:
     """The content of splits.json: for each split ``n``, ``sha256`` over the ids in their order, and the ids.
 
     ``ids`` holds those of `SPLITS`, and of ``train``, what victims may have been trained on: it has to be disjoint from
     the images that are counted, and may hold those that calibrate and craft. An overlap is a `UserError`.
+
+    ``per_image`` are patches made for each image, by name with the ids of those images: the very images that are
+    counted, one and all, which is what such an attack is; anything else is a `UserError`, and their names are kept.
     """
     pairs = [*combinations(SPLITS, 2), *([("train", "evaluate")] if "train" in ids else [])]
     for one, other in pairs:
@@ -27,8 +32,15 @@ def describe(ids: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     for name in SPLITS:
         if twice := len(ids[name]) - len(set(ids[name])):
             raise UserError(f"split {name}: expected each image once, got {twice} of them again")
+    for patch, own in per_image.items():
+        if list(own) != list(ids["evaluate"]):
+            raise UserError(
+                f"patch {patch}: expected one for each of the {len(ids['evaluate'])} evaluation images, in order, "
+                f"got {len(own)}"
+            )
     return {
         "schema": 1,
+        "made_on_evaluate": sorted(per_image),
         "splits": {name: {"n": len(ids[name]), "sha256": digest(ids[name]), "ids": list(ids[name])} for name in SPLITS},
     }
 

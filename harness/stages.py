@@ -160,11 +160,20 @@ def patch(work: Work, step: PatchStep) -> Patch:
         from PIL import Image
 
         with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
-            made = _control(step) if step.source is None else _made_on(work, step, step.source, tick)
+            made = _given(work, step) if step.source is None else _made_on(work, step, step.source, tick)
             made.save(beside / "patch.npz")
-            alpha = (made.mask * 255).astype(np.uint8)[..., None]
-            Image.fromarray(np.concatenate([made.pixels, alpha], axis=2), "RGBA").save(beside / "patch.png")
+            Image.fromarray(_sheet(made), "RGBA").save(beside / "patch.png")
     return Patch.read(folder / "patch.npz")
+
+
+def _sheet(made: Patch) -> np.ndarray:
+    """A picture of a patch, its mask as alpha; of a patch for each image the first sixteen, four by four."""
+    several = made.pixels.reshape(-1, *made.pixels.shape[-3:])
+    several = several[: 16 if len(several) >= 16 else 1]
+    alpha = np.broadcast_to((made.mask * 255).astype(np.uint8)[..., None], (*several.shape[:3], 1))
+    rows, px = round(len(several) ** 0.5), made.px
+    grid = np.concatenate([several, alpha], axis=3).reshape(rows, rows, px, px, 4)
+    return np.ascontiguousarray(grid.swapaxes(1, 2).reshape(rows * px, rows * px, 4))
 
 
 def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
@@ -176,9 +185,17 @@ def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[in
     return _craft(work, step, source, tick)
 
 
-def _control(step: PatchStep) -> Patch:
+def _given(work: Work, step: PatchStep) -> Patch:
+    """A patch that no gradient makes: a control, or one from a file."""
     from patches import control
+    from patches.attacks.controls import sticker
+    from patches.attacks.imported import bring
 
+    if step.file:
+        return bring(step.file, name=step.name, target_class=step.target_class, px=step.px, image_size=step.data.size)
+    if step.attack == "sticker":
+        seen = images(work, step.data, "craft")
+        return sticker(seen.pixels, seen.labels, step.target_class, step.px, step.shape, step.seed)
     made = control(step.attack, step.px, step.shape, step.seed)
     if made is None:
         raise ValueError(f"{step.attack} makes no patch")
@@ -188,18 +205,26 @@ def _control(step: PatchStep) -> Patch:
 def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
     from patches import craft
     from patches.attacks import options
+    from patches.placement import corners
     from patches.problem import Problem
 
-    seen = images(work, step.data, "craft")
-    steps = int(options(step.attack, step.options).get("steps", 0))
+    seen = images(work, step.data, step.split)
+    chosen = options(step.attack, step.options)
+    steps = int(chosen.get("steps", 0)) * int(chosen.get("restarts", 1))
+    anywhere = step.placement in ("", "best") or (step.placement == "random" and not step.per_image)
+    known = None if anywhere else corners(step.placement, seen.ids, step.px, step.data.size, step.placement_seed)
     with _surrogate(work, step, source) as surrogate:
         problem = Problem(
             surrogate=surrogate,
             pixels=np.array(seen.pixels), labels=np.array(seen.labels),
             target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
+            per_image=step.per_image, corners=known if known is None or step.per_image else known[:1],
             progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
         )  # fmt: skip
-        return craft(step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}")
+        return craft(
+            step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
+            images=seen.ids if step.per_image else (), best=step.placement == "best",
+        )  # fmt: skip
 
 
 @contextmanager
@@ -230,9 +255,11 @@ def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
 
     if case.patch is None:
         return None
-    carried = placement.carry(patch(work, case.patch), case.patch.data.size, case.data.size, case.px)
-    corners = placement.corners(case.placement, ids, carried.px, case.data.size, case.placement_seed)
-    return Stamps(*placement.stamps(carried), corners)
+    carried, at = (
+        placement.carry(patch(work, step), step.data.size, case.data.size, case.px)
+        for step in (case.patch, case.at or case.patch)
+    )
+    return Stamps(*placement.lie(carried, case.placement, ids, case.data.size, case.placement_seed, at))
 
 
 def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:

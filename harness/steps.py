@@ -125,9 +125,10 @@ class ArtifactStep:
 
 @dataclass(frozen=True)
 class PatchStep:
-    """A patch to craft, of a side in pixels at the size of ``data``; a control has no source victim.
+    """A patch to craft, of a side in pixels at the size of ``data``; a control or an imported one has no source victim.
 
-    A surrogate that is made of a file has that ``artifact``, whose victim is the source.
+    A surrogate that is made of a file has that ``artifact``, whose victim is the source. Where the attacker knows or
+    chooses the places, ``placement`` says which they are; it is empty for a patch that has to work anywhere.
     """
 
     attack: str
@@ -142,6 +143,16 @@ class PatchStep:
     frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
     artifact: ArtifactStep | None = None
     target: Target | None = field(default=None, hash=False)  # that is asked, with that artifact
+    per_image: bool = False
+    placement: str = ""
+    placement_seed: int = 0
+    label: str = ""  # what its results are called; nothing that it is made of
+    file: Path | None = field(default=None, compare=False)  # of an imported one
+
+    @property
+    def split(self) -> str:
+        """The images that it is made on: those of a patch for each image are the very ones that are counted."""
+        return "evaluate" if self.per_image else "craft"
 
     @property
     def made_on(self) -> str:
@@ -154,18 +165,25 @@ class PatchStep:
         parts = [self.attack, *([self.surrogate.replace(":", "-"), self.made_on] if self.source else [])]
         parts += [f"c{self.target_class}"] if self.target_class is not None else []
         parts += [f"s{self.seed}", f"{self.px}px"] + (["round"] if self.shape == "round" else [])
+        parts += ["each"] * self.per_image + [self.placement] * bool(self.placement)
+        parts += [f"p{self.placement_seed}"] * bool(self.placement_seed)
         parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
         return "-".join(parts).replace("/", "_").replace(" ", "")
 
     @cached_property
     def key(self) -> str:
-        """A control depends on no image and no network."""
+        """A control depends on no network, and on no image unless it is one."""
         inputs = {name: getattr(self, name) for name in ("attack", "target_class", "seed", "px", "shape", "options")}
         if self.source:
             made_of = {"artifact": self.artifact.key} if self.artifact else {"source": self.source.key}
             inputs |= made_of | {"surrogate": self.surrogate, "data": self.data.key}
+            inputs |= {name: getattr(self, name) for name in ("per_image", "placement", "placement_seed")}
         if self.target:
             inputs["asked"] = key("replay", by=_deciding(self.target))
+        if self.attack == "sticker":
+            inputs["data"] = self.data.key
+        if self.file:
+            inputs |= {"file": sha256_file(self.file), "size": self.data.size}
         if self.frozen:
             inputs["frozen"] = self.frozen
         return key("patch", name=self.name, **inputs)
@@ -173,7 +191,10 @@ class PatchStep:
 
 @dataclass(frozen=True)
 class Case:
-    """A stack of images to replay: clean, or a patch at its places. ``px`` is the side at the size of these images."""
+    """A stack of images to replay: clean, or a patch at its places. ``px`` is the side at the size of these images.
+
+    A control that lies where an attack chose to has that attack's patch as ``at``.
+    """
 
     data: DataStep
     split: str
@@ -181,6 +202,7 @@ class Case:
     px: int = 0
     placement: str = ""
     placement_seed: int = 0
+    at: PatchStep | None = None
 
     @property
     def name(self) -> str:
@@ -192,6 +214,7 @@ class Case:
         """The images and what lies on them where."""
         made = self.patch.key if self.patch else ""
         place = {"px": self.px, "placement": self.placement, "placement_seed": self.placement_seed}
+        place |= {"at": self.at.key} if self.at else {}
         return key("case", data=self.data.key, split=self.split, patch=made, **place)
 
 
@@ -226,10 +249,14 @@ class LatencyStep:
 
 @dataclass(frozen=True)
 class Cell:
-    """A replay, judged against one target class (-1: none); several cells can share one replay."""
+    """A replay, judged against one target class (-1: none); several cells can share one replay.
+
+    An attack's patch can stand in as a control, ``other_class``, for a class that it was not made for.
+    """
 
     replay: ReplayStep
     target_class: int
+    control: str = ""
 
 
 def _deciding(target: Target) -> dict[str, Any]:

@@ -126,8 +126,7 @@ def _images(file: Path, suite: Suite, data_dir: Path | None, patch_file: Path | 
     if patch_file is None:
         return chosen.pixels
     patch = Patch.read(patch_file)
-    corners = placement.corners("random", list(chosen.ids), patch.px, size)
-    return paste(chosen.pixels, *placement.stamps(patch), corners)
+    return paste(chosen.pixels, *placement.lie(patch, "random", list(chosen.ids), size))
 
 
 def _preproc(file: Path, suite: Suite) -> Preproc | None:

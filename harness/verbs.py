@@ -83,8 +83,7 @@ def bundle(
         ids = [str(i) for i in seen.ids]
         cases: dict[str, Stamps | None] = {"none": None}
         for patch in patches:
-            corners = placement.corners(place_, ids, patch.px, data.size, seed)
-            cases[patch.name] = Stamps(*placement.stamps(patch), corners)
+            cases[patch.name] = Stamps(*placement.lie(patch, place_, ids, data.size, seed))
         made = write_bundle(into, artifact, artifact_file.parent / artifact.file, np.array(seen.pixels), cases)
     console.print(f"{into}: {len(made.cases)} cases of {made.n} images", highlight=False)
 

@@ -74,9 +74,33 @@ def corners(placement: str, ids: Sequence[str], px: int, image_size: Size, seed:
     return np.tile(np.array([[row, column]], np.int32), (len(ids), 1))
 
 
-def stamps(patch: Patch) -> tuple[Pixels, NDArray[np.bool_]]:
-    """The patch as it lies on every image: uint8 ``(1, p, p, 3)`` and its mask, bool ``(1, p, p)``."""
-    return patch.pixels[None], patch.mask[None]
+def lie(
+    patch: Patch, placement: str, ids: Sequence[str], image_size: Size, seed: int = 0, at: Patch | None = None
+) -> tuple[Pixels, NDArray[np.bool_], NDArray[np.int32]]:
+    """The patch as it lies on images with these ids: uint8 stamps, bool masks, int32 corners as in a bundle.
+
+    Stamps are ``(1, p, p, 3)``, or ``(n, p, p, 3)`` of a patch made for each image. Besides the words of `corners`,
+    placement ``best`` is where the attack chose, or that of the patch `at` in whose place a control lies.
+    """
+    chosen = at or patch
+    stamps = patch.pixels[_rows(patch, ids)] if patch.images else patch.pixels[None]
+    if placement != "best":
+        places = corners(placement, ids, patch.px, image_size, seed)
+    elif chosen.corners is None:
+        raise UserError(f"placement 'best': patch {chosen.name} has no places of its own; craft it with that placement")
+    else:
+        places = chosen.corners[_rows(chosen, ids) if chosen.images else [0] * len(ids)]
+    return stamps, patch.mask[None], places
+
+
+def _rows(patch: Patch, ids: Sequence[str]) -> list[int]:
+    """Which stamp each image gets; an image that the patch was not made for is a `UserError`."""
+    known = {image: row for row, image in enumerate(patch.images)}
+    if missing := [image for image in ids if image not in known]:
+        raise UserError(
+            f"patch {patch.name}: was made for {len(known)} images, {missing[0]!r} is none of them; craft it anew"
+        )
+    return [known[image] for image in ids]
 
 
 def carry(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -> Patch:
@@ -88,15 +112,29 @@ def carry(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -
     if px is None:
         px = max(1, round(patch.px * math.sqrt(math.prod(to_size) / math.prod(from_size))))
     _must_fit(px, to_size)
-    if px == patch.px:
+    if px == patch.px and (patch.corners is None or from_size == to_size):
         return patch
-    target_mask = mask(px, patch.shape)
     weight = _resized(patch.mask.astype(np.float32), px)
-    channels = [_resized(np.where(patch.mask, patch.pixels[..., c], 0).astype(np.float32), px) for c in range(3)]
-    mean = np.stack(channels, axis=-1) / np.maximum(weight, 1e-6)[..., None]
-    pixels = np.where(target_mask[..., None], np.rint(mean).clip(0, 255), 0).astype(np.uint8)
+    whole = (patch.mask == mask(patch.px, patch.shape)).all()
+    covers = mask(px, patch.shape) if whole else weight >= 0.5  # a mask of its own shape is resized with it
+    each = [
+        _carried(pixels, patch.mask, weight, covers) for pixels in patch.pixels.reshape(-1, *patch.pixels.shape[-3:])
+    ]
+    pixels = np.stack(each).reshape(*patch.pixels.shape[:-3], px, px, 3)
+    places = patch.corners
+    if places is not None:
+        room, was = (np.array(size) - side for size, side in ((to_size, px), (from_size, patch.px)))
+        places = np.rint(places * room / np.maximum(was, 1)).astype(np.int32)
     note = {"from": list(from_size), "to": list(to_size), "from_px": patch.px, "to_px": px}
-    return replace(patch, pixels=pixels, mask=target_mask, checks=patch.checks | {"carried": note})
+    return replace(patch, pixels=pixels, mask=covers, corners=places, checks=patch.checks | {"carried": note})
+
+
+def _carried(
+    pixels: Pixels, covered: NDArray[np.bool_], weight: NDArray[np.float32], covers: NDArray[np.bool_]
+) -> Pixels:
+    channels = [_resized(np.where(covered, pixels[..., c], 0).astype(np.float32), len(covers)) for c in range(3)]
+    mean = np.stack(channels, axis=-1) / np.maximum(weight, 1e-6)[..., None]
+    return np.where(covers[..., None], np.rint(mean).clip(0, 255), 0).astype(np.uint8)
 
 
 def _resized(plane: NDArray[np.float32], px: int) -> NDArray[np.float32]:

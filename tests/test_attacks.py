@@ -8,11 +8,157 @@ import torch
 from torch import nn
 
 import patches
+from backends.device.bundle import paste
 from harness.networks import build as network
+from harness.schema import CONTROLS, UserError
 from harness.victims import Normalised, logits
 from patches import placement
+from patches.attacks import known
+from patches.best_place import best_place
 from patches.problem import Problem
 from patches.surrogates import build
+
+
+class Entry(NamedTuple):
+    """An attack as the table has it: its options for a short run, and whether each image gets a patch of its own."""
+
+    attack: str
+    options: dict
+    per_image: bool = False
+
+    @property
+    def steps(self):
+        return self.options["steps"] * self.options.get("restarts", 1)
+
+
+TABLE = [
+    Entry("gap", {"steps": 40, "batch": 8}),
+    Entry("gap", {"steps": 40, "batch": 8}, per_image=True),
+    Entry("lavan", {"steps": 40, "batch": 8}),
+    Entry("lavan", {"steps": 40, "batch": 8}, per_image=True),
+    Entry("pgd", {"steps": 30, "batch": 8}, per_image=True),
+    Entry("pgd", {"steps": 15, "batch": 8, "restarts": 2, "momentum": 0.0, "step_size": 0.1}, per_image=True),
+]
+every = pytest.mark.parametrize("entry", TABLE, ids=lambda e: f"{e.attack}{'-each' * e.per_image}-{len(e.options)}")
+
+
+class Shades(nn.Module):
+    """Logits are ten times the mean of red, green and blue: the best patch for a class is its pure colour."""
+
+    def forward(self, x):
+        return 10 * x.mean((2, 3))
+
+
+def shades(entry, target_class=0, seed=0, **more):
+    """What an entry of the table makes of twenty random images of three classes, four pixels wide."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 10, 3), np.uint8)
+    given = Problem(Shades(), pixels, np.arange(20) % 3, target_class, 4, seed=seed, per_image=entry.per_image, **more)
+    return patches.craft(entry.attack, given, entry.options, images=tuple("abcdefghijklmnopqrst"))
+
+
+def test_every_attack_that_follows_gradients_is_in_the_table():
+    assert {entry.attack for entry in TABLE} == set(known()) - {*CONTROLS, "imported", "sparse_rs"}
+
+
+@every
+@pytest.mark.parametrize(("target", "colour"), [(0, (255, 0, 0)), (2, (0, 0, 255))])
+@pytest.mark.parametrize("shape", ["square", "round"])
+def test_the_patch_is_the_known_best_one(entry, target, colour, shape):
+    patch = shades(entry, target, shape=shape)
+    covered = patch.pixels[..., patch.mask, :]
+    if entry.attack == "lavan" and entry.per_image:  # the target class up, the label down, the third has no say
+        labels, others = np.arange(20) % 3, np.arange(20) % 3 != target
+        assert (covered[..., target] == 255).all()
+        assert (covered[np.arange(20), :, labels][others] == 0).all()
+    else:
+        assert (covered == colour).mean() > 0.99
+    assert (patch.pixels[..., ~patch.mask, :] == 0).all()
+    assert patch.pixels.shape == ((20,) if entry.per_image else ()) + (4, 4, 3)
+    assert patch.images == (tuple("abcdefghijklmnopqrst") if entry.per_image else ())
+
+
+@every
+def test_the_same_seed_gives_the_same_bytes(entry):
+    made = [shades(entry._replace(options=entry.options | {"steps": 3}), seed=seed) for seed in (0, 0, 1)]
+    assert made[0].sha256 == made[1].sha256 != made[2].sha256
+    if entry.per_image:
+        assert len({pixels.tobytes() for pixels in made[0].pixels}) == 20, "no two parts draw alike"
+
+
+@every
+def test_what_the_crafting_measured_is_kept(entry):
+    told = []
+    patch = shades(entry, progress=lambda step, loss: told.append(loss))
+    checks = patch.checks
+    assert (patch.attack, patch.target_class, patch.seed) == (entry.attack, 0, 0)
+    assert checks["steps"] == entry.steps, "of a patch: not their sum over images or parts"
+    assert checks["queries"] is None
+    assert checks["images"] == (20 if entry.per_image else 13)
+    assert checks["options"].items() >= entry.options.items()
+    assert len(checks["loss"]) == entry.steps
+    assert np.mean(checks["loss"][-3:]) < np.mean(checks["loss"][:3])
+    assert checks["zero_gradient_share"] <= (0.34 if entry.attack == "lavan" and entry.per_image else 0)
+    assert checks["seconds"] > 0
+    assert len(told) == entry.steps * (3 if entry.per_image else 1), "three parts of up to eight images"
+
+
+@every
+def test_a_known_place_is_the_place(entry):
+    """The network sees one corner alone: a patch that is known to lie there reaches it, one elsewhere nothing."""
+
+    class Corner(nn.Module):
+        def forward(self, x):
+            return 10 * x[:, :, :4, :4].mean((2, 3)) + 0 * x.mean((2, 3))
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 10, 3), np.uint8)
+    for place, seen in (((0, 0), True), ((8, 6), False)):
+        given = Problem(
+            Corner(), pixels, np.arange(20) % 3, 0, 4, per_image=entry.per_image, corners=np.array([place], np.int32)
+        )
+        patch = patches.craft(entry.attack, given, entry.options)
+        assert (patch.checks["zero_gradient_share"] == 1) == (not seen)
+    best = patches.craft(entry.attack, given, entry.options, best=True)
+    assert (best.corners == 0).all()
+    assert best.corners.shape == ((20 if entry.per_image else 1), 2)
+    assert best.checks["zero_gradient_share"] < 0.4
+    assert patch.corners is None
+
+
+@pytest.mark.parametrize("shape", ["square", "round"])
+def test_the_best_place_is_where_the_gradient_is(shape):
+    """Against a loop over all places, of a network whose gradient depends on the image."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 10 * 8, 3)).requires_grad_(False)
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 12, 10, 3), np.uint8)
+    for target_class, labels in ((1, np.array([0, 2, 0, 2, 0])), (None, np.array([0, 2, 1, 1, 0]))):
+        given = Problem(model, pixels, labels, target_class, 5, shape)
+        x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255).requires_grad_()
+        out, rows = model(x), torch.arange(5)
+        rivals = out.masked_fill(torch.eye(3)[labels] > 0, -np.inf).amax(1) if target_class is None else out[:, 1]
+        (gradient,) = torch.autograd.grad((out[rows, labels] - rivals).sum(), x)
+        felt = np.zeros((5, 8, 6))
+        for row, column in np.ndindex(8, 6):
+            under = gradient[:, :, row : row + 5, column : column + 5].abs().sum(1).numpy()
+            felt[:, row, column] = under[:, placement.mask(5, shape)].sum(1)
+        each = [np.unravel_index(image.argmax(), (8, 6)) for image in felt]
+        assert best_place(Problem(model, pixels, labels, target_class, 5, shape, per_image=True)).tolist() == [
+            list(map(int, place)) for place in each
+        ]
+        assert tuple(best_place(given)[0]) == np.unravel_index(felt.sum(0).argmax(), (8, 6))
+
+
+@pytest.mark.parametrize(
+    ("options", "per_image", "says"),
+    [
+        ({}, False, "per_image = true"),
+        ({"restarts": 0}, True, "at least 1 restart"),
+        ({"steps": 0}, True, "at least 1 step"),
+        ({"batch": 0}, True, "1 image a batch"),
+    ],
+)
+def test_what_pgd_cannot_do_is_said(options, per_image, says):
+    with pytest.raises(UserError, match=says):
+        shades(Entry("pgd", options, per_image))
 
 
 class Case(NamedTuple):
@@ -23,26 +169,42 @@ class Case(NamedTuple):
     judge: tuple[np.ndarray, np.ndarray]
 
 
-def gap(case, target_class, px, seed=0, **options):
+def craft(case, attack, target_class, px, seed=0, best=False, **options):
+    """A universal patch, made on the images to craft on."""
     problem = Problem(build("float", case.network), *case.craft, target_class, px, seed=seed)
-    return patches.craft("gap", problem, options)
+    return patches.craft(attack, problem, options, best=best)
 
 
-def success(case, patch, target_class, seed=0):
+def gap(case, target_class, px, seed=0, **options):
+    return craft(case, "gap", target_class, px, seed, **options)
+
+
+def craft_each(case, attack, target_class, px, n, best=False, network=None, **options):
+    """A patch for each of the first images that are judged by, at its own place."""
+    ids, pixels = [str(i) for i in range(n)], case.judge[0][:n]
+    corners = None if best else placement.corners("random", ids, px, pixels.shape[1:3])
+    model = build("float", network or case.network)
+    problem = Problem(model, pixels, case.judge[1][:n], target_class, px, per_image=True, corners=corners)
+    return patches.craft(attack, problem, options, images=tuple(ids), best=best)
+
+
+def success(case, patch, target_class, seed=0, place="random"):
     """Share brought to the target class, of the images classified right without the patch and of other classes.
 
     Where the target class is None: share brought to any wrong class.
     """
-    pixels, labels = case.judge
-    corners = placement.corners("random", [str(i) for i in range(len(pixels))], patch.px, pixels.shape[1:3], seed)
-    pasted = pixels.copy()
-    for image, (row, column) in zip(pasted, corners, strict=True):
-        image[row : row + patch.px, column : column + patch.px][patch.mask] = patch.pixels[patch.mask]
+    return float(hits(case, patch, target_class, seed, place).mean())
+
+
+def hits(case, patch, target_class, seed=0, place="random"):
+    """Which of the images that count are brought to the target class; a patch for each image counts its own images."""
+    pixels, labels = (part[: len(patch.images) or None] for part in case.judge)
+    stamps, mask, corners = placement.lie(patch, place, [str(i) for i in range(len(pixels))], pixels.shape[1:3], seed)
     asked = (logits(case.network, pixels).argmax(1) == labels) & (
         labels != (-1 if target_class is None else target_class)
     )
-    after = logits(case.network, pasted).argmax(1)
-    return float((after != labels if target_class is None else after == target_class)[asked].mean())
+    after = logits(case.network, paste(pixels, stamps, mask, corners)).argmax(1)
+    return (after != labels if target_class is None else after == target_class)[asked]
 
 
 @pytest.fixture(autouse=True)

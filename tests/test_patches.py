@@ -11,7 +11,7 @@ from harness.networks import build as network
 from harness.schema import Patch, UserError
 from patches import placement
 from patches.attacks import check, known, options
-from patches.objectives import objective
+from patches.objectives import margins, objective
 from patches.paste import paste
 from patches.problem import Problem
 from patches.surrogates import build
@@ -81,6 +81,13 @@ def test_objectives_are_log_likelihoods():
     likelihood = logits.exp() / logits.exp().sum(1, keepdim=True)
     assert torch.isclose(objective(3)(logits, labels), -likelihood[:, 3].log().mean())
     assert torch.isclose(objective(None)(logits, labels), likelihood[range(9), labels].log().mean())
+
+
+def test_margins_are_differences_of_logits():
+    logits, labels = torch.tensor([[5.0, 1, 2], [0, 7, 3], [4, 6, 9]]), torch.tensor([0, 1, 1])
+    assert margins(2)(logits, labels).tolist() == [3, 4, -3]
+    assert margins(1)(logits, labels).tolist() == [4, 3 - 7, 9 - 6], "of an image of the target class, the other way"
+    assert margins(None)(logits, labels).tolist() == [3, 4, -3]
 
 
 @pytest.mark.parametrize(("target", "best"), [(0, (255, 0, 0)), (2, (0, 0, 255)), (None, None)])
@@ -176,8 +183,9 @@ def test_the_same_seed_gives_the_same_bytes():
     ("attack", "given", "more", "says"),
     [
         ("gab", {}, {}, "did you mean 'gap'"),
-        ("zzz", {}, {}, "there are: none, grey, noise, gap"),
+        ("zzz", {}, {}, "there are: none, grey, noise, sticker, other_class, gap, imported, lavan, pgd"),
         ("noise", {}, {}, "is a control"),
+        ("imported", {}, {}, "is read from a file"),
         ("gap", {"stepz": 3}, {}, "did you mean 'steps'"),
         ("gap", {"zzz": 3}, {}, "steps, learning_rate, batch"),
         ("gap", {"steps": "3"}, {}, "expected int, got '3'"),

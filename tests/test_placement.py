@@ -3,18 +3,22 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import chisquare, pearsonr
 
 from backends.device.bundle import paste
 from harness.schema import Patch, UserError
-from patches.attacks.controls import control
-from patches.placement import WORDS, carry, corners, covered, mask, side, stamps
+from patches.attacks.controls import control, sticker
+from patches.attacks.imported import bring
+from patches.placement import WORDS, carry, corners, covered, lie, mask, side
 
 IDS = [f"img-{i:05d}" for i in range(4000)]
 
@@ -173,12 +177,64 @@ def test_stamps_are_what_the_device_pastes() -> None:
     patch = control("noise", 5, "round")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)
     places = corners("random", ["a", "b", "c"], 5, (9, 11), 1)
-    pasted = paste(pixels, *stamps(patch), places)
+    pasted = paste(pixels, *lie(patch, "random", ["a", "b", "c"], (9, 11), 1))
     for clean, image, (row, column) in zip(pixels, pasted, places, strict=True):
         for y in range(9):
             for x in range(11):
                 inside = 0 <= y - row < 5 and 0 <= x - column < 5 and patch.mask[y - row, x - column]
                 assert (image[y, x] == (patch.pixels[y - row, x - column] if inside else clean[y, x])).all()
+
+
+def for_each(ids: str = "abc", px: int = 4) -> Patch:
+    """A patch for each image, each of a grey of its own, and its places."""
+    pixels = np.stack([np.full((px, px, 3), 40 * i, np.uint8) for i in range(len(ids))])
+    places = np.array([[i, 2 * i] for i in range(len(ids))], np.int32)
+    return Patch("p", pixels, mask(px), "pgd", "float", 3, 0, images=tuple(ids), corners=places)
+
+
+def test_a_patch_for_each_image_lies_on_its_own(tmp_path: Path) -> None:
+    patch = for_each()
+    patch.save(tmp_path / "p.npz")
+    again = Patch.read(tmp_path / "p.npz")
+    assert again.sha256 == patch.sha256 != replace(patch, corners=patch.corners + 1).sha256
+    assert (again.px, again.images) == (4, ("a", "b", "c"))
+    stamps, covers, places = lie(again, "best", ["c", "a"], (9, 11))
+    assert stamps[:, 0, 0, 0].tolist() == [80, 0]
+    assert places.tolist() == [[2, 4], [0, 0]]
+    assert covers.shape == (1, 4, 4)
+    assert (lie(again, "random", ["c", "a"], (9, 11), 5)[2] == corners("random", ["c", "a"], 4, (9, 11), 5)).all()
+    with pytest.raises(UserError, match="'d' is none of them"):
+        lie(again, "random", ["a", "d"], (9, 11))
+
+
+def test_a_control_lies_where_the_attack_chose() -> None:
+    places = lie(control("grey", 4), "best", ["c", "b"], (9, 11), at=for_each())[2]
+    assert places.tolist() == [[2, 4], [1, 2]]
+    with pytest.raises(UserError, match="no places of its own"):
+        lie(control("grey", 4), "best", ["c", "b"], (9, 11))
+
+
+def test_carrying_takes_every_stamp_and_its_place_along() -> None:
+    big = carry(for_each(), (10, 10), (30, 30))
+    assert (big.px, big.pixels.shape) == (12, (3, 12, 12, 3))
+    assert big.pixels[:, 5, 5, 0].tolist() == [0, 40, 80]
+    assert big.corners.tolist() == [[0, 0], [3, 6], [6, 12]]  # the room grew from 6 to 18
+
+
+def test_a_mask_of_its_own_is_carried_with_its_patch() -> None:
+    covers = np.zeros((8, 8), bool)
+    covers[:, 4:] = True
+    half = carry(replace(control("grey", 8), mask=covers), (32, 32), (64, 64))
+    assert half.mask.shape == (16, 16)
+    assert (half.mask == (np.arange(16) >= 8)).all()
+    assert (half.pixels[half.mask] == 128).all()
+
+
+@pytest.mark.parametrize("harm", [{"images": ("a", "b")}, {"corners": np.zeros((2, 2), np.int32)}])
+def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path: Path, harm: dict) -> None:
+    replace(for_each(), **harm).save(tmp_path / "p.npz")
+    with pytest.raises(UserError, match="expected"):
+        Patch.read(tmp_path / "p.npz")
 
 
 def test_controls() -> None:
@@ -191,6 +247,58 @@ def test_controls() -> None:
     assert chisquare(counts).pvalue > 1e-3
     with pytest.raises(UserError, match="none, grey, noise"):
         control("gray", 8)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 12), (12, 8)])
+def test_a_sticker_is_the_middle_of_a_picture_of_the_class(size: tuple[int, int]) -> None:
+    images, labels = np.zeros((6, *size, 3), np.uint8), np.arange(6) % 3
+    top, left = (size[0] - 8) // 2, (size[1] - 8) // 2
+    images[:, top : top + 8, left : left + 8] = np.arange(6, dtype=np.uint8)[:, None, None, None] * 10 + 50
+    for target_class, seed, level in ((1, 0, 60), (1, 1, 90), (1, 2, 60), (7, 2, 70), (None, 8, 70)):
+        made = sticker(images, labels, target_class, 4, seed=seed)
+        assert (made.pixels == level).all(), "nothing from outside of the square bleeds in"
+        assert made.checks["label"] == (level - 50) // 10 % 3
+        assert (made.target_class, made.seed, made.attack) == (target_class, seed, "sticker")
+    disc = sticker(images, labels, 1, 6, "round")
+    assert (disc.mask == mask(6, "round")).all()
+    assert (disc.pixels[~disc.mask] == 0).all()
+
+
+def test_an_imported_picture_covers_where_its_alpha_does(tmp_path: Path) -> None:
+    rgba = np.full((8, 8, 4), 200, np.uint8)
+    rgba[:, :4, 3] = 0
+    Image.fromarray(rgba, "RGBA").save(tmp_path / "half.png")
+    made = bring(tmp_path / "half.png", name="p", target_class=3, px=16, image_size=(64, 64))
+    assert (made.mask == (np.arange(16) >= 8)).all()
+    assert (made.pixels == np.where(made.mask[..., None], 200, 0)).all()
+    assert (made.attack, made.target_class, made.checks["px"]) == ("imported", 3, 8)
+    assert made.checks["carried"]["to_px"] == 16
+
+
+def test_our_own_files_and_plain_pictures_are_imported_to_the_byte(tmp_path: Path) -> None:
+    noise = control("noise", 7, "round")
+    noise.save(tmp_path / "noise.npz")
+    again = bring(tmp_path / "noise.npz", name="p", target_class=0, px=7, image_size=(9, 9))
+    assert again.sha256 == noise.sha256
+    assert again.shape == "round"
+    Image.fromarray(control("noise", 7).pixels).save(tmp_path / "noise.png")
+    plain = bring(tmp_path / "noise.png", name="p", target_class=0, px=7, image_size=(9, 9))
+    assert plain.sha256 == control("noise", 7).sha256
+
+
+def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "wide.png")
+    Image.fromarray(np.zeros((4, 4, 4), np.uint8), "RGBA").save(tmp_path / "nothing.png")
+    (tmp_path / "text.png").write_text("text")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    np.savez(tmp_path / "real.npz", pixels=np.zeros((4, 4, 3)))
+    np.savez(tmp_path / "each.npz", pixels=np.zeros((2, 4, 4, 3), np.uint8))
+    for name, says in (
+        ("wide.png", "square"), ("nothing.png", "covers something"), ("text.png", "not a picture"),
+        ("other.npz", "expected an npz with pixels"), ("real.npz", "uint8"), ("each.npz", "square"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            bring(tmp_path / name, name="p", target_class=0, px=4, image_size=(9, 9))
 
 
 def test_places_names_and_controls_need_no_torch() -> None:

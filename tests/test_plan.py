@@ -98,3 +98,75 @@ def test_planning_loads_no_torch(tmp_path: Path) -> None:
         "sys.exit(int(any(m in sys.modules for m in ('torch', 'onnxruntime', 'sklearn'))))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def of_attack(made: Plan) -> dict[str, list]:
+    """The cells of a plan on torch, by what they are called."""
+    found: dict[str, list] = {}
+    for cell in made.cells:
+        if cell.replay.target.name == "torch" and (patch := cell.replay.case.patch):
+            found.setdefault(cell.control or patch.label or patch.attack, []).append(cell)
+    return found
+
+
+def test_a_patch_of_another_class_is_a_control_and_no_replay_more(tmp_path: Path) -> None:
+    three = QUICK.replace("target_classes = [3]", "target_classes = [3, 5, 7]")
+    plain, made = plan(tmp_path, three), plan(tmp_path, three.replace("noise = 1", "noise = 1\nother_class = 1"))
+    assert keys(plain, "replays") == keys(made, "replays")
+    others = of_attack(made)["other_class"]
+    assert {(c.replay.case.patch.target_class, c.target_class) for c in others} == {(3, 5), (5, 7), (7, 3)}
+    all_others = plan(tmp_path, three.replace("noise = 1", "other_class = 9"))
+    assert len(of_attack(all_others)["other_class"]) == 6
+
+
+def test_stickers_are_of_the_class_that_they_are_judged_for(tmp_path: Path) -> None:
+    text = QUICK.replace("target_classes = [3]", "target_classes = [3, 5]").replace("noise = 1", "sticker = 2")
+    stickers = of_attack(plan(tmp_path, text))["sticker"]
+    assert [(c.replay.case.patch.target_class, c.replay.case.patch.seed, c.target_class) for c in stickers] == [
+        (3, 0, 3), (3, 1, 3), (5, 0, 5), (5, 1, 5),
+    ]  # fmt: skip
+
+
+def test_patches_for_each_image_are_made_for_a_place(tmp_path: Path) -> None:
+    text = QUICK.replace(
+        "pixels = 8", 'pixels = 8\nper_image = true\nplacement = ["random", "center"]\nplacement_seed = 4'
+    )
+    patches = [p for p in plan(tmp_path, text).patches if p.attack == "gap"]
+    assert [(p.placement, p.placement_seed, p.split) for p in patches] == [
+        ("random", 4, "evaluate"),
+        ("center", 0, "evaluate"),
+    ]
+    assert set(of_attack(plan(tmp_path, text))) == {"gap-each", "grey", "noise"}
+    universal = plan(tmp_path, text.replace("per_image = true", "label = 'plain'"))
+    assert len([p for p in universal.patches if p.attack == "gap"]) == 1, "one patch for all places"
+    assert set(of_attack(universal)) == {"plain", "grey", "noise"}
+    known = plan(tmp_path, text.replace("per_image = true", "place_known = true"))
+    assert {(p.placement, p.split) for p in known.patches if p.attack == "gap"} == {
+        ("random", "craft"),
+        ("center", "craft"),
+    }
+
+
+def test_controls_lie_where_each_patch_chose_to(tmp_path: Path) -> None:
+    text = QUICK.replace("pixels = 8", 'pixels = 8\nplacement = "best"').replace("[3]", "[3, 5]")
+    found = of_attack(plan(tmp_path, text))
+    for control in ("grey", "noise"):
+        assert [(c.replay.case.at.target_class, c.target_class) for c in found[control]] == [(3, 3), (5, 5)]
+
+
+def test_an_imported_patch_needs_a_file_and_no_victim(tmp_path: Path) -> None:
+    text = QUICK.replace('"gap"', '"imported"').replace("steps = 3", "file = 'p.png'")
+    with pytest.raises(UserError, match="found no file"):
+        plan(tmp_path, text)
+    (tmp_path / "p.png").write_bytes(b"one")
+    first = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
+    (patch,) = (p for p in first.patches if p.attack == "imported")
+    assert (patch.source, patch.target_class, patch.px) == (None, 3, 8)
+    (tmp_path / "p.png").write_bytes(b"two")
+    second = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
+    assert len(keys(second, "patches") - keys(first, "patches")) == 1, "another file is another patch"
+
+
+def test_a_label_is_no_controls(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is the name of a control"):
+        plan(tmp_path, QUICK.replace("pixels = 8", "pixels = 8\nlabel = 'noise'"))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from harness.baseline import Frozen
 from harness.gate.pairs import Pair, environment_changes, order, same_file
 from harness.gate.rules import Columns, Compare, Limit, Metric
-from harness.metrics import CONTROLS
 from harness.outcomes import OVER_PATCHES, Kind
+from harness.schema import CONTROLS
 from harness.stats import difference, holm, mean_rate
 
 KIND: dict[Metric, Kind] = {

@@ -8,8 +8,7 @@ from harness.baseline import Frozen
 from harness.gate.compare import Comparison, Drift, Held, compare, drift, hold
 from harness.gate.pairs import Pair, pairs, unlike
 from harness.gate.rules import Rules
-from harness.metrics import CONTROLS
-from harness.schema import CELL_COLUMNS, UserError
+from harness.schema import CELL_COLUMNS, CONTROLS, UserError
 
 NO_WORSE, WORSE, CANNOT_COMPARE = 0, 1, 2
 WORDS = {NO_WORSE: "no worse", WORSE: "worse", CANNOT_COMPARE: "cannot compare"}

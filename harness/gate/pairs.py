@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.baseline import Frozen
-from harness.metrics import CONTROLS
 from harness.outcomes import ABSENT
+from harness.schema import CONTROLS
 
 # What a group of patches shares; beside victim, artifact and target, which say where it was replayed.
 ATTACK = ("surrogate", "attack", "patch_px", "shape", "placement", "defence")

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from harness.metrics import CONTROLS
 from harness.report.svg import INK, SOFT, drawing, short
+from harness.schema import CONTROLS
 
 CELL, LETTER = 0.42, 0.075  # inches
 FEW = 3  # targets that a figure is drawn for

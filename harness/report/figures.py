@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from harness.metrics import CONTROLS
 from harness.report.svg import COLOURS, INK, MARKERS, RULE, SOFT, drawing, legend, percent_axis, short
+from harness.schema import CONTROLS
 
 WIDTH, ROW = 9.6, 0.3  # inches
 SERIES_A_FIGURE = 4

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.metrics import CASE, CONTROLS
+from harness.metrics import CASE
 from harness.report.labels import SERIES
+from harness.schema import CONTROLS
 
 QUESTION = "Does the patch that works in the lab work on the device?"
 # What the words mean; the page says so below the sentence.

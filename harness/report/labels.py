@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.metrics import CONTROLS
+from harness.schema import CONTROLS
 
 SERIES = ("surrogate", "attack", "patch_px", "patch_area", "shape", "placement", "defence")
 FORMATS = {"torch": "PyTorch", "onnx": "ONNX", "tflite": "TFLite"}

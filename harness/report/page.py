@@ -15,14 +15,14 @@ from markupsafe import Markup
 from harness import paired
 from harness.checks import checks, doubts
 from harness.gap import chains
-from harness.metrics import CONTROLS, cells, summarise
+from harness.metrics import cells, summarise
 from harness.outcomes import outcomes
 from harness.report import figures, rows
 from harness.report.agreement import pages
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
 from harness.report.labels import labelled
 from harness.report.waterfall import waterfall
-from harness.schema import UserError
+from harness.schema import CONTROLS, UserError
 from harness.stats import Difference
 
 HERE = Path(__file__).parent
@@ -52,7 +52,8 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
     )  # fmt: skip
     environment.filters |= {"percent": percent, "change": _change, "pct": _number, "json": _json, "short": _short_hash}
     page = environment.get_template("report.html").render(
-        run=run, question=QUESTION, head=headline(table), rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
+        run=run, question=QUESTION, controls=CONTROLS, head=headline(table),
+        rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
         style=Markup((HERE / "report.css").read_text()), script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         failures=rows.failures(table, run), checks=found,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.metrics import CONTROLS
+from harness.schema import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Row = dict[Any, Any]
@@ -76,7 +76,7 @@ def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
     ok = cells[cells["status"] == "ok"]
     out = []
     for patch in run.get("patches", []):
-        here = ok[ok["patch"] == patch.get("name")]
+        here = ok[(ok["patch"] == patch.get("name")) & (ok["attack"] != "other_class")]
         rate = "targeted_success" if here["targeted_success"].notna().any() else "untargeted_success"
         integer = here.loc[~here["precision"].isin(["fp32", ""]), rate]
         lab = here.loc[here["format"] == "torch", rate].mean()

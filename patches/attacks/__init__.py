@@ -10,11 +10,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from harness.schema import UserError
-from patches.attacks.controls import NAMES as CONTROLS
+from harness.schema import CONTROLS, UserError
 
 ASKS = ("sparse_rs",)  # these ask a device for scores, the others a surrogate for gradients
-Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (3, p, p) in [0, 1]
+Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (3, p, p) or (n, 3, p, p) in [0, 1]
+IMPORTED = "imported"  # the attack that is a file
 
 
 def known() -> tuple[str, ...]:
@@ -29,6 +29,11 @@ def is_control(name: str) -> bool:
     return name in CONTROLS
 
 
+def needs_gradients(name: str) -> bool:
+    """Whether an attack of ours cannot do with scores alone; a third party's own word comes when it runs."""
+    return name not in ASKS and (Path(__file__).parent / f"{name}.py").is_file()
+
+
 def check(name: str) -> None:
     """A `UserError` naming the nearest attack unless there is one of this name; imports no torch."""
     if name not in known():
@@ -40,6 +45,8 @@ def find(name: str) -> Craft:
     check(name)
     if is_control(name):
         raise UserError(f"{name!r} is a control and is not crafted; patches.control makes it")
+    if name == IMPORTED:
+        raise UserError(f"{name!r} is read from a file and is not crafted; patches.attacks.imported reads it")
     for entry in entry_points(group="patchbench.attacks", name=name):
         third_party: Craft = entry.load()
         return third_party
@@ -49,8 +56,8 @@ def find(name: str) -> Craft:
 
 def options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All options of an attack, defaults filled in; an unknown one, or one of the wrong type, is a `UserError`."""
-    if is_control(name):
-        defaults: dict[str, Any] = {}
+    if is_control(name) or name == IMPORTED:
+        defaults: dict[str, Any] = {} if is_control(name) else {"file": ""}
     else:
         parameters = inspect.signature(find(name)).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -11,13 +11,13 @@ from patches.problem import Problem
 
 
 def craft(problem: Problem, *, steps: int = 300, learning_rate: float = 0.05, batch: int = 64) -> Tensor:
-    """A universal patch ``(3, p, p)`` in [0, 1], by Adam with every step clipped to [0, 1].
+    """A patch ``(1 or n, 3, p, p)`` in [0, 1], by Adam with every step clipped to [0, 1].
 
     Each step takes a fresh batch of images, each image a fresh random place: the expectation over images and locations
     of section 2 of the paper.
     """
     random = problem.generator()
-    patch = torch.rand(1, 3, problem.px, problem.px, generator=random).to(problem.device).requires_grad_()
+    patch = problem.start(random)
     optimizer = torch.optim.Adam([patch], learning_rate)
     minimised = objective(problem.target_class)
     for images, labels in problem.batches(steps, batch, random):
@@ -27,4 +27,4 @@ def craft(problem: Problem, *, steps: int = 300, learning_rate: float = 0.05, ba
         problem.step(loss, patch.grad)
         optimizer.step()
         patch.data.clamp_(0, 1)
-    return patch[0].detach()
+    return patch.detach()

@@ -1,0 +1,53 @@
+"""Imported: a patch that somebody else made, from a picture or an npz."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from harness.schema import Patch, Pixels, UserError, sha256_file
+from patches.placement import Size, carry, mask
+
+
+def bring(path: Path, *, name: str, target_class: int | None, px: int, image_size: Size) -> Patch:
+    """The patch of a file, brought to a side of `px` for images of a size; a `UserError` names what the file lacks.
+
+    A picture's alpha, where it has one, is the mask: what is at least half there covers. An npz holds ``pixels``, uint8
+    ``(p, p, 3)`` RGB, and may hold ``mask``, bool ``(p, p)``: ours are such files too. ``checks`` has the file's name
+    and hash, and what `patches.placement.carry` did to reach the side.
+    """
+    pixels, covers = _of_npz(path) if path.suffix == ".npz" else _of_picture(path)
+    side = len(pixels)
+    if pixels.shape != (side, side, 3) or covers.shape != (side, side) or not covers.any():
+        raise UserError(f"{path}: expected a square RGB patch that covers something, got {pixels.shape}")
+    shape = "round" if side > 2 and (covers == mask(side, "round")).all() else "square"
+    made = Patch(
+        name=name, pixels=np.where(covers[..., None], pixels, 0).astype(np.uint8), mask=covers, attack="imported",
+        surrogate="", target_class=target_class, seed=0, shape=shape,  # type: ignore[arg-type]
+        checks={"file": path.name, "file_sha256": sha256_file(path), "px": side, "queries": None},
+    )  # fmt: skip
+    return carry(made, image_size, image_size, px)
+
+
+def _of_picture(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
+    try:
+        with Image.open(path) as picture:
+            whole = np.asarray(picture.convert("RGBA"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a picture that can be read ({error})") from error
+    return whole[..., :3], whole[..., 3] >= 128
+
+
+def _of_npz(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pixels = arrays["pixels"]
+            covers = arrays["mask"].astype(bool) if "mask" in arrays else np.ones(pixels.shape[:2], bool)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: expected an npz with pixels, uint8 (p, p, 3), and perhaps mask ({error})") from error
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{path}: expected uint8 pixels, got {pixels.dtype}")
+    return pixels, covers

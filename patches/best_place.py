@@ -1,0 +1,40 @@
+"""The place where a network is most easily misled: where the gradient of its decision is greatest under the patch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from patches.objectives import margins
+from patches.problem import Problem
+
+BATCH = 64
+
+
+def best_place(problem: Problem) -> NDArray[np.int32]:
+    """Row and column, int32 ``(1, 2)``, or ``(n, 2)`` of a patch for each image.
+
+    The absolute gradient of LaVAN's margin (`patches.objectives.margins`) by the clean image, summed over channels and
+    over the pixels that the patch would cover; of one patch for all images, over the images too. Of places alike the
+    first, row by row. Karmon et al. 2018 choose places by hand or at random; this is the first-order choice.
+    """
+    loss, kernel, found = margins(problem.target_class), problem.mask[:, None].float(), []
+    total: Tensor | None = None
+    for part in problem.parts(BATCH):
+        images, labels = part.images(torch.arange(len(part.pixels)))
+        images.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(problem.surrogate(images), labels).sum(), images)
+        felt = conv2d(gradient.abs().sum(1, keepdim=True), kernel)[:, 0]
+        total = felt.sum(0, keepdim=True) + (0 if total is None else total)
+        found.append(_greatest(felt))
+    assert total is not None
+    places = torch.cat(found) if problem.per_image else _greatest(total)
+    return places.cpu().numpy().astype(np.int32)
+
+
+def _greatest(felt: Tensor) -> Tensor:
+    at = felt.flatten(1).argmax(1)
+    return torch.stack([at // felt.shape[2], at % felt.shape[2]], dim=1)
