@@ -149,7 +149,7 @@ class Attack(Table):
     victims: Axis[str] = ("*",)
     surrogate: Axis[str] = (
         "float",
-    )  # float, of the victim itself; float:VICTIM; twin:ARTIFACT or twin:ARTIFACT:KERNELS
+    )  # float, of the victim itself; float:VICTIM; twin:ARTIFACT or twin:ARTIFACT:KERNELS; device:ARTIFACT:TARGET
     target_classes: Axis[int] | None = None
     seeds: Axis[int] = (0,)
     area: Axis[float] | None = None  # share of the image's area
