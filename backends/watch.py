@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
@@ -28,70 +28,90 @@ TAIL_LINES = 20
 LAST_SECONDS = 5.0  # for a process that said its last word, to be gone by itself
 
 
-def converse(
-    process: subprocess.Popen[bytes], request: Mapping[str, Any], time_limit: float, hear: Callable[[Event], None]
-) -> Ending:
-    """Sends a request, lets `hear` have every event, and says how it ended.
+class Conversation:
+    """With a device side: lines go out, events come in. Whatever happens, `close` it.
 
-    `process` leads a process group of its own and has pipes for standard input, output and error. Without an event for
-    `time_limit` seconds it counts as hung. Whatever happens, an exception or a key included, the group is gone
-    afterwards. What went wrong carries the last lines of standard error.
+    `process` leads a process group of its own and has pipes for standard input, output and error. Where it shows no
+    sign of life for `time_limit` seconds, though it was asked, it counts as hung.
     """
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    tail: deque[bytes] = deque(maxlen=TAIL_LINES)
-    listener = threading.Thread(target=tail.extend, args=(process.stderr,), daemon=True)
-    listener.start()
-    said, hung = None, False
-    with process:
-        try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(dict(request)).encode() + b"\n")
-                process.stdin.flush()
-            for event in _events(process.stdout, time_limit):
-                if event["event"] in ("end", "error"):
-                    said = str(event.get("message", ""))
-                    break
-                hear(event)
-            _wait(process)
-        except TimeoutError:
-            hung = True
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-            listener.join(LAST_SECONDS)
-    if said is not None:
-        return Ending(said)
-    if hung:
-        why = f"hang: no sign of life for {time_limit:g} s"
-    else:
-        number = -code if code < 0 else code - 128  # the latter is a shell's, or a container's, word for a signal
-        named = number in set(signal.Signals)
-        why = f"crash: {signal.Signals(number).name}" if named else f"crash: exit code {code} before the end"
-    lines = [why, *(line.decode(errors="replace").rstrip() for line in tail)]
-    return Ending("\n".join(lines), None if hung else code)
+
+    def __init__(self, process: subprocess.Popen[bytes], time_limit: float) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._stdin, self._stdout, self._limit = process, process.stdin, process.stdout, time_limit
+        os.set_blocking(self._stdin.fileno(), False)
+        self._partial, self._last = b"", time.monotonic()
+        self._heard: deque[Event] = deque()
+        self._said: str | None = None  # its last word: empty, or an error
+        self._over, self._hung = False, False
+        self._ending: Ending | None = None
+        self._tail: deque[bytes] = deque(maxlen=TAIL_LINES)
+        self._listener = threading.Thread(target=self._tail.extend, args=(process.stderr,), daemon=True)
+        self._listener.start()
+
+    def say(self, what: Mapping[str, Any]) -> None:
+        """Sends a line. Where it cannot be sent `hear` gives None, and `close` the reason."""
+        rest, self._last = memoryview(json.dumps(dict(what)).encode() + b"\n"), time.monotonic()
+        with suppress(BrokenPipeError):
+            while rest and self._is_ready(self._stdin, selectors.EVENT_WRITE):
+                rest, self._last = rest[os.write(self._stdin.fileno(), rest) :], time.monotonic()
+
+    def hear(self) -> Event | None:
+        """The next event; None where there is no other: it said its last word, is gone, or hangs."""
+        while not (self._heard or self._over or self._hung):
+            if self._is_ready(self._stdout, selectors.EVENT_READ):
+                self._take(os.read(self._stdout.fileno(), 1 << 16))
+        return self._heard.popleft() if self._heard else None
+
+    def close(self) -> Ending:
+        """Sees that its process group is gone, and says how it ended; a crash carries the last lines of its errors.
+
+        Asked again, it says the same.
+        """
+        self._ending = self._ending or self._end()
+        return self._ending
+
+    def _end(self) -> Ending:
+        with self._process as process:
+            try:
+                if self._over:
+                    _wait(process)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                code = process.wait()
+                self._listener.join(LAST_SECONDS)
+        if self._said is not None:
+            return Ending(self._said)
+        why = f"hang: no sign of life for {self._limit:g} s" if self._hung else _explained(code)
+        lines = [why, *(line.decode(errors="replace").rstrip() for line in self._tail)]
+        return Ending("\n".join(lines), None if self._hung else code)
+
+    def _is_ready(self, stream: IO[bytes], event: int) -> bool:
+        """Waits for one end of a pipe; False where the time is up."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, event)
+            self._hung = not selector.select(max(0.0, self._last + self._limit - time.monotonic()))
+        return not self._hung
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            with suppress(ValueError):  # what is no JSON came from something else, say a login's greeting
+                event = json.loads(line)
+                if isinstance(event, dict) and "event" in event and self._said is None:
+                    self._last = time.monotonic()
+                    if event["event"] in ("end", "error"):
+                        self._said = str(event.get("message", ""))
+                    else:
+                        self._heard.append(event)
+        self._over = not data or self._said is not None
 
 
-def _events(stream: IO[bytes], time_limit: float) -> Iterator[Event]:
-    """The events of a device, until it closes its output; `TimeoutError` when it is silent for too long."""
-    partial, last = b"", time.monotonic()
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while True:
-            if not selector.select(max(0.0, last + time_limit - time.monotonic())):
-                raise TimeoutError
-            data = os.read(stream.fileno(), 1 << 16)
-            if not data:
-                return
-            *lines, partial = (partial + data).split(b"\n")
-            for line in lines:
-                with suppress(ValueError):  # what is no JSON came from something else, say a login's greeting
-                    event = json.loads(line)
-                    if isinstance(event, dict) and "event" in event:
-                        yield event
-                        last = time.monotonic()
+def _explained(code: int) -> str:
+    number = -code if code < 0 else code - 128  # the latter is a shell's, or a container's, word for a signal
+    named = number in set(signal.Signals)
+    return f"crash: {signal.Signals(number).name}" if named else f"crash: exit code {code} before the end"
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:

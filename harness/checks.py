@@ -121,7 +121,8 @@ def _noise(cells: pd.DataFrame) -> Check:
 
 def _gradients(patches: list[Where]) -> Check:
     name, asks = "gradients", f"were at most {ZERO_GRADIENTS_MOST:.0%} of the crafting's gradients zero?"
-    known = {p["name"]: p["checks"]["zero_gradient_share"] for p in patches if "zero_gradient_share" in p["checks"]}
+    shares = {p["name"]: p["checks"].get("zero_gradient_share") for p in patches}  # None where no gradient was needed
+    known = {name: share for name, share in shares.items() if share is not None}
     if not known:
         return _unknown(name, asks)
     bad = [(f"{p}: {share:.0%}", {"patch": p}) for p, share in known.items() if share > ZERO_GRADIENTS_MOST]

@@ -172,9 +172,9 @@ class Attack(Table):
 
     A surrogate is ``float``, of the victim itself, or ``float:VICTIM``; ``twin:ARTIFACT`` or ``twin:ARTIFACT:KERNELS``;
     ``fake_quant:w4a4`` or ``fake_quant:w4a4:VICTIM``, rounded to any bits, or ``fake_quant:ARTIFACT``, as that one is;
-    ``qat:w4a4`` or ``qat:w4a4:VICTIM``, trained as the ``[export.qat]`` of that precision says. Results are under the
-    attack's name, ``NAME-each`` with ``per_image``; a ``label`` tells two tables of one attack apart, which would be
-    averaged otherwise.
+    ``qat:w4a4`` or ``qat:w4a4:VICTIM``, trained as the ``[export.qat]`` of that precision says;
+    ``device:ARTIFACT:TARGET`` for an attack that asks a target. Results are under the attack's name, ``NAME-each`` with
+    ``per_image``; a ``label`` tells two tables of one attack apart, which would be averaged otherwise.
     """
 
     name: str

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
-from harness import config
+from harness import black_box, config
 from harness.schema import CONTROLS, Pose, QuantSpec, UserError
 from harness.steps import (
     TORCH,
@@ -202,7 +202,7 @@ def _cases(
         pose = Pose(**table.pose.model_dump())
         for size, shape, placement in product(_sizes(table), table.shape, table.placement):
             px = _side(table, size, shape, victim)
-            attacked = list(_attacked(table, victim, victims, artifacts, px, shape, placement))
+            attacked = list(_attacked(suite, table, victim, victims, artifacts, px, shape, placement))
             controls = list(_controls(suite, victim, px, shape, classes))
             for patch, at in [*((patch, None) for patch in attacked), *_at(controls, attacked, placement)]:
                 for target_class in classes:
@@ -214,6 +214,7 @@ def _cases(
 
 
 def _attacked(
+    suite: config.Suite,
     table: config.Attack,
     victim: VictimStep,
     victims: Sequence[VictimStep],
@@ -235,7 +236,9 @@ def _attacked(
                 table.name, None, "", target_class, 0, px, shape, victim.data, table.options, label=label, file=file
             )
         return
+    targets = [Target(**t.model_dump()) for t in suite.target]
     for surrogate in table.surrogate:
+        target = black_box.named(table.name, surrogate, artifacts, targets)
         source, artifact, kind, members = _surrogate(table, surrogate, victim, victims, artifacts)
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
         known = table.per_image or table.place_known or placement == "best"
@@ -250,7 +253,7 @@ def _attacked(
                 artifact=artifact, members=members, per_image=table.per_image,
                 placement=placement if known else "",
                 placement_seed=table.placement_seed if known and placement == "random" else 0,
-                label=label, file=file,
+                label=label, file=file, target=target,
             )  # fmt: skip
 
 
@@ -328,8 +331,11 @@ def _surrogate(
 
 
 def _file(table: config.Attack, surrogate: str, name: str, artifacts: Sequence[ArtifactStep]) -> ArtifactStep:
+    from patches.surrogates import OF_ARTIFACTS
+
     kind = surrogate.partition(":")[0]
-    files = [a for a in artifacts if a.precision != "fp32" and (a.format != TORCH or kind != "twin")]
+    files = [a for a in artifacts if a.format != TORCH or kind not in OF_ARTIFACTS]
+    files = [a for a in files if a.precision != "fp32" or kind == "device"]
     artifact = next((a for a in files if a.name == name), None)
     if artifact is None:
         known = ", ".join(f"{kind}:{a.name}" for a in files) or "none"

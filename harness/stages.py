@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -286,26 +287,35 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
     steps = int(chosen.get("steps", 0)) * int(chosen.get("restarts", 1))
     anywhere = step.placement in ("", "best") or (step.placement == "random" and not step.per_image)
     known = None if anywhere else corners(step.placement, seen.ids, step.px, step.data.size, step.placement_seed)
-    problem = Problem(
-        surrogate=_surrogate(work, step, source),
-        pixels=np.array(seen.pixels), labels=np.array(seen.labels),
-        target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
-        per_image=step.per_image, corners=known if known is None or step.per_image else known[:1],
-        progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
-    )  # fmt: skip
     given = step.options | ({"disguise": str(step.file)} if step.file else {})
-    return craft(
-        step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
-        images=seen.ids if step.per_image else (), best=step.placement == "best",
-    )  # fmt: skip
+    with _surrogate(work, step, source) as surrogate:
+        problem = Problem(
+            surrogate=surrogate,
+            pixels=np.array(seen.pixels), labels=np.array(seen.labels),
+            target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
+            per_image=step.per_image, corners=known if known is None or step.per_image else known[:1],
+            progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
+        )  # fmt: skip
+        return craft(
+            step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
+            images=seen.ids if step.per_image else (), best=step.placement == "best",
+        )  # fmt: skip
 
 
-def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> nn.Module:
+@contextmanager
+def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
+    """What a patch is made against: a network with gradients, or a target that is asked."""
     from patches.surrogates import build
 
-    if not step.members:
-        return build(step.surrogate, _made_of(work, source, step.artifact))
-    return build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
+    if step.target:
+        from harness.black_box import device
+
+        with device(work, step) as asked:
+            yield asked
+    elif step.members:
+        yield build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
+    else:
+        yield build(step.surrogate, _made_of(work, source, step.artifact))
 
 
 def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:

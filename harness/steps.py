@@ -193,6 +193,7 @@ class PatchStep:
     frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
     artifact: ArtifactStep | None = None
     members: tuple[Member, ...] = ()  # of an ensemble, whose source is the first one's victim
+    target: Target | None = field(default=None, hash=False)  # that is asked, with that artifact
     per_image: bool = False
     placement: str = ""
     placement_seed: int = 0
@@ -233,6 +234,8 @@ class PatchStep:
             made_of |= {"members": [member.key for member in self.members]} if self.members else {}
             inputs |= made_of | {"surrogate": self.surrogate, "data": self.data.key}
             inputs |= {name: getattr(self, name) for name in ("per_image", "placement", "placement_seed")}
+        if self.target:
+            inputs["asked"] = key("replay", by=_deciding(self.target))
         if self.attack == "sticker":
             inputs["data"] = self.data.key
         if self.file:

@@ -34,7 +34,8 @@ def craft(
     """The patch that an attack makes of a problem, with `given` options over its defaults, rounded to uint8.
 
     Leaves images of the target class out, unless each image gets a patch of its own: then `images` are their ids. With
-    `best` the place is the attack's to choose, by `patches.best_place`. Seeds torch, checks and clips what comes back.
+    `best` the place is the attack's to choose, by `patches.best_place`, or as it searches: an attack that asks a device
+    gives the places with its patches, and gets all images at once. Seeds torch, checks and clips what comes back.
     ``checks`` holds the loss curve, the mean share of exactly zero gradients, seconds, steps (of a patch; with a patch
     for each image each takes so many), queries, images and options; the attack judges nothing. On a CPU, the same seed
     on the same machine with the same threads gives the same bytes. Errors are `UserError`: an unknown attack or option,
@@ -44,24 +45,37 @@ def craft(
 
     from patches.faster import faster
     from patches.problem import combined, curve
+    from patches.surrogates.device import Device
 
     function, filled = find(attack), options(attack, given or {})
-    problem = replace(
-        problem, surrogate=faster(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
-    )
-    problem = _prepared(problem)
+    asks = isinstance(problem.surrogate, Device)
+    if any(filled.get(option) for option in OF_ALL):
+        fast = faster(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
+        problem = replace(problem, surrogate=fast)
+    problem = _prepared(problem, filled)
+    if best and asks and not problem.per_image:
+        raise UserError(
+            f"attack {attack!r} looks for places with a patch for each image: give its [[attack]] per_image = true, "
+            "or another placement than best"
+        )
     started = time.perf_counter()
     with torch.random.fork_rng():
         torch.manual_seed(problem.seed)
-        if best:
+        if best and not asks:
             from patches.best_place import best_place
 
             problem = replace(problem, corners=best_place(problem))
-        parts = list(problem.parts(max(1, int(filled.get("batch", 64))))) if problem.per_image else [problem]
+        batch = len(problem.pixels) if asks else max(1, int(filled.get("batch", 64)))
+        parts = list(problem.parts(batch)) if problem.per_image else [problem]
         own = {key: value for key, value in filled.items() if key not in OF_ALL}
-        made = [_rounded(function(part, **own), part, attack) for part in parts]
+        found = [function(part, **own) for part in parts]
+    if best and asks:
+        found, corners = [found[0][0]], found[0][1]
+        problem = replace(problem, corners=corners)
+    made = [_rounded(patch, part, attack) for patch, part in zip(found, parts, strict=True)]
     seconds = time.perf_counter() - started
     log = combined([part.steps for part in parts])
+    shares = [step.zero_gradient_share for step in log if step.zero_gradient_share is not None]
     return Patch(
         name=name or f"{attack}-{problem.target_class}-s{problem.seed}-{problem.px}px",
         pixels=np.concatenate(made) if problem.per_image else made[0][0],
@@ -75,10 +89,9 @@ def craft(
         corners=problem.corners if best else None,
         checks={
             "loss": curve(log),
-            "zero_gradient_share": float(np.mean([step.zero_gradient_share for step in log])) if log else None,
+            "zero_gradient_share": float(np.mean(shares)) if shares else None,
             "seconds": seconds,
-            "steps": len(log),
-            "queries": None,
+            **_cost(problem, len(log)),
             "images": len(problem.pixels),
             "options": filled,
             "device": problem.device,
@@ -87,19 +100,35 @@ def craft(
     )
 
 
-def _prepared(problem: Problem) -> Problem:
+def _cost(problem: Problem, steps: int) -> dict[str, Any]:
+    """Gradient steps and queries, which are stated apart; of a device that was asked, what it is and how often."""
+    from patches.surrogates.device import Device
+
+    asked = problem.surrogate
+    if isinstance(asked, Device):
+        return {"steps": 0, "queries": asked.queries, "asked": {**asked.about, "calls": asked.calls}}
+    return {"steps": steps, "queries": None}
+
+
+def _prepared(problem: Problem, filled: Mapping[str, Any]) -> Problem:
     """The problem on its device, with a log of its own, without the images of the target class."""
     import torch
 
+    from patches.surrogates.device import Device
+
     if not 1 <= problem.px <= min(problem.image_size):
         raise UserError(f"patch size: expected 1 to {min(problem.image_size)} pixels, got {problem.px}")
+    images = np.arange(len(problem.pixels))
     if not problem.per_image:
-        keep = problem.labels != (-1 if problem.target_class is None else problem.target_class)
-        if not keep.any():
+        images = np.flatnonzero(problem.labels != (-1 if problem.target_class is None else problem.target_class))
+        if not len(images):
             raise UserError(
-                f"no image to craft on is left of {len(keep)} without those of class {problem.target_class}"
+                f"no image to craft on is left of {len(problem.labels)} without those of class {problem.target_class}"
             )
-        problem = replace(problem, pixels=problem.pixels[keep], labels=problem.labels[keep])
+        problem = replace(problem, pixels=problem.pixels[images], labels=problem.labels[images])
+    if isinstance(problem.surrogate, Device):
+        asked = problem.surrogate.over(images, filled.get("queries"))
+        return replace(problem, surrogate=asked, steps=[])
     surrogate = problem.surrogate.to(problem.device)
     problem = replace(problem, surrogate=surrogate, steps=[])
     with torch.no_grad():

@@ -20,10 +20,10 @@ CURVE_POINTS = 200
 
 
 class Step(NamedTuple):
-    """What one step measured of itself: its loss, and the share of exactly zero gradients under the mask."""
+    """What one step measured of itself: its loss, and the share of exactly zero gradients under the mask, if any."""
 
     loss: float
-    zero_gradient_share: float
+    zero_gradient_share: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +121,17 @@ class Problem:
         rows = torch.randint(height - side + 1, (n,), generator=random)
         return torch.stack([rows, torch.randint(width - side + 1, (n,), generator=random)], dim=1).to(self.device)
 
-    def step(self, loss: Tensor, gradient: Tensor) -> None:
+    def step(self, loss: Tensor, gradient: Tensor | None = None) -> None:
         """Logs a step; `gradient` is the patch's, ``(..., 3, p, p)``. A loss or gradient that is no number is an error.
 
-        The share of zero gradients counts the covered pixels' channels.
+        The share of zero gradients counts the covered pixels' channels. A search without gradients gives none.
         """
-        covered = gradient.movedim(-3, -1)[self.mask.expand(gradient.movedim(-3, -1).shape[:-1])]
-        self.steps.append(Step(float(loss.detach()), float((covered == 0).float().mean())))
-        if not math.isfinite(self.steps[-1].loss) or not bool(covered.isfinite().all()):
+        share, finite = None, True
+        if gradient is not None:
+            covered = gradient.movedim(-3, -1)[self.mask.expand(gradient.movedim(-3, -1).shape[:-1])]
+            share, finite = float((covered == 0).float().mean()), bool(covered.isfinite().all())
+        self.steps.append(Step(float(loss.detach()), share))
+        if not math.isfinite(self.steps[-1].loss) or not finite:
             raise UserError(
                 f"step {len(self.steps)} of the attack: expected a finite loss and gradient, got a loss of "
                 f"{self.steps[-1].loss}; look at the network's weights, or lower the attack's learning rate"
@@ -143,6 +146,8 @@ class Problem:
 
 def combined(logs: Sequence[list[Step]]) -> list[Step]:
     """The log of all parts as one: at each step the mean over the parts."""
+    if len(logs) == 1:
+        return logs[0]
     return [Step(*np.mean(at, axis=0).tolist()) for at in zip(*logs, strict=True)]
 
 

@@ -22,6 +22,7 @@ RULES = [
     ("backends/device/*", ["backends.device"], {"numpy"}),
     ("backends/environments.py", ["backends"], {"filelock"}),
     ("backends/conformance/*", ["backends"], {"numpy"}),
+    ("backends/session.py", ["backends"], {"numpy"}),
     ("backends/*", ["backends"], set()),
     ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files", "exporters.ranges"], ANY),
     ("exporters/*", ["exporters", "harness.schema", "harness.calibration"], ANY),
@@ -32,6 +33,7 @@ RULES = [
     ("harness/twins.py", [*OURS], ANY),  # the verb `twin`
     ("harness/qat.py", ["harness", "patches.fake_quant"], ANY),  # a training, of what surrogates and exports share
     ("harness/stages.py", [*OURS], ANY),  # the stages of run.py, which imports them when one has to be done
+    ("harness/black_box.py", [*OURS], ANY),  # a stage of run.py that asks a target
     ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets
     ("harness/steps.py", ["harness", "backends.device", "backends.hosts"], ANY),  # the words of plan.py
     ("harness/schema.py", ["backends.device.artifact", "backends.device.errors"], {"numpy"}),
@@ -61,7 +63,7 @@ LIGHT = ["plan", "run", "cli", "config", "store", "records", "metrics", "stats",
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
 # What a device may not have; one that lacks them gives the same results.
 BLOCKED = ["torch", "torchvision", "pandas", "pydantic", "scipy", "PIL", "harness", "exporters", "patches"]
-BLOCKED += ["backends.hosts", "backends.watch"]
+BLOCKED += ["backends.hosts", "backends.watch", "backends.session"]
 
 FILES = sorted(str(p.relative_to(ROOT)) for package in OURS for p in (ROOT / package).rglob("*.py"))
 

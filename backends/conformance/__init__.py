@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.conformance import networks
-from backends.device.artifact import SCHEMA, Pixels, Preproc
+from backends.device.artifact import Pixels, Preproc
 from backends.device.bundle import Bundle, Stamps, paste, write_bundle
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, engine
-from backends.hosts import Outcome, Target, ask, availability, prepare, replay
+from backends.hosts import Outcome, Target, ask, availability, prepare, replay, request
+from backends.session import session
 from backends.watch import Event
 
 N = 7
@@ -176,7 +177,9 @@ def _dtype(subject: Subject) -> str:
     root = subject.folder / "dtype"
     write_bundle(root, subject.bundle.artifact, networks.file(subject.kind), _pixels(), {"none": None})
     np.save(root / "pixels.npy", _pixels().astype(np.float32), allow_pickle=False)
-    ending = ask(subject.target, root, subject.folder / "typed", _request(subject.target), lambda event: None)
+    ending = ask(
+        subject.target, root, subject.folder / "typed", request(subject.target, cases=["none"]), lambda event: None
+    )
     return "" if "uint8" in ending.why else f"expected to be told of uint8, got {ending.why or 'no error'!r}"
 
 
@@ -216,6 +219,33 @@ def _prints(subject: Subject) -> str:
     return _said(outcome) if outcome.errors else ""
 
 
+def _session(subject: Subject) -> str:
+    """Queries on some images, in another order than the bundle's, each with its own stamp or all with one."""
+    order = np.array([5, 0, 3], np.int32)
+    with session(subject.target, subject.bundle.root, subject.folder / "session") as held:
+        for case in ("each", "same", "each"):
+            stamps = subject.bundle.stamps(case)
+            assert stamps is not None
+            if (held.scores(stamps.of(order), order) != _arrays(subject.first, case)["logits"][order]).any():
+                return f"the scores of a session are not those of the replay of {case}"
+    return "" if held.info == subject.first.info else f"a session says {held.info}, a replay {subject.first.info}"
+
+
+def _session_crash(subject: Subject) -> str:
+    """The first run is that of loading; a query later it is gone."""
+    target = replace(subject.target, runtime="dummy", version="", options={"fault": "segv", "at": 2 + N})
+    stamps = subject.bundle.stamps("each")
+    assert stamps is not None
+    try:
+        with session(target, subject.bundle.root, subject.folder / "broken") as held:
+            for _ in range(2):
+                held.scores(stamps, np.arange(N, dtype=np.int32))
+    except UserError as error:
+        expected = f"{target.name}: crash: SIGSEGV"
+        return "" if str(error).startswith(expected) else f"expected {expected!r}, got {error}"
+    return "expected to be told of a crash"
+
+
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "logits are those of a computation in numpy": _logits,
     "integers come with them, where the file's output is integer": _integers,
@@ -234,6 +264,8 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "so is an end too early": _end,
     "so is a hang": _hang,
     "so is a hang that keeps the interpreter's lock": _lock,
+    "a session gives the scores of a replay": _session,
+    "a crash in a session is told": _session_crash,
 }
 
 
@@ -254,10 +286,6 @@ def _bundle(root: Path, kind: str) -> Bundle:
 def _pasted(bundle: Bundle, case: str) -> Pixels:
     stamps = bundle.stamps(case)
     return np.array(bundle.pixels) if stamps is None else paste(bundle.pixels, *stamps)
-
-
-def _request(target: Target) -> dict[str, Any]:
-    return {"schema": SCHEMA, "runtime": target.runtime, "options": dict(target.options), "cases": ["none"]}
 
 
 def _arrays(outcome: Outcome, case: str) -> dict[str, NDArray[Any]]:

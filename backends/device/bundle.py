@@ -30,6 +30,15 @@ class Stamps(NamedTuple):
     mask: NDArray[np.bool_]
     corners: NDArray[np.int32]
 
+    def of(self, images: slice | NDArray[np.integer]) -> Stamps:
+        """Those of some of its images."""
+        stamps, mask, corners = self
+        return Stamps(
+            stamps if len(stamps) == 1 else stamps[images],
+            mask if len(mask) == 1 else mask[images],
+            corners[images],
+        )
+
 
 @dataclass(frozen=True)
 class Case:
@@ -45,7 +54,7 @@ def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDAr
     Shapes as in `Stamps`. A stamp that does not lie wholly inside its image is a `UserError`.
     """
     (n, h, w, _), p = pixels.shape, stamps.shape[1]
-    _check_corners(corners, (h, w), p, "corners")
+    check_corners(corners, (h, w), p, "corners")
     pasted: Pixels = np.array(pixels)
     places = zip(pasted, np.broadcast_to(stamps, (n, p, p, 3)), corners.tolist(), strict=True)
     if mask.all():
@@ -133,12 +142,12 @@ class Bundle:
         corners = _array(self.root, f"{folder}/corners.npy", np.int32, ((self.n,), (2,)))
         if stamps.shape[2] != side[0]:
             raise UserError(f"{self.root / folder / 'stamps.npy'}: expected squares, got {stamps.shape}")
-        _check_corners(corners, self.artifact.input_size, side[0], str(self.root / folder / "corners.npy"))
+        check_corners(corners, self.artifact.input_size, side[0], str(self.root / folder / "corners.npy"))
         return Stamps(stamps, mask, corners)
 
     def batches(self, case: str, batch: int) -> Iterator[Pixels]:
         """The pixels of a case, pasted `batch` images at a time; nothing is read ahead."""
-        return _pasted(self.pixels, self.stamps(case), batch)
+        return pasted(self.pixels, self.stamps(case), batch)
 
 
 def write_bundle(
@@ -171,7 +180,7 @@ def write_bundle(
                     np.save(folder / f"{field}.npy", np.ascontiguousarray(array), allow_pickle=False)
         height, width = artifact.input_size
         clean = _array(beside, "pixels.npy", np.uint8, (None, (height,), (width,), (3,)))
-        clean_sha256, chunk = _hash(_pasted(clean, None, 64)), chunk_images(clean[0].nbytes)
+        clean_sha256, chunk = _hash(pasted(clean, None, 64)), chunk_images(clean[0].nbytes)
         unhashed = tuple(Case(name, clean_sha256 if stamps is None else "") for name, stamps in cases.items())
         bundle = Bundle(beside, artifact, len(clean), unhashed, clean_sha256)
         hashed = [Case(case.name, _hash(bundle.batches(case.name, chunk))) for case in unhashed]
@@ -221,22 +230,22 @@ def _array(root: Path, name: str, dtype: DTypeLike, shape: tuple[tuple[int, ...]
     return array
 
 
-def _check_corners(corners: NDArray[np.int32], size: tuple[int, int], p: int, where: str) -> None:
+def check_corners(corners: NDArray[np.int32], size: tuple[int, int], p: int, where: str) -> None:
+    """A `UserError` for a stamp of side `p` that does not lie wholly inside its image (height, width)."""
     furthest = np.array(size) - p
     if (outside := ((corners < 0) | (corners > furthest)).any(axis=1)).any():
         i = int(outside.argmax())
         raise UserError(f"{where}: stamp {i} of side {p} at {corners[i].tolist()} lies outside its image {tuple(size)}")
 
 
-def _pasted(pixels: Pixels, stamps: Stamps | None, batch: int) -> Iterator[Pixels]:
+def pasted(pixels: Pixels, stamps: Stamps | None, batch: int) -> Iterator[Pixels]:
+    """Copies of `pixels`, `batch` images at a time, with the stamps on them; None leaves them as they are."""
     for i in range(0, len(pixels), batch):
         part = slice(i, i + batch)
         if stamps is None:
             yield np.array(pixels[part])
         else:
-            stamp = stamps.stamps if len(stamps.stamps) == 1 else stamps.stamps[part]
-            mask = stamps.mask if len(stamps.mask) == 1 else stamps.mask[part]
-            yield paste(pixels[part], stamp, mask, stamps.corners[part])
+            yield paste(pixels[part], *stamps.of(part))
 
 
 def _hash(parts: Iterator[Pixels]) -> str:

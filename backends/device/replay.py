@@ -7,7 +7,8 @@ One JSON line on standard input says what to run; JSON lines on standard output,
 ``latency`` may be ``{"warmup": 10, "runs": 100, "seconds": 0.5}``. With ``"attached": true`` the asker keeps standard
 input open, and its end, the asker's death or a dropped connection, ends this process. Events are ``loaded``,
 ``progress``, ``case``, ``latency`` and ``end``; ``error`` is a `UserError`, after which the exit code is 2. Results are
-``OUT/CASE.npz`` with ``logits``, float32 ``(n, outputs)``, and ``integers`` where the file's output is integer.
+``OUT/CASE.npz`` with ``logits``, float32 ``(n, outputs)``, and ``integers`` where the file's output is integer. With
+``"session": true`` queries follow on standard input, and ``scores`` are events too: see `backends.device.session`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import ctypes
 import hashlib
 import json
 import os
+import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +36,7 @@ from backends.device.errors import UserError
 from backends.device.latency import measure
 from backends.device.machine import describe, loaded_packages, memory_bytes
 from backends.device.runtimes import Option, Runtime, engine, prepare, real
+from backends.device.session import serve
 
 PROGRESS_SECONDS = 0.25
 PIECES = 8
@@ -57,9 +60,10 @@ class Request:
     batch: int = 1
     latency: Mapping[str, float] | None = None
     attached: bool = False
+    session: bool = False
 
     @classmethod
-    def read(cls, line: str) -> Request:
+    def read(cls, line: bytes) -> Request:
         """Reads a line of JSON; one that is no request is a `UserError`."""
         try:
             raw: dict[str, Any] = json.loads(line)
@@ -80,10 +84,10 @@ def main(arguments: list[str]) -> int:
         return 2
     send = _take_standard_output()
     try:
-        request = Request.read(sys.stdin.readline())
+        request = Request.read(sys.stdin.buffer.readline())
         if request.attached:
             _die_with_asker()
-        replay(Bundle.read(Path(arguments[0])), Path(arguments[1]), request, send)
+        replay(Bundle.read(Path(arguments[0])), Path(arguments[1]), request, send, sys.stdin.buffer)
     except UserError as error:
         send("error", message=str(error))
         return 2
@@ -91,8 +95,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def replay(bundle: Bundle, out: Path, request: Request, send: Send) -> None:
-    """Runs the cases of a request, then the latency loop; results go to files, what happened to `send`."""
+def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Iterable[bytes] = ()) -> None:
+    """Runs the cases of a request, then the latency loop, then the queries of a session, which come as `lines`.
+
+    Results go to files, what happened to `send`.
+    """
     for name in request.cases:
         bundle.case(name)
     started = time.perf_counter()
@@ -123,6 +130,8 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send) -> None:
         written = _write(out / "latency.npy", lambda stream: np.save(stream, nanoseconds))
         cold = load_seconds + first_run_seconds
         send("latency", threads=request.threads, cold_start_seconds=cold, **facts, **written)
+    if request.session:
+        serve(runtime, bundle, request.batch, outputs, lines, send)
 
 
 def _load(bundle: Bundle, request: Request) -> Runtime:
@@ -241,7 +250,9 @@ def _die_with_asker() -> None:
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: to end with the device, on Linux
         os.closerange(1, 256)  # or the asker would wait for this one's output
-        while os.getppid() == device and os.read(0, 4096):
+        ends = select.poll()
+        ends.register(0, select.POLLRDHUP)  # what is said there belongs to a session
+        while os.getppid() == device and not ends.poll():
             pass
         if os.getppid() == device:
             os.kill(device, signal.SIGKILL)

@@ -25,7 +25,7 @@ from backends.device.artifact import SCHEMA, sha256_file
 from backends.device.bundle import Bundle, check_name
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, check_target_options
-from backends.watch import Ending, Event, converse
+from backends.watch import Conversation, Ending, Event
 
 Tell = Callable[[str], None]  # hears a word on how long work goes on
 TRIES = 3  # for a case whose device was lost on the way
@@ -100,15 +100,39 @@ def is_emulated(target: Target) -> bool:
     return bool(_host(target.host).is_emulated(target))
 
 
-def ask(
-    target: Target, bundle_root: Path, out: Path, request: Mapping[str, Any], hear: Callable[[Event], None]
-) -> Ending:
-    """One request to a fresh device, which ends with this process; what could not be started has not ended well."""
-    try:
-        process = _host(target.host).start(target, bundle_root, out)
-    except UserError as error:
-        return Ending(str(error))
-    return converse(process, {**request, "attached": True}, target.time_limit, hear)
+def begin(target: Target, bundle_root: Path, out: Path) -> Conversation:
+    """Starts a fresh device, which ends with this process, and speaks with it; it waits for a `request`.
+
+    One that cannot be started is a `UserError`.
+    """
+    return Conversation(_host(target.host).start(target, bundle_root, out), target.time_limit)
+
+
+def request(target: Target, **more: Any) -> dict[str, Any]:
+    """The first line for a device: see `backends.device.replay`."""
+    return {
+        "schema": SCHEMA,
+        "runtime": target.runtime,
+        "options": dict(target.options),
+        "threads": target.threads,
+        "batch": target.batch,
+        "cases": [],
+        "attached": True,
+        **more,
+    }
+
+
+def loaded(target: Target, event: Event) -> Event:
+    """A device's event of that name, with what only the host knows; another version than asked is a `UserError`."""
+    if target.version and event["info"]["version"] != target.version:
+        found = event["info"]["version"]
+        raise UserError(f"{target.name}: asked for {target.runtime} {target.version}, found {found} there")
+    return event | {"machine": event["machine"] | _emulation(target)}
+
+
+def is_lost(target: Target, code: int | None) -> bool:
+    """Whether an exit code means that the way to the device broke, and not the device."""
+    return bool(_host(target.host).is_lost(code))
 
 
 def replay(
@@ -126,19 +150,18 @@ def replay(
     `on_event` hears each event of the device as it comes, ``case`` with ``file`` as a path on this machine, and
     ``case_error`` (``case``, ``message``) for each case that has one. An exception, from it or a key, ends the device.
     """
-    bundle, host = Bundle.read(bundle_root), _host(target.host)
+    bundle = Bundle.read(bundle_root)
     expected = {case.name: case.sha256 for case in bundle.cases}
     todo = list(expected if cases is None else cases)
     outcome, wanted, tries = Outcome(), dict(latency) if latency else None, TRIES
     while True:
-        loaded, current = False, ""
+        has_loaded, current = False, ""
 
         def hear(event: Event) -> None:
-            nonlocal loaded, current, tries
+            nonlocal has_loaded, current, tries
             if event["event"] == "loaded":
-                _check_version(target, event["info"])
-                loaded, outcome.info = True, event["info"]
-                outcome.machine = event["machine"] = event["machine"] | _emulation(target)
+                event = loaded(target, event)
+                has_loaded, outcome.info, outcome.machine = True, event["info"], event["machine"]
             elif event["event"] == "progress":
                 current = event["case"]
             elif event["event"] == "latency":
@@ -149,28 +172,19 @@ def replay(
                 event, tries = _accept(target, event, expected, out, outcome), TRIES
             on_event(event)
 
-        request = {
-            "schema": SCHEMA,
-            "runtime": target.runtime,
-            "options": dict(target.options),
-            "threads": target.threads,
-            "batch": target.batch,
-            "cases": todo,
-            "latency": wanted,
-        }
         try:
-            ending = ask(target, bundle_root, out, request, hear)
+            ending = ask(target, bundle_root, out, request(target, cases=todo, latency=wanted), hear)
         except UserError as error:
             ending = Ending(str(error))
         if not ending.why:
             return outcome
-        why, lost = ending.why, host.is_lost(ending.code)
+        why, lost = ending.why, is_lost(target, ending.code)
         if lost and (tries := tries - 1):
             continue
         if lost:
             why, tries = f"the connection broke {TRIES} times\n{why.partition(chr(10))[2]}", TRIES
         failed = [current] if current in todo else todo[:1]
-        if not loaded or not failed:  # the latency loop comes last
+        if not has_loaded or not failed:  # the latency loop comes last
             if wanted and not outcome.latency:
                 outcome.latency_error = why
             failed, wanted = list(todo), None
@@ -182,9 +196,18 @@ def replay(
             return outcome
 
 
-def _check_version(target: Target, info: Mapping[str, str]) -> None:
-    if target.version and info["version"] != target.version:
-        raise UserError(f"{target.name}: asked for {target.runtime} {target.version}, found {info['version']} there")
+def ask(
+    target: Target, bundle_root: Path, out: Path, asked: Mapping[str, Any], hear: Callable[[Event], None]
+) -> Ending:
+    """One request to a fresh device: `hear` has every event; the device is gone afterwards, whatever happens."""
+    talk = begin(target, bundle_root, out)
+    try:
+        talk.say(asked)
+        while event := talk.hear():
+            hear(event)
+    finally:
+        ending = talk.close()
+    return ending
 
 
 def _emulation(target: Target) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def attacks(run: Row) -> list[Row]:
                 "classes": sorted({c for p in made if (c := p.get("target_class")) not in (None, -1)}),
                 "seeds": sorted({p.get("seed", 0) for p in made}),
                 "steps": max((c["steps"] for c in checks if "steps" in c), default=None),
+                "queries": max((c["queries"] for c in checks if c.get("queries") is not None), default=None),
                 "seconds": sum(c.get("seconds", 0) for c in checks),
             }
         )  # fmt: skip

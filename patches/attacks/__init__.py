@@ -12,7 +12,8 @@ from typing import Any
 
 from harness.schema import CONTROLS, UserError
 
-OF_ALL = {"bfloat16": False, "compile": False}  # options of every attack that has a surrogate: see patches.faster
+OF_ALL = {"bfloat16": False, "compile": False}  # options of every attack on gradients: see patches.faster
+ASKS = ("sparse_rs",)  # these ask a device for scores, the others a surrogate for gradients
 Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (3, p, p) or (n, 3, p, p) in [0, 1]
 IMPORTED = "imported"  # the attack that is a file
 
@@ -27,6 +28,11 @@ def known() -> tuple[str, ...]:
 def is_control(name: str) -> bool:
     """Whether this attack needs no surrogate, no images and no target class: one patch a size (and seed) serves all."""
     return name in CONTROLS
+
+
+def needs_gradients(name: str) -> bool:
+    """Whether an attack of ours cannot do with scores alone; a third party's own word comes when it runs."""
+    return name not in ASKS and (Path(__file__).parent / f"{name}.py").is_file()
 
 
 def check(name: str) -> None:
@@ -55,7 +61,8 @@ def options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         defaults: dict[str, Any] = {} if is_control(name) else {"file": ""}
     else:
         parameters = inspect.signature(find(name)).parameters.values()
-        defaults = OF_ALL | {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        common = {} if name in ASKS else OF_ALL
+        defaults = common | {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key, value in given.items():
         if key not in defaults:
             raise UserError(f"attack {name!r} has no option {key!r}; {_nearest(key, tuple(defaults))}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from patches.fake_quant import Source
 
-OF_ARTIFACTS = ("twin",)  # these are made of a file, the others of a network
+OF_ARTIFACTS = ("twin", "device")  # these are made of a file, the others of a network
 SIMULATED = ("fake_quant", "qat")  # at a precision, rounded or trained to it; both are built as fake_quant
 
 

@@ -1,0 +1,117 @@
+"""A session: the device keeps its file loaded and answers queries, each a line of JSON, until it is told ``end``.
+
+A query moves only what is pasted; the pictures are the bundle's::
+
+    -> {"query": 1, "images": A, "stamps": A, "mask": A, "corners": A}       as `bundle.Stamps`, on these images
+    <- {"event": "scores", "query": 1, "logits": A, "pixels_sha256": "..."}  float32 (n, outputs)
+    -> {"end": true}
+
+An array ``A`` is ``{"dtype": "uint8", "shape": [1, 8, 8, 3], "data": BASE64}``. ``pixels_sha256`` is that of the pasted
+pixels, which the asker pastes too: both saw the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.bundle import Bundle, Stamps, check_corners, chunk_images, pasted
+from backends.device.errors import UserError
+from backends.device.runtimes import Runtime, prepare, real
+
+if TYPE_CHECKING:
+    from backends.device.replay import Send
+
+PROGRESS_SECONDS = 1.0
+FIELDS = {"images": np.int32, "stamps": np.uint8, "mask": np.bool_, "corners": np.int32}
+
+
+class Query(NamedTuple):
+    """Which images of a bundle, int32 ``(n,)``, and what is pasted on them."""
+
+    number: int
+    images: NDArray[np.int32]
+    stamps: Stamps
+
+    @classmethod
+    def read(cls, line: bytes, bundle: Bundle) -> Query | None:
+        """Reads a line; None is the end, and what is no query for this bundle a `UserError`."""
+        try:
+            raw: dict[str, Any] = json.loads(line)
+            if raw.get("end"):
+                return None
+            images, stamps, mask, corners = (unpacked(raw[name], dtype) for name, dtype in FIELDS.items())
+            number = int(raw["query"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"standard input: not a query ({error!r})") from error
+        n, side = len(images), stamps.shape[1] if stamps.ndim == 4 else 0
+        some = (1, n)
+        if not n or images.ndim != 1 or images.min() < 0 or images.max() >= bundle.n:
+            raise UserError(f"query {number}: expected indices of images under {bundle.n}, got {images.tolist()[:9]}")
+        if stamps.shape not in [(k, side, side, 3) for k in some] or mask.shape not in [(k, side, side) for k in some]:
+            raise UserError(f"query {number}: stamps {stamps.shape} and mask {mask.shape} do not fit {n} images")
+        if corners.shape != (n, 2):
+            raise UserError(f"query {number}: expected corners ({n}, 2), got {corners.shape}")
+        check_corners(corners, bundle.artifact.input_size, side, f"query {number}")
+        return cls(number, images, Stamps(stamps, mask, corners))
+
+
+def serve(runtime: Runtime, bundle: Bundle, batch: int, outputs: int, lines: Iterable[bytes], send: Send) -> None:
+    """Answers queries with a loaded runtime until their end, or that of standard input."""
+    file = bundle.file
+    for line in lines:
+        if (query := Query.read(line, bundle)) is None:
+            return
+        logits, pixels_sha256 = _scores(runtime, bundle, file, query, batch, outputs, send)
+        send("scores", query=query.number, logits=packed(logits), pixels_sha256=pixels_sha256)
+
+
+def packed(array: NDArray[Any]) -> dict[str, Any]:
+    """An array as it stands in a line."""
+    array = np.ascontiguousarray(array)
+    data = base64.b64encode(array.data).decode()
+    return {"dtype": array.dtype.name, "shape": array.shape, "data": data}
+
+
+def unpacked(raw: dict[str, Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """The array that stands in a line; one of another dtype, or not whole, is a `ValueError`."""
+    if raw["dtype"] != np.dtype(dtype).name:
+        raise ValueError(f"expected {np.dtype(dtype).name}, got {raw['dtype']}")
+    return np.frombuffer(base64.b64decode(raw["data"], validate=True), dtype).reshape(raw["shape"])
+
+
+def pasted_sha256(bundle: Bundle, query: Query) -> str:
+    """Hash of the pixels that a query makes of a bundle's images."""
+    digest, chunk = hashlib.sha256(), chunk_images(bundle.pixels[0].nbytes)
+    for pixels in pasted(bundle.pixels[query.images], query.stamps, chunk):
+        digest.update(pixels.data)
+    return digest.hexdigest()
+
+
+def _scores(
+    runtime: Runtime, bundle: Bundle, file: Path, query: Query, batch: int, outputs: int, send: Send
+) -> tuple[NDArray[np.float32], str]:
+    digest, done, sent = hashlib.sha256(), 0, time.perf_counter()
+    logits = np.empty((len(query.images), outputs), np.float32)
+    for pixels in pasted(bundle.pixels[query.images], query.stamps, chunk_images(bundle.pixels[0].nbytes, batch)):
+        digest.update(pixels.data)
+        x = prepare(runtime.input, bundle.artifact.preproc(pixels), file)
+        for i in range(0, len(x), batch):
+            raw, n = runtime.run(x[i : i + batch]), len(x[i : i + batch])
+            if raw.shape != (n, outputs) or raw.dtype != runtime.output.dtype:
+                expected = f"{runtime.output.dtype} {(n, outputs)}"
+                raise UserError(f"{file}: query: expected outputs {expected}, got {raw.dtype} {raw.shape}")
+            logits[done : done + n] = real(runtime.output, raw)
+            done += n
+            if time.perf_counter() - sent > PROGRESS_SECONDS:
+                send("progress", case=None, done=done)
+                sent = time.perf_counter()
+    return logits, digest.hexdigest()

@@ -1,0 +1,144 @@
+"""Attacks that only ask: which target a surrogate ``device:ARTIFACT:TARGET`` is, and its answers, kept as they come."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.artifact import Artifact, Pixels
+from backends.device.bundle import Stamps
+from backends.device.errors import UserError
+from backends.device.runtimes import engine
+from backends.hosts import Target, prepare
+from backends.session import session
+from harness.steps import TORCH, ArtifactStep, Case, PatchStep
+
+if TYPE_CHECKING:
+    from harness.stages import Work
+    from patches.surrogates.device import Device
+
+RECORD = np.dtype([("asked", "V32"), ("floats", "<u4")])
+LEAST_PROBABILITY = 2.0**-9  # half a step of an 8-bit softmax, whose 0 is anything below
+
+
+def named(
+    attack: str, surrogate: str | tuple[str, ...], artifacts: Sequence[ArtifactStep], targets: Sequence[Target]
+) -> Target | None:
+    """The target that an attack's surrogate asks; None for a surrogate, or several, that give gradients.
+
+    An attack that cannot use what it is given, or a pair of file and target that is not there, is a `UserError`.
+    """
+    from patches.attacks import ASKS, needs_gradients
+
+    several = surrogate if isinstance(surrogate, tuple) else (surrogate,)
+    if len(several) > 1 and any(one.startswith("device:") for one in several):
+        raise UserError(f"attack {attack!r}: an ensemble needs gradients of all its members, and a device gives none")
+    kind, _, name = several[0].partition(":")
+    name, _, target_name = name.partition(":")
+    runs = [
+        (a.name, t) for a in artifacts if a.format != TORCH for t in targets if a.format in engine(t.runtime).formats
+    ]
+    there = ", ".join(f'"device:{artifact}:{target.name}"' for artifact, target in runs) or "none"
+    if kind != "device":
+        if attack in ASKS:
+            raise UserError(
+                f"attack {attack!r} asks a target for scores, and needs no gradients of {surrogate!r}: "
+                f"give it a surrogate of {there}"
+            )
+        return None
+    if needs_gradients(attack):
+        raise UserError(
+            f"attack {attack!r} needs gradients, and {surrogate!r} gives scores alone: "
+            f"give it float or twin:ARTIFACT, or take the attack {' or '.join(ASKS)}"
+        )
+    for artifact, target in runs:
+        if (artifact, target.name) == (name, target_name):
+            return target
+    raise UserError(
+        f"attack {attack!r}: surrogate {surrogate!r} is no file on a target of this suite; there is {there}"
+    )
+
+
+@contextmanager
+def device(work: Work, step: PatchStep) -> Iterator[Device]:
+    """A session on the target that a patch's attack asks, over the images that it is made on.
+
+    What was answered before the session broke, or the run was stopped, is not asked again.
+    """
+    from harness import stages  # which the plan must not load
+    from patches.surrogates.device import Device
+
+    assert step.artifact is not None
+    assert step.target is not None
+    target, (described, _) = step.target, stages.artifact(work, step.artifact)
+    root = stages.bundle(work, step.artifact, [Case(step.data, step.split)])
+    with work.display.preparing("prepare", target.name) as tell:
+        prepare(target, tell)
+    path = work.store.root / "checkpoints" / f"{step.key}.answers"
+    with Answers(path) as known, tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
+        try:
+            with session(target, root, Path(out)) as held:
+                ask = known.first(lambda *query: _scores(described, held.scores(Stamps(*query[:3]), query[3])))
+                yield Device(ask, about={"target": target.name, "info": held.info, "machine": held.machine})
+        except UserError as error:
+            raise UserError(f"{error}\n{known.images} queries are answered and kept: run again to go on") from error
+    path.unlink()
+
+
+class Answers:
+    """What a device answered, in order, on disk: a search from the same seed asks the same, and gets it at once."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream, self.images = path.open("a+b"), 0
+
+    def __enter__(self) -> Answers:
+        """Begins with the first answer."""
+        self._stream.seek(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves what was answered on disk."""
+        self._stream.close()
+
+    def first(self, ask: Callable[..., NDArray[np.float32]]) -> Callable[..., NDArray[np.float32]]:
+        """Gives what is known, then asks; whatever does not fit what is asked is forgotten, and all after it."""
+
+        def answer(
+            stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32], images: NDArray[np.int32]
+        ) -> NDArray[np.float32]:
+            query = (stamps, mask, corners, images)
+            asked = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in query)).digest()
+            if (found := self._next(asked, len(images))) is None:
+                found = ask(*query)
+                self._stream.write(np.array((asked, found.size), RECORD).tobytes() + found.tobytes())
+                self._stream.flush()
+            self.images += len(images)
+            return found
+
+        return answer
+
+    def _next(self, asked: bytes, n: int) -> NDArray[np.float32] | None:
+        begin, head = self._stream.tell(), self._stream.read(RECORD.itemsize)
+        if len(head) == RECORD.itemsize:
+            record = np.frombuffer(head, RECORD)[0]
+            data = self._stream.read(4 * int(record["floats"]))
+            if record["asked"].tobytes() == asked and len(data) == 4 * record["floats"]:
+                return np.frombuffer(data, np.float32).reshape(n, -1)
+        self._stream.truncate(begin)
+        self._stream.seek(begin)
+        return None
+
+
+def _scores(artifact: Artifact, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits by class, or the logarithms of probabilities."""
+    first = artifact.class_offset
+    scores = outputs[:, first : first + artifact.classes]
+    return np.log(np.maximum(scores, LEAST_PROBABILITY)) if artifact.output_kind == "softmax" else scores
