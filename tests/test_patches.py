@@ -192,6 +192,8 @@ def test_the_same_seed_gives_the_same_bytes():
         ("gap", {"steps": "3"}, {}, "expected int, got '3'"),
         ("gap", {"steps": True}, {}, "expected int"),
         ("gap", {"steps": 0}, {}, "at least 1 step"),
+        ("gap", {"rotation": 45, "scale": 0.9}, {}, "is 12 wide: expected at most 10"),
+        ("gap", {"rotation": 200}, {}, "rotation from 0 to 180"),
         ("gap", {}, {"px": 11}, "1 to 10 pixels"),
         ("gap", {}, {"target_class": 3}, "target class 3"),
         ("gap", {}, {"target_class": -1}, "target class -1"),
