@@ -11,12 +11,14 @@ network has random weights and no success.
 """
 
 import argparse
+import copy
+import functools
 import json
 import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +31,13 @@ from rich.table import Table
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import harness.data
 import patches
+from exporters import export
+from harness import config, qat, victims
+from harness.schema import QuantSpec, Victim
 from harness.torchvision_import import import_torchvision
+from patches.fake_quant import Source
 from patches.surrogates import build
 
 SUITE = Path(__file__).parents[1] / "suites" / "cifar10.toml"
@@ -58,13 +65,10 @@ class Case(NamedTuple):
 
 def real_case(data: Path) -> Case:
     """The pre-trained ResNet-20 of the CIFAR-10 suite and its images."""
-    from harness import config, victims
-    from harness import data as images
-
     suite = config.read_suite(SUITE)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        splits = images.split(images.load(suite.data, (32, 32), data, folder), suite.data)
+        splits = harness.data.split(harness.data.load(suite.data, (32, 32), data, folder), suite.data)
         victim = victims.prepare(
             suite.victim[0], data_dir=data, images=None, classes=10, size=(32, 32), folder=folder / "victim",
             cache=folder, checkpoint=folder / "none",
@@ -152,17 +156,51 @@ def seconds_to(wanted: float, surrogate: nn.Module, case: Case, steps: int, batc
     return float("inf")
 
 
-def rows(case: Case, surrogate: nn.Module, steps: int, batch: int, more: bool) -> dict[str, Callable[[], Made]]:
-    """What is timed, by name: `US` and `THEM`, the bare passes, and the options."""
+def integers(case: Case) -> dict[str, nn.Module]:
+    """Surrogates that compute what integers do: fake-quantized, and the twin of an INT8 file of each format."""
+    found = {"fake_quant:w8a8": build("fake_quant", Source(case.network, QuantSpec(), case.craft.pixels))}
+    size = (int(case.craft.pixels.shape[1]), int(case.craft.pixels.shape[2]))
+    victim = Victim("network", "resnet20", Path("none"), "", 10, size)
+    with tempfile.TemporaryDirectory() as scratch:
+        for kind in ("tflite", "onnx"):
+            export(
+                case.network, name=kind, victim=victim, format=kind, quant=QuantSpec(),
+                calibration_pixels=case.craft.pixels, folder=Path(scratch),
+            )  # fmt: skip
+            found[f"twin:{kind}"] = build("twin", Path(scratch) / f"{kind}.json")
+    return found
+
+
+def training(case: Case, steps: int, batch: int) -> Made:
+    """Quantization-aware training to 4 bits, its steps alone: forward and backward of a network, forward of another."""
+    chosen = np.resize(np.arange(len(case.craft.pixels)), steps * batch)
+    pixels, labels = (array[chosen] for array in case.craft)
+    images = harness.data.Images(pixels, labels, tuple(map(str, range(len(chosen)))))
+    network, at = copy.deepcopy(case.network).requires_grad_(), []
+    with tempfile.TemporaryDirectory() as scratch:
+        qat.train(
+            network, QuantSpec(4, 4), images, case.craft.pixels, config.Qat(epochs=1, batch=batch),
+            Path(scratch) / "none", lambda *_: at.append(time.perf_counter()),
+        )  # fmt: skip
+    return (at[-1] - at[0]) * steps / (steps - 1), None
+
+
+def rows(
+    case: Case, surrogate: nn.Module, steps: int, batch: int, others: Mapping[str, nn.Module]
+) -> dict[str, Callable[[], Made]]:
+    """What is timed, by name: `US` and `THEM`, the bare passes and, where there are others, the options and those."""
     found: dict[str, Callable[[], Made]] = {
         THEM: lambda: art(case, steps, batch),
         "bare pass of the network as loaded": lambda: bare(case.network, case, steps, batch),
         "bare pass of our surrogate": lambda: bare(surrogate, case, steps, batch),
         US: lambda: ours(surrogate, case, steps, batch),
     }
-    if more:
+    if others:
         found["bfloat16"] = lambda: ours(surrogate, case, steps, batch, bfloat16=True)
         found["torch.compile"] = lambda: ours(surrogate, case, steps, batch, compile=True)
+        for name, other in others.items():
+            found[name] = functools.partial(ours, other, case, steps, batch)
+        found["quantization-aware training"] = lambda: training(case, steps, batch)
     return found
 
 
@@ -170,12 +208,13 @@ def measure(case: Case, given: argparse.Namespace) -> dict[str, float]:
     """Runs the rows in turns, prints the table, and gives the ratios by name."""
     steps, batch = given.steps, given.batch
     surrogate = build("float", case.network)
-    for run in rows(case, surrogate, 2, batch, given.more).values():  # what is done once, compiling above all
+    others = integers(case) if given.more else {}
+    for run in rows(case, surrogate, 2, batch, others).values():  # what is done once, compiling above all
         run()
     taken: dict[str, list[float]] = defaultdict(list)
     patched: dict[str, np.ndarray] = {}
     for _ in range(given.repeats):
-        for name, run in rows(case, surrogate, steps, batch, given.more).items():
+        for name, run in rows(case, surrogate, steps, batch, others).items():
             seconds, patch = run()
             taken[name].append(seconds)
             if patch is not None:
