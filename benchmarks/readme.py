@@ -1,7 +1,8 @@
-"""The README's figures and tables, from finished runs: ``python benchmarks/readme.py out/cifar10 out/targets``.
+"""The README's figures and tables, from finished runs: ``python benchmarks/readme.py out/cifar10 out/targets ...``.
 
 Writes into ``benchmarks/results/``: of a run with several calibrations ``calibration-VICTIM.svg`` and
-``calibration.md``, of one with several targets ``agreement-ARTIFACT.svg`` and ``agreement.md``.
+``calibration.md``, of one with several targets ``agreement-ARTIFACT.svg`` and ``agreement.md``, of one in which devices
+are asked ``ladder.md``.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.metrics import cells
+from harness.metrics import cells, summarise
 from harness.report.agreement import FEW, pages
 from harness.report.figures import calibration
 from harness.report.labels import labelled
@@ -25,7 +26,11 @@ def main(run_dirs: list[Path]) -> None:
     """Draws the same figures as the report, and the tables beside them."""
     for run_dir in run_dirs:
         run = json.loads((run_dir / "run.json").read_text())
-        table = labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
+        records = pd.read_parquet(run_dir / "records.parquet")
+        table = labelled(cells(records))
+        if table["surrogate"].str.startswith("device:").any():
+            ladder(labelled(summarise(cells(records), records)))
+            continue
         if table["calibration"].nunique() > 2:  # none, and two
             calibrations(table)
         if table["target"].nunique() > 1 + FEW:
@@ -78,6 +83,24 @@ def agreements(run: dict[str, Any], table: pd.DataFrame) -> None:
             lines.append(f"| {' | '.join(words)} |")
         lines.append("")
     (RESULTS / "agreement.md").write_text("\n".join(lines))
+
+
+def ladder(summary: pd.DataFrame) -> None:
+    """Targeted success by what a patch was made on, for each artifact on its target; twin and device are its own."""
+    made = summary[summary["attack"].isin(("gap", "sparse_rs"))]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in made.to_dict("records"):
+        kind, _, of = row["surrogate"].partition(":")
+        own = kind not in ("twin", "device") or row["artifact"] in of.split(":")
+        rate = " ".join(f"{100 * row[f'targeted_success{end}']:.1f}" for end in ("", "_low", "_high"))
+        mean, low, high = rate.split()
+        name = kind if own else f"{kind} of another file"
+        rows.setdefault((name, "" if own else row["surrogate"]), {})[row["artifact_label"]] = f"{mean} ({low}–{high})"
+    artifacts = list(dict.fromkeys(made["artifact_label"]))
+    lines = [f"| made on | of | {' | '.join(artifacts)} |", "|---|---|" + "---:|" * len(artifacts)]
+    for (name, of), rates in rows.items():
+        lines.append(f"| {name} | {of} | {' | '.join(rates.get(artifact, '') for artifact in artifacts)} |")
+    (RESULTS / "ladder.md").write_text("\n".join(lines) + "\n")
 
 
 def draw(svg: str, name: str) -> None:

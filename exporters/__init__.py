@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from torch import nn
 
+from exporters.ranges import Learned
 from harness.schema import Artifact, Pixels, Preproc, QuantSpec, UserError, Victim, sha256_file
 
 __all__ = ["export"]
@@ -21,12 +22,15 @@ def export(
     quant: QuantSpec | None,
     calibration_pixels: Pixels,
     folder: Path,
+    learned: Learned = (),
 ) -> Artifact:
     """Writes ``folder/NAME.onnx`` or ``.tflite`` and its description ``folder/NAME.json``.
 
     ``network`` takes float32 ``(n, 3, h, w)`` pixels in [0, 1] and gives logits. With ``quant`` None the file is float;
-    else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. An INT8 file that computes
-    anything in float, or whose scales are not those of ``quant``, is a `UserError` and is not left behind.
+    else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of
+    fewer bits are 8-bit integers that use the fewer levels alone, so that any INT8 kernel runs them; ``learned`` are
+    the scales of weights that were trained to their levels. An INT8 file that computes anything in float, or whose
+    scales are not those of ``quant``, is a `UserError` and is not left behind.
     """
     if format == "onnx":
         from exporters import onnx_qdq as writer
@@ -34,8 +38,8 @@ def export(
         from exporters import tflite as writer  # type: ignore[no-redef]
     else:
         raise UserError(f"expected the format onnx or tflite, got {format!r}")
-    if quant is not None and quant.precision != "w8a8":
-        raise UserError(f"expected 8 bits for weights and activations, got {quant.precision}: no exporter writes it")
+    if quant is not None and (quant.activation_bits != 8 or not 2 <= quant.weight_bits <= 8):
+        raise UserError(f"expected w2a8 to w8a8, got {quant.precision}: no exporter writes it")
     if quant is not None and calibration_pixels.shape[1:] != (*victim.input_size, 3):
         raise UserError(
             f"{victim.name}: expected calibration pixels (n, {victim.input_size[0]}, {victim.input_size[1]}, 3), "
@@ -47,7 +51,7 @@ def export(
     path = folder / f"{name}.{format}"
     partial = folder / f".{name}.partial.{format}"
     try:
-        writer.write(network, victim, quant, calibration_pixels, partial)
+        writer.write(network, victim, quant, calibration_pixels, partial, learned)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

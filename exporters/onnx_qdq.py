@@ -15,7 +15,7 @@ from exporters.files import describe, require_integer
 from exporters.onnx_graph import pad_integers, tidy
 from exporters.proof import require_scales
 from exporters.quiet import quiet
-from exporters.ranges import Weights, resolve, to_collect, weights
+from exporters.ranges import Learned, Weights, resolve, to_collect, weights
 from harness.calibration import Floats, Range, activation_affine, batches, collector
 from harness.schema import Pixels, QuantSpec, UserError, Victim
 
@@ -23,7 +23,9 @@ LAYOUT = "nchw"
 OPSET = 20
 
 
-def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path) -> None:
+def write(
+    network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path, learned: Learned = ()
+) -> None:
     """Writes the network to ``path``; input float32 ``(batch, 3, h, w)`` in [0, 1], batch dynamic; output logits."""
     import onnx
 
@@ -40,7 +42,7 @@ def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: P
         for batch in run(model, to_collect(description), pixels, quant):
             statistic.feed(batch)
         ranges = resolve(description, statistic.ranges())
-        scales = weights(description, ranges, quant)
+        scales = weights(description, ranges, quant, learned)
         onnx.save(_quantized(model, ranges, scales, quant), path)
         require_scales(require_integer(path), ranges, scales, quant)
 

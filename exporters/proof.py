@@ -21,6 +21,7 @@ def require_scales(
     requantized copy) is left out; one that lost its scale is not.
     """
     met = set()
+    integers = {o.outputs[0].name: o.inputs[0].values for o in file.operators if o.name == "DequantizeLinear"}
     for operator in file.operators:
         for place, tensor in enumerate((*operator.inputs, *operator.outputs)):
             name = plain(tensor.name)
@@ -37,6 +38,11 @@ def require_scales(
                 raise _differs(file, name, "scale", scales, found)
             if set(tensor.zero_point) != {zero_point}:
                 raise _differs(file, name, "zero point", np.array([zero_point]), np.array(tensor.zero_point))
+            if name in weights:
+                values = integers.get(tensor.name, tensor.values)
+                highest = 2 ** (spec.weight_bits - 1) - 1
+                if values is None or (furthest := np.abs(values.astype(np.int64) - zero_point).max()) > highest:
+                    raise _differs(file, name, "furthest level", np.array(highest), np.array(furthest))
     if lost := weights.keys() - met:
         raise UserError(f"{file.path}: its quantizer left out the weights {sorted(lost)[:3]}")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporters.files import Description, Operator, Tensor
-from harness.calibration import Range, activation_affine, weight_scales
+from harness.calibration import Floats, Range, activation_affine, weight_scales
 from harness.schema import QuantSpec, UserError
 
 # The output has the input's scale: no kernel rescales here.
@@ -72,8 +72,13 @@ class Weights(NamedTuple):
     axis: int | None
 
 
-def weights(network: Description, ranges: Mapping[str, Range], spec: QuantSpec) -> dict[str, Weights]:
-    """The scales of every weight tensor of a float file: ``max |w| / 127``.
+Learned = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]  # weights, output channels first, and their scales
+
+
+def weights(
+    network: Description, ranges: Mapping[str, Range], spec: QuantSpec, learned: Learned = ()
+) -> dict[str, Weights]:
+    """The scales of every weight tensor of a float file: ``max |w| / (2^(bits - 1) - 1)``, or those that were learned.
 
     A channel whose weights have all but vanished under its bias, as in pruned or long-trained networks, gets the
     larger scale at which the bias, whose scale is the product of the input's and the weights', fits 32 bits.
@@ -86,13 +91,30 @@ def weights(network: Description, ranges: Mapping[str, Range], spec: QuantSpec) 
         if weight.values is None:
             continue
         axis = _channels(operator) if spec.per_channel else None
-        scales = np.maximum(weight_scales(weight.values, axis, spec.weight_bits), SMALLEST_SCALE)
+        known = _known(weight.values, _channels(operator), learned) if learned else None
+        scales = weight_scales(weight.values, axis, spec.weight_bits) if known is None else known
+        scales = np.maximum(scales, SMALLEST_SCALE)
         if bias and bias[0].values is not None:
             largest = np.abs(bias[0].values.astype(np.float64))
             unit = activation_affine(data.name, ranges[data.name], spec).scale
             scales = np.maximum(scales, (largest if axis is not None else largest.max()) * 1.0001 / INT32 / unit)
         found[weight.name] = Weights(scales, axis)
     return found
+
+
+def _known(weight: Floats, axis: int, learned: Learned) -> NDArray[np.float64]:
+    """The learned scales of a weight tensor, found by its values: each format has names and an order of its own."""
+    wanted = _by_channel(weight, axis)
+    for values, scales in learned:
+        found = _by_channel(values, 0)
+        if found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-4, atol=1e-6):
+            return scales
+    raise UserError(f"the file has weights {weight.shape} that were not trained: do its network and its steps belong?")
+
+
+def _by_channel(weight: Floats, axis: int) -> Floats:
+    """A row a channel, in ascending order, which no layout changes."""
+    return np.sort(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1), axis=1)
 
 
 def _channels(operator: Operator) -> int:

@@ -14,14 +14,16 @@ from torch import nn
 from exporters.files import Description, describe, require_integer
 from exporters.proof import require_scales
 from exporters.quiet import quiet
-from exporters.ranges import Weights, resolve, to_collect, weights
+from exporters.ranges import Learned, Weights, resolve, to_collect, weights
 from harness.calibration import Floats, Range, batches, collector
 from harness.schema import Pixels, QuantSpec, UserError, Victim
 
 LAYOUT = "nhwc"
 
 
-def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path) -> None:
+def write(
+    network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path, learned: Learned = ()
+) -> None:
     """Writes the network to ``path``; input ``(1, h, w, 3)``, float32 in [0, 1] or int8; output logits, likewise."""
     if quant is not None and not (quant.activation_signed and quant.weight_signed):
         raise UserError(f"TFLite's integers are signed, got {quant.signature}: ask for s8s8, or for ONNX")
@@ -35,7 +37,7 @@ def write(network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: P
         for batch in run(float_file, description, to_collect(description), pixels, quant):
             statistic.feed(batch)
         ranges = resolve(description, statistic.ranges())
-        scales = weights(description, ranges, quant)
+        scales = weights(description, ranges, quant, learned)
         path.write_bytes(_quantized(description, ranges, scales, quant))
         require_scales(require_integer(path), ranges, scales, quant)
         _require_runnable(path)

@@ -130,7 +130,7 @@ def patches_of(file: Path) -> dict[str, FrozenPatch]:
             raise UserError(f"{file}: patch {patch.name} is damaged: sha256 {patch.sha256}, not {facts['sha256']}")
         source = facts["surrogate"].rpartition(":")[2]
         made_of = frozen.fact("victims", source) or frozen.fact("artifacts", source)
-        out[patch.name] = FrozenPatch(patch, str(made_of.get("sha256", "")))
+        out[patch.name] = FrozenPatch(patch, str(facts.get("made_of") or made_of.get("sha256", "")))
     return out
 
 

@@ -28,14 +28,19 @@ RECORD = np.dtype([("asked", "V32"), ("floats", "<u4")])
 LEAST_PROBABILITY = 2.0**-9  # half a step of an 8-bit softmax, whose 0 is anything below
 
 
-def named(attack: str, surrogate: str, artifacts: Sequence[ArtifactStep], targets: Sequence[Target]) -> Target | None:
-    """The target that an attack's surrogate asks; None for a surrogate that gives gradients.
+def named(
+    attack: str, surrogate: str | tuple[str, ...], artifacts: Sequence[ArtifactStep], targets: Sequence[Target]
+) -> Target | None:
+    """The target that an attack's surrogate asks; None for a surrogate, or several, that give gradients.
 
     An attack that cannot use what it is given, or a pair of file and target that is not there, is a `UserError`.
     """
     from patches.attacks import ASKS, needs_gradients
 
-    kind, _, name = surrogate.partition(":")
+    several = surrogate if isinstance(surrogate, tuple) else (surrogate,)
+    if len(several) > 1 and any(one.startswith("device:") for one in several):
+        raise UserError(f"attack {attack!r}: an ensemble needs gradients of all its members, and a device gives none")
+    kind, _, name = several[0].partition(":")
     name, _, target_name = name.partition(":")
     runs = [
         (a.name, t) for a in artifacts if a.format != TORCH for t in targets if a.format in engine(t.runtime).formats

@@ -39,6 +39,7 @@ RunDir = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; out/NAME-OF-SUITE unless given.")
 ]
 Into = Annotated[Path, typer.Option("--into", "-o", metavar="DIR", help="The folder for what this makes.")]
+Device = Annotated[str, typer.Option(help="Where patches are made: cpu or cuda.")]
 Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only those whose name matches: `'*tflite*'`.")
 ]
@@ -53,7 +54,7 @@ def run(
     targets: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Only targets whose name matches.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where patches are made: cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     frozen: Annotated[
         Path | None,
         typer.Option(metavar="BASELINE", help="Replay its patches; craft only where the weights are others."),
@@ -95,11 +96,11 @@ def export(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None
 
 
 @app.command(epilog="Example: `patchbench craft benchmarks/suites/demo.toml --only 'gap*c3*' --into patches/`")
-def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
+def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None, device: Device = "cpu") -> None:
     """Makes a suite's patches and controls: DIR/PATCH.npz, and DIR/PATCH.png to look at."""
     from harness import verbs
 
-    verbs.stage(suite, data, "patches", only or ["*"], into, _console())
+    verbs.stage(suite, data, "patches", only or ["*"], into, _console(), device)
 
 
 @app.command(

@@ -19,6 +19,7 @@ Axis = Annotated[
 Triple = tuple[float, float, float]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Size = tuple[int, int]
+Precision = Annotated[str, Field(pattern=r"^(fp32|w([2-8]|32)a([2-8]|32))$")]  # bits; 32 rounds nothing
 
 
 class Table(BaseModel):
@@ -116,12 +117,24 @@ class Artifact(Table):
         return self
 
 
+class Qat(Table):
+    """Quantization-aware training, from the victim's own weights; it needs images alone, no labels."""
+
+    epochs: int = Field(30, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    batch: int = Field(64, ge=2)
+    temperature: float = Field(4.0, gt=0)  # of the float network's answers that it learns from
+    mix: float = Field(0.5, ge=0, le=1)  # how much of another image each may have in it, at most
+    flips: bool = False  # mirror images; not for digits or letters
+    seed: int = 0
+
+
 class Export(Table):
     """Artifacts to make: the product of its axes, each a value or a list of values."""
 
     victims: Axis[str] = ("*",)
-    format: Axis[Literal["onnx", "tflite"]]
-    precision: Axis[Literal["fp32", "w8a8"]] = ("w8a8",)
+    format: Axis[Literal["onnx", "tflite", "torch"]]  # torch: simulated, rounded in float, on the target torch
+    precision: Axis[Precision] = ("w8a8",)
     signature: Axis[Literal["u8s8", "s8s8", "u8u8"]] = ("s8s8",)
     calibration: Axis[Calibration] = ("minmax",)
     per_channel: Axis[bool] = (True,)
@@ -129,27 +142,45 @@ class Export(Table):
     moving_average_constant: float = Field(0.95, gt=0, lt=1)
     percentile: float = Field(99.99, gt=50, le=100)
     calibration_batch: int = Field(1, ge=1)
+    qat: Qat | None = None  # given, the network is trained to its precision first
+
+    @model_validator(mode="after")
+    def _files_have_activations_of_8_bits(self) -> Export:
+        bad = [p for p in self.precision if p != "fp32" and (not p.endswith("a8") or p.startswith("w32"))]
+        if bad and set(self.format) != {"torch"}:
+            raise ValueError(f'no file has {", ".join(bad)}: give weights of 2 to 8 bits and a8, or format = "torch"')
+        return self
 
     @model_validator(mode="after")
     def _tflite_is_signed(self) -> Export:
-        if "tflite" in self.format and "w8a8" in self.precision and set(self.signature) != {"s8s8"}:
+        if "tflite" in self.format and set(self.precision) != {"fp32"} and set(self.signature) != {"s8s8"}:
             raise ValueError('TFLite\'s integers are signed: give its [[export]] signature = "s8s8" (the default)')
         return self
+
+
+class PoseTable(Table):
+    """How a patch lies on each image, by a draw of the image's own: turned and lit up to so far, either way."""
+
+    rotation: float = Field(default=0.0, ge=0, le=180)  # degrees
+    scale: float = Field(default=0.0, ge=0, le=0.99)  # share of its size
+    brightness: float = Field(default=0.0, ge=0, le=0.99)  # share of white
+    contrast: float = Field(default=0.0, ge=0, le=0.99)
 
 
 class Attack(Table):
     """Patches to make: the product of its axes; ``options`` are those of the attack's function.
 
-    Results are under the attack's name, ``NAME-each`` with ``per_image``; a ``label`` tells two tables of one attack
-    apart, which would be averaged otherwise.
+    A surrogate is ``float``, of the victim itself, or ``float:VICTIM``; ``twin:ARTIFACT`` or ``twin:ARTIFACT:KERNELS``;
+    ``fake_quant:w4a4`` or ``fake_quant:w4a4:VICTIM``, rounded to any bits, or ``fake_quant:ARTIFACT``, as that one is;
+    ``qat:w4a4`` or ``qat:w4a4:VICTIM``, trained as the ``[export.qat]`` of that precision says;
+    ``device:ARTIFACT:TARGET`` for an attack that asks a target. Results are under the attack's name, ``NAME-each`` with
+    ``per_image``; a ``label`` tells two tables of one attack apart, which would be averaged otherwise.
     """
 
     name: str
     label: Name | None = None
     victims: Axis[str] = ("*",)
-    surrogate: Axis[str] = (
-        "float",
-    )  # float, of the victim itself; float:VICTIM; twin:ARTIFACT or twin:ARTIFACT:KERNELS; device:ARTIFACT:TARGET
+    surrogate: Axis[str | Annotated[tuple[str, ...], Field(min_length=2)]] = ("float",)  # a list in it: an ensemble
     target_classes: Axis[int] | None = None
     seeds: Axis[int] = (0,)
     area: Axis[float] | None = None  # share of the image's area
@@ -157,6 +188,7 @@ class Attack(Table):
     shape: Axis[Literal["square", "round"]] = ("square",)
     placement: Axis[str] = ("random",)  # random, center, top-left, ..., ROW,COLUMN in pixels; best: the attack's choice
     placement_seed: int = 0
+    pose: PoseTable = PoseTable()  # how it lies there; what the attack expects is among its options
     per_image: bool = False  # a patch for each evaluation image, made on that very image, at its place
     place_known: bool = False  # whether a patch for all images is made at the fixed place where it will lie
     options: dict[str, Any] = {}

@@ -29,7 +29,7 @@ def cases(work: stages.Work) -> list[dict[str, Any]]:
             found[case.key] = {
                 "size": case.data.size, "split": case.split,
                 "patch": case.patch.name if case.patch else "",
-                "patch_px": case.px, "placement": case.placement, "placement_seed": case.placement_seed,
+                "patch_px": case.px, "placement": case.place, "placement_seed": case.placement_seed,
                 "pixels_sha256": _crafted(work, case), "others": [],
             }  # fmt: skip
         if step.target.name != TORCH and file.is_file():

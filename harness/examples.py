@@ -27,12 +27,12 @@ def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterato
             case = cell.replay.case
             attacked = case.patch and case.patch.attack not in CONTROLS and not cell.control
             if case.patch and attacked and cell.replay.artifact.victim == victim and len(chosen) < MOST:
-                chosen.setdefault((case.patch.name, case.placement), cell)
+                chosen.setdefault((case.patch.name, case.place), cell)
         shown: set[str] = set()
         for cell in chosen.values():
             here = _same_patch(taken, victim, cell)
             fresh = here[~here["image"].isin(shown)]
-            lab = fresh[fresh["target"] == TORCH]
+            lab = fresh[(fresh["target"] == TORCH) & (fresh["precision"] == "fp32")]
             seen = fresh if lab.empty else lab  # a brought file has no float network
             if seen.empty:
                 continue
@@ -46,7 +46,7 @@ def _same_patch(records: pd.DataFrame, victim: VictimStep, cell: Cell) -> pd.Dat
     case = cell.replay.case
     alike = {"victim": victim.name, "target_class": cell.target_class, "patch": case.patch.name if case.patch else ""}
     keep = (records[list(alike)].astype(object) == pd.Series(alike)).all(axis=1)
-    return records[keep & (records["placement"].astype(str).str.split("@").str[0] == case.placement)]
+    return records[keep & (records["placement"].astype(str) == case.place)]
 
 
 def _example(

@@ -87,6 +87,7 @@ def _commit() -> str:
 def _victim(work: Work, step: VictimStep, records: pd.DataFrame) -> dict[str, Any]:
     known = stages.victim(work, step)
     clean = records[(records["victim"] == step.name) & (records["target"] == TORCH) & (records["attack"] == "none")]
+    clean = clean[clean["precision"] == "fp32"]
     clean = clean[clean["split"] == "evaluate"]
     return {
         "name": step.name, "model": known.model, "classes": known.classes, "input_size": known.input_size,
@@ -115,7 +116,7 @@ def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
         "name": step.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
         "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)),
         "per_image": step.per_image, "made_on": step.split if step.source or step.attack == "sticker" else "",
-        "sha256": made.sha256, "checks": made.checks,
+        "sha256": made.sha256, "made_of": stages.made_of_sha256(work, step), "checks": made.checks,
     }  # fmt: skip
 
 

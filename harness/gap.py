@@ -20,10 +20,11 @@ STAGES = (
     "fake-quantized",
     "integer, reference kernels",
     "integer, optimised kernels",
+    "the same elsewhere",
     "other instruction set",
     "other version",
 )
-FAKE_QUANT, REFERENCE, OPTIMISED, OTHER_ARCH, OTHER_VERSION = range(2, 7)
+FAKE_QUANT, REFERENCE, OPTIMISED, ELSEWHERE, OTHER_SET, OTHER_VERSION = range(2, 8)
 SETTINGS = ["signature", "calibration", "granularity"]
 
 
@@ -80,11 +81,12 @@ def chains(known: Outcomes, versions: Mapping[str, str]) -> list[Chain]:
 def _places(
     known: Outcomes, table: pd.DataFrame, last: Mapping[str, Any], versions: Mapping[str, str]
 ) -> Iterator[_Place]:
-    home = table.loc[table["format"] == "torch", "arch"]
+    lab = table[table["format"] == "torch"]
+    home = dict(lab.iloc[0]) if len(lab) else {}
     first: dict[str, str] = {}
     for (_, target), rows in table.groupby(["artifact", "target"], sort=False):
         columns = dict(rows.iloc[0])
-        stage = _stage(columns, last, str(home.iloc[0]) if len(home) else "")
+        stage = _stage(columns, last, home)
         if stage == OPTIMISED:  # the first of a runtime is what other versions are held against
             version = versions.get(str(target), "")
             if first.setdefault(columns["runtime"], version) != version:
@@ -95,22 +97,26 @@ def _places(
             yield _Place(stage, columns, int(known.clean[whole[0]]), cells)
 
 
-def _stage(columns: Mapping[str, Any], last: Mapping[str, Any], home: str) -> int | None:
+def _stage(columns: Mapping[str, Any], last: Mapping[str, Any], home: Mapping[str, Any]) -> int | None:
+    """The stage of a place; ``home`` are the columns of the lab, whose CPU has the usual instruction set."""
     settings = all(columns[name] == last[name] for name in ("precision", *SETTINGS))
     if columns["format"] == "torch":
         return 0 if columns["precision"] == "fp32" else FAKE_QUANT if settings else None
     if columns["format"] != last["format"]:
         return None
+    here = all(columns[name] == home.get(name) for name in ("arch", "cpu"))
     if columns["precision"] == "fp32":
-        return 1 if columns["arch"] == home else None
+        return 1 if here else None
     if not settings:
         return None
     if columns["kernels"] == "cpu-disabled":
         # onnxruntime as the file stands: every operator in float between its quantizers
-        return FAKE_QUANT if columns["arch"] == home else None
+        return FAKE_QUANT if here else None
     if "reference" in (columns["runtime"], columns["kernels"]):
         return REFERENCE
-    return OPTIMISED if columns["arch"] == home else OTHER_ARCH
+    if not here:
+        return OTHER_SET
+    return OPTIMISED if columns["host"] == home["host"] else ELSEWHERE
 
 
 def _chain(known: Outcomes, places: Sequence[_Place], last: Mapping[str, Any]) -> Chain:
@@ -144,7 +150,7 @@ def _chain(known: Outcomes, places: Sequence[_Place], last: Mapping[str, Any]) -
 def _follows(places: Sequence[_Place], i: int) -> int:
     """The step that a place is held against: of the last stage before it, one of its runtime and kernels if any."""
     stage = places[i].stage
-    earlier = [k for k, place in enumerate(places[:i]) if place.stage < min(stage, OTHER_ARCH)]
+    earlier = [k for k, place in enumerate(places[:i]) if place.stage < min(stage, ELSEWHERE)]
     if not earlier:
         return -1
     nearest = max(places[k].stage for k in earlier)

@@ -30,6 +30,11 @@ CASE = ("victim", "surrogate", "attack", "target_class", "seed", "patch_px", "sh
 NOISE = (*CLEAN, "patch_px", "shape", "placement")
 
 
+def is_lab(table: pd.DataFrame) -> pd.Series:
+    """Which rows are the float network in torch; a simulated one is neither the lab nor a device."""
+    return (table["format"] == "torch") & (table["precision"] == "fp32")
+
+
 def cells(records: pd.DataFrame) -> pd.DataFrame:
     """A row per cell: its `CELL_COLUMNS`, then counts and rates (fractions; NaN where there is nothing to divide by).
 
@@ -97,7 +102,7 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     hits_in_common = total(common & (pred == goal))
     _add_rate(out, "targeted_success_in_common", hits_in_common, "n_in_common", np.where(good, total(common), 0))
     _add_excess(out, cell, images, aimed, pred == goal)
-    float_row = elsewhere(_partner(out, (*CASE, "patch"), (out["format"] == "torch").to_numpy(bool) & good))
+    float_row = elsewhere(_partner(out, (*CASE, "patch"), is_lab(out).to_numpy(bool) & good))
     equal = total((float_row >= 0) & (pred == pred[float_row]))
     _add_rate(out, "equal_to_float", equal, "n_float", np.where(good, total(float_row >= 0), 0))
     return out

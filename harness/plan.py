@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import black_box, config
-from harness.schema import CONTROLS, QuantSpec, UserError
-from harness.steps import TORCH, ArtifactStep, Case, Cell, DataStep, LatencyStep, PatchStep, ReplayStep, VictimStep
+from harness.schema import CONTROLS, Pose, QuantSpec, UserError
+from harness.steps import (
+    TORCH,
+    ArtifactStep,
+    Case,
+    Cell,
+    DataStep,
+    LatencyStep,
+    Member,
+    PatchStep,
+    ReplayStep,
+    TrainingStep,
+    VictimStep,
+)
 from harness.store import key
+
+PRECISION = re.compile(r"w([2-8]|32)a([2-8]|32)")
 
 
 @dataclass(frozen=True)
@@ -140,8 +155,8 @@ def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
         axes = product(table.format, table.precision, table.signature, table.calibration, table.per_channel)
         for form, precision, signature, calibration, per_channel in axes:
             quant = QuantSpec(
-                activation_signed=signature[0] == "s",
-                weight_signed=signature[2] == "s",
+                activation_signed=signature[0] == "s" or form == TORCH,  # in float both are the same
+                weight_signed=signature[2] == "s" or form == TORCH,
                 per_channel=per_channel,
                 symmetric_activations=table.symmetric_activations,
                 calibration=calibration,
@@ -149,9 +164,26 @@ def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
                 percentile=table.percentile,
                 calibration_images=suite.data.calibration,
                 calibration_batch=table.calibration_batch,
+                weight_bits=bits(precision)[0],
+                activation_bits=bits(precision)[1],
             )
-            found.append(ArtifactStep(victim, form, None if precision == "fp32" else quant))
+            training = _training(suite, victim, quant, table.qat) if table.qat and precision != "fp32" else None
+            found.append(ArtifactStep(victim, form, None if precision == "fp32" else quant, training))
     return list(dict.fromkeys(found))
+
+
+def bits(precision: str) -> tuple[int, int]:
+    """Bits of weights and activations: (4, 8) for ``w4a8``; float has 32."""
+    found = PRECISION.fullmatch(precision)
+    return (int(found[1]), int(found[2])) if found else (32, 32)
+
+
+def _training(suite: config.Suite, victim: VictimStep, quant: QuantSpec, table: config.Qat) -> TrainingStep:
+    """Training sees bits alone: how the rest is calibrated comes after it."""
+    if isinstance(victim.table, config.Artifact):
+        raise UserError(f"artifact {victim.name!r} is a file and cannot be trained: leave it out of [export.qat]")
+    plain = QuantSpec(quant.weight_bits, quant.activation_bits, calibration_images=suite.data.calibration)
+    return TrainingStep(victim, replace(plain, per_channel=quant.per_channel), table)
 
 
 def _cases(
@@ -167,13 +199,14 @@ def _cases(
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
         classes: Sequence[int | None] = table.target_classes or (None,)
+        pose = Pose(**table.pose.model_dump())
         for size, shape, placement in product(_sizes(table), table.shape, table.placement):
             px = _side(table, size, shape, victim)
             attacked = list(_attacked(suite, table, victim, victims, artifacts, px, shape, placement))
             controls = list(_controls(suite, victim, px, shape, classes))
             for patch, at in [*((patch, None) for patch in attacked), *_at(controls, attacked, placement)]:
                 for target_class in classes:
-                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at)
+                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at, pose)
                     if all(p.target_class in (None, target_class) for p in (patch, at or patch)):
                         yield case, -1 if target_class is None else target_class, ""
                     elif at is None and target_class in _others(classes, patch, suite.controls.other_class):
@@ -196,8 +229,8 @@ def _attacked(
     if is_control(table.name):
         return
     label = table.label or table.name + "-each" * table.per_image
+    file = _picture(table, victim)
     if table.name == IMPORTED:
-        file = _imported(table, victim)
         for target_class in table.target_classes or (None,):
             yield PatchStep(
                 table.name, None, "", target_class, 0, px, shape, victim.data, table.options, label=label, file=file
@@ -206,7 +239,7 @@ def _attacked(
     targets = [Target(**t.model_dump()) for t in suite.target]
     for surrogate in table.surrogate:
         target = black_box.named(table.name, surrogate, artifacts, targets)
-        source, artifact, kind = _surrogate(table, surrogate, victim, victims, artifacts)
+        source, artifact, kind, members = _surrogate(table, surrogate, victim, victims, artifacts)
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
         known = table.per_image or table.place_known or placement == "best"
         if known and "," in placement and source.data.size != victim.data.size:
@@ -217,9 +250,10 @@ def _attacked(
         for target_class, seed in product(table.target_classes or (None,), table.seeds):
             yield PatchStep(
                 table.name, source, kind, target_class, seed, made_px, shape, source.data, table.options,
-                artifact=artifact, per_image=table.per_image, placement=placement if known else "",
+                artifact=artifact, members=members, per_image=table.per_image,
+                placement=placement if known else "",
                 placement_seed=table.placement_seed if known and placement == "random" else 0,
-                label=label, target=target,
+                label=label, file=file, target=target,
             )  # fmt: skip
 
 
@@ -238,50 +272,103 @@ def _others(classes: Sequence[int | None], patch: PatchStep, n: int) -> list[int
     return [c for c in (*classes[at + 1 :], *classes[:at]) if c is not None][:n]
 
 
-def _imported(table: config.Attack, victim: VictimStep) -> Path:
-    """The file of an imported patch, under --data; one that is not there is a `UserError`."""
-    from patches.attacks import options
+def _picture(table: config.Attack, victim: VictimStep) -> Path | None:
+    """The file that an attack's options name, an imported patch or a disguise; one not there is a `UserError`."""
+    from patches.attacks import IMPORTED
 
-    file = (victim.data_dir or Path()) / str(options(table.name, table.options)["file"])
+    name = str(table.options.get("file" if table.name == IMPORTED else "disguise", ""))
+    file = (victim.data_dir or Path()) / name
+    if table.name != IMPORTED and name in ("", "grey"):
+        return None
     if not file.is_file():
         raise UserError(
-            f'attack {table.name!r}: expected options = {{ file = "PATH" }} with a picture or an npz under --data, '
-            f"found no file {file}"
+            f"attack {table.name!r}: expected the option {'file' if table.name == IMPORTED else 'disguise'} to name a "
+            f"picture under --data, found no file {file}"
         )
     return file
 
 
+class _Made(NamedTuple):
+    """What a patch is made on: a victim, for some kinds an artifact of it, for an ensemble all of its members."""
+
+    source: VictimStep
+    artifact: ArtifactStep | None
+    kind: str
+    members: tuple[Member, ...] = ()
+
+
 def _surrogate(
     table: config.Attack,
-    surrogate: str,
+    surrogate: str | tuple[str, ...],
     victim: VictimStep,
     victims: Sequence[VictimStep],
     artifacts: Sequence[ArtifactStep],
-) -> tuple[VictimStep, ArtifactStep | None, str]:
-    """The victim and, for a surrogate made of a file, the artifact that an attack's surrogate names; and its kind."""
-    from patches.surrogates import OF_ARTIFACTS
+) -> _Made:
+    """What an attack's surrogate names."""
+    from patches.surrogates import OF_ARTIFACTS, SIMULATED
 
+    if isinstance(surrogate, tuple):
+        made = [_surrogate(table, one, victim, victims, artifacts) for one in surrogate]
+        if len({one.source.data.size for one in made}) > 1:
+            raise UserError(f"attack {table.name!r}: the surrogates of an ensemble need the same input size")
+        return _Made(made[0].source, None, "ensemble", tuple(Member(m.kind, m.source, m.artifact) for m in made))
     kind, _, name = surrogate.partition(":")
     if kind in OF_ARTIFACTS:
         name, _, variant = name.partition(":")
-        files = [a for a in artifacts if a.format != TORCH and (kind == "device" or a.precision != "fp32")]
-        artifact = next((a for a in files if a.name == name), None)
-        if artifact is None:
-            known = ", ".join(f"{kind}:{a.name}" for a in files) or "none"
-            raise UserError(
-                f"attack {table.name!r}: surrogate {surrogate!r} needs the file {name!r}, which is no INT8 artifact of "
-                f"this suite; there is {known}"
-            )
-        return artifact.victim, artifact, f"{kind}:{variant}" if variant else kind
-    source = next((v for v in victims if v.name == (name or victim.name)), None)
-    if source is None:
-        whose = name or victim.name
-        known = ", ".join(f"{kind}:{v.name}" for v in victims) or "no [[victim]] here"
+        artifact = _file(table, surrogate, name, artifacts)
+        return _Made(artifact.victim, artifact, f"{kind}:{variant}" if variant else kind)
+    if kind not in SIMULATED:
+        return _Made(_network(table, surrogate, name or victim.name, victims), None, kind)
+    precision, _, whose = name.partition(":")
+    if PRECISION.fullmatch(precision):
+        source = _network(table, surrogate, whose or victim.name, victims)
+        quant = QuantSpec(*bits(precision), calibration_images=source.data.spec.calibration)
+        training = _trained(table, surrogate, source, precision, artifacts) if kind == "qat" else None
+        return _Made(source, ArtifactStep(source, TORCH, quant, training), "fake_quant")
+    artifact = _file(table, surrogate, name, artifacts)
+    source = _network(table, surrogate, artifact.victim.name, victims)
+    return _Made(source, replace(artifact, format=TORCH), "fake_quant")
+
+
+def _file(table: config.Attack, surrogate: str, name: str, artifacts: Sequence[ArtifactStep]) -> ArtifactStep:
+    from patches.surrogates import OF_ARTIFACTS
+
+    kind = surrogate.partition(":")[0]
+    files = [a for a in artifacts if a.format != TORCH or kind not in OF_ARTIFACTS]
+    files = [a for a in files if a.precision != "fp32" or kind == "device"]
+    artifact = next((a for a in files if a.name == name), None)
+    if artifact is None:
+        known = ", ".join(f"{kind}:{a.name}" for a in files) or "none"
         raise UserError(
-            f"attack {table.name!r}: surrogate {surrogate!r} needs the network of {whose!r}, which is no victim of "
+            f"attack {table.name!r}: surrogate {surrogate!r} needs the file {name!r}, which is no INT8 artifact of "
             f"this suite; there is {known}"
         )
-    return source, None, kind
+    return artifact
+
+
+def _network(table: config.Attack, surrogate: str, name: str, victims: Sequence[VictimStep]) -> VictimStep:
+    source = next((v for v in victims if v.name == name), None)
+    if source is None:
+        kind = surrogate.partition(":")[0]
+        known = ", ".join(f"{kind}:{v.name}" for v in victims) or "no [[victim]] here"
+        raise UserError(
+            f"attack {table.name!r}: surrogate {surrogate!r} needs the network of {name!r}, which is no victim of "
+            f"this suite; there is {known}"
+        )
+    return source
+
+
+def _trained(
+    table: config.Attack, surrogate: str, source: VictimStep, precision: str, artifacts: Sequence[ArtifactStep]
+) -> TrainingStep:
+    """The one training of a victim to a precision that the suite's exports have."""
+    found = {a.training for a in artifacts if a.victim == source and a.precision == precision and a.training}
+    if len(found) != 1:
+        raise UserError(
+            f"attack {table.name!r}: surrogate {surrogate!r} needs one [[export]] of {source.name!r} with precision = "
+            f'"{precision}" and an [export.qat] table, found {len(found)}; fake_quant:ARTIFACT names one of several'
+        )
+    return found.pop()
 
 
 def _controls(

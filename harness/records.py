@@ -98,7 +98,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "patch_px": case.px,
         "patch_area": covered,
         "shape": patch.shape if patch else "",
-        "placement": f"{case.placement}@{case.placement_seed}" if case.placement_seed else case.placement,
+        "placement": case.place,
         "defence": "",
         "split": case.split,
         "runtime": target.runtime,

@@ -133,7 +133,7 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
             lying = stages.stamps(work, step.case, seen.ids)
             pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
             with work.store.writing("replay", step.key) as beside:
-                np.savez(beside / "answers.npz", logits=logits(work.network(step.artifact.victim), pixels))
+                np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
                 ran = {"info": {"version": torch.__version__}, "machine": describe()._asdict()}
                 write_json(beside / "ran.json", ran)
             tick(done, len(todo), "")

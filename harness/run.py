@@ -51,6 +51,7 @@ def carry_out(
     """
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file)
+    stages.check_device(device)
     if data_dir and not data_dir.is_dir():
         raise UserError(f"--data {data_dir}: no such folder")
     run_dir = out or Path("out") / suite.name

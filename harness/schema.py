@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ __all__ = [
     "Calibration",
     "Patch",
     "Pixels",
+    "Pose",
     "Preproc",
     "Progress",
     "QuantSpec",
@@ -61,6 +62,23 @@ class Victim:
     input_size: tuple[int, int]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Pose(NamedTuple):
+    """How far a pose may go, either way: degrees, shares of the size, of the full brightness and of the contrast."""
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """``rotation20-scale0.2``; empty for a patch that lies as it is."""
+        return "-".join(f"{name}{value:g}" for name, value in self._asdict().items() if value)
+
+
+LEVEL = Pose()
 
 
 @dataclass(frozen=True, eq=False)

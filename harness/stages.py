@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,14 +17,16 @@ from harness import config
 from harness.display import Display
 from harness.plan import Plan
 from harness.readers import Images
-from harness.schema import Artifact, Patch, Preproc, Victim, sha256_file
-from harness.steps import ArtifactStep, Case, DataStep, PatchStep, VictimStep
+from harness.schema import Artifact, Patch, Preproc, QuantSpec, UserError, Victim, sha256_file
+from harness.steps import TORCH, ArtifactStep, Case, DataStep, PatchStep, TrainingStep, VictimStep
 from harness.store import Store, key, place, write_json
 
 if TYPE_CHECKING:
     from torch import nn
 
     from exporters.files import Description
+    from patches.fake_quant import Source
+    from patches.fake_quant.network import Trained
 
 
 @dataclass
@@ -38,6 +41,16 @@ class Work:
     errors: dict[str, str] = field(default_factory=dict)  # by replay or latency key
     _networks: dict[str, nn.Module] = field(default_factory=dict)
 
+    def simulated(self, step: ArtifactStep) -> nn.Module:
+        """The network of an artifact that is no file: the victim's, or the fake-quantized one."""
+        from patches.surrogates import build
+
+        if step.quant is None:
+            return self.network(step.victim)
+        if step.key not in self._networks:
+            self._networks[step.key] = build("fake_quant", source(self, step))
+        return self._networks[step.key]
+
     def network(self, step: VictimStep) -> nn.Module:
         """A victim's network, loaded once."""
         from harness.victims import load
@@ -45,6 +58,23 @@ class Work:
         if step.key not in self._networks:
             self._networks[step.key] = load(victim(self, step))
         return self._networks[step.key]
+
+
+def check_device(device: str) -> None:
+    """A `UserError` unless patches can be made on a device, ``cpu``, ``cuda`` or ``cuda:N``."""
+    if device == "cpu":
+        return
+    import torch
+
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdigit():
+        raise UserError(f"--device {device}: expected cpu, cuda, or cuda:N")
+    if int(number or 0) >= torch.cuda.device_count():
+        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        raise UserError(
+            f"--device {device}: torch {torch.__version__} {built} and finds {torch.cuda.device_count()} GPUs here; "
+            "leave --device out, or install a torch with CUDA and its driver (pytorch.org/get-started)"
+        )
 
 
 def images(work: Work, step: DataStep, split: str) -> Images:
@@ -116,16 +146,41 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
     if not work.store.has("artifact", step.key):
         from exporters import export
         from exporters.files import describe
+        from patches.fake_quant.network import folded, learned_weights
 
-        network, pixels = work.network(step.victim), np.array(images(work, step.victim.data, "calibration").pixels)
-        known = victim(work, step.victim)
+        known, made = victim(work, step.victim), source(work, step)
+        network = folded(made.network, made.trained) if made.trained else made.network
         with work.display.doing("export", step.name), work.store.writing("artifact", step.key) as beside:
             export(
                 network, name=step.name, victim=known, format=step.format, quant=step.quant,
-                calibration_pixels=pixels, folder=beside,
+                calibration_pixels=made.pixels, folder=beside, learned=learned_weights(made.trained),
             )  # fmt: skip
             write_json(beside / "found.json", _found(describe(beside / f"{step.name}.{step.format}")))
     return Artifact.read(folder / f"{step.name}.json"), folder
+
+
+def trained(work: Work, step: TrainingStep) -> Trained:
+    """What quantization-aware training made of a victim."""
+    from harness import qat
+
+    if not work.store.has("qat", step.key):
+        checkpoint = work.store.root / "checkpoints" / f"{step.key}.pt"
+        network = work.network(step.victim)
+        seen, ranged = (images(work, step.victim.data, split) for split in ("train", "calibration"))
+        with work.display.doing("train", step.name) as tick, work.store.writing("qat", step.key) as beside:
+            made = qat.train(network, step.quant, seen, np.array(ranged.pixels), step.table, checkpoint, tick)
+            qat.write(made, beside)
+        checkpoint.unlink(missing_ok=True)
+    return qat.read(work.store.path("qat", step.key))
+
+
+def source(work: Work, step: ArtifactStep) -> Source:
+    """What an artifact is made of: the victim's network, the calibration images, what it was trained to."""
+    from patches.fake_quant import Source
+
+    pixels = np.array(images(work, step.victim.data, "calibration").pixels)
+    made = trained(work, step.training) if step.training else None
+    return Source(work.network(step.victim), step.quant or QuantSpec(), pixels, made)
 
 
 def found(work: Work, step: ArtifactStep) -> dict[str, Any]:
@@ -178,11 +233,30 @@ def _sheet(made: Patch) -> np.ndarray:
 
 def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
     """A baseline's patch where it stands in and the weights are those that it was made for; else one crafted here."""
-    if step.frozen:
-        made_of = artifact(work, step.artifact)[0] if step.artifact else victim(work, source)
-        if made_of.sha256 == step.frozen[1]:
-            return work.frozen[step.name]
+    if step.frozen and made_of_sha256(work, step) == step.frozen[1]:
+        return work.frozen[step.name]
     return _craft(work, step, source, tick)
+
+
+def made_of_sha256(work: Work, step: PatchStep) -> str:
+    """Hash of the weights, or of the file, that a patch was made on; of several, a hash of these; empty for a control.
+
+    A network that is merely rounded has its victim's.
+    """
+    if step.source is None:
+        return ""
+    if step.members:
+        hashes = [_sha256(work, member.victim, member.artifact) for member in step.members]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return _sha256(work, step.source, step.artifact)
+
+
+def _sha256(work: Work, source: VictimStep, made: ArtifactStep | None) -> str:
+    from harness import qat
+
+    if made and made.format != TORCH:
+        return artifact(work, made)[0].sha256
+    return qat.digest(trained(work, made.training)) if made and made.training else victim(work, source).sha256
 
 
 def _given(work: Work, step: PatchStep) -> Patch:
@@ -213,6 +287,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
     steps = int(chosen.get("steps", 0)) * int(chosen.get("restarts", 1))
     anywhere = step.placement in ("", "best") or (step.placement == "random" and not step.per_image)
     known = None if anywhere else corners(step.placement, seen.ids, step.px, step.data.size, step.placement_seed)
+    given = step.options | ({"disguise": str(step.file)} if step.file else {})
     with _surrogate(work, step, source) as surrogate:
         problem = Problem(
             surrogate=surrogate,
@@ -222,7 +297,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
             progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
         )  # fmt: skip
         return craft(
-            step.attack, problem, step.options, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
+            step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
             images=seen.ids if step.per_image else (), best=step.placement == "best",
         )  # fmt: skip
 
@@ -230,22 +305,26 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
 @contextmanager
 def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
     """What a patch is made against: a network with gradients, or a target that is asked."""
+    from patches.surrogates import build
+
     if step.target:
         from harness.black_box import device
 
         with device(work, step) as asked:
             yield asked
+    elif step.members:
+        yield build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
     else:
-        from patches.surrogates import build
-
-        yield build(step.surrogate, _made_of(work, step, source))
+        yield build(step.surrogate, _made_of(work, source, step.artifact))
 
 
-def _made_of(work: Work, step: PatchStep, source: VictimStep) -> nn.Module | Path:
-    """What a patch's surrogate is made of: a network, or the description of an artifact, which is brought about."""
-    if step.artifact is None:
-        return work.network(source)
-    described, folder = artifact(work, step.artifact)
+def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:
+    """What a surrogate is made of: a network, what a simulation needs, or an artifact's description, brought about."""
+    if made is None:
+        return work.network(victim)
+    if made.format == TORCH:
+        return source(work, made)
+    described, folder = artifact(work, made)
     return folder / f"{described.name}.json"
 
 
@@ -259,7 +338,7 @@ def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
         placement.carry(patch(work, step), step.data.size, case.data.size, case.px)
         for step in (case.patch, case.at or case.patch)
     )
-    return Stamps(*placement.lie(carried, case.placement, ids, case.data.size, case.placement_seed, at))
+    return Stamps(*placement.lie(carried, case.placement, ids, case.data.size, case.placement_seed, at, case.pose))
 
 
 def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from backends.hosts import Target, identity
 from harness import config
-from harness.schema import QuantSpec, UserError, sha256_file
+from harness.schema import LEVEL, Pose, QuantSpec, UserError, sha256_file
 from harness.store import key
 
 TORCH = "torch"  # the target that is no device: the float network, in this process
@@ -84,12 +85,39 @@ class VictimStep:
 
 
 @dataclass(frozen=True)
+class TrainingStep:
+    """A victim's quantization-aware training to some bits; every artifact of those bits shares it."""
+
+    victim: VictimStep
+    quant: QuantSpec
+    table: config.Qat
+
+    @property
+    def name(self) -> str:
+        """The victim's, the bits and what of the table is not as usual."""
+        return f"{self.victim.name}-{self.quant.precision}-{self.short}"
+
+    @property
+    def short(self) -> str:
+        """``qat-epochs10-flips`` and the like."""
+        changed = [(k, v) for k, v in self.table if v != config.Qat.model_fields[k].default]
+        return "-".join(["qat", *(k if v is True else f"{k}{v}" for k, v in changed)])
+
+    @cached_property
+    def key(self) -> str:
+        """The weights that it begins with, the images that it sees."""
+        inputs = {"victim": self.victim.key, "data": self.victim.data.key, "quant": self.quant, "table": self.table}
+        return key("qat", **inputs)
+
+
+@dataclass(frozen=True)
 class ArtifactStep:
-    """A victim as a file, exported or brought; the format ``torch`` is the float network itself, which is no file."""
+    """A victim as a file, exported or brought; the format ``torch`` is no file: the network itself, or simulated."""
 
     victim: VictimStep
     format: str
     quant: QuantSpec | None = None
+    training: TrainingStep | None = None
 
     @property
     def brought(self) -> config.Artifact | None:
@@ -108,27 +136,49 @@ class ArtifactStep:
             return self.brought.name
         if self.quant is None:
             return f"{self.victim.name}-{self.format}" + ("" if self.format == TORCH else "-fp32")
-        parts = [self.victim.name, self.format, self.quant.signature, self.quant.calibration]
+        bits = self.quant.precision if self.format == TORCH else self.quant.signature
+        parts = [self.victim.name, self.format, bits, self.quant.calibration]
         parts += ["per_tensor"] * (not self.quant.per_channel) + ["symmetric"] * self.quant.symmetric_activations
         for name in ("moving_average_constant", "percentile", "calibration_batch"):
             if (value := getattr(self.quant, name)) != getattr(QuantSpec(), name):
                 parts.append(f"{name.split('_')[-1]}{value:g}")
-        return "-".join(parts)
+        return "-".join(parts + ([self.training.short] if self.training else []))
 
     @cached_property
     def key(self) -> str:
         """A float file depends on no image."""
-        stage = TORCH if self.format == TORCH else "artifact"
-        seen = self.victim.data.key if self.quant else ""
-        return key(stage, name=self.name, victim=self.victim.key, format=self.format, quant=self.quant, data=seen)
+        stage = ("simulated" if self.quant else TORCH) if self.format == TORCH else "artifact"
+        inputs = {"name": self.name, "victim": self.victim.key, "format": self.format, "quant": self.quant}
+        inputs["data"] = self.victim.data.key if self.quant else ""
+        inputs["training"] = self.training.key if self.training else ""
+        return key(stage, **inputs)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the surrogates of an ensemble: its kind, and the victim's network or the artifact that it is made of."""
+
+    kind: str
+    victim: VictimStep
+    artifact: ArtifactStep | None = None
+
+    @property
+    def name(self) -> str:
+        """``float:resnet20`` and the like."""
+        return f"{self.kind}:{self.artifact.name if self.artifact else self.victim.name}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is made of."""
+        return self.kind, self.artifact.key if self.artifact else self.victim.key
 
 
 @dataclass(frozen=True)
 class PatchStep:
     """A patch to craft, of a side in pixels at the size of ``data``; a control or an imported one has no source victim.
 
-    A surrogate that is made of a file has that ``artifact``, whose victim is the source. Where the attacker knows or
-    chooses the places, ``placement`` says which they are; it is empty for a patch that has to work anywhere.
+    A surrogate that is made of an artifact has that ``artifact``, whose victim is the source. Where the attacker knows
+    or chooses the places, ``placement`` says which they are; it is empty for a patch that has to work anywhere.
     """
 
     attack: str
@@ -142,6 +192,7 @@ class PatchStep:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
     artifact: ArtifactStep | None = None
+    members: tuple[Member, ...] = ()  # of an ensemble, whose source is the first one's victim
     target: Target | None = field(default=None, hash=False)  # that is asked, with that artifact
     per_image: bool = False
     placement: str = ""
@@ -156,13 +207,16 @@ class PatchStep:
 
     @property
     def made_on(self) -> str:
-        """The name of the artifact or victim that the surrogate is made of; empty for a control."""
+        """The name of the artifact or victim that the surrogate is made of, or all of them; empty for a control."""
+        if self.members:
+            return f"[{'+'.join(member.name for member in self.members)}]"
         return self.artifact.name if self.artifact else self.source.name if self.source else ""
 
     @property
     def name(self) -> str:
         """``gap-float-resnet20-c3-s0-8px`` and the like."""
-        parts = [self.attack, *([self.surrogate.replace(":", "-"), self.made_on] if self.source else [])]
+        made_on = hashlib.sha256(self.made_on.encode()).hexdigest()[:6] if self.members else self.made_on
+        parts = [self.attack, *([self.surrogate.replace(":", "-"), made_on] if self.source else [])]
         parts += [f"c{self.target_class}"] if self.target_class is not None else []
         parts += [f"s{self.seed}", f"{self.px}px"] + (["round"] if self.shape == "round" else [])
         parts += ["each"] * self.per_image + [self.placement] * bool(self.placement)
@@ -175,7 +229,9 @@ class PatchStep:
         """A control depends on no network, and on no image unless it is one."""
         inputs = {name: getattr(self, name) for name in ("attack", "target_class", "seed", "px", "shape", "options")}
         if self.source:
+            made_of: dict[str, Any]
             made_of = {"artifact": self.artifact.key} if self.artifact else {"source": self.source.key}
+            made_of |= {"members": [member.key for member in self.members]} if self.members else {}
             inputs |= made_of | {"surrogate": self.surrogate, "data": self.data.key}
             inputs |= {name: getattr(self, name) for name in ("per_image", "placement", "placement_seed")}
         if self.target:
@@ -203,6 +259,13 @@ class Case:
     placement: str = ""
     placement_seed: int = 0
     at: PatchStep | None = None
+    pose: Pose = LEVEL
+
+    @property
+    def place(self) -> str:
+        """Where and how the patch lies, as cells say it: ``random``, ``random@1``, ``center, rotation20``."""
+        seeded = f"{self.placement}@{self.placement_seed}" if self.placement_seed else self.placement
+        return f"{seeded}, {self.pose.words}" if self.pose.words else seeded
 
     @property
     def name(self) -> str:
@@ -214,7 +277,7 @@ class Case:
         """The images and what lies on them where."""
         made = self.patch.key if self.patch else ""
         place = {"px": self.px, "placement": self.placement, "placement_seed": self.placement_seed}
-        place |= {"at": self.at.key} if self.at else {}
+        place |= ({"at": self.at.key} if self.at else {}) | ({"pose": self.pose} if any(self.pose) else {})
         return key("case", data=self.data.key, split=self.split, patch=made, **place)
 
 

@@ -28,15 +28,20 @@ PACKAGES = {
     "artifact": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer"),
     "patch": ("torch", "numpy"),
     "torch": ("torch",),
+    "simulated": ("torch", "onnxruntime"),
+    "qat": ("torch", "onnxruntime"),
 }
 NETWORK = ("harness/victims.py", "harness/networks.py", "harness/weights.py")
+SIMULATION = ("patches/fake_quant", "exporters/ranges.py", "exporters/files", "harness/calibration.py")
 CODE = {
     "data": ("harness/data.py", "harness/readers.py"),
     "victim": (*NETWORK, "harness/training.py"),
     "artifact": (*NETWORK, "exporters", "harness/calibration.py"),
-    "patch": (*NETWORK, "patches", "exporters/files"),
+    "patch": (*NETWORK, "patches", "exporters/files", "exporters/ranges.py", "harness/calibration.py"),
     "torch": (*NETWORK, "backends/device/bundle.py"),
-    "case": ("backends/device/bundle.py", "patches/placement.py"),
+    "simulated": (*NETWORK, *SIMULATION),
+    "qat": (*NETWORK, *SIMULATION, "harness/qat.py", "harness/training.py"),
+    "case": ("backends/device/bundle.py", "patches/placement.py", "patches/poses.py"),
     "bundle": ("backends/device/bundle.py",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,25 +42,25 @@ def train(
     optimizer = torch.optim.SGD(
         network.parameters(), table.learning_rate, MOMENTUM, weight_decay=table.weight_decay, nesterov=True
     )
-    identity = _identity(network, images, table)
+    known = identity(network, images, table)
     steps = max(1, len(y) // table.batch)  # a last batch of one would break batch normalisation
     network.train()
-    for epoch in range(_resume(checkpoint, identity, network, optimizer), table.epochs):
+    for epoch in range(resume(checkpoint, known, network, optimizer), table.epochs):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_epoch_seed(table.seed, epoch))
+            torch.manual_seed(epoch_seed(table.seed, epoch))
             order = torch.randperm(len(y))
             for step in range(steps):
                 batch = order[step * table.batch : (step + 1) * table.batch]
                 done = epoch * steps + step
-                rate = table.learning_rate * _schedule(done, table.epochs * steps)
-                loss = _step(network, optimizer, rate, _augmented(x[batch], table.flips), y[batch])
+                rate = table.learning_rate * schedule(done, table.epochs * steps)
+                loss = _step(network, optimizer, rate, augmented(x[batch], table.flips), y[batch])
                 if not math.isfinite(loss):
                     raise UserError(
                         f"training diverged in epoch {epoch + 1}: lower learning_rate = {table.learning_rate}"
                     )
                 if progress:
                     progress(done + 1, table.epochs * steps, f"training, epoch {epoch + 1}: loss {loss:.3f}")
-        _save(checkpoint, identity, epoch + 1, network, optimizer)
+        save(checkpoint, known, epoch + 1, network, optimizer)
     return network.eval()
 
 
@@ -73,7 +74,7 @@ def _step(network: nn.Module, optimizer: torch.optim.SGD, rate: float, x: Tensor
     return loss.item()
 
 
-def _schedule(step: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
     """Share of the learning rate: a straight rise, then half a cosine to nearly 0."""
     rise = max(1, round(WARM_UP * steps))
     if step < rise:
@@ -81,7 +82,7 @@ def _schedule(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
 
 
-def _augmented(x: Tensor, flips: bool) -> Tensor:
+def augmented(x: Tensor, flips: bool) -> Tensor:
     """Float images in [0, 1], each moved by up to `SHIFT`, its border repeated, and mirrored or not."""
     n, _, height, width = x.shape
     most = max(1, round(SHIFT * min(height, width)))
@@ -93,11 +94,13 @@ def _augmented(x: Tensor, flips: bool) -> Tensor:
     return torch.where((torch.rand(n) < 0.5)[:, None, None, None], moved.flip(3), moved)
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of all that is random in an epoch."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}".encode()).digest()[:7])
 
 
-def _identity(network: nn.Module, images: Images, table: config.Train) -> str:
+def identity(network: nn.Module, images: Images, table: BaseModel) -> str:
+    """Hash of all that decides a training: settings, images, first weights."""
     digest = hashlib.sha256(table.model_dump_json().encode())
     digest.update(images.pixels.tobytes() + images.labels.tobytes())
     for name, tensor in network.state_dict().items():
@@ -105,11 +108,11 @@ def _identity(network: nn.Module, images: Images, table: config.Train) -> str:
     return digest.hexdigest()
 
 
-def _resume(checkpoint: Path, identity: str, network: nn.Module, optimizer: torch.optim.SGD) -> int:
+def resume(checkpoint: Path, known: str, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Epochs done, with network and optimizer as they were then; 0 without a checkpoint of this very training."""
     try:
         state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-        if state["identity"] != identity:
+        if state["identity"] != known:
             return 0
     except Exception:  # absent or damaged in any way: training afresh is always right
         return 0
@@ -118,9 +121,10 @@ def _resume(checkpoint: Path, identity: str, network: nn.Module, optimizer: torc
     return int(state["epochs"])
 
 
-def _save(checkpoint: Path, identity: str, epochs: int, network: nn.Module, optimizer: torch.optim.SGD) -> None:
+def save(checkpoint: Path, known: str, epochs: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Keeps the state after an epoch."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     beside = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}")
     state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({"identity": identity, "epochs": epochs, **state}, beside)
+    torch.save({"identity": known, "epochs": epochs, **state}, beside)
     beside.replace(checkpoint)

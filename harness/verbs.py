@@ -36,9 +36,10 @@ def stage(
     only: Sequence[str],
     into: Path,
     console: Console,
+    device: str = "cpu",
 ) -> None:
     """Brings about one kind of a suite's results, in its run directory, and puts the files into a folder."""
-    with _working(suite_file, data_dir, console) as work:
+    with _working(suite_file, data_dir, console, device) as work:
         every: Sequence[VictimStep | ArtifactStep | PatchStep] = getattr(work.plan, kind)
         chosen = [step for step in every if any(fnmatchcase(step.name, pattern) for pattern in only)]
         if not chosen:
@@ -164,12 +165,13 @@ def parse_options(pairs: Sequence[str]) -> Mapping[str, Option]:
 
 
 @contextmanager
-def _working(suite_file: Path, data_dir: Path | None, console: Console) -> Iterator[stages.Work]:
+def _working(suite_file: Path, data_dir: Path | None, console: Console, device: str = "cpu") -> Iterator[stages.Work]:
     suite = read_suite(suite_file)
+    stages.check_device(device)
     run_dir = Path("out") / suite.name
     with held(run_dir):
         store = Store(run_dir / "store")
-        yield stages.Work(make(suite, data_dir, store.root), store, Display(console))
+        yield stages.Work(make(suite, data_dir, store.root), store, Display(console), device)
 
 
 def _shape(tensor: Tensor) -> str:

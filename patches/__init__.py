@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.schema import Patch, Pixels, UserError
-from patches.attacks import find, options
+from patches.attacks import OF_ALL, find, options
 from patches.attacks.controls import control
 
 if TYPE_CHECKING:
@@ -43,12 +43,16 @@ def craft(
     """
     import torch
 
+    from patches.faster import faster
     from patches.problem import combined, curve
     from patches.surrogates.device import Device
 
     function, filled = find(attack), options(attack, given or {})
-    problem = _prepared(problem, filled)
     asks = isinstance(problem.surrogate, Device)
+    if any(filled.get(option) for option in OF_ALL):
+        fast = faster(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
+        problem = replace(problem, surrogate=fast)
+    problem = _prepared(problem, filled)
     if best and asks and not problem.per_image:
         raise UserError(
             f"attack {attack!r} looks for places with a patch for each image: give its [[attack]] per_image = true, "
@@ -63,7 +67,8 @@ def craft(
             problem = replace(problem, corners=best_place(problem))
         batch = len(problem.pixels) if asks else max(1, int(filled.get("batch", 64)))
         parts = list(problem.parts(batch)) if problem.per_image else [problem]
-        found = [function(part, **filled) for part in parts]
+        own = {key: value for key, value in filled.items() if key not in OF_ALL}
+        found = [function(part, **own) for part in parts]
     if best and asks:
         found, corners = [found[0][0]], found[0][1]
         problem = replace(problem, corners=corners)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.schema import Patch, Pixels, UserError
+from harness.schema import LEVEL, Patch, Pixels, Pose, UserError
+from patches import poses
 
 Shape = Literal["square", "round"]
 Size = tuple[int, int]  # (height, width)
@@ -75,22 +76,33 @@ def corners(placement: str, ids: Sequence[str], px: int, image_size: Size, seed:
 
 
 def lie(
-    patch: Patch, placement: str, ids: Sequence[str], image_size: Size, seed: int = 0, at: Patch | None = None
+    patch: Patch,
+    placement: str,
+    ids: Sequence[str],
+    image_size: Size,
+    seed: int = 0,
+    at: Patch | None = None,
+    pose: Pose = LEVEL,
 ) -> tuple[Pixels, NDArray[np.bool_], NDArray[np.int32]]:
     """The patch as it lies on images with these ids: uint8 stamps, bool masks, int32 corners as in a bundle.
 
     Stamps are ``(1, p, p, 3)``, or ``(n, p, p, 3)`` of a patch made for each image. Besides the words of `corners`,
-    placement ``best`` is where the attack chose, or that of the patch `at` in whose place a control lies.
+    placement ``best`` is where the attack chose, or that of the patch `at` in whose place a control lies. A `pose`
+    turns, scales and lights each image's stamp by its own draw; the stamps are then as wide as the widest pose.
     """
-    chosen = at or patch
+    chosen, canvas = at or patch, poses.side(patch.px, pose)
     stamps = patch.pixels[_rows(patch, ids)] if patch.images else patch.pixels[None]
     if placement != "best":
-        places = corners(placement, ids, patch.px, image_size, seed)
+        places = corners(placement, ids, canvas, image_size, seed)
     elif chosen.corners is None:
         raise UserError(f"placement 'best': patch {chosen.name} has no places of its own; craft it with that placement")
     else:
-        places = chosen.corners[_rows(chosen, ids) if chosen.images else [0] * len(ids)]
-    return stamps, patch.mask[None], places
+        own = chosen.corners[_rows(chosen, ids) if chosen.images else [0] * len(ids)]
+        _must_fit(canvas, image_size)
+        places = (own - (canvas - patch.px) // 2).clip(0, np.array(image_size) - canvas).astype(np.int32)
+    if not any(pose):
+        return stamps, patch.mask[None], places
+    return *poses.posed(stamps, patch.mask, poses.drawn(pose, ids, seed), canvas), places
 
 
 def _rows(patch: Patch, ids: Sequence[str]) -> list[int]:

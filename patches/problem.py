@@ -114,6 +114,11 @@ class Problem:
         """
         side = side or self.px
         height, width = self.image_size
+        if side > min(height, width):
+            raise UserError(
+                f"a patch of {self.px} pixels turned and scaled so far is {side} wide: expected at most "
+                f"{min(height, width)}, the image's side"
+            )
         if self.corners is not None:
             known = torch.from_numpy(self.corners.astype(np.int64)) - (side - self.px) // 2
             room = torch.tensor([height - side, width - side])

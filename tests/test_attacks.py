@@ -1,5 +1,6 @@
 """Attacks on trained networks: what a patch does is judged here, by plain numpy pasting and counting."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,13 @@ from torch import nn
 import patches
 from backends.device.bundle import paste
 from harness.networks import build as network
-from harness.schema import CONTROLS, UserError
+from harness.schema import CONTROLS, LEVEL, Pose, UserError
 from harness.victims import Normalised, logits
 from patches import placement
 from patches.attacks import known
+from patches.attacks.controls import sticker
 from patches.best_place import best_place
+from patches.printable import non_printability, palette, total_variation
 from patches.problem import Problem
 from patches.surrogates import build
 
@@ -34,6 +37,7 @@ class Entry(NamedTuple):
 TABLE = [
     Entry("gap", {"steps": 40, "batch": 8}),
     Entry("gap", {"steps": 40, "batch": 8}, per_image=True),
+    Entry("gap", {"steps": 60, "batch": 8, "rotation": 30, "scale": 0.2, "brightness": 0.1, "contrast": 0.2}),
     Entry("lavan", {"steps": 40, "batch": 8}),
     Entry("lavan", {"steps": 40, "batch": 8}, per_image=True),
     Entry("pgd", {"steps": 30, "batch": 8}, per_image=True),
@@ -120,8 +124,35 @@ def test_a_known_place_is_the_place(entry):
     best = patches.craft(entry.attack, given, entry.options, best=True)
     assert (best.corners == 0).all()
     assert best.corners.shape == ((20 if entry.per_image else 1), 2)
-    assert best.checks["zero_gradient_share"] < 0.4
+    assert best.checks["zero_gradient_share"] < 0.6
     assert patch.corners is None
+
+
+def test_a_disguised_patch_stays_near_its_picture():
+    patch = shades(Entry("gap", {"steps": 60, "batch": 8, "disguise": "grey", "within": 0.2}))
+    assert (patch.pixels == [128 + 51, 128 - 51, 128 - 51]).all(), "red as far as it may, of the rest as little"
+
+
+@pytest.mark.parametrize(("term", "weight", "board", "cyan"), [("smooth", 10.0, 20, 0), ("printable", 30.0, 0, 20)])
+def test_a_term_makes_a_patch_smooth_or_printable(term, weight, board, cyan):
+    """Against a network that asks for a checkerboard, or for a colour that no ink has."""
+
+    class Asking(nn.Module):
+        def forward(self, x):
+            signs = (torch.arange(x.shape[2])[:, None] + torch.arange(x.shape[3])) % 2 * 2.0 - 1
+            blueness = x[:, 1:].mean((1, 2, 3)) - x[:, 0].mean((1, 2))
+            return torch.stack([board * (x * signs).mean((1, 2, 3)) + cyan * blueness, 0 * blueness, 0 * blueness], 1)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 10, 3), np.uint8)
+    given = Problem(Asking(), pixels, np.arange(20) % 3, 0, 4, corners=np.array([[2, 2]], np.int32))
+    rough, away = [], []
+    for terms in ({}, {term: weight}):
+        made = patches.craft("gap", given, {"steps": 100, "batch": 8} | terms)
+        patch = torch.from_numpy(made.pixels).permute(2, 0, 1)[None].float() / 255
+        rough.append(float(total_variation(patch, torch.ones(1, 4, 4, dtype=torch.bool))))
+        away.append(float(non_printability(patch, torch.ones(1, 4, 4, dtype=torch.bool), palette())))
+    plain, with_term = rough if term == "smooth" else away
+    assert with_term < plain / 4
 
 
 @pytest.mark.parametrize("shape", ["square", "round"])
@@ -167,6 +198,7 @@ class Case(NamedTuple):
     network: nn.Module
     craft: tuple[np.ndarray, np.ndarray]
     judge: tuple[np.ndarray, np.ndarray]
+    data_dir: Path | None = None
 
 
 def craft(case, attack, target_class, px, seed=0, best=False, **options):
@@ -196,10 +228,12 @@ def success(case, patch, target_class, seed=0, place="random"):
     return float(hits(case, patch, target_class, seed, place).mean())
 
 
-def hits(case, patch, target_class, seed=0, place="random"):
+def hits(case, patch, target_class, seed=0, place="random", pose=LEVEL):
     """Which of the images that count are brought to the target class; a patch for each image counts its own images."""
     pixels, labels = (part[: len(patch.images) or None] for part in case.judge)
-    stamps, mask, corners = placement.lie(patch, place, [str(i) for i in range(len(pixels))], pixels.shape[1:3], seed)
+    stamps, mask, corners = placement.lie(
+        patch, place, [str(i) for i in range(len(pixels))], pixels.shape[1:3], seed, pose=pose
+    )
     asked = (logits(case.network, pixels).argmax(1) == labels) & (
         labels != (-1 if target_class is None else target_class)
     )
@@ -263,15 +297,20 @@ def test_gap_untargeted_on_digits(digits):
     assert wrong[0] > wrong[1] + 0.1
 
 
+def resnet(data_dir, name):
+    """A pre-trained network for CIFAR-10, behind its normalisation."""
+    state = torch.load(data_dir / f"cifar10/{name}.th", weights_only=True, map_location="cpu")["state_dict"]
+    bare = network(name, 10)
+    bare.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
+    return Normalised(bare, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).eval()
+
+
 @pytest.fixture(scope="module")
 def cifar(data_dir):
     """ResNet-20 on CIFAR-10."""
-    state = torch.load(data_dir / "cifar10/resnet20.th", weights_only=True, map_location="cpu")["state_dict"]
-    bare = network("resnet20", 10)
-    bare.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
     with np.load(data_dir / "cifar10/cifar10.npz", allow_pickle=False) as arrays:
         craft, judge = ((arrays[f"x_{s}"], arrays[f"y_{s}"].astype(np.int64)) for s in ("train", "test"))
-    return Case(Normalised(bare, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).eval(), craft, judge)
+    return Case(resnet(data_dir, "resnet20"), craft, judge, data_dir)
 
 
 @pytest.mark.data
@@ -302,13 +341,78 @@ def test_gap_on_cifar_reaches_what_was_measured_by_others(cifar):
     assert 0.25 < np.mean(list(rates.values())) < 0.5
 
 
+@pytest.fixture(scope="module")
+def universal(cifar):
+    """Patches for class 3 (cat), 8 pixels wide and made in 60 steps unless they are named for what differs."""
+    deep = resnet(cifar.data_dir, "resnet56")
+    return {
+        "gap": gap(cifar, 3, 8, steps=60),
+        "lavan": craft(cifar, "lavan", 3, 8, steps=60),
+        "few steps": gap(cifar, 3, 8, steps=8),
+        "small": gap(cifar, 3, 5, steps=60),
+        "transferred": gap(cifar._replace(network=deep), 3, 8, steps=60),
+    }
+
+
 @pytest.mark.data
 @pytest.mark.slow
-def test_more_steps_and_bigger_patches_are_not_worse(cifar):
-    rates = [success(cifar, gap(cifar, 3, 8, steps=steps), 3) for steps in (10, 50, 200)]
-    assert rates[2] > rates[0] + 0.1
-    assert rates[2] > rates[1] - 0.03
-    assert success(cifar, gap(cifar, 3, 12, steps=100), 3) > success(cifar, gap(cifar, 3, 6, steps=100), 3) + 0.1
+@pytest.mark.parametrize("attack", ["gap", "lavan"])
+def test_a_universal_patch_is_sane(cifar, universal, attack):
+    rates = {name: success(cifar, patch, 3) for name, patch in universal.items()}
+    assert rates[attack] > rates["few steps"] + 0.1, "more steps help"
+    assert rates[attack] > rates["small"] + 0.1, "a bigger patch wins"
+    pixels, labels = cifar.craft
+    plain = [patches.control("grey", 8), *(patches.control("noise", 8, seed=s) for s in range(2))]
+    plain += [sticker(pixels, labels, 3, 8, seed=s) for s in range(3)]
+    assert max(success(cifar, patch, 3) for patch in plain) < rates[attack] - 0.15, "no control comes near"
+    others = [success(cifar, universal[attack], other) for other in range(10) if other != 3]
+    assert max(others) < 0.1, "what it was not made for stays at chance or below"
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_white_box_is_not_worse_than_transfer(cifar, universal):
+    """Beyond the paired 95 % interval; of the same steps, the same seed, the same images."""
+    own, foreign = (hits(cifar, universal[name], 3).astype(float) for name in ("gap", "transferred"))
+    difference = own - foreign
+    half = 1.96 * difference.std(ddof=1) / len(difference) ** 0.5
+    assert difference.mean() + half > 0
+    assert foreign.mean() > success(cifar, patches.control("noise", 8), 3) + 0.03, "and there is transfer to lose to"
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_patch_for_each_image_is_sane(cifar):
+    """Two hundred images: more steps and restarts, a bigger patch and a place of its own choice help."""
+    base = {"steps": 12, "step_size": 0.1}
+    rates = {
+        name: success(
+            cifar, craft_each(cifar, attack, 3, px, 200, best, **options), 3, place="best" if best else "random"
+        )
+        for name, attack, px, best, options in (
+            ("pgd", "pgd", 7, False, base),
+            ("pgd, few steps", "pgd", 7, False, base | {"steps": 2}),
+            ("pgd, restarted", "pgd", 7, False, base | {"restarts": 2}),
+            ("pgd, small", "pgd", 4, False, base),
+            ("pgd, best place", "pgd", 7, True, base),
+            ("lavan", "lavan", 7, False, {"steps": 12, "learning_rate": 0.1}),
+        )
+    }
+    assert rates["pgd"] > rates["pgd, few steps"] + 0.1
+    assert rates["pgd"] > rates["pgd, small"] + 0.1
+    assert rates["pgd, restarted"] >= rates["pgd"] - 0.01, "of two starts the better"
+    assert rates["pgd, best place"] > rates["pgd"] - 0.03
+    assert min(rates["pgd"], rates["lavan"]) > 0.3
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_expecting_poses_helps_where_patches_are_posed(cifar):
+    """The same steps; judged on images where each patch is turned up to 45 degrees and scaled by up to 30 %."""
+    pose = Pose(45, 0.3)
+    made = [gap(cifar, 3, 9, steps=60), gap(cifar, 3, 9, steps=60, rotation=45.0, scale=0.3)]
+    level, expecting = (hits(cifar, patch, 3, pose=pose).mean() for patch in made)
+    assert expecting > level + 0.03
 
 
 @pytest.mark.data

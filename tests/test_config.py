@@ -22,7 +22,7 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
         ("calibration = 8", "calibraton = 8", "data.calibraton: unknown key; did you mean 'calibration'?"),
         ("epochs = 1", "epoch = 1", "victim.0.train.epoch: unknown key; did you mean 'epochs'?"),
         ("noise = 1", "nosie = 1", "controls.nosie: unknown key; did you mean 'noise'?"),
-        ('format = "onnx"', 'format = "onx"', "export.0.format.0: Input should be 'onnx' or 'tflite'"),
+        ('format = "onnx"', 'format = "onx"', "export.0.format.0: Input should be 'onnx', 'tflite' or 'torch'"),
         ("schema = 1", "schema = 2", "schema: Input should be 1"),
         ("[victim.train]\nepochs = 1", "", "victim 'resnet8': give either weights or a [victim.train] table"),
         ('format = "onnx"', 'format = "tflite"\nsignature = "u8s8"', "TFLite's integers are signed"),

@@ -16,7 +16,14 @@ from harness.report.waterfall import waterfall
 from harness.stats import holm
 
 TFLITE = "net-tflite-w8a8-s8s8-moving_average"
-VERSIONS = {"litert": "2.3", "litert-arm64": "2.3", "litert-old": "1.0", "litert-reference": "2.3"}
+VERSIONS = {
+    "litert": "2.3",
+    "litert-ssh": "2.3",
+    "litert-haswell": "2.3",
+    "litert-arm64": "2.3",
+    "litert-old": "1.0",
+    "litert-reference": "2.3",
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +38,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     more = [
         native.assign(target="litert-reference", kernels="reference", pred=noisy(native, rng)),
         native.assign(target="litert-old", pred=noisy(native, rng)),
+        native.assign(target="litert-ssh", host="ssh", pred=noisy(native, rng)),
+        native.assign(target="litert-haswell", host="qemu", cpu="Haswell", pred=noisy(native, rng)),
         native.assign(format="torch", artifact="net-twin", target="torch", runtime="torch", pred=noisy(native, rng)),
     ]
     return pd.concat([table, *more], ignore_index=True)
@@ -54,7 +63,9 @@ def test_the_steps_are_in_order_and_follow_their_like(chain: Chain) -> None:
         ("fake-quantized", "torch", 1),
         ("integer, reference kernels", "litert-reference", 2),
         ("integer, optimised kernels", "litert", 3),
+        ("the same elsewhere", "litert-ssh", 4),
         ("other instruction set", "litert-arm64", 4),
+        ("other instruction set", "litert-haswell", 4),
         ("other version", "litert-old", 4),
     ]
 

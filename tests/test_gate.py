@@ -195,6 +195,18 @@ def test_holm_is_over_a_rules_cells(before: Path, tmp_path: Path) -> None:
     assert changed.p == pytest.approx(min(1, 3 * sign_flip(scores)[1]))
 
 
+def test_a_baseline_whose_patches_do_nothing_is_doubted(before: Path, tmp_path: Path) -> None:
+    """Its patches' answers are what they were without a patch."""
+
+    def harmless(records: pd.DataFrame, run: dict[str, Any]) -> None:
+        patched = records["attack"] == "gap"
+        records.loc[patched, "pred"] = records.loc[patched, "label"]
+
+    weak, strong = read(after(before, tmp_path, harmless)), read(before)
+    assert any("within 5 points of noise" in note for note in judge(weak, weak, DEFAULT).notes)
+    assert not any("points of noise" in note for note in judge(strong, strong, DEFAULT).notes)
+
+
 def test_limits_are_judged_by_the_bound_and_need_no_baseline(before: Path) -> None:
     run = read(before)
     rules = Rules.model_validate({"schema": 1, "limit": [{"rule": "clean_accuracy >= 0.5"}]})

@@ -24,13 +24,14 @@ RULES = [
     ("backends/conformance/*", ["backends"], {"numpy"}),
     ("backends/session.py", ["backends"], {"numpy"}),
     ("backends/*", ["backends"], set()),
-    ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files"], ANY),
+    ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files", "exporters.ranges"], ANY),
     ("exporters/*", ["exporters", "harness.schema", "harness.calibration"], ANY),
     ("harness/plan.py", [*OURS], ANY),
     ("harness/run.py", [*OURS], ANY),
     ("harness/cli.py", [*OURS], ANY),
     ("harness/verbs.py", [*OURS], ANY),
     ("harness/twins.py", [*OURS], ANY),  # the verb `twin`
+    ("harness/qat.py", ["harness", "patches.fake_quant"], ANY),  # a training, of what surrogates and exports share
     ("harness/stages.py", [*OURS], ANY),  # the stages of run.py, which imports them when one has to be done
     ("harness/black_box.py", [*OURS], ANY),  # a stage of run.py that asks a target
     ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets

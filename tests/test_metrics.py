@@ -154,10 +154,13 @@ def random_records(draw: st.DrawFn) -> pd.DataFrame:
     classes, images = draw(st.integers(2, 4)), draw(st.integers(1, 12))
     labels = rng.integers(classes, size=images)
     places = [
-        {"victim": v, "artifact": f"{v}-{f}", "format": f, "target": t}
+        {"victim": v, "artifact": f"{v}-{f}-{p}", "format": f, "target": t, "precision": p}
         for v in ("a", "b")
-        for f, t in (("torch", "torch"), ("onnx", "ort"), ("onnx", "ort2"), ("tflite", "litert"))
-    ]
+        for f, t, p in (
+            ("torch", "torch", "fp32"), ("torch", "torch", "w8a8"), ("onnx", "ort", "w8a8"), ("onnx", "ort2", "w8a8"),
+            ("tflite", "litert", "w8a8"),
+        )
+    ]  # fmt: skip
     attacks = [{"attack": "none", "target_class": -1}] * 2 + [
         {"attack": a, "target_class": c, "seed": s, "patch_px": p, "surrogate": "float" if a == "gap" else "",
          "patch": f"{a}-{s}-{p}" + (f"-{c}" if a == "gap" else "")}
@@ -226,7 +229,7 @@ def reference(records: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, float]]:
         if draws:
             rates["targeted_excess_over_noise"] = rates["targeted_success"] - sum(draws) / len(draws)
         columns = ("victim", "attack", "target_class", "seed", "patch_px", "patch")
-        lab = partner(cell, columns, format="torch")
+        lab = partner(cell, columns, format="torch", precision="fp32")
         if lab and not out[lab]["n_error"] and not rates["n_error"]:
             both = set(groups[key]) & set(groups[lab])
             if both:

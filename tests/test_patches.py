@@ -115,7 +115,8 @@ def test_the_harness_measures_what_the_attack_did():
     assert (patch.name, patch.surrogate, patch.attack, patch.target_class, patch.seed) == ("p", "float:x", "gap", 0, 0)
     assert checks["zero_gradient_share"] == pytest.approx(2 / 3), "green and blue have no say in this network"
     assert (checks["steps"], checks["images"]) == (450, 13)
-    assert checks["options"] == {"steps": 450, "batch": 4, "learning_rate": 0.01}
+    assert checks["options"].items() > {"steps": 450, "batch": 4, "learning_rate": 0.01}.items()
+    assert not any(checks["options"][name] for name in ("rotation", "disguise", "smooth", "printable"))
     assert [step for step, _ in told] == list(range(1, 451))
     assert len(checks["loss"]) == 200
     assert checks["loss"][0] == pytest.approx(np.mean([loss for _, loss in told[:3]]))
@@ -191,6 +192,8 @@ def test_the_same_seed_gives_the_same_bytes():
         ("gap", {"steps": "3"}, {}, "expected int, got '3'"),
         ("gap", {"steps": True}, {}, "expected int"),
         ("gap", {"steps": 0}, {}, "at least 1 step"),
+        ("gap", {"rotation": 45, "scale": 0.9}, {}, "is 12 wide: expected at most 10"),
+        ("gap", {"rotation": 200}, {}, "rotation from 0 to 180"),
         ("gap", {}, {"px": 11}, "1 to 10 pixels"),
         ("gap", {}, {"target_class": 3}, "target class 3"),
         ("gap", {}, {"target_class": -1}, "target class -1"),
@@ -296,5 +299,5 @@ def test_what_cannot_be_traced_or_shares_layers_stays_as_it_is():
 
 
 def test_an_unknown_surrogate_is_said():
-    with pytest.raises(UserError, match="no surrogate named 'flaot'; there are float"):
+    with pytest.raises(UserError, match="no surrogate named 'flaot'; there are device, ensemble, fake_quant, float"):
         build("flaot", Colours())

@@ -139,7 +139,7 @@ def test_images_are_moved_by_a_sixteenth_and_mirrored_only_where_asked():
     x = torch.zeros(400, 3, 32, 32, dtype=torch.uint8)
     x[:, :, 16, 10] = 255
     for flips, columns in ((False, {8, 9, 10, 11, 12}), (True, {8, 9, 10, 11, 12, 19, 20, 21, 22, 23})):
-        moved = training._augmented(x, flips)
+        moved = training.augmented(x, flips)
         assert moved.shape == x.shape
         assert moved.max() == 1
         bright = moved[:, 0].nonzero()
@@ -149,12 +149,12 @@ def test_images_are_moved_by_a_sixteenth_and_mirrored_only_where_asked():
 
 
 def test_the_rate_rises_and_then_falls_to_nearly_nothing():
-    rates = [training._schedule(step, 100) for step in range(100)]
+    rates = [training.schedule(step, 100) for step in range(100)]
     assert max(rates) == rates[14] == 1
     assert rates[:15] == sorted(rates[:15])
     assert rates[14:] == sorted(rates[14:], reverse=True)
     assert 0 < rates[-1] < 0.001
-    assert training._schedule(0, 1) == 1
+    assert training.schedule(0, 1) == 1
 
 
 def test_what_is_trained_on_is_never_evaluated_on():

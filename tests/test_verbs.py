@@ -75,3 +75,13 @@ def test_every_verb_shows_an_example(tmp_path: Path, verb: str) -> None:
     done = patchbench(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert f"patchbench {verb} " in done.stdout.split("Example")[1]
+
+
+@pytest.mark.parametrize(("verb", "more"), [("craft", ["--into", "patches"]), ("run", [])])
+def test_a_device_that_is_not_there_is_said_before_anything_is_done(tmp_path: Path, verb: str, more: list[str]) -> None:
+    for device, says in (("cuda:99", "finds"), ("gpu", "expected cpu, cuda"), ("cuda:x", "expected cpu, cuda")):
+        done = patchbench(verb, write(tmp_path), *more, "--device", device, cwd=tmp_path)
+        assert done.returncode == 2
+        assert says in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

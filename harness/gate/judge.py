@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from harness.baseline import Frozen
 from harness.gate.compare import Comparison, Drift, Held, compare, drift, hold
 from harness.gate.pairs import Pair, pairs, unlike
@@ -11,6 +13,7 @@ from harness.gate.rules import Rules
 from harness.schema import CELL_COLUMNS, CONTROLS, UserError
 
 NO_WORSE, WORSE, CANNOT_COMPARE = 0, 1, 2
+BEYOND_NOISE = 0.05  # what a patch has to reach beyond the noise control to be worth gating
 WORDS = {NO_WORSE: "no worse", WORSE: "worse", CANNOT_COMPARE: "cannot compare"}
 
 
@@ -53,7 +56,7 @@ def judge(base: Frozen | None, run: Frozen, rules: Rules) -> Verdict:
                 faults.append(f"rule for {rule.metric} where {rule.where}: no cell fits it, so nothing was judged")
         if not comparisons and not faults:
             faults.append("no cell was compared: the rules fit none")
-        notes = _notes(run, found, comparisons)
+        notes = _notes(run, found, comparisons) + _harmless(base, comparisons)
     elif not base and not rules.limit:
         raise UserError("without a baseline a gate needs rules with a [[limit]]; give --rules, or a baseline")
     limits = []
@@ -102,6 +105,23 @@ def _notes(run: Frozen, found: list[Pair], comparisons: list[Comparison]) -> lis
     if unknown := [f"{a} on {t}" for a, t in new if (a, t) not in seen]:
         notes.append(f"not in the baseline, so not judged: {', '.join(unknown)}")
     return notes
+
+
+def _harmless(base: Frozen, comparisons: list[Comparison]) -> list[str]:
+    """A baseline whose patches do no more than noise has nothing to lose, and passes whatever comes."""
+    known = base.outcomes
+    noise = known.cells.index[known.cells["attack"] == "noise"]
+    rates = [
+        known.hits(row, "targeted")[among].mean() for row in noise if (among := known.among(row, "targeted")).any()
+    ]
+    floor = float(np.mean(rates)) + BEYOND_NOISE if rates else 0.0
+    weak = [c for c in comparisons if c.metric == "targeted_success" and c.before < floor]
+    if not weak:
+        return []
+    return [
+        f"{len(weak)} comparisons begin within {100 * BEYOND_NOISE:.0f} points of noise: patches that do nothing prove "
+        "little; freeze a baseline with stronger ones"
+    ]
 
 
 def _check_columns(rules: Rules) -> None:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
+from harness.metrics import is_lab
 from harness.report.svg import COLOURS, INK, MARKERS, RULE, SOFT, drawing, legend, percent_axis, short
 from harness.schema import CONTROLS
 
@@ -51,13 +52,15 @@ def _success(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> M
             _beside(left, -0.02, y, short(row["target"], 22), SOFT, "right")
             for i, name in enumerate(series):
                 at = y + 0.8 * ((i + 0.5) / len(series) - 0.5)
-                _bar(left, at, here, name, rate, COLOURS[i], 0.64 / len(series), row["precision"] == "fp32")
                 mean = summary[
                     (summary["artifact"] == row["artifact"])
                     & (summary["target"] == row["target"])
                     & (summary["series_label"] == name)
                 ]
-                left.plot(mean[[f"{rate}_low", f"{rate}_high"]].T, [[at] * len(mean)] * 2, color=INK, lw=1.4)
+                span = mean[[f"{rate}_low", f"{rate}_high"]]
+                pale = row["precision"] == "fp32"
+                _bar(left, at, here, name, rate, COLOURS[i], 0.64 / len(series), pale, span.max(axis=None))
+                left.plot(span.T, [[at] * len(mean)] * 2, color=INK, lw=1.4)
             _clean(right, y, here["clean_accuracy"].max())
         percent_axis(left, "x", limit, f"{rate.split('_')[0]} success, %")
         percent_axis(right, "x", 1.0, "clean accuracy, %")
@@ -82,7 +85,7 @@ def _clean(axes: Axes, y: float, accuracy: float) -> None:
 
 
 def _bar(
-    axes: Axes, y: float, here: pd.DataFrame, series: str, rate: str, colour: str, width: float, pale: bool
+    axes: Axes, y: float, here: pd.DataFrame, series: str, rate: str, colour: str, width: float, pale: bool, top: float
 ) -> None:
     cells = here[here["series_label"] == series]
     values = cells[rate].dropna()
@@ -92,7 +95,13 @@ def _bar(
         return
     axes.barh(y, values.mean(), width, color=colour, alpha=0.25 if pale else 0.6, lw=0)
     axes.plot(values, [y] * len(values), "o", color=colour, ms=3.2, mew=0)
-    axes.annotate(f"{100 * values.mean():.1f}", (values.max(), y), (6, 0), textcoords="offset points", va="center")
+    axes.annotate(
+        f"{100 * values.mean():.1f}",
+        (np.nanmax([values.max(), top]), y),
+        (6, 0),
+        textcoords="offset points",
+        va="center",
+    )
     controls = here.merge(cells[PLACE].drop_duplicates(), on=PLACE)
     for control, marker, size in (("noise", "|", 9), ("grey", "o", 4)):
         axes.plot(controls.loc[controls["attack"] == control, rate].mean(), y, marker, ms=size, mfc="none", mec=INK)
@@ -111,7 +120,7 @@ def calibration(cells: pd.DataFrame) -> list[tuple[str, Markup]]:
         files = table[table["calibration"] != ""].groupby(["format", "signature", "granularity"], sort=False)
         panels = [panel for _, panel in files if panel["calibration"].nunique() > 1]
         if panels:
-            lab = float(table.loc[table["format"] == "torch", rate].mean())
+            lab = float(table.loc[is_lab(table), rate].mean())
             figures.append((str(victim), _slopes(panels, rate, lab)))
     return figures
 

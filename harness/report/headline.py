@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.metrics import CASE
+from harness.metrics import CASE, is_lab
 from harness.report.labels import SERIES
 from harness.schema import CONTROLS
 
@@ -49,11 +49,11 @@ def headline(cells: pd.DataFrame) -> Headline:
     targeted = bool((ok["target_class"] >= 0).any())
     rate = "targeted_success" if targeted else "untargeted_success"
     ok = ok[ok[rate].notna()]
-    device = ok[~ok["precision"].isin(["fp32", ""])]
+    device = ok[~ok["precision"].isin(["fp32", ""]) & (ok["format"] != "torch")]
     if ok.empty or device.empty:
         what = "no patched cell" if ok.empty else "no patched cell on an integer target"
         return Headline("nothing", f"No answer: {what} ran without an error.", "", [])
-    pairs = device.merge(ok[ok["format"] == "torch"], on=[*CASE, "patch"], suffixes=("", "_lab"))
+    pairs = device.merge(ok[is_lab(ok)], on=[*CASE, "patch"], suffixes=("", "_lab"))
     if pairs.empty:
         return Headline("nothing", "No answer: no patch ran both in the lab and on an integer target.", "", [])
     places = ["victim", "artifact", "artifact_label", "target", "series_label", *SERIES]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.metrics import is_lab
 from harness.schema import CONTROLS
 
 SERIES = ("surrogate", "attack", "patch_px", "patch_area", "shape", "placement", "defence")
@@ -31,7 +32,7 @@ def labelled(cells: pd.DataFrame) -> pd.DataFrame:
         row["attack"] if row["attack"] in CONTROLS else _series(row, varied) for row in table.to_dict("records")
     ]
     formats = table["format"].map({f: i for i, f in enumerate(FORMATS)}).fillna(len(FORMATS))
-    rank = np.where(table["format"] == "torch", 0, np.where(table["precision"] == "fp32", 1, 2))
+    rank = np.where(is_lab(table), 0, np.where(table["precision"] == "fp32", 1, 2))
     calibrations = table["calibration"].map({"minmax": 0}).fillna(1)
     table = table.assign(_rank=rank, _format=formats, _calibration=calibrations)
     order = ["victim", "_rank", "_format", "signature", "granularity", "_calibration", "artifact_label", "target"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.metrics import is_lab
 from harness.schema import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -79,8 +80,8 @@ def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
     for patch in run.get("patches", []):
         here = ok[(ok["patch"] == patch.get("name")) & (ok["attack"] != "other_class")]
         rate = "targeted_success" if here["targeted_success"].notna().any() else "untargeted_success"
-        integer = here.loc[~here["precision"].isin(["fp32", ""]), rate]
-        lab = here.loc[here["format"] == "torch", rate].mean()
+        integer = here.loc[~here["precision"].isin(["fp32", ""]) & (here["format"] != "torch"), rate]
+        lab = here.loc[is_lab(here), rate].mean()
         rates = {"lab": lab, "least": integer.min(), "most": integer.max(), "victims": list(here["victim"].unique())}
         out.append(patch | rates | {"picture": picture(run_dir, patch.get("file"))})
     return sorted(out, key=lambda row: row.get("attack") in CONTROLS)

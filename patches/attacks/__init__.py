@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.schema import CONTROLS, UserError
 
+OF_ALL = {"bfloat16": False, "compile": False}  # options of every attack on gradients: see patches.faster
 ASKS = ("sparse_rs",)  # these ask a device for scores, the others a surrogate for gradients
 Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (3, p, p) or (n, 3, p, p) in [0, 1]
 IMPORTED = "imported"  # the attack that is a file
@@ -60,7 +61,8 @@ def options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         defaults: dict[str, Any] = {} if is_control(name) else {"file": ""}
     else:
         parameters = inspect.signature(find(name)).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        common = {} if name in ASKS else OF_ALL
+        defaults = common | {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key, value in given.items():
         if key not in defaults:
             raise UserError(f"attack {name!r} has no option {key!r}; {_nearest(key, tuple(defaults))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,10 @@ from harness.schema import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+    from patches.fake_quant import Source
+
 OF_ARTIFACTS = ("twin", "device")  # these are made of a file, the others of a network
+SIMULATED = ("fake_quant", "qat")  # at a precision, rounded or trained to it; both are built as fake_quant
 
 
 def known() -> tuple[str, ...]:
@@ -22,10 +25,11 @@ def known() -> tuple[str, ...]:
     return (*ours, *sorted(set(entry_points(group="patchbench.surrogates").names) - set(ours)))
 
 
-def build(kind: str, source: nn.Module | Path) -> nn.Module:
+def build(kind: str, source: nn.Module | Path | Source | Sequence[nn.Module]) -> nn.Module:
     """The surrogate of a kind: frozen, in eval mode, from pixels in [0, 1] to logits.
 
-    `source` is a victim's network; for kinds that are made of an artifact (`OF_ARTIFACTS`) the path of its description.
+    `source` is a victim's network; for kinds that are made of an artifact (`OF_ARTIFACTS`) the path of its description,
+    for ``fake_quant`` a `patches.fake_quant.Source`, for ``ensemble`` the surrogates that it is made of.
     After a colon the kind may name a variant, as ``twin:builtin``.
     """
     name, _, variant = kind.partition(":")

@@ -1,0 +1,94 @@
+"""Quantization-aware training's network: steps of weights and activations are learned, batch normalisation is live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.nn.utils import parametrize
+
+from exporters.ranges import resolve, to_collect
+from harness.schema import Pixels, QuantSpec, UserError
+from patches.fake_quant.graph import describe, fold, insert, layers, trace
+from patches.fake_quant.network import FLOAT, PLAIN, Grid, Trained, collect, grid, multiplied, watch
+from patches.fake_quant.rounding import Levels
+
+TRIED = np.linspace(0.1, 1, 46)  # shares of the largest value that are tried for a first step
+SAMPLE = 100_000  # values of an activation that its first step is chosen by
+
+
+def learnable(network: nn.Module, quant: QuantSpec, pixels: Pixels) -> GraphModule:
+    """A trainable copy of a network whose weights and few-bit activations are rounded to steps that it learns.
+
+    The steps begin where the squared error is least. Activations of 8 bits stay float until `finished`'s are
+    calibrated. Weights have a step a channel, so that folding a batch normalisation keeps them on levels.
+    """
+    if not quant.per_channel:
+        raise UserError("quantization-aware training learns a step a channel: leave per_channel = true")
+    graph = trace(network)
+    plain = fold(graph)
+    if quant.activation_bits < PLAIN:
+        few = multiplied(described := describe(plain))
+        ranges = resolve(described, collect(plain, to_collect(described), pixels, quant))
+        seen = watch(plain, few, pixels[: quant.calibration_images])
+        levels = {name: grid(name, ranges[name], quant) for name in few}
+        steps = {name: _first_step(seen[name].reshape(1, -1), *levels[name][1:]) for name in few}
+        after = {_after_norm(graph, n): Levels(steps[n][0], *levels[n][1:]) for n in few}
+        insert(graph, after)
+    highest = 2 ** (quant.weight_bits - 1) - 1
+    for layer in layers(graph).values() if quant.weight_bits < FLOAT else ():
+        weight: Any = layer.weight
+        step = _first_step(weight.detach().flatten(1).numpy(), -highest, highest)
+        spread = step.reshape(-1, *[1] * (weight.ndim - 1))
+        parametrize.register_parametrization(layer, "weight", Levels(spread, -highest, highest))
+    return graph
+
+
+def finished(graph: GraphModule) -> Trained:
+    """What was trained, batch normalisation folded into weights and steps."""
+    graph = graph.eval()
+    trained: dict[str, Any] = {n: layer for n, layer in layers(graph).items() if parametrize.is_parametrized(layer)}
+    steps = {name: layer.parametrizations.weight[0].step.flatten() for name, layer in trained.items()}
+    for layer in trained.values():
+        parametrize.remove_parametrizations(layer, "weight")
+    before = {name: _largest(layer) for name, layer in layers(graph).items()}
+    plain = fold(graph)
+    # Folding multiplies a channel by one number; a channel of zeros may have any step.
+    factors = {name: torch.nan_to_num(_largest(layer) / before[name], 1.0) for name, layer in layers(plain).items()}
+    activations = {
+        str(node.args[0].name): Grid(float(module.step), module.low, module.high)
+        for node in plain.graph.nodes
+        if node.op == "call_module" and isinstance(module := plain.get_submodule(node.target), Levels)
+    }
+    state = {k: v.detach().clone() for k, v in plain.state_dict().items() if not k.endswith(".log_step")}
+    return Trained(state, {name: (steps[name] * factors[name]).detach() for name in steps}, activations)
+
+
+def _after_norm(graph: GraphModule, name: str) -> str:
+    """The node behind which a tensor of the folded graph is whole: a batch normalisation belongs to its convolution."""
+    node = next(n for n in graph.graph.nodes if n.name == name)
+    user = next(iter(node.users), None)
+    if user is not None and user.op == "call_module" and isinstance(graph.get_submodule(user.target), nn.BatchNorm2d):
+        return str(user.name)
+    return name
+
+
+def _largest(layer: nn.Module) -> Tensor:
+    weight: Any = layer.weight
+    return weight.detach().abs().flatten(1).amax(1)  # type: ignore[no-any-return]
+
+
+def _first_step(rows: NDArray[np.float32], low: int, high: int) -> Tensor:
+    """For each row the step of least squared error among `TRIED`."""
+    rows = rows[:, :: max(1, rows.shape[1] // SAMPLE)]
+    reach = np.abs(rows).max(axis=1, keepdims=True) / max(-low, high) + 1e-12
+    errors = []
+    for share in TRIED:
+        step = reach * share
+        errors.append(((np.clip(np.round(rows / step), low, high) * step - rows) ** 2).mean(axis=1))
+    best = TRIED[np.argmin(errors, axis=0)]
+    return torch.tensor(reach[:, 0] * best, dtype=torch.float32)

@@ -1,0 +1,37 @@
+"""Faster passes of a surrogate, at a price: in bfloat16, or compiled. Options that every attack on gradients has."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from harness.schema import UserError
+from patches.twins import Twin
+
+
+def faster(surrogate: nn.Module, *, bfloat16: bool, compiled: bool) -> nn.Module:
+    """The surrogate in bfloat16, another function within its 8 bits, or compiled, which is the same one.
+
+    A twin's integers do not fit into bfloat16: a `UserError`. Compiling takes half a minute, and on a CPU a C++
+    compiler.
+    """
+    if bfloat16:
+        if isinstance(surrogate, Twin):
+            raise UserError("option bfloat16: the integers of a twin need float32; leave it out for this surrogate")
+        surrogate = InBfloat16(surrogate)
+    return torch.compile(surrogate) if compiled else surrogate  # type: ignore[return-value]
+
+
+class InBfloat16(nn.Module):
+    """A network whose weights and activations are bfloat16, between float32 pixels and float32 logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).to(torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(n, classes)``."""
+        logits: Tensor = self.network(x.to(torch.bfloat16))
+        return logits.float()
