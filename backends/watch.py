@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import threading
@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 Event = dict[str, Any]
 
@@ -38,8 +38,12 @@ class Conversation:
     def __init__(self, process: subprocess.Popen[bytes], time_limit: float) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        self._process, self._stdin, self._stdout, self._limit = process, process.stdin, process.stdout, time_limit
-        os.set_blocking(self._stdin.fileno(), False)
+        self._process, self._limit = process, time_limit
+        self._into, self._outof = process.stdin.fileno(), process.stdout.fileno()
+        self._takes, self._tells = select.poll(), select.poll()
+        self._takes.register(self._into, select.POLLOUT)
+        self._tells.register(self._outof, select.POLLIN)
+        os.set_blocking(self._into, False)
         self._partial, self._last = b"", time.monotonic()
         self._heard: deque[Event] = deque()
         self._said: str | None = None  # its last word: empty, or an error
@@ -53,14 +57,14 @@ class Conversation:
         """Sends a line. Where it cannot be sent `hear` gives None, and `close` the reason."""
         rest, self._last = memoryview(json.dumps(dict(what)).encode() + b"\n"), time.monotonic()
         with suppress(BrokenPipeError):
-            while rest and self._is_ready(self._stdin, selectors.EVENT_WRITE):
-                rest, self._last = rest[os.write(self._stdin.fileno(), rest) :], time.monotonic()
+            while rest and not self._over and self._is_ready(self._takes):
+                rest, self._last = rest[os.write(self._into, rest) :], time.monotonic()
 
     def hear(self) -> Event | None:
         """The next event; None where there is no other: it said its last word, is gone, or hangs."""
         while not (self._heard or self._over or self._hung):
-            if self._is_ready(self._stdout, selectors.EVENT_READ):
-                self._take(os.read(self._stdout.fileno(), 1 << 16))
+            if self._is_ready(self._tells):
+                self._take(os.read(self._outof, 1 << 16))
         return self._heard.popleft() if self._heard else None
 
     def close(self) -> Ending:
@@ -68,7 +72,7 @@ class Conversation:
 
         Asked again, it says the same.
         """
-        self._ending = self._ending or self._end()
+        self._ending, self._over = self._ending or self._end(), True
         return self._ending
 
     def _end(self) -> Ending:
@@ -87,11 +91,9 @@ class Conversation:
         lines = [why, *(line.decode(errors="replace").rstrip() for line in self._tail)]
         return Ending("\n".join(lines), None if self._hung else code)
 
-    def _is_ready(self, stream: IO[bytes], event: int) -> bool:
+    def _is_ready(self, end: select.poll) -> bool:
         """Waits for one end of a pipe; False where the time is up."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(stream, event)
-            self._hung = not selector.select(max(0.0, self._last + self._limit - time.monotonic()))
+        self._hung = not end.poll(max(0.0, self._last + self._limit - time.monotonic()) * 1000)
         return not self._hung
 
     def _take(self, data: bytes) -> None:

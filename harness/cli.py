@@ -97,7 +97,11 @@ def export(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None
 
 @app.command(epilog="Example: `patchbench craft benchmarks/suites/demo.toml --only 'gap*c3*' --into patches/`")
 def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None, device: Device = "cpu") -> None:
-    """Makes a suite's patches and controls: DIR/PATCH.npz, and DIR/PATCH.png to look at."""
+    """Makes a suite's patches and controls: DIR/PATCH.npz, and DIR/PATCH.png to look at.
+
+    An attack that asks a target (surrogate `device:ARTIFACT:TARGET`) has it look at `queries` images, 10000 unless its
+    options say otherwise: seconds here, five minutes and more on an emulated CPU. What was answered is kept.
+    """
     from harness import verbs
 
     verbs.stage(suite, data, "patches", only or ["*"], into, _console(), device)

@@ -100,18 +100,19 @@ def _scores(
     runtime: Runtime, bundle: Bundle, file: Path, query: Query, batch: int, outputs: int, send: Send
 ) -> tuple[NDArray[np.float32], str]:
     digest, done, sent = hashlib.sha256(), 0, time.perf_counter()
-    logits = np.empty((len(query.images), outputs), np.float32)
+    raws = np.empty((len(query.images), outputs), runtime.output.dtype)
     for pixels in pasted(bundle.pixels[query.images], query.stamps, chunk_images(bundle.pixels[0].nbytes, batch)):
         digest.update(pixels.data)
         x = prepare(runtime.input, bundle.artifact.preproc(pixels), file)
         for i in range(0, len(x), batch):
-            raw, n = runtime.run(x[i : i + batch]), len(x[i : i + batch])
-            if raw.shape != (n, outputs) or raw.dtype != runtime.output.dtype:
-                expected = f"{runtime.output.dtype} {(n, outputs)}"
+            some = x[i : i + batch]
+            raw, wanted = runtime.run(some), (len(some), outputs)
+            if raw.shape != wanted or raw.dtype != raws.dtype:
+                expected = f"{raws.dtype} {wanted}"
                 raise UserError(f"{file}: query: expected outputs {expected}, got {raw.dtype} {raw.shape}")
-            logits[done : done + n] = real(runtime.output, raw)
-            done += n
+            raws[done : done + len(some)] = raw
+            done += len(some)
             if time.perf_counter() - sent > PROGRESS_SECONDS:
                 send("progress", case=None, done=done)
                 sent = time.perf_counter()
-    return logits, digest.hexdigest()
+    return real(runtime.output, raws), digest.hexdigest()
