@@ -16,7 +16,8 @@ NOISE_MISLEADS_MOST = 0.15  # more, and the size or place alone breaks the netwo
 ZERO_GRADIENTS_MOST = 0.5  # more, and the attack was blind: its patch says little about the network
 ACCURACY_OFF_MOST = 0.05  # points between an artifact and what its file claims, or the float network has
 MARGIN = 0.05  # the change that a cell's interval should tell from none, at least
-SOFTMAX_SUM_OFF = 0.05  # INT8 softmax has steps of 1/256
+SOFTMAX_SUM_OFF = 0.05
+SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: of each class up to half of it is lost to rounding
 Where = dict[str, Any]  # columns of a cell and their values
 
 
@@ -92,7 +93,8 @@ def _outputs(found: list[Where] | None) -> Check:
         return _unknown(name, asks)
     bad = []
     for row in found:
-        softmax = row["least"] > -0.01 and row["most"] < 1.01 and row["furthest_sum_from_one"] < SOFTMAX_SUM_OFF
+        off = max(SOFTMAX_SUM_OFF, row.get("classes", 0) * SOFTMAX_STEP / 2)
+        softmax = row["least"] > -0.01 and row["most"] < 1.01 and row["furthest_sum_from_one"] < off
         if softmax != (row["declared"] == "softmax"):
             like = "softmax" if softmax else "logits"
             bad.append((f"{row['artifact']} on {row['target']}: {like}, {row['declared']} declared", _place(row)))

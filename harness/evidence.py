@@ -62,6 +62,7 @@ def outputs(work: stages.Work) -> Iterator[dict[str, Any]]:
             declared = "logits" if step.target.name == TORCH else stages.artifact(work, step.artifact)[0].output_kind
             yield {
                 "artifact": step.artifact.name, "target": step.target.name, "declared": declared,
+                "classes": answer.logits.shape[1],
                 "least": float(answer.logits.min()), "most": float(answer.logits.max()),
                 "furthest_sum_from_one": float(np.abs(answer.logits.sum(axis=1, dtype=np.float64) - 1).max()),
             }  # fmt: skip

@@ -105,3 +105,14 @@ def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, A
     records = pd.read_parquet(root / "records.parquet")
     summary = summarise(table.assign(doubts=doubts(table, checks(bad, table))), records)
     assert set(summary.loc[summary["doubts"] != "", "artifact"]) == {"net-onnx-fp32"}
+
+
+@pytest.mark.parametrize(("classes", "status"), [(1001, "passed"), (10, "failed")])
+def test_an_int8_softmax_of_many_classes_need_not_sum_to_one(
+    made: tuple[dict[str, Any], pd.DataFrame, Path], classes: int, status: str
+) -> None:
+    """What MobileNetV2's file gives: a thousand classes rounded to 0."""
+    output = {"artifact": "net-onnx-fp32", "target": "ort", "declared": "softmax", "least": 0.0, "most": 0.98}
+    run = made[0] | {"outputs": [output | {"furthest_sum_from_one": 0.34, "classes": classes}]}
+    (found,) = (check for check in checks(run, made[1]) if check["name"] == "kind of outputs")
+    assert found["status"] == status
