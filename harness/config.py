@@ -152,6 +152,12 @@ class Export(Table):
         return self
 
     @model_validator(mode="after")
+    def _training_learns_a_step_a_channel(self) -> Export:
+        if self.qat and set(self.per_channel) != {True}:
+            raise ValueError("[export.qat] learns a step a channel: leave per_channel = true")
+        return self
+
+    @model_validator(mode="after")
     def _tflite_is_signed(self) -> Export:
         if "tflite" in self.format and set(self.precision) != {"fp32"} and set(self.signature) != {"s8s8"}:
             raise ValueError('TFLite\'s integers are signed: give its [[export]] signature = "s8s8" (the default)')

@@ -189,9 +189,17 @@ def test_what_a_surrogate_lacks_is_said(tmp_path: Path, surrogates: str, says: s
         plan(tmp_path, suite(surrogates))
 
 
-@pytest.mark.parametrize("line", ['precision = "w4a4"', 'precision = ["w8a8", "w32a8"]', 'precision = "w1a8"'])
-def test_what_no_file_can_have_is_said(tmp_path: Path, line: str) -> None:
-    with pytest.raises(UserError, match=r"no file has w|should match pattern"):
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('precision = "w4a4"', 'no file has w4a4: give weights of 2 to 8 bits and a8, or format = "torch"'),
+        ('precision = ["w8a8", "w32a8"]', "no file has w32a8"),
+        ('precision = "w1a8"', "should match pattern"),
+        ("qat = {}\nper_channel = [true, false]", "learns a step a channel"),
+    ],
+)
+def test_what_no_file_can_have_is_said(tmp_path: Path, line: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
         plan(tmp_path, QUICK.replace("[[export]]", f"[[export]]\n{line}"))
 
 

@@ -59,16 +59,20 @@ class _Rounded(torch.autograd.Function):
         levels = x / step
         whole = levels.round().clamp_(low, high)
         ctx.bounds = (low - 0.5, high + 0.5)  # what rounds to an end is not clipped
+        if not ctx.needs_input_grad[1]:
+            ctx.save_for_backward(levels)
+            return whole.mul_(step)
         ctx.save_for_backward(levels, whole, step)
         return whole * step
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        levels, whole, step = ctx.saved_tensors
+        levels, *learned = ctx.saved_tensors
         (gradient,) = gradients
         # one vectorised pass, ten times as fast as a mask: zero but strictly between the bounds
         passed = torch.ops.aten.hardtanh_backward(gradient, levels, *ctx.bounds)
         of_step = None
-        if ctx.needs_input_grad[1]:
+        if learned:
+            whole, step = learned
             of_step = (gradient * whole - passed * levels).sum_to_size(step.shape)
         return passed, of_step, None, None
