@@ -396,11 +396,11 @@ def test_a_white_box_is_not_worse_than_transfer(cifar, universal, controls):
 @pytest.mark.data
 @pytest.mark.slow
 def test_a_patch_for_each_image_is_sane(cifar):
-    """Two hundred images: more steps and restarts, a bigger patch and a place of its own choice help."""
+    """More steps and restarts, a bigger patch and a place of its own choice help."""
     base = {"steps": 12, "step_size": 0.1}
     rates = {
         name: success(
-            cifar, craft_each(cifar, attack, 3, px, 200, best, **options), 3, place="best" if best else "random"
+            cifar, craft_each(cifar, attack, 3, px, 120, best, **options), 3, place="best" if best else "random"
         )
         for name, attack, px, best, options in (
             ("pgd", "pgd", 7, False, base),
