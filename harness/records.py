@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.schema import CELL_COLUMNS, RECORD_COLUMNS
-from harness.steps import Cell
+from harness.steps import ArtifactStep, Cell
 
 
 class Answers(NamedTuple):
@@ -75,6 +75,14 @@ def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers:
     return whole.astype(texts | {"status": "category", "pred": "int32", "label": "int32"})
 
 
+def _granularity(artifact: ArtifactStep) -> str:
+    """Whose steps the weights have; one that was trained is compared with none that was merely rounded."""
+    if artifact.quant is None:
+        return ""
+    steps = "per_channel" if artifact.quant.per_channel else "per_tensor"
+    return f"{steps}_{artifact.training.short}" if artifact.training else steps
+
+
 def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
     """What identifies a cell, by the names of `harness.schema.CELL_COLUMNS`."""
     replay, case, target = cell.replay, cell.replay.case, cell.replay.target
@@ -87,7 +95,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "format": artifact.format,
         "signature": quant.signature if quant else "",
         "calibration": quant.calibration if quant else "",
-        "granularity": ("per_channel" if quant.per_channel else "per_tensor") if quant else "",
+        "granularity": _granularity(artifact),
         "artifact": artifact.name,
         "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.made_on}")
         if patch and patch.source

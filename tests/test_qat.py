@@ -213,6 +213,10 @@ def test_a_run_has_rows_for_simulations(tmp_path: Path) -> None:
     assert set(zip(cells["format"], cells["precision"], strict=True)) == {
         ("torch", "fp32"), ("torch", "w3a8"), ("torch", "w4a4"), ("onnx", "w8a8"), ("onnx", "w3a8"),
     }  # fmt: skip
+    made = set(zip(cells["precision"], cells["granularity"], strict=True))
+    assert made == {
+        ("fp32", ""), ("w8a8", "per_channel"), ("w4a4", "per_channel"), ("w3a8", "per_channel_qat-epochs1-batch16"),
+    }  # fmt: skip
     patch = Patch.read(next((tmp_path / "out" / "quick" / "patches").glob("gap*.npz")))
     assert patch.surrogate == ensemble
     clean = cells[cells["attack"] == "none"].set_index(["format", "precision"])["clean_accuracy"]
