@@ -72,13 +72,13 @@ def device(work: Work, step: PatchStep) -> Iterator[Device]:
 
     What was answered before the session broke, or the run was stopped, is not asked again.
     """
-    from harness import stages  # which the plan must not load
+    from harness import crafting, stages  # which the plan must not load
     from patches.surrogates.device import Device
 
     assert step.artifact is not None
     assert step.target is not None
     target, (described, _) = step.target, stages.artifact(work, step.artifact)
-    root = stages.bundle(work, step.artifact, [Case(step.data, step.split)])
+    root = crafting.bundle(work, step.artifact, [Case(step.data, step.split)])
     with work.display.preparing("prepare", target.name) as tell:
         prepare(target, tell)
     path = work.store.root / "checkpoints" / f"{step.key}.answers"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -312,3 +314,8 @@ def _table_of(table: type[BaseModel], key: str) -> type[BaseModel]:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return table
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name fits one of a suite's patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

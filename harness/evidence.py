@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from backends.device.bundle import paste
-from harness import replays, stages
+from harness import crafting, replays, stages
 from harness.schema import SPLITS
 from harness.steps import TORCH, Case
 
@@ -42,7 +42,7 @@ def cases(work: stages.Work) -> list[dict[str, Any]]:
 
 def _crafted(work: stages.Work, case: Case) -> str:
     seen, digest = stages.images(work, case.data, case.split), hashlib.sha256()
-    lying = stages.stamps(work, case, seen.ids)
+    lying = crafting.stamps(work, case, seen.ids)
     for i in range(0, len(seen.pixels), PASTED_AT_ONCE):
         part = slice(i, i + PASTED_AT_ONCE)
         pixels = np.array(seen.pixels[part])

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from backends.device.bundle import paste
-from harness import stages
+from harness import crafting, stages
 from harness.schema import CONTROLS, Pixels
 from harness.steps import TORCH, Cell, VictimStep
 
@@ -55,7 +55,7 @@ def _example(
     seen = stages.images(work, victim.data, "evaluate")
     at = seen.ids.index(image)
     clean = np.array(seen.pixels[at : at + 1])
-    stamps = stages.stamps(work, cell.replay.case, [image])
+    stamps = crafting.stamps(work, cell.replay.case, [image])
     patched = paste(clean, *stamps) if stamps else clean
     patch = str(here["patch"].iloc[0])
     return {

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from backends.device.machine import describe
-from harness import evidence, replays, splits, stages
+from harness import crafting, evidence, replays, splits, stages
 from harness.again import again
 from harness.agreement import Ran, agreement, steps_of
 from harness.data import class_names
@@ -68,7 +68,7 @@ def facts(work: Work, records: pd.DataFrame, run_dir: Path) -> dict[str, Any]:
 
 def _splits(work: Work, run_dir: Path) -> dict[str, Any]:
     ids = {split: stages.images(work, work.plan.data[0], split).ids for split in (*SPLITS, "train")}
-    each = {step.name: stages.patch(work, step).images for step in work.plan.patches if step.per_image}
+    each = {step.name: crafting.patch(work, step).images for step in work.plan.patches if step.per_image}
     content = splits.describe(ids, each)
     write_json(run_dir / splits.FILE, content)
     sizes, hashes = ({name: part[what] for name, part in content["splits"].items()} for what in ("n", "sha256"))
@@ -110,13 +110,13 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:
 
 
 def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
-    file = stages.place_patch(work, step, run_dir / "patches").with_suffix(".png")
-    made = stages.patch(work, step)
+    file = crafting.place_patch(work, step, run_dir / "patches").with_suffix(".png")
+    made = crafting.patch(work, step)
     return {
         "name": step.name, "attack": made.attack, "surrogate": made.surrogate, "target_class": made.target_class,
         "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)),
         "per_image": step.per_image, "made_on": step.split if step.source or step.attack == "sticker" else "",
-        "sha256": made.sha256, "made_of": stages.made_of_sha256(work, step), "checks": made.checks,
+        "sha256": made.sha256, "made_of": crafting.made_of_sha256(work, step), "checks": made.checks,
     }  # fmt: skip
 
 

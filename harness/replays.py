@@ -12,7 +12,7 @@ import numpy as np
 
 from backends.device.bundle import Bundle, paste
 from backends.hosts import cores, is_emulated, prepare, replay
-from harness import stages
+from harness import crafting, stages
 from harness.fleet import Job, Share, side_by_side
 from harness.records import Answers
 from harness.schema import UserError
@@ -38,7 +38,7 @@ def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
     ready = [name for name, parts in missing.items() if _prepared(work, [s for part in parts.values() for s in part])]
     # Bundles are made by one thread, before the targets share the store's paths.
     roots = {
-        part: stages.bundle(work, part[0], list(dict.fromkeys(step.case for step in whole[part])))
+        part: crafting.bundle(work, part[0], list(dict.fromkeys(step.case for step in whole[part])))
         for part in dict.fromkeys(part for name in ready for part in missing[name])
     }
     share = Share()
@@ -130,7 +130,7 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
     with work.display.doing("run", f"{todo[0].artifact.name}, {len(todo)} cases") as tick:
         for done, step in enumerate(todo, 1):
             seen = stages.images(work, step.case.data, step.case.split)
-            lying = stages.stamps(work, step.case, seen.ids)
+            lying = crafting.stamps(work, step.case, seen.ids)
             pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
             with work.store.writing("replay", step.key) as beside:
                 np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
@@ -146,7 +146,7 @@ def _latency(work: Work, step: LatencyStep) -> None:
         for r in work.plan.replays
         if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data
     )
-    root = stages.bundle(work, step.artifact, [clean])
+    root = crafting.bundle(work, step.artifact, [clean])
     asked = settings.model_dump(include={"warmup", "runs", "seconds"})
     limits = EMULATED_LATENCY if is_emulated(step.target) else asked
     threads = "all" if step.target.threads == 0 else step.target.threads

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
-from harness import replays, stages
+from harness import crafting, replays, stages
 from harness.baseline import patches_of
 from harness.checks import checks, doubts
 from harness.config import read_suite
@@ -124,7 +124,7 @@ def _do(work: stages.Work) -> None:
     for artifact in work.plan.artifacts:
         stages.artifact(work, artifact)
     for patch in work.plan.patches:
-        stages.patch(work, patch)
+        crafting.patch(work, patch)
     replays.replays(work, work.plan.replays)
     replays.latencies(work, work.plan.latencies)
 

@@ -18,7 +18,7 @@ from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.runtimes import Option
 from backends.hosts import Target, availability, prepare, replay
 from exporters.files import Tensor, describe
-from harness import stages
+from harness import crafting, stages
 from harness.config import Suite, read_suite
 from harness.display import Display
 from harness.plan import make
@@ -51,7 +51,7 @@ def stage(
             elif isinstance(step, ArtifactStep):
                 path = stages.place_artifact(work, step, into)
             else:
-                path = stages.place_patch(work, step, into)
+                path = crafting.place_patch(work, step, into)
             console.print(str(path), soft_wrap=True, highlight=False)
 
 

@@ -1,0 +1,145 @@
+"""The cases of an attack's table: its patches and their controls, and where they lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from backends.hosts import Target
+from harness import black_box, config
+from harness.schema import CONTROLS, Pose, UserError
+from harness.steps import ArtifactStep, Case, PatchStep, VictimStep
+from harness.surrogates import named
+
+
+def cases(
+    suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep], artifacts: Sequence[ArtifactStep]
+) -> Iterator[tuple[Case, int, str]]:
+    """The stacks that a victim's artifacts see, each with a target class to be judged against, and as which control."""
+    yield Case(victim.data, "evaluate"), -1, ""
+    if suite.data.sanity:
+        yield Case(victim.data, "all"), -1, ""
+    for table in suite.attack:
+        if not config.matches(victim.name, table.victims):
+            continue
+        if table.label in CONTROLS:
+            raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
+        classes: Sequence[int | None] = table.target_classes or (None,)
+        pose = Pose(**table.pose.model_dump())
+        for size, shape, placement in product(_sizes(table), table.shape, table.placement):
+            px = _side(table, size, shape, victim)
+            attacked = list(_attacked(suite, table, victim, victims, artifacts, px, shape, placement))
+            controls = list(_controls(suite, victim, px, shape, classes))
+            for patch, at in [*((patch, None) for patch in attacked), *_at(controls, attacked, placement)]:
+                for target_class in classes:
+                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at, pose)
+                    if all(p.target_class in (None, target_class) for p in (patch, at or patch)):
+                        yield case, -1 if target_class is None else target_class, ""
+                    elif at is None and target_class in _others(classes, patch, suite.controls.other_class):
+                        yield case, target_class, "other_class"
+
+
+def _attacked(
+    suite: config.Suite,
+    table: config.Attack,
+    victim: VictimStep,
+    victims: Sequence[VictimStep],
+    artifacts: Sequence[ArtifactStep],
+    px: int,
+    shape: Literal["square", "round"],
+    placement: str,
+) -> Iterator[PatchStep]:
+    """The patches of an attack, each at the input size of the victim that it is made on; a control has none."""
+    from patches.attacks import IMPORTED, is_control
+
+    if is_control(table.name):
+        return
+    label = table.label or table.name + "-each" * table.per_image
+    file = _picture(table, victim)
+    if table.name == IMPORTED:
+        for target_class in table.target_classes or (None,):
+            yield PatchStep(
+                table.name, None, "", target_class, 0, px, shape, victim.data, table.options, label=label, file=file
+            )
+        return
+    targets = [Target(**t.model_dump()) for t in suite.target]
+    for surrogate in table.surrogate:
+        target = black_box.named(table.name, surrogate, artifacts, targets)
+        source, artifact, kind, members = named(table, surrogate, victim, victims, artifacts)
+        made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
+        known = table.per_image or table.place_known or placement == "best"
+        if known and "," in placement and source.data.size != victim.data.size:
+            raise UserError(
+                f"attack {table.name!r}: placement {placement!r} is a place in images of {victim.name!r}, and the "
+                f"patch is made on those of {source.name!r}, of another size; give a word, such as center"
+            )
+        for target_class, seed in product(table.target_classes or (None,), table.seeds):
+            yield PatchStep(
+                table.name, source, kind, target_class, seed, made_px, shape, source.data, table.options,
+                artifact=artifact, members=members, per_image=table.per_image,
+                placement=placement if known else "",
+                placement_seed=table.placement_seed if known and placement == "random" else 0,
+                label=label, file=file, target=target,
+            )  # fmt: skip
+
+
+def _at(
+    controls: Sequence[PatchStep], attacked: Sequence[PatchStep], placement: str
+) -> Iterator[tuple[PatchStep, PatchStep | None]]:
+    """Controls, and in whose places each lies where those were an attack's choice: in every patch's."""
+    yield from product(controls, attacked if placement == "best" else (None,))
+
+
+def _others(classes: Sequence[int | None], patch: PatchStep, n: int) -> list[int]:
+    """The classes for which an attack's patch is another class's: the `n` that follow its own in the suite."""
+    if patch.target_class is None or patch.attack == "sticker":
+        return []
+    at = classes.index(patch.target_class)
+    return [c for c in (*classes[at + 1 :], *classes[:at]) if c is not None][:n]
+
+
+def _picture(table: config.Attack, victim: VictimStep) -> Path | None:
+    """The file that an attack's options name, an imported patch or a disguise; one not there is a `UserError`."""
+    from patches.attacks import IMPORTED
+
+    name = str(table.options.get("file" if table.name == IMPORTED else "disguise", ""))
+    file = (victim.data_dir or Path()) / name
+    if table.name != IMPORTED and name in ("", "grey"):
+        return None
+    if not file.is_file():
+        raise UserError(
+            f"attack {table.name!r}: expected the option {'file' if table.name == IMPORTED else 'disguise'} to name a "
+            f"picture under --data, found no file {file}"
+        )
+    return file
+
+
+def _controls(
+    suite: config.Suite,
+    victim: VictimStep,
+    px: int,
+    shape: Literal["square", "round"],
+    classes: Sequence[int | None],
+) -> Iterator[PatchStep]:
+    for name, draws in (("grey", suite.controls.grey), ("noise", suite.controls.noise)):
+        for seed in range(draws):
+            yield PatchStep(name, None, "", None, seed, px, shape, victim.data)
+    for target_class, seed in product(classes, range(suite.controls.sticker)):
+        yield PatchStep("sticker", None, "", target_class, seed, px, shape, victim.data)
+
+
+def _sizes(table: config.Attack) -> tuple[float, ...]:
+    if (table.area is None) == (table.pixels is None):
+        raise UserError(
+            f"attack {table.name!r}: give either area (a share of the image's) or pixels (the patch's side)"
+        )
+    return table.area or table.pixels or ()
+
+
+def _side(table: config.Attack, size: float, shape: Literal["square", "round"], victim: VictimStep) -> int:
+    from patches.placement import side
+
+    return side(size, victim.data.size, shape) if table.area else int(size)

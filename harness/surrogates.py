@@ -1,0 +1,111 @@
+"""What the words of a suite stand for that name a surrogate, and a precision: networks, files, their training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from harness import config
+from harness.schema import QuantSpec, UserError
+from harness.steps import TORCH, ArtifactStep, Member, TrainingStep, VictimStep
+
+PRECISION = re.compile(r"w([2-8]|32)a([2-8]|32)")
+
+
+def bits(precision: str) -> tuple[int, int]:
+    """Bits of weights and activations: (4, 8) for ``w4a8``; float has 32."""
+    found = PRECISION.fullmatch(precision)
+    return (int(found[1]), int(found[2])) if found else (32, 32)
+
+
+def training_of(suite: config.Suite, victim: VictimStep, quant: QuantSpec, table: config.Qat) -> TrainingStep:
+    """Training sees bits alone: how the rest is calibrated comes after it."""
+    if isinstance(victim.table, config.Artifact):
+        raise UserError(f"artifact {victim.name!r} is a file and cannot be trained: leave it out of [export.qat]")
+    plain = QuantSpec(quant.weight_bits, quant.activation_bits, calibration_images=suite.data.calibration)
+    return TrainingStep(victim, replace(plain, per_channel=quant.per_channel), table)
+
+
+class Made(NamedTuple):
+    """What a patch is made on: a victim, for some kinds an artifact of it, for an ensemble all of its members."""
+
+    source: VictimStep
+    artifact: ArtifactStep | None
+    kind: str
+    members: tuple[Member, ...] = ()
+
+
+def named(
+    table: config.Attack,
+    surrogate: str | tuple[str, ...],
+    victim: VictimStep,
+    victims: Sequence[VictimStep],
+    artifacts: Sequence[ArtifactStep],
+) -> Made:
+    """What an attack's surrogate names."""
+    from patches.surrogates import OF_ARTIFACTS, SIMULATED
+
+    if isinstance(surrogate, tuple):
+        made = [named(table, one, victim, victims, artifacts) for one in surrogate]
+        if len({one.source.data.size for one in made}) > 1:
+            raise UserError(f"attack {table.name!r}: the surrogates of an ensemble need the same input size")
+        return Made(made[0].source, None, "ensemble", tuple(Member(m.kind, m.source, m.artifact) for m in made))
+    kind, _, name = surrogate.partition(":")
+    if kind in OF_ARTIFACTS:
+        name, _, variant = name.partition(":")
+        artifact = _file(table, surrogate, name, artifacts)
+        return Made(artifact.victim, artifact, f"{kind}:{variant}" if variant else kind)
+    if kind not in SIMULATED:
+        return Made(_network(table, surrogate, name or victim.name, victims), None, kind)
+    precision, _, whose = name.partition(":")
+    if PRECISION.fullmatch(precision):
+        source = _network(table, surrogate, whose or victim.name, victims)
+        quant = QuantSpec(*bits(precision), calibration_images=source.data.spec.calibration)
+        training = _trained(table, surrogate, source, precision, artifacts) if kind == "qat" else None
+        return Made(source, ArtifactStep(source, TORCH, quant, training), "fake_quant")
+    artifact = _file(table, surrogate, name, artifacts)
+    source = _network(table, surrogate, artifact.victim.name, victims)
+    return Made(source, replace(artifact, format=TORCH), "fake_quant")
+
+
+def _file(table: config.Attack, surrogate: str, name: str, artifacts: Sequence[ArtifactStep]) -> ArtifactStep:
+    from patches.surrogates import OF_ARTIFACTS
+
+    kind = surrogate.partition(":")[0]
+    files = [a for a in artifacts if a.format != TORCH or kind not in OF_ARTIFACTS]
+    files = [a for a in files if a.precision != "fp32" or kind == "device"]
+    artifact = next((a for a in files if a.name == name), None)
+    if artifact is None:
+        known = ", ".join(f"{kind}:{a.name}" for a in files) or "none"
+        raise UserError(
+            f"attack {table.name!r}: surrogate {surrogate!r} needs the file {name!r}, which is no INT8 artifact of "
+            f"this suite; there is {known}"
+        )
+    return artifact
+
+
+def _network(table: config.Attack, surrogate: str, name: str, victims: Sequence[VictimStep]) -> VictimStep:
+    source = next((v for v in victims if v.name == name), None)
+    if source is None:
+        kind = surrogate.partition(":")[0]
+        known = ", ".join(f"{kind}:{v.name}" for v in victims) or "no [[victim]] here"
+        raise UserError(
+            f"attack {table.name!r}: surrogate {surrogate!r} needs the network of {name!r}, which is no victim of "
+            f"this suite; there is {known}"
+        )
+    return source
+
+
+def _trained(
+    table: config.Attack, surrogate: str, source: VictimStep, precision: str, artifacts: Sequence[ArtifactStep]
+) -> TrainingStep:
+    """The one training of a victim to a precision that the suite's exports have."""
+    found = {a.training for a in artifacts if a.victim == source and a.precision == precision and a.training}
+    if len(found) != 1:
+        raise UserError(
+            f"attack {table.name!r}: surrogate {surrogate!r} needs one [[export]] of {source.name!r} with precision = "
+            f'"{precision}" and an [export.qat] table, found {len(found)}; fake_quant:ARTIFACT names one of several'
+        )
+    return found.pop()
