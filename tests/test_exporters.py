@@ -227,7 +227,7 @@ def test_another_range_or_weight_is_noticed(networks, tmp_path):
     [
         ({"format": "torchscript"}, "expected the format onnx or tflite, got 'torchscript'"),
         ({"format": "tflite", "quant": replace(SPEC, activation_signed=False)}, "integers are signed, got u8s8"),
-        ({"quant": replace(SPEC, weight_bits=4)}, "expected 8 bits for weights and activations, got w4a8"),
+        ({"quant": replace(SPEC, activation_bits=4)}, "expected w2a8 to w8a8, got w8a4"),
         (
             {"calibration_pixels": small.pixels(4, 8)},
             r"expected calibration pixels \(n, 16, 16, 3\), got \(4, 8, 8, 3\)",
