@@ -18,6 +18,10 @@ from harness.report.figures import calibration
 from harness.report.labels import labelled
 
 RESULTS = Path(__file__).parent / "results"
+RUNGS = {
+    "float": "float", "fake_quant": "fake-quantized, w8a8", "ensemble": "ensemble", "twin": "the file's own twin",
+    "device": "the device's answers",
+}  # fmt: skip
 STYLE = Path(__file__).parent.parent / "harness" / "report" / "report.css"
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="background:white"'
 
@@ -88,18 +92,19 @@ def agreements(run: dict[str, Any], table: pd.DataFrame) -> None:
 def ladder(summary: pd.DataFrame) -> None:
     """Targeted success by what a patch was made on, for each artifact on its target; twin and device are its own."""
     made = summary[summary["attack"].isin(("gap", "sparse_rs"))]
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for row in made.to_dict("records"):
         kind, _, of = row["surrogate"].partition(":")
         own = kind not in ("twin", "device") or row["artifact"] in of.split(":")
         rate = " ".join(f"{100 * row[f'targeted_success{end}']:.1f}" for end in ("", "_low", "_high"))
         mean, low, high = rate.split()
-        name = kind if own else f"{kind} of another file"
-        rows.setdefault((name, "" if own else row["surrogate"]), {})[row["artifact_label"]] = f"{mean} ({low}–{high})"
+        name = RUNGS[kind] if own else row["surrogate"]
+        rows.setdefault(name, {})[row["artifact_label"]] = f"{mean} ({low}–{high})"
     artifacts = list(dict.fromkeys(made["artifact_label"]))
-    lines = [f"| made on | of | {' | '.join(artifacts)} |", "|---|---|" + "---:|" * len(artifacts)]
-    for (name, of), rates in rows.items():
-        lines.append(f"| {name} | {of} | {' | '.join(rates.get(artifact, '') for artifact in artifacts)} |")
+    lines = [f"| made on | {' | '.join(artifacts)} |", "|---|" + "---:|" * len(artifacts)]
+    rungs = list(RUNGS.values())
+    for name in sorted(rows, key=lambda name: rungs.index(name) if name in rungs else len(rungs)):
+        lines.append(f"| {name} | {' | '.join(rows[name].get(artifact, '') for artifact in artifacts)} |")
     (RESULTS / "ladder.md").write_text("\n".join(lines) + "\n")
 
 

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
 from harness.metrics import is_lab
-from harness.report.svg import COLOURS, INK, MARKERS, RULE, SOFT, drawing, legend, percent_axis, short
+from harness.report.svg import COLOURS, INK, MARKERS, RULE, SOFT, drawing, legend, legend_columns, percent_axis, short
 from harness.schema import CONTROLS
 
-WIDTH, ROW = 9.6, 0.3  # inches
+WIDTH, ROW, LINE = 9.6, 0.3, 0.18  # inches: the figure, a row, a line of the legend
 SERIES_A_FIGURE = 4
 PLACE = ["patch_px", "shape", "placement", "defence"]  # what an attack shares with its controls
 
@@ -37,7 +37,9 @@ def _success(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> M
     rate = "targeted_success" if table["targeted_success"].notna().any() else "untargeted_success"
     top = float(table[rate].max()) if table[rate].notna().any() else 0.0
     limit = max(0.1, 1.1 * top)
-    height = ROW * len(rows) * (1 + 0.45 * (len(series) - 1)) + 0.95
+    names = [short(name, 90) or "no patch" for name in series]
+    lines = -(-len([*names, "noise", "grey"]) // legend_columns([*names, "noise", "grey"]))
+    height = ROW * len(rows) * (1 + 0.45 * (len(series) - 1)) + 0.77 + LINE * lines
     with drawing(WIDTH, height) as (figure, out):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.3])
         edge = blended_transform_factory(figure.transFigure, left.transData)
@@ -66,12 +68,12 @@ def _success(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> M
         percent_axis(right, "x", 1.0, "clean accuracy, %")
         left.set_ylim(len(rows) - 0.4, -0.6)
         left.set_yticks([])
-        for colour, name in zip(COLOURS, series, strict=False):
-            left.plot([], [], "s", color=colour, label=name or "no patch")
+        for colour, name in zip(COLOURS, names, strict=False):
+            left.plot([], [], "s", color=colour, label=name)
         left.plot([], [], "|", ms=9, color=INK, mew=1.2, label="noise")
         left.plot([], [], "o", ms=4, mfc="none", mec=INK, label="grey")
         legend(figure, left)
-        figure.subplots_adjust(0.4, 0.48 / height, 0.935, 1 - 0.42 / height, wspace=0.1)
+        figure.subplots_adjust(0.4, 0.48 / height, 0.935, 1 - (0.24 + LINE * lines) / height, wspace=0.1)
     return out[0]
 
 

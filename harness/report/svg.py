@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -66,10 +66,16 @@ def percent_axis(axes: Axes, which: Literal["x", "y"], limit: float, title: str)
     axes.grid(axis=which)
 
 
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many of these labels fit beside each other above a figure of the page's width."""
+    return max(1, min(5, 130 // (6 + max(map(len, labels)))))
+
+
 def legend(figure: Figure, axes: Axes) -> None:
-    """What the axes' labelled marks mean, in a line on top."""
+    """What the axes' labelled marks mean, on top."""
+    handles, labels = axes.get_legend_handles_labels()
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=5, frameon=False,
+        handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=legend_columns(labels), frameon=False,
         handletextpad=0.4, columnspacing=1.6, borderaxespad=0, borderpad=0, handlelength=1.2,
     )  # fmt: skip
 
