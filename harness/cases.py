@@ -19,6 +19,9 @@ def cases(
     suite: config.Suite, victim: VictimStep, victims: Sequence[VictimStep], artifacts: Sequence[ArtifactStep]
 ) -> Iterator[tuple[Case, int, str]]:
     """The stacks that a victim's artifacts see, each with a target class to be judged against, and as which control."""
+    from patches import attacks
+    from patches import placement as places
+
     yield Case(victim.data, "evaluate"), -1, ""
     if suite.data.sanity:
         yield Case(victim.data, "all"), -1, ""
@@ -27,6 +30,9 @@ def cases(
             continue
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
+        attacks.check(table.name)
+        for word in table.placement:
+            places.check(word, (*places.WORDS, "best"))
         classes: Sequence[int | None] = table.target_classes or (None,)
         pose = Pose(**table.pose.model_dump())
         for size, shape, placement in product(_sizes(table), table.shape, table.placement):
@@ -109,6 +115,8 @@ def _picture(table: config.Attack, victim: VictimStep) -> Path | None:
     file = (victim.data_dir or Path()) / name
     if table.name != IMPORTED and name in ("", "grey"):
         return None
+    if not name:
+        raise UserError(f'attack {IMPORTED!r}: give its file under --data, options = {{ file = "patches/theirs.png" }}')
     if not file.is_file():
         raise UserError(
             f"attack {table.name!r}: expected the option {'file' if table.name == IMPORTED else 'disguise'} to name a "

@@ -115,12 +115,17 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     ``untargeted_success``; ``n_failed`` cells are in error and left out (``error`` is the first one's message, the
     status ``error`` if none remains). ``n_targeted``, ``n_untargeted``, ``n_in_common`` and ``n_float`` are sums over
     cells, ``n_clean`` is one cell's. ``grey`` and ``noise`` are those controls' mean targeted success at the same size
-    and place. Each of `harness.intervals.RATES` has its 95 % interval, ``_low`` and ``_high``, by
-    `harness.stats.mean_rate`; what was drawn at random, and so what they generalise to, is in ``interval_over``.
-    ``doubts`` are those of the cells, where they have any.
+    and place, for the same target classes. Each of `harness.intervals.RATES` has its 95 % interval, ``_low`` and
+    ``_high``, by `harness.stats.mean_rate`; what was drawn at random, and so what they generalise to, is in
+    ``interval_over``. ``doubts`` are those of the cells, where they have any.
     """
     ok = cells["status"] == "ok"
     table = cells.assign(failed=~ok, ran=cells["patch"].where(ok), message=cells["error"].where(~ok))
+    own = pd.MultiIndex.from_frame(_own_control(cells))
+    for control in ("grey", "noise"):
+        drawn = (cells["attack"] == control).to_numpy(bool)
+        rates = cells.loc[drawn, "targeted_success"].groupby(own[drawn]).mean()
+        table[control] = np.where(ok, rates.reindex(own).to_numpy(), np.nan)
     sums = {c: (c, "sum") for c in ("n_error", "n_targeted", "n_untargeted", "n_in_common", "n_float")}
     ends = {
         f"{rate}_success_{end}": (f"{rate}_success", end)
@@ -136,14 +141,12 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
             error=("message", "first"),
             n_clean=("n_clean", "max"),
             **({"doubts": ("doubts", _union)} if "doubts" in table else {}),
-            **{rate: (rate, "mean") for rate in RATES} | ends | sums | {c: (c, "max") for c in MACHINE},
+            **{rate: (rate, "mean") for rate in (*RATES, "grey", "noise")} | ends | sums,
+            **{c: (c, "max") for c in MACHINE},
         )
         .reset_index()
     )
     out["status"] = np.where(out["n_failed"] < out["n_cells"], "ok", "error")
-    for control in ("grey", "noise"):
-        rates = out[out["attack"] == control].groupby(list(NOISE))["targeted_success"].mean()
-        out[control] = rates.reindex(pd.MultiIndex.from_frame(out[list(NOISE)])).to_numpy()
     return out.merge(over_patches(records), how="left", on=list(OVER_PATCHES), validate="one_to_one")
 
 
@@ -185,9 +188,18 @@ def _right_everywhere(out: pd.DataFrame, cell: Ints, images: Ints, right: Bools,
     return np.asarray(count[at] == np.bincount(group[judging], minlength=len(out))[group][cell])
 
 
+def _own_control(cells: pd.DataFrame) -> pd.DataFrame:
+    """What a cell shares with its controls, and they with it: also whose place it is, where an attack chose that."""
+    of = pd.Series([str(name).partition("@")[2] for name in cells["patch"]], cells.index, dtype=object)
+    chosen = cells["placement"].astype(str).str.startswith("best") & (of == "")
+    keys = cells[[*NOISE, "target_class"]].astype(object).fillna("")
+    return keys.assign(place_of=of.where(~chosen, cells["patch"].astype(str)))
+
+
 def _add_excess(out: pd.DataFrame, cell: Ints, images: Ints, aimed: Bools, hit: Bools) -> None:
     """Adds the excess over each cell's noise draws, image by image; NaN if there are none or one of them has none."""
-    group = _group(out, (*NOISE, "target_class"))
+    own = _own_control(out)
+    group = _group(own, own.columns)
     draws = (out["attack"] == "noise").to_numpy(bool)
     count = np.bincount(group[draws], minlength=len(out))[group]
     failed = np.bincount(group[draws & out["targeted_success"].isna()], minlength=len(out))[group] > 0

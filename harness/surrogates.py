@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +46,7 @@ def named(
     artifacts: Sequence[ArtifactStep],
 ) -> Made:
     """What an attack's surrogate names."""
-    from patches.surrogates import OF_ARTIFACTS, SIMULATED
+    from patches.surrogates import OF_ARTIFACTS, SIMULATED, known
 
     if isinstance(surrogate, tuple):
         made = [named(table, one, victim, victims, artifacts) for one in surrogate]
@@ -53,6 +54,10 @@ def named(
             raise UserError(f"attack {table.name!r}: the surrogates of an ensemble need the same input size")
         return Made(made[0].source, None, "ensemble", tuple(Member(m.kind, m.source, m.artifact) for m in made))
     kind, _, name = surrogate.partition(":")
+    if kind not in (there := (*known(), "qat")):
+        near = difflib.get_close_matches(kind, there, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(there)}"
+        raise UserError(f"attack {table.name!r}: surrogate {surrogate!r}: no surrogate named {kind!r}; {hint}")
     if kind in OF_ARTIFACTS:
         name, _, variant = name.partition(":")
         artifact = _file(table, surrogate, name, artifacts)
@@ -65,6 +70,11 @@ def named(
         quant = QuantSpec(*bits(precision), calibration_images=source.data.spec.calibration)
         training = _trained(table, surrogate, source, precision, artifacts) if kind == "qat" else None
         return Made(source, ArtifactStep(source, TORCH, quant, training), "fake_quant")
+    if re.fullmatch(r"[wa\d]*", precision) and not any(a.name == name for a in artifacts):
+        raise UserError(
+            f"attack {table.name!r}: surrogate {surrogate!r}: expected bits of weights and activations as w4a4, "
+            f"each 2 to 8, or 32 for float, got {precision!r}"
+        )
     artifact = _file(table, surrogate, name, artifacts)
     source = _network(table, surrogate, artifact.victim.name, victims)
     return Made(source, replace(artifact, format=TORCH), "fake_quant")

@@ -20,6 +20,7 @@ from patches import poses
 Shape = Literal["square", "round"]
 Size = tuple[int, int]  # (height, width)
 WORDS = ("random", "center", "top-left", "top-right", "bottom-left", "bottom-right")
+EXACT = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*")
 _FILLS: dict[str, float] = {"square": 1.0, "round": math.pi / 4}  # what a shape covers of the square around it
 
 
@@ -171,13 +172,19 @@ def _fractions(image: str, seed: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
 
 
+def check(placement: str, words: Sequence[str] = WORDS) -> None:
+    """A `UserError` naming the nearest word unless this is one, or ``ROW,COLUMN``."""
+    if EXACT.fullmatch(placement) or placement in words:
+        return
+    near = difflib.get_close_matches(placement, words, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"placement {placement!r}: expected {', '.join(words)} or ROW,COLUMN in pixels{hint}")
+
+
 def _fixed(placement: str, room: Size) -> tuple[int, int]:
-    if exact := re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", placement):
+    if exact := EXACT.fullmatch(placement):
         return int(exact[1]), int(exact[2])
-    if placement not in WORDS:
-        near = difflib.get_close_matches(placement, WORDS, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"placement {placement!r}: expected {', '.join(WORDS)} or ROW,COLUMN in pixels{hint}")
+    check(placement)
     if placement == "center":
         return room[0] // 2, room[1] // 2
     vertical, horizontal = placement.split("-")

@@ -121,6 +121,23 @@ def test_what_is_no_table_of_records_is_refused() -> None:
         cells(frame(({}, LABELS, CLEAN_PREDS), ({"threads": 2}, LABELS, CLEAN_PREDS)))
 
 
+def test_controls_are_those_of_the_same_class_and_chosen_place() -> None:
+    """Two attacks that choose places, one class each: each has its own noise."""
+    parts = [({}, LABELS, CLEAN_PREDS)]
+    for goal, hits in ((1, 0), (2, 1)):
+        patch = {"target_class": goal, "patch": f"gap-t{goal}", "attack": f"gap{goal}", "placement": "best"}
+        parts += [(GAP | patch, LABELS, CLEAN_PREDS)]
+        noise = {"target_class": goal, "patch": f"noise-0@gap-t{goal}", "placement": "best"}
+        parts += [(NOISE | noise, LABELS, [2 if hits else CLEAN_PREDS[0], *CLEAN_PREDS[1:]])]
+        other = {"target_class": 3 - goal, "patch": f"noise-0@gap-t{goal}", "placement": "best"}
+        parts += [(NOISE | other, LABELS, [3 - goal] * 8)]  # judged for the other's class: nobody's control
+    summary = summarise(cells(frame(*parts)), frame(*parts))
+    assert one(summary, attack="gap1").noise == 0
+    assert one(summary, attack="gap2").noise == pytest.approx(1 / 5)
+    table = cells(frame(*parts))
+    assert one(table, attack="gap2").targeted_excess_over_noise == pytest.approx(-1 / 5)
+
+
 def test_no_records_are_no_cells() -> None:
     table = cells(frame())
     assert len(table) == 0

@@ -170,3 +170,20 @@ def test_an_imported_patch_needs_a_file_and_no_victim(tmp_path: Path) -> None:
 def test_a_label_is_no_controls(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is the name of a control"):
         plan(tmp_path, QUICK.replace("pixels = 8", "pixels = 8\nlabel = 'noise'"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "gap"', 'name = "gapp"', "no attack named 'gapp'; did you mean 'gap'"),
+        ('name = "gap"', 'name = "gap"\nsurrogate = "fake_qant:w4a4"', "no surrogate named 'fake_qant'; did you mean"),
+        ('name = "gap"', 'name = "gap"\nsurrogate = "fake_quant:w9a9"', "each 2 to 8, or 32 for float, got 'w9a9'"),
+        ('name = "gap"', 'name = "gap"\nplacement = "bst"', "placement 'bst': expected .* did you mean 'best'"),
+        ('name = "gap"', 'name = "imported"', "give its file under --data"),
+    ],
+)
+def test_what_an_attack_cannot_be_is_said_before_anything_is_done(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        plan(tmp_path, QUICK.replace(old, new, 1))

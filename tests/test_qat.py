@@ -178,7 +178,7 @@ def test_a_suite_names_simulations_and_ensembles(tmp_path: Path) -> None:
     ("surrogates", "says"),
     [
         ('"qat:w4a4"', "needs one .*found 0"),
-        ('"fake_quant:w9a4"', "which is no INT8 artifact of this suite; there is fake_quant:resnet8-onnx-s8s8-minmax"),
+        ('"fake_quant:w9a4"', "each 2 to 8, or 32 for float, got 'w9a4'"),
         ('"fake_quant:w4a4:nobody"', "which is no victim of this suite; there is fake_quant:resnet8"),
         ('[["float", "twin:nothing"]]', "which is no INT8 artifact"),
         ('[["float"]]', "at least 2 items"),
