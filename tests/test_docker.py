@@ -365,7 +365,7 @@ def test_a_container_does_not_outlive_its_asker(tmp_path, spy, bundle, how):
         time.sleep(0.3)  # into the hang
         assert len(containers(spy)) == 1
         asker.send_signal(how)
-        asker.wait(timeout=10)
+        asker.wait(timeout=30)
     assert gone(spy)
 
 
