@@ -354,7 +354,8 @@ def test_a_fault_is_the_error_of_its_case_and_leaves_no_container(tmp_path, spy,
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_container_does_not_outlive_its_asker(tmp_path, spy, bundle, how):
     script = (
-        "import sys\nfrom pathlib import Path\nfrom backends.hosts import Target, replay\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom backends.hosts import Target, replay\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests in the background of a shell inherit none
         f"t = Target('t', 'spy', host='docker', image={spy!r}, options={{'fault': 'hang'}})\n"
         "replay(t, Path(sys.argv[1]), Path(sys.argv[2]), on_event=lambda e: print(e['event'], flush=True))\n"
     )

@@ -6,7 +6,9 @@
 Every row has the same network with frozen weights, the same batch and number of steps, the same transformation (a
 random place, no rotation, no change of size) and the same Adam. The rows take turns; of each the median counts. A bare
 pass is forward and backward to the pixels of a batch and nothing else: of the network as it was loaded, and of the
-surrogate that we make of it. Success is counted in float on images that no patch was made on. Without ``--data`` the
+surrogate that we make of it. Threads wait as torch has them by default, spinning, which is every row's best on an idle
+machine; OMP_WAIT_POLICY=PASSIVE, as the command line has it, costs the toolbox's many small operators most. Success is
+counted in float on images that no patch was made on. Without ``--data`` the
 network has random weights and no success.
 """
 
@@ -21,8 +23,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch reads it
 
 import numpy as np
 import torch
@@ -233,7 +233,10 @@ def measure(case: Case, given: argparse.Namespace) -> dict[str, float]:
         table.add_row(what, "", f"{ratios[what]:.2f} x", f"{LEAST_TO_SUCCESS:g} x", "")
     console = Console(width=130)
     console.print(table)
-    console.print(f"{steps} steps of {batch} images, {given.threads} threads, {given.repeats} repeats")
+    waiting = os.environ.get("OMP_WAIT_POLICY", "as by default")
+    console.print(
+        f"{steps} steps of {batch} images, {given.threads} threads, waiting {waiting}, {given.repeats} repeats"
+    )
     return ratios
 
 
