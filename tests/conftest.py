@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; before anything loads OpenMP
@@ -18,6 +19,17 @@ def absent(what: str, why: str) -> None:
     if what in REQUIRED:
         pytest.fail(f"{what} is required here: {why}")
     pytest.skip(f"{what}: {why}")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch with one thread: what is small is not worth sharing out, and gives the same bytes wherever it runs."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,7 @@ from patches.paste import paste
 from patches.problem import Problem
 from patches.surrogates import build
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These networks are too small to share out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Colours(nn.Module):

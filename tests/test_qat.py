@@ -28,12 +28,7 @@ TABLE = config.Qat(epochs=3, batch=16, learning_rate=0.005)
 IMAGES = Images(PIXELS, np.zeros(len(PIXELS), np.int64), tuple(map(str, range(len(PIXELS)))))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def train(folder: Path, quant: QuantSpec, table: config.Qat = TABLE, progress=None) -> qat.Trained:

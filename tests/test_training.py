@@ -18,12 +18,7 @@ RNG = np.random.default_rng(0)
 TABLE = config.Train(epochs=4, batch=8, seed=3, flips=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def some_images(n=36, side=8):

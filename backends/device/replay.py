@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +34,13 @@ from backends.device.artifact import SCHEMA, Pixels, sha256_file
 from backends.device.bundle import Bundle, chunk_images
 from backends.device.errors import UserError
 from backends.device.latency import measure
+from backends.device.loop import Progress, Send, run_all
 from backends.device.machine import describe, loaded_packages, memory_bytes
 from backends.device.runtimes import Option, Runtime, engine, prepare, real
 from backends.device.session import serve
 
 PROGRESS_SECONDS = 0.25
 PIECES = 8
-
-
-class Send(Protocol):
-    """Writes one event."""
-
-    def __call__(self, event: str, **facts: Any) -> None:
-        """Writes ``{"event": event, **facts}`` as a line."""
 
 
 @dataclass(frozen=True)
@@ -184,26 +178,17 @@ def _inputs(
 
 def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, outputs: int, out: Path, send: Send) -> None:
     started, computing = time.perf_counter(), time.process_time()
-    sent = started
     send("progress", case=name, done=0, of=bundle.n)
+    progress = Progress(send, PROGRESS_SECONDS, case=name, of=bundle.n)
     like, file = runtime.output, bundle.file
     raws = np.empty((bundle.n, outputs), like.dtype)
     logits = raws if like.dtype == np.float32 else np.empty(raws.shape, np.float32)
     digest, done = hashlib.sha256(), 0
     for x in _inputs(runtime, bundle, name, batch, lambda pixels: digest.update(pixels.data)):
-        first = done
-        for i in range(0, len(x), batch):
-            some = x[i : i + batch]
-            raw, wanted = runtime.run(some), (len(some), outputs)
-            if raw.shape != wanted or raw.dtype != like.dtype:
-                expected = f"{like.dtype} {wanted}"
-                raise UserError(f"{file}: case {name}: expected outputs {expected}, got {raw.dtype} {raw.shape}")
-            raws[done : done + wanted[0]] = raw
-            done += wanted[0]
-            if time.perf_counter() - sent > PROGRESS_SECONDS:
-                send("progress", case=name, done=done, of=bundle.n)
-                sent = time.perf_counter()
-        logits[first:done] = real(like, raws[first:done])
+        here = slice(done, done + len(x))
+        run_all(runtime, x, batch, raws[here], f"{file}: case {name}", progress)
+        logits[here] = real(like, raws[here])
+        done += len(x)
     arrays: dict[str, Any] = {"logits": logits} | ({} if raws is logits else {"integers": raws})
     if (found := digest.hexdigest()) != (expected := bundle.case(name).sha256):
         raise UserError(f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {expected}; copy it again")

@@ -15,20 +15,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.bundle import Bundle, Stamps, check_corners, chunk_images, pasted
 from backends.device.errors import UserError
+from backends.device.loop import Progress, Send, run_all
 from backends.device.runtimes import Runtime, prepare, real
-
-if TYPE_CHECKING:
-    from backends.device.replay import Send
 
 PROGRESS_SECONDS = 1.0
 FIELDS = {"images": np.int32, "stamps": np.uint8, "mask": np.bool_, "corners": np.int32}
@@ -99,20 +96,11 @@ def pasted_sha256(bundle: Bundle, query: Query) -> str:
 def _scores(
     runtime: Runtime, bundle: Bundle, file: Path, query: Query, batch: int, outputs: int, send: Send
 ) -> tuple[NDArray[np.float32], str]:
-    digest, done, sent = hashlib.sha256(), 0, time.perf_counter()
+    digest, done, progress = hashlib.sha256(), 0, Progress(send, PROGRESS_SECONDS, case=None)
     raws = np.empty((len(query.images), outputs), runtime.output.dtype)
     for pixels in pasted(bundle.pixels[query.images], query.stamps, chunk_images(bundle.pixels[0].nbytes, batch)):
         digest.update(pixels.data)
         x = prepare(runtime.input, bundle.artifact.preproc(pixels), file)
-        for i in range(0, len(x), batch):
-            some = x[i : i + batch]
-            raw, wanted = runtime.run(some), (len(some), outputs)
-            if raw.shape != wanted or raw.dtype != raws.dtype:
-                expected = f"{raws.dtype} {wanted}"
-                raise UserError(f"{file}: query: expected outputs {expected}, got {raw.dtype} {raw.shape}")
-            raws[done : done + len(some)] = raw
-            done += len(some)
-            if time.perf_counter() - sent > PROGRESS_SECONDS:
-                send("progress", case=None, done=done)
-                sent = time.perf_counter()
+        run_all(runtime, x, batch, raws[done : done + len(x)], f"{file}: query", progress)
+        done += len(x)
     return real(runtime.output, raws), digest.hexdigest()

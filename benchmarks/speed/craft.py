@@ -8,8 +8,7 @@ random place, no rotation, no change of size) and the same Adam. The rows take t
 pass is forward and backward to the pixels of a batch and nothing else: of the network as it was loaded, and of the
 surrogate that we make of it. Threads wait as torch has them by default, spinning, which is every row's best on an idle
 machine; OMP_WAIT_POLICY=PASSIVE, as the command line has it, costs the toolbox's many small operators most. Success is
-counted in float on images that no patch was made on. Without ``--data`` the
-network has random weights and no success.
+counted in float on images that no patch was made on. Without ``--data`` the network has random weights and no success.
 """
 
 import argparse
