@@ -13,6 +13,7 @@ from harness import black_box, config
 from harness.schema import CONTROLS, Pose, UserError
 from harness.steps import ArtifactStep, Case, PatchStep, VictimStep
 from harness.surrogates import named
+from harness.toml import matches
 
 
 def cases(
@@ -26,7 +27,7 @@ def cases(
     if suite.data.sanity:
         yield Case(victim.data, "all"), -1, ""
     for table in suite.attack:
-        if not config.matches(victim.name, table.victims):
+        if not matches(victim.name, table.victims):
             continue
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")

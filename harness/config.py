@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from harness.schema import Calibration, UserError
+from harness.schema import Calibration
+from harness.study.settings import Study
+from harness.toml import Axis, Table, read_toml
 
-T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
-Axis = Annotated[
-    tuple[T, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)), Field(min_length=1)
-]
 Triple = tuple[float, float, float]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Size = tuple[int, int]
 Precision = Annotated[str, Field(pattern=r"^(fp32|w([2-8]|32)a([2-8]|32))$")]  # bits; 32 rounds nothing
-
-
-class Table(BaseModel):
-    """A table of TOML: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Table):
@@ -59,7 +46,7 @@ class Data(Table):
 
 
 class Train(Table):
-    """Training from scratch, from a seed."""
+    """Training from scratch, from a seed; with a ``teacher``, another victim, on its answers instead of labels."""
 
     epochs: int = Field(10, ge=1)
     learning_rate: float = Field(0.1, gt=0)
@@ -67,10 +54,13 @@ class Train(Table):
     weight_decay: float = Field(5e-4, ge=0)
     flips: bool = False  # mirror images; not for digits or letters
     seed: int = 0
+    teacher: str | None = None
+    temperature: float = Field(4.0, gt=0)  # of the teacher's answers
+    mix: float = Field(0.5, ge=0, le=1)  # how much of another image each has in it at most, where a teacher answers
 
 
 class Victim(Table):
-    """A classifier: ``model`` is resnet8/20/32/44/56 (CIFAR's), a torchvision name, or ``package.module:function``."""
+    """A classifier: ``model`` is one of `harness.networks.build`, of torchvision, or ``package.module:function``."""
 
     name: Name
     model: str
@@ -199,7 +189,7 @@ class Attack(Table):
     pose: PoseTable = PoseTable()  # how it lies there; what the attack expects is among its options
     per_image: bool = False  # a patch for each evaluation image, made on that very image, at its place
     place_known: bool = False  # whether a patch for all images is made at the fixed place where it will lie
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Controls(Table):
@@ -239,7 +229,7 @@ class TargetTable(Table):
     cpu: str = ""
     image: str = ""
     address: str = ""
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     threads: int = Field(1, ge=1)
     batch: int = Field(1, ge=1)
     time_limit: float = Field(300.0, gt=0)  # seconds without a sign of life before a replay counts as hung
@@ -252,13 +242,14 @@ class Suite(Table):
     name: Name
     title: str = ""
     data: Data
-    victim: list[Victim] = []
-    export: list[Export] = []
-    artifact: list[Artifact] = []
-    attack: list[Attack] = []
+    victim: list[Victim] = Field(default_factory=list)
+    export: list[Export] = Field(default_factory=list)
+    artifact: list[Artifact] = Field(default_factory=list)
+    attack: list[Attack] = Field(default_factory=list)
     target: list[TargetTable] = Field(min_length=1)
     controls: Controls = Controls()
     latency: Latency = Latency()
+    study: Study = Study()
 
     @model_validator(mode="after")
     def _has_files(self) -> Suite:
@@ -278,44 +269,3 @@ class Suite(Table):
 def read_suite(path: Path) -> Suite:
     """Reads and checks a suite; what is wrong with it is one `UserError` with a line for each fault."""
     return read_toml(path, Suite, "a suite")
-
-
-def read_toml(path: Path, model: type[M], what: str) -> M:
-    """Reads a TOML file into a model; what is wrong with it is one `UserError` with a line for each fault."""
-    try:
-        raw = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not TOML: {error}") from error
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        faults = "\n".join(f"  {_explain(fault, model)}" for fault in error.errors())
-        raise UserError(f"{path}: not {what}\n{faults}") from error
-
-
-def _explain(fault: Any, model: type[BaseModel]) -> str:
-    where, message = ".".join(str(p) for p in fault["loc"]), fault["msg"].removeprefix("Value error, ")
-    if fault["type"] != "extra_forbidden":
-        return f"{where}: {message}" if where else message
-    table: Any = model
-    for part in fault["loc"][:-1]:
-        if isinstance(part, str):
-            table = _table_of(table, part)
-    keys = [f.alias or k for k, f in table.model_fields.items()]
-    near = difflib.get_close_matches(str(fault["loc"][-1]), keys, n=1, cutoff=0.5)
-    return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}")
-
-
-def _table_of(table: type[BaseModel], key: str) -> type[BaseModel]:
-    annotation: Any = table.model_fields[key].annotation
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return table
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name fits one of a suite's patterns."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,4 +1,4 @@
-"""Networks by name: CIFAR's ResNets, torchvision's classifiers, a user's own function."""
+"""Networks by name: CIFAR's own, torchvision's classifiers, a user's own function."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from harness.schema import UserError
 from harness.torchvision_import import import_torchvision
 
 CIFAR_RESNETS = (8, 20, 32, 44, 56)  # 6n + 2 layers
+# Channels of 3x3 convolutions, 0 where the resolution is halved; blocks of expansion, channels, repeats and stride.
+CIFAR_VGG = (32, 32, 0, 64, 64, 0, 128, 128, 0, 256, 256)
+CIFAR_MOBILENET_V2 = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 1), (6, 64, 3, 2), (6, 96, 2, 1), (6, 160, 2, 2), (6, 320, 1, 1),
+)  # fmt: skip
 
 
 class BasicBlock(nn.Module):
@@ -73,11 +78,47 @@ def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequ
     return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
 
+def cifar_vgg(classes: int) -> nn.Module:
+    """A VGG (Simonyan and Zisserman 2015) for images around 32x32: eight narrow convolutions, one linear layer.
+
+    Batch normalisation behind each convolution; 54 million multiplications an image, ResNet-20 has 41.
+    """
+    layers: list[nn.Module] = []
+    before = 3
+    for channels in CIFAR_VGG:
+        if channels:
+            conv = nn.Conv2d(before, channels, 3, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(channels), nn.ReLU()]
+            before = channels
+        else:
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+
+
+def cifar_mobilenet_v2(classes: int) -> nn.Module:
+    """MobileNetV2 (Sandler et al. 2018) of half the width for images around 32x32, which it halves three times.
+
+    torchvision's, with a first convolution of stride 1, fewer blocks and no dropout.
+    """
+    models = import_torchvision().models.mobilenetv2
+    network: nn.Module = models.MobileNetV2(
+        num_classes=classes,
+        width_mult=0.5,
+        inverted_residual_setting=[list(b) for b in CIFAR_MOBILENET_V2],
+        dropout=0.0,
+    )
+    network.features[0][0].stride = (1, 1)  # type: ignore[index, union-attr, method-assign]
+    return network
+
+
+OWN = {"cifar_vgg": cifar_vgg, "cifar_mobilenet_v2": cifar_mobilenet_v2}
+
+
 def build(model: str, classes: int, seed: int = 0) -> nn.Module:
     """A network with fresh weights, drawn from the seed: float32 ``(n, 3, h, w)`` to logits ``(n, classes)``.
 
-    ``model`` is resnet8/20/32/44/56 (CIFAR's), the name of a torchvision classifier, or ``package.module:function``,
-    looked for in the current folder too. What cannot be had is a `UserError`.
+    ``model`` is resnet8/20/32/44/56, cifar_vgg or cifar_mobilenet_v2, the name of a torchvision classifier, or
+    ``package.module:function``, looked for in the current folder too. What cannot be had is a `UserError`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -85,11 +126,13 @@ def build(model: str, classes: int, seed: int = 0) -> nn.Module:
             return _of_user(model, classes)
         if model in [f"resnet{layers}" for layers in CIFAR_RESNETS]:
             return CifarResNet((int(model.removeprefix("resnet")) - 2) // 6, classes)
+        if model in OWN:
+            return OWN[model](classes)
         if is_torchvision(model):
             network: nn.Module = import_torchvision().models.get_model(model, weights=None, num_classes=classes)
             return network
-    ours = "/".join(map(str, CIFAR_RESNETS))
-    raise UserError(f"no model {model!r}: expected resnet{ours}, a torchvision classifier or package.module:function")
+    ours = f"resnet{'/'.join(map(str, CIFAR_RESNETS))}, {', '.join(OWN)}"
+    raise UserError(f"no model {model!r}: expected {ours}, a torchvision classifier or package.module:function")
 
 
 def is_torchvision(model: str) -> bool:

@@ -25,6 +25,7 @@ from harness.steps import (
 )
 from harness.store import key
 from harness.surrogates import bits, training_of
+from harness.toml import matches
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def make(
     files = fingerprint(suite.data, data_dir, cache)
     tables: list[config.Victim | config.Artifact] = [*suite.victim, *suite.artifact]
     everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
+    everyone = [_taught(victim, everyone) for victim in everyone]
     victims = everyone[: len(suite.victim)]
     artifacts = [artifact for victim in everyone for artifact in _artifacts(suite, victim)]
     cases = {victim: list(attack_cases(suite, victim, victims, artifacts)) for victim in everyone}
@@ -99,6 +101,19 @@ def make(
     )
 
 
+def _taught(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
+    """A victim with the teacher that its table names; one that cannot teach it is a `UserError`."""
+    name = victim.table.train.teacher if isinstance(victim.table, config.Victim) and victim.table.train else None
+    if name is None:
+        return victim
+    found = next((one for one in everyone if one.name == name), None)
+    if found is None or isinstance(found.table, config.Artifact) or found.table.weights is None:
+        raise UserError(f"victim {victim.name!r}: its teacher has to be a [[victim]] with weights, got {name!r}")
+    if found.data.size != victim.data.size or found.table.classes != victim.table.classes:
+        raise UserError(f"victim {victim.name!r}: its teacher {name!r} takes other images or has other classes")
+    return replace(victim, teacher=found)
+
+
 def _stand_in(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
     patch = case.patch
     known = frozen.get(patch.name) if patch and patch.source else None
@@ -114,7 +129,7 @@ def _size(suite: config.Suite, victim: config.Victim | config.Artifact) -> tuple
 
 
 def _targets(suite: config.Suite, patterns: Sequence[str]) -> list[Target]:
-    chosen = [Target(**t.model_dump()) for t in suite.target if config.matches(t.name, patterns)]
+    chosen = [Target(**t.model_dump()) for t in suite.target if matches(t.name, patterns)]
     for target in chosen:
         try:
             check_target_options(target.runtime, target.options)
@@ -144,7 +159,7 @@ def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
         return [ArtifactStep(victim, victim.table.file.rpartition(".")[2])]
     found = [ArtifactStep(victim, TORCH)]
     for table in suite.export:
-        if not config.matches(victim.name, table.victims):
+        if not matches(victim.name, table.victims):
             continue
         axes = product(table.format, table.precision, table.signature, table.calibration, table.per_channel)
         for form, precision, signature, calibration, per_channel in axes:

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.fx import GraphModule
-from torch.nn import functional
 
 from harness import config
 from harness.data import Images
+from harness.distillation import divergence, mixed
 from harness.schema import Pixels, Progress, QuantSpec, UserError
 from harness.training import augmented, epoch_seed, identity, resume, save, schedule
 from harness.victims import weights_digest
@@ -41,7 +41,7 @@ def train(
     teacher = folded(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     student: GraphModule = learnable(network, quant, calibration).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(student.parameters(), table.learning_rate)
-    known = identity(student, images, table)
+    known = identity(images, table, student)
     steps = max(1, len(x) // table.batch)
     for epoch in range(resume(checkpoint, known, student, optimizer), table.epochs):
         student.train()
@@ -50,8 +50,7 @@ def train(
             order = torch.randperm(len(x))
             for step in range(steps):
                 batch = augmented(x[order[step * table.batch : (step + 1) * table.batch]], table.flips)
-                share = table.mix * torch.rand(len(batch), 1, 1, 1)
-                batch = torch.lerp(batch, batch[torch.randperm(len(batch))], share)
+                batch = mixed(batch, table.mix)
                 done = epoch * steps + step
                 rate = table.learning_rate * schedule(done, table.epochs * steps)
                 loss = _step(student, teacher, optimizer, rate, batch, table.temperature)
@@ -94,12 +93,11 @@ def _step(
 ) -> float:
     images = images.to(memory_format=torch.channels_last)
     with torch.no_grad():
-        wanted = functional.log_softmax(teacher(images) / temperature, dim=1)
+        wanted = teacher(images)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
-    given = functional.log_softmax(student(images) / temperature, dim=1)
-    loss = functional.kl_div(given, wanted, log_target=True, reduction="batchmean") * temperature**2
+    loss = divergence(student(images), wanted, temperature)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()

@@ -39,6 +39,7 @@ class VictimStep:
     table: config.Victim | config.Artifact
     data: DataStep
     data_dir: Path | None = field(default=None, compare=False)
+    teacher: VictimStep | None = None
 
     @property
     def name(self) -> str:
@@ -53,7 +54,8 @@ class VictimStep:
             return key("brought", table=table, file=sha256_file(self.brought_file()), size=self.data.size)
         seen = self.data.key if self.table.train else self.data.size
         weights, code = self._weights(self.table), self._code(self.table)
-        return key("victim", table=self.table, weights=weights, code=code, data=seen)
+        taught = {"teacher": self.teacher.key} if self.teacher else {}
+        return key("victim", table=self.table, weights=weights, code=code, data=seen, **taught)
 
     def brought_file(self) -> Path:
         """The file of an `Artifact` table; one that is not there, or another one, is a `UserError`."""

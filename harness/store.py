@@ -35,12 +35,12 @@ NETWORK = ("harness/victims.py", "harness/networks.py", "harness/weights.py")
 SIMULATION = ("patches/fake_quant", "exporters/ranges.py", "exporters/files", "harness/calibration.py")
 CODE = {
     "data": ("harness/data.py", "harness/readers.py"),
-    "victim": (*NETWORK, "harness/training.py"),
+    "victim": (*NETWORK, "harness/training.py", "harness/distillation.py"),
     "artifact": (*NETWORK, "exporters", "harness/calibration.py"),
     "patch": (*NETWORK, "patches", "exporters/files", "exporters/ranges.py", "harness/calibration.py"),
     "torch": (*NETWORK, "backends/device/bundle.py"),
     "simulated": (*NETWORK, *SIMULATION),
-    "qat": (*NETWORK, *SIMULATION, "harness/qat.py", "harness/training.py"),
+    "qat": (*NETWORK, *SIMULATION, "harness/qat.py", "harness/training.py", "harness/distillation.py"),
     "case": ("backends/device/bundle.py", "patches/placement.py", "patches/poses.py"),
     "bundle": ("backends/device/bundle.py",),
     "replay": ("backends/device",),

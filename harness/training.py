@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from harness import config
 from harness.data import Images
+from harness.distillation import divergence, mixed
 from harness.schema import Progress, UserError
 
 MOMENTUM = 0.9
@@ -28,9 +29,16 @@ def training_images(pools: dict[str, Images], splits: dict[str, Images]) -> Imag
 
 
 def train(
-    network: nn.Module, images: Images, table: config.Train, checkpoint: Path, progress: Progress | None = None
+    network: nn.Module,
+    images: Images,
+    table: config.Train,
+    checkpoint: Path,
+    progress: Progress | None = None,
+    teacher: nn.Module | None = None,
 ) -> nn.Module:
     """Trains in place and gives the network back in eval mode.
+
+    On the labels; or, given a ``teacher`` in eval mode that takes the same images, on its answers to mixtures of them.
 
     SGD with Nesterov momentum, a learning rate that rises and then falls along a cosine, random shifts, mirror images
     where ``table.flips``. All that is random in an epoch comes from (seed, epoch), and the state after each epoch is
@@ -42,7 +50,7 @@ def train(
     optimizer = torch.optim.SGD(
         network.parameters(), table.learning_rate, MOMENTUM, weight_decay=table.weight_decay, nesterov=True
     )
-    known = identity(network, images, table)
+    known = identity(images, table, network, *([teacher] if teacher else []))
     steps = max(1, len(y) // table.batch)  # a last batch of one would break batch normalisation
     network.train()
     for epoch in range(resume(checkpoint, known, network, optimizer), table.epochs):
@@ -53,7 +61,12 @@ def train(
                 batch = order[step * table.batch : (step + 1) * table.batch]
                 done = epoch * steps + step
                 rate = table.learning_rate * schedule(done, table.epochs * steps)
-                loss = _step(network, optimizer, rate, augmented(x[batch], table.flips), y[batch])
+                seen, wanted = augmented(x[batch], table.flips), y[batch]
+                if teacher:
+                    seen = mixed(seen, table.mix)
+                    with torch.no_grad():
+                        wanted = teacher(seen)
+                loss = _step(network, optimizer, rate, seen, wanted, table.temperature)
                 if not math.isfinite(loss):
                     raise UserError(
                         f"training diverged in epoch {epoch + 1}: lower learning_rate = {table.learning_rate}"
@@ -64,11 +77,15 @@ def train(
     return network.eval()
 
 
-def _step(network: nn.Module, optimizer: torch.optim.SGD, rate: float, x: Tensor, y: Tensor) -> float:
+def _step(
+    network: nn.Module, optimizer: torch.optim.SGD, rate: float, x: Tensor, wanted: Tensor, temperature: float
+) -> float:
+    """``wanted`` are labels ``(n,)``, or a teacher's logits."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
-    loss = functional.cross_entropy(network(x), y)
+    out = network(x)
+    loss = functional.cross_entropy(out, wanted) if wanted.ndim == 1 else divergence(out, wanted, temperature)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()
@@ -99,12 +116,13 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}".encode()).digest()[:7])
 
 
-def identity(network: nn.Module, images: Images, table: BaseModel) -> str:
-    """Hash of all that decides a training: settings, images, first weights."""
+def identity(images: Images, table: BaseModel, *networks: nn.Module) -> str:
+    """Hash of all that decides a training: settings, images, first weights, those of a teacher."""
     digest = hashlib.sha256(table.model_dump_json().encode())
     digest.update(images.pixels.tobytes() + images.labels.tobytes())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode() + tensor.numpy().tobytes())
+    for network in networks:
+        for name, tensor in network.state_dict().items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()
 
 

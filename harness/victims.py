@@ -60,11 +60,13 @@ def prepare(
     cache: Path,
     checkpoint: Path,
     progress: Progress | None = None,
+    teacher: nn.Module | None = None,
 ) -> Victim:
     """Gets or trains a victim's weights and keeps them in ``folder`` as ``weights.pt``, described by ``victim.json``.
 
     ``images`` are those to train on (`harness.training.training_images`), ``size`` is (height, width), ``cache`` takes
-    downloads, ``checkpoint`` is the file from which an interrupted training goes on. Weights that are absent or do not
+    downloads, ``checkpoint`` is the file from which an interrupted training goes on, ``teacher`` the network in eval
+    mode that a table with a teacher learns from. Weights that are absent or do not
     fit, and a network that does not take images of this size or has not so many classes, are a `UserError`.
     """
     seed = table.train.seed if table.train else 0
@@ -75,7 +77,7 @@ def prepare(
             raise UserError(f"victim {table.name!r}: training needs images, and is done in the channel order rgb")
         if images.labels.max() >= classes:
             raise UserError(f"victim {table.name!r}: has {classes} classes, but label {images.labels.max()} to learn")
-        train(_normalised(network, table.mean, table.std), images, table.train, checkpoint, progress)
+        train(_normalised(network, table.mean, table.std), images, table.train, checkpoint, progress, teacher)
     else:
         file = find_weights(table, data_dir, cache, progress)
         network.load_state_dict(fit_to(network, read_weights(file), file))
