@@ -71,6 +71,33 @@ def run(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Examples: `patchbench study benchmarks/suites/study-digits.toml` · "
+             "`patchbench study benchmarks/suites/study-cifar10.toml --data ~/data --only transfer`")  # fmt: skip
+def study(
+    suite: SuiteFile,
+    data: DataDir = None,
+    out: RunDir = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ANALYSIS",
+            help="One analysis alone; may be repeated: bitwidth, transfer, features, strength, gradients, places, "
+            "defences, saturation.",
+        ),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Carries out a suite, then the study of it: how patches fare across bitwidths, networks and real kernels, and why.
+
+    OUT/study.html is the page, OUT/study/ has each analysis as CSV and SVG. A second call does only what is new. Exit
+    codes are those of `run`.
+    """
+    from harness.study.carry_out import carry_out
+
+    if not carry_out(suite, data, out, only=only or [], device=device, console=_console()):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: `patchbench report out/demo`")
 def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
     """Writes a run's cells.csv, summary.json and report.html again, from its records."""

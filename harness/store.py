@@ -45,6 +45,10 @@ CODE = {
     "bundle": ("backends/device/bundle.py",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),
+    **{
+        f"study-{name}": (*NETWORK, "patches", "exporters", "harness/study/inputs.py", f"harness/study/{name}.py")
+        for name in ("features", "strength", "gradients", "places", "saturation")
+    },
     "report": (
         "harness/records.py", "harness/outcomes.py", "harness/metrics.py", "harness/stats.py", "harness/intervals.py",
         "harness/checks.py", "harness/evidence.py", "harness/again.py", "harness/splits.py", "harness/gap.py",

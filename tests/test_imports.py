@@ -40,7 +40,10 @@ RULES = [
     ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets
     ("harness/steps.py", ["harness", "backends.device", "backends.hosts"], ANY),  # the words of plan.py
     ("harness/schema.py", ["backends.device.artifact", "backends.device.errors"], {"numpy"}),
-    ("harness/config.py", ["harness.schema"], {"pydantic"}),
+    ("harness/config.py", ["harness.schema", "harness.toml", "harness.study.settings"], {"pydantic"}),
+    ("harness/toml.py", ["harness.schema", "backends.device.errors"], {"pydantic"}),
+    ("harness/study/settings.py", ["harness.toml"], {"pydantic"}),
+    ("harness/study/*", [*OURS], ANY),  # analyses: they look into networks, files and devices alike
     ("harness/records.py", ["harness", "backends.device"], STATISTICS),
     ("harness/metrics.py", ["harness", "backends.device"], STATISTICS),
     ("harness/stats.py", ["harness", "backends.device"], STATISTICS),

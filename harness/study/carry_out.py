@@ -1,0 +1,83 @@
+"""A study carried out: the suite's run, then its analyses, each a table as CSV and figures as SVG, and one page."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+import pandas as pd
+from rich.console import Console
+
+from harness import run, stages, store
+from harness.config import read_suite
+from harness.display import Display
+from harness.plan import make
+from harness.report.svg import standalone
+from harness.schema import UserError
+from harness.study import page
+from harness.study.inputs import Figure, Inputs
+from harness.study.settings import ANALYSES, Analysis
+
+
+class Module(Protocol):
+    """A file of this folder: its question, the numbers that answer it, and their drawing."""
+
+    QUESTION: str
+
+    def measure(self, inputs: Inputs) -> pd.DataFrame:
+        """A row a finding, each with its ``n``; empty where the suite has nothing to look at."""
+
+    def draw(self, table: pd.DataFrame) -> list[Figure]:
+        """The figures of such a table, as it comes from its CSV."""
+
+
+def analysis(name: Analysis) -> Module:
+    """The module of an analysis."""
+    return cast(Module, importlib.import_module(f"harness.study.{name}"))
+
+
+def carry_out(
+    suite_file: Path,
+    data_dir: Path | None,
+    out: Path | None,
+    *,
+    only: Sequence[str] = (),
+    device: str = "cpu",
+    console: Console,
+) -> bool:
+    """Runs a suite and its analyses, or those named in `only`, into ``OUT/study``. Whether no cell of the run failed.
+
+    Each is kept as soon as it is done: killed and started again, a study goes on where it was.
+    """
+    if unknown := sorted(set(only) - set(ANALYSES)):
+        raise UserError(f"no analysis named {', '.join(unknown)}; there are {', '.join(ANALYSES)}")
+    suite = read_suite(suite_file)
+    run_dir = out or Path("out") / suite.name
+    fine = run.carry_out(suite_file, data_dir, out, device=device, console=console)
+    with run.held(run_dir):
+        kept = store.Store(run_dir / "store")
+        plan = make(suite, data_dir, kept.root)
+        summary = json.loads((run_dir / "summary.json").read_text())
+        cells, over_patches = (pd.DataFrame(summary[name]) for name in ("cells", "over_patches"))
+        inputs = Inputs(stages.Work(plan, kept, Display(console), device), cells, over_patches, suite.study)
+        for name in [one for one in suite.study.analyses if one in (only or ANALYSES)]:
+            with inputs.work.display.doing("study", name):
+                write(name, analysis(name).measure(inputs), run_dir / "study")
+        console.print(f"study: [bold]{page.build(run_dir)}[/]", soft_wrap=True)
+    return fine
+
+
+def write(name: Analysis, table: pd.DataFrame, into: Path) -> None:
+    """Writes an analysis' table and figures: ``NAME.csv``, ``NAME.json`` (captions), ``NAME-FIGURE.svg``."""
+    into.mkdir(parents=True, exist_ok=True)
+    for old in into.glob(f"{name}-*.svg"):
+        old.unlink()
+    store.write_text(into / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    figures = analysis(name).draw(table) if len(table) else []
+    for figure in figures:
+        store.write_text(into / f"{name}-{figure.name}.svg", standalone(figure.svg))
+    captions = [{"file": f"{name}-{figure.name}.svg", "caption": figure.caption} for figure in figures]
+    store.write_json(into / f"{name}.json", {"schema": 1, "question": analysis(name).QUESTION, "figures": captions})

@@ -1,0 +1,39 @@
+"""The page of a study: each analysis' question and figures, one file that opens offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from harness import report
+from harness.store import write_text
+from harness.study.settings import ANALYSES
+
+STYLE = Path(report.__file__).parent / "report.css"
+
+
+def build(run_dir: Path) -> Path:
+    """Writes ``study.html`` into a run directory, from what the analyses left in ``study``; gives its path."""
+    run = json.loads((run_dir / "run.json").read_text())
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    sections = [section for name in ANALYSES if (section := _section(run_dir / "study", name))]
+    text = environment.get_template("study.html").render(
+        suite=run["suite"], sections=sections, style=Markup(STYLE.read_text())
+    )
+    write_text(run_dir / "study.html", text)
+    return run_dir / "study.html"
+
+
+def _section(folder: Path, name: str) -> dict[str, Any] | None:
+    file = folder / f"{name}.json"
+    if not file.is_file():
+        return None
+    known: dict[str, Any] = json.loads(file.read_text())
+    drawn = [figure | {"svg": Markup((folder / figure["file"]).read_text())} for figure in known["figures"]]
+    return known | {"name": name, "figures": drawn}
