@@ -107,8 +107,10 @@ def _taught(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
     if name is None:
         return victim
     found = next((one for one in everyone if one.name == name), None)
-    if found is None or isinstance(found.table, config.Artifact) or found.table.weights is None:
-        raise UserError(f"victim {victim.name!r}: its teacher has to be a [[victim]] with weights, got {name!r}")
+    if found is None or isinstance(found.table, config.Artifact):
+        raise UserError(f"victim {victim.name!r}: its teacher {name!r} is no [[victim]] of this suite")
+    if found.table.train and found.table.train.teacher:
+        raise UserError(f"victim {victim.name!r}: its teacher {name!r} has a teacher itself; name that one")
     if found.data.size != victim.data.size or found.table.classes != victim.table.classes:
         raise UserError(f"victim {victim.name!r}: its teacher {name!r} takes other images or has other classes")
     return replace(victim, teacher=found)

@@ -1,5 +1,6 @@
 """Networks by name."""
 
+import math
 import subprocess
 import sys
 import textwrap
@@ -7,6 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from harness import networks
 from harness.schema import UserError
@@ -59,9 +61,26 @@ def test_a_torchvision_classifier_by_name():
     assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 12)
 
 
+@pytest.mark.parametrize(
+    ("name", "multiplications"), [("resnet20", 40.6), ("cifar_vgg", 54), ("cifar_mobilenet_v2", 23)]
+)
+def test_the_networks_for_cifar_are_of_one_size_class(name, multiplications):
+    """Millions an image, counted from the shapes that hooks see; 40.6 is what He et al. 2016 give for ResNet-20."""
+    network, counted = networks.build(name, 10).eval(), []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(
+                lambda one, taken, out: counted.append(one.weight.numel() * math.prod(out.shape[2:]))
+            )
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    assert sum(counted) / 1e6 == pytest.approx(multiplications, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["resnet21", "fasterrcnn_resnet50_fpn", ""])
 def test_an_unknown_name_says_what_is_known(name):
-    with pytest.raises(UserError, match=r"resnet8/20/32/44/56, a torchvision classifier or package.module:function"):
+    with pytest.raises(
+        UserError, match=r"resnet8/20/32/44/56, cifar_vgg, cifar_mobilenet_v2, a torchvision classifier or "
+    ):
         networks.build(name, 10)
 
 

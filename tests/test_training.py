@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from harness import config, data, networks, training, victims
+from harness.distillation import divergence, mixed
 from harness.schema import UserError
 
 RNG = np.random.default_rng(0)
@@ -169,6 +170,7 @@ def test_a_killed_process_goes_on(tmp_path):
         from pathlib import Path
         import torch
         from harness import config, data, networks, training, victims
+from harness.distillation import divergence, mixed
         torch.set_num_threads(1)
         pools = data.load(config.Data(name="digits"), (16, 16), None, None)
         table = config.Train(epochs=3, batch=64, seed=1)
@@ -205,3 +207,43 @@ def test_the_demos_network_reads_97_percent_of_the_digits_it_has_not_seen(tmp_pa
     seconds = time.process_time() - begun
     assert (victims.logits(net, pools["test"].pixels).argmax(axis=1) == pools["test"].labels).mean() >= 0.97
     assert seconds < 30
+
+
+def test_a_network_learns_its_teachers_answers_and_no_label(tmp_path):
+    """The teacher calls every class by the next one's number, which no label says."""
+    images = some_images(60)
+
+    class Teacher(nn.Module):
+        def forward(self, x):
+            return 20 * x.mean(dim=(2, 3)).roll(1, dims=1)
+
+    table = config.Train(epochs=12, batch=12, learning_rate=0.02, teacher="t", mix=0.2)
+    trained = training.train(network(), images, table, tmp_path / "c.pt", teacher=Teacher())
+    preds = victims.logits(trained, images.pixels).argmax(axis=1)
+    assert (preds == (images.labels + 1) % 3).mean() > 0.9
+
+
+def test_a_distillation_of_another_teacher_is_not_gone_on_with(tmp_path):
+    images, table = some_images(), config.Train(epochs=2, batch=8, teacher="t")
+    teachers = [networks.build("resnet8", 3, seed).eval() for seed in (7, 8)]
+    fresh = [
+        digest(training.train(network(), images, table, tmp_path / f"{i}.pt", teacher=t))
+        for i, t in enumerate(teachers)
+    ]
+    assert fresh[0] != fresh[1]
+    assert digest(training.train(network(), images, table, tmp_path / "0.pt", teacher=teachers[1])) == fresh[1]
+
+
+def test_the_divergence_of_answers_by_hand():
+    """At temperature 2, times its square: KL of (1/2, 1/2) from (3/4, 1/4)."""
+    given, wanted = torch.zeros(1, 2), 2 * torch.tensor([[3.0, 1.0]]).log()
+    expected = 4 * (0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5))
+    assert divergence(given, wanted, 2.0).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_mixtures_hold_no_more_of_another_image_than_said():
+    torch.manual_seed(0)
+    images = torch.eye(64).reshape(64, 64, 1, 1)  # each has a pixel of its own
+    share = mixed(images, 0.3)[torch.arange(64), torch.arange(64), 0, 0]
+    assert share.min() >= 0.7 - 1e-6
+    assert 0.7 < share.mean() < 0.95
