@@ -98,7 +98,7 @@ def cifar_vgg(classes: int) -> nn.Module:
 def cifar_mobilenet_v2(classes: int) -> nn.Module:
     """MobileNetV2 (Sandler et al. 2018) of half the width for images around 32x32, which it halves three times.
 
-    torchvision's, with a first convolution of stride 1, fewer blocks and no dropout.
+    torchvision's, with a first convolution of stride 1, fewer blocks and no dropout; 19 million multiplications.
     """
     models = import_torchvision().models.mobilenetv2
     network: nn.Module = models.MobileNetV2(

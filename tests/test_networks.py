@@ -62,7 +62,7 @@ def test_a_torchvision_classifier_by_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "multiplications"), [("resnet20", 40.6), ("cifar_vgg", 54), ("cifar_mobilenet_v2", 23)]
+    ("name", "multiplications"), [("resnet20", 40.6), ("cifar_vgg", 54), ("cifar_mobilenet_v2", 18.7)]
 )
 def test_the_networks_for_cifar_are_of_one_size_class(name, multiplications):
     """Millions an image, counted from the shapes that hooks see; 40.6 is what He et al. 2016 give for ResNet-20."""
@@ -78,9 +78,7 @@ def test_the_networks_for_cifar_are_of_one_size_class(name, multiplications):
 
 @pytest.mark.parametrize("name", ["resnet21", "fasterrcnn_resnet50_fpn", ""])
 def test_an_unknown_name_says_what_is_known(name):
-    with pytest.raises(
-        UserError, match=r"resnet8/20/32/44/56, cifar_vgg, cifar_mobilenet_v2, a torchvision classifier or "
-    ):
+    with pytest.raises(UserError, match=r"resnet8/20/32/44/56, cifar_vgg, cifar_mobilenet_v2, a torchvision"):
         networks.build(name, 10)
 
 
