@@ -1,0 +1,64 @@
+"""What the analyses call networks, surrogates and places: one name for the same thing, whichever victim saw it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from harness.schema import CONTROLS
+
+BITS = re.compile(r"w(\d+)a(\d+)")
+RUNTIMES = {"litert": "LiteRT", "onnxruntime": "onnxruntime", "tflite_runtime": "tflite-runtime", "torch": "simulated"}
+
+
+def made(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of cells or their summary that are attacks and came through, undefended, counted on evaluation images.
+
+    Added are ``made_on`` and ``made_bits``: the network that a surrogate is, and its bits (``float``, ``w4a4``,
+    ``w4a4 trained``, ``twin``, ``ensemble``, ``asked``), the same for whichever victim the patch is laid before.
+    """
+    rows = table[~table["attack"].isin(CONTROLS) & (table["status"] == "ok") & (table["split"] == "evaluate")]
+    rows = rows[rows["defence"] == ""]
+    victims = dict(zip(table["artifact"], table["victim"], strict=True))
+    found = [maker(v, s, victims) for v, s in zip(rows["victim"], rows["surrogate"], strict=True)]
+    return rows.assign(made_on=[who for who, _ in found], made_bits=[bits for _, bits in found])
+
+
+def maker(victim: str, surrogate: str, victims: dict[str, str]) -> tuple[str, str]:
+    """Network and bits of a surrogate as cells name it; ``victims`` are those of artifacts."""
+    kind, _, rest = surrogate.partition(":")
+    name, _, whose = rest.partition(":")
+    if kind == "float":
+        return rest or victim, "float"
+    if kind in ("fake_quant", "qat") and BITS.fullmatch(name):
+        return whose or victim, name + " trained" * (kind == "qat")
+    if kind == "fake_quant":
+        return victims.get(rest, victim), f"as {rest}"
+    if kind == "twin":
+        return victims.get(name, victim), f"twin of {name}"
+    return victim, surrogate or kind
+
+
+def place(row: Any) -> str:
+    """``w8a8, LiteRT``: the precision of a file, what of it is not as usual, and where it runs."""
+    parts = ["float" if row["precision"] == "fp32" else row["precision"]]
+    parts[0] += " trained" * ("qat" in str(row["granularity"]))
+    parts += [row["calibration"].replace("_", " ")] * (row["calibration"] not in ("", "minmax"))
+    where = RUNTIMES.get(row["runtime"], row["runtime"])
+    parts += [f"{where} {row['cpu'] or row['arch']}" if row["host"] not in ("local", "") else where]
+    return ", ".join(parts)
+
+
+def bits(precision: str) -> tuple[int, int]:
+    """Bits of weights and activations; float has 32."""
+    found = BITS.fullmatch(precision)
+    return (int(found[1]), int(found[2])) if found else (32, 32)
+
+
+def as_the_first(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The rows whose columns have the values of the first row: one size, one place."""
+    if table.empty:
+        return table
+    return table[(table[list(columns)] == table[list(columns)].iloc[0]).all(axis=1)]
