@@ -31,6 +31,7 @@ def cases(
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
         attacks.check(table.name)
+        _check_options(suite, table)
         for word in table.placement:
             places.check(word, (*places.WORDS, "best"))
         classes: Sequence[int | None] = table.target_classes or (None,)
@@ -46,6 +47,25 @@ def cases(
                         yield case, -1 if target_class is None else target_class, ""
                     elif at is None and target_class in _others(classes, patch, suite.controls.other_class):
                         yield case, target_class, "other_class"
+
+
+def _check_options(suite: config.Suite, table: config.Attack) -> None:
+    """A `UserError` for options that the attack does not have, cannot take, or not with its surrogates."""
+    from patches import attacks
+    from patches.surrogates import EXACT, IN_FLOAT32
+
+    filled = attacks.options(table.name, table.options)
+    attacks.check_each(table.name, table.per_image)
+    members = [one for word in table.surrogate for one in (word if isinstance(word, tuple) else (word,))]
+    exact = [word for word in members if word.partition(":")[0] in EXACT]
+    if exact and filled.get("bfloat16"):
+        raise UserError(f"attack {table.name!r}, option 'bfloat16', surrogate {exact[0]!r}: {IN_FLOAT32}")
+    least = suite.data.evaluate if table.per_image else filled.get("batch", 1)
+    if table.name in attacks.ASKS and filled["queries"] < least:
+        raise UserError(
+            f"attack {table.name!r}, option 'queries': expected at least {least}, one for each "
+            f"{'counted image' if table.per_image else 'image of a batch'}, got {filled['queries']}"
+        )
 
 
 def _attacked(

@@ -167,6 +167,10 @@ def test_an_imported_patch_needs_a_file_and_no_victim(tmp_path: Path) -> None:
     assert len(keys(second, "patches") - keys(first, "patches")) == 1, "another file is another patch"
 
 
+GAP = "\ntarget_classes = [3]\npixels = 8\noptions = { steps = 3 }"
+EXACT = "\npixels = 8\noptions.bfloat16 = true\nsurrogate = {}"
+
+
 def test_a_label_is_no_controls(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is the name of a control"):
         plan(tmp_path, QUICK.replace("pixels = 8", "pixels = 8\nlabel = 'noise'"))
@@ -179,7 +183,16 @@ def test_a_label_is_no_controls(tmp_path: Path) -> None:
         ('name = "gap"', 'name = "gap"\nsurrogate = "fake_qant:w4a4"', "no surrogate named 'fake_qant'; did you mean"),
         ('name = "gap"', 'name = "gap"\nsurrogate = "fake_quant:w9a9"', "each 2 to 8, or 32 for float, got 'w9a9'"),
         ('name = "gap"', 'name = "gap"\nplacement = "bst"', "placement 'bst': expected .* did you mean 'best'"),
-        ('name = "gap"', 'name = "imported"', "give its file under --data"),
+        ('name = "gap"', 'name = "pgd"', "attack 'pgd' makes a patch for each image: .* per_image = true"),
+        ("steps = 3", "stepz = 3", "attack 'gap' has no option 'stepz'; did you mean 'steps'"),
+        ("steps = 3", "steps = 0", "attack 'gap', option 'steps': expected a number of at least 1, got 0"),
+        ('"gap"' + GAP, '"imported"\npixels = 8', "give its file under --data"),
+        ('"gap"' + GAP, '"pgd"\npixels = 8\nper_image = true\noptions.restarts = 0', "'restarts': .* at least 1"),
+        ('"gap"' + GAP, '"sparse_rs"\npixels = 8\noptions.queries = 7', "'queries': expected at least 8, one for each"),
+        ('"gap"' + GAP, '"sparse_rs"\npixels = 8\nper_image = true\noptions.queries = 39', "at least 40, one for each"),
+        (GAP, EXACT.format('"qat:w4a4"'), "surrogate 'qat:w4a4': the levels of .* need float32"),
+        (GAP, EXACT.format('"fake_quant:w8a8"'), "surrogate 'fake_quant:w8a8': .* need float32"),
+        (GAP, EXACT.format('[["float", "twin:x"]]'), "surrogate 'twin:x': .* need float32"),
     ],
 )
 def test_what_an_attack_cannot_be_is_said_before_anything_is_done(
