@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 from backends.hosts import Target
 from harness import black_box, config
@@ -32,14 +32,16 @@ def cases(
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
         attacks.check(table.name)
+        _check_options(suite, table)
         for word in table.placement:
             places.check(word, (*places.WORDS, "best"))
         classes: Sequence[int | None] = table.target_classes or (None,)
         pose = Pose(**table.pose.model_dump())
-        for size, shape, placement in product(_sizes(table), table.shape, table.placement):
-            px = _side(table, size, shape, victim)
-            attacked = list(_attacked(suite, table, victim, victims, artifacts, px, shape, placement))
-            controls = list(_controls(suite, victim, px, shape, classes))
+        for size, cut, placement in product(_sizes(table), _cuts(table, victim), table.placement):
+            px = _side(table, size, cut, victim)
+            cut = _at_side(table, cut, px)
+            attacked = list(_attacked(suite, table, victim, victims, artifacts, px, cut, placement))
+            controls = list(_controls(suite, victim, px, cut, classes))
             for patch, at in [*((patch, None) for patch in attacked), *_at(controls, attacked, placement)]:
                 for target_class in classes:
                     case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at, pose)
@@ -49,6 +51,25 @@ def cases(
                         yield case, target_class, "other_class"
 
 
+def _check_options(suite: config.Suite, table: config.Attack) -> None:
+    """A `UserError` for options that the attack does not have, cannot take, or not with its surrogates."""
+    from patches import attacks
+    from patches.surrogates import EXACT, IN_FLOAT32
+
+    filled = attacks.options(table.name, table.options)
+    attacks.check_each(table.name, table.per_image)
+    members = [one for word in table.surrogate for one in (word if isinstance(word, tuple) else (word,))]
+    exact = [word for word in members if word.partition(":")[0] in EXACT]
+    if exact and filled.get("bfloat16"):
+        raise UserError(f"attack {table.name!r}, option 'bfloat16', surrogate {exact[0]!r}: {IN_FLOAT32}")
+    least = suite.data.evaluate if table.per_image else filled.get("batch", 1)
+    if table.name in attacks.ASKS and filled["queries"] < least:
+        raise UserError(
+            f"attack {table.name!r}, option 'queries': expected at least {least}, one for each "
+            f"{'counted image' if table.per_image else 'image of a batch'}, got {filled['queries']}"
+        )
+
+
 def _attacked(
     suite: config.Suite,
     table: config.Attack,
@@ -56,7 +77,7 @@ def _attacked(
     victims: Sequence[VictimStep],
     artifacts: Sequence[ArtifactStep],
     px: int,
-    shape: Literal["square", "round"],
+    cut: _Cut,
     placement: str,
 ) -> Iterator[PatchStep]:
     """The patches of an attack, each at the input size of the victim that it is made on; a control has none."""
@@ -69,8 +90,9 @@ def _attacked(
     if table.name == IMPORTED:
         for target_class in table.target_classes or (None,):
             yield PatchStep(
-                table.name, None, "", target_class, 0, px, shape, victim.data, table.options, label=label, file=file
-            )
+                table.name, None, "", target_class, 0, px, cut.shape, victim.data, table.options,
+                label=label, file=file, fill=cut.fill,
+            )  # fmt: skip
         return
     targets = [Target(**t.model_dump()) for t in suite.target]
     for surrogate in table.surrogate:
@@ -85,11 +107,11 @@ def _attacked(
             )
         for target_class, seed in product(table.target_classes or (None,), table.seeds):
             yield PatchStep(
-                table.name, source, kind, target_class, seed, made_px, shape, source.data, table.options,
+                table.name, source, kind, target_class, seed, made_px, cut.shape, source.data, table.options,
                 artifact=artifact, members=members, per_image=table.per_image,
                 placement=placement if known else "",
                 placement_seed=table.placement_seed if known and placement == "random" else 0,
-                label=label, file=file, target=target,
+                label=label, file=file, target=target, fill=cut.fill,
             )  # fmt: skip
 
 
@@ -130,14 +152,16 @@ def _controls(
     suite: config.Suite,
     victim: VictimStep,
     px: int,
-    shape: Literal["square", "round"],
+    cut: _Cut,
     classes: Sequence[int | None],
 ) -> Iterator[PatchStep]:
     for name, draws in (("grey", suite.controls.grey), ("noise", suite.controls.noise)):
         for seed in range(draws):
-            yield PatchStep(name, None, "", None, seed, px, shape, victim.data)
+            yield PatchStep(name, None, "", None, seed, px, cut.shape, victim.data, file=cut.file, fill=cut.fill)
     for target_class, seed in product(classes, range(suite.controls.sticker)):
-        yield PatchStep("sticker", None, "", target_class, seed, px, shape, victim.data)
+        yield PatchStep(
+            "sticker", None, "", target_class, seed, px, cut.shape, victim.data, file=cut.file, fill=cut.fill
+        )
 
 
 def _sizes(table: config.Attack) -> tuple[float, ...]:
@@ -148,7 +172,45 @@ def _sizes(table: config.Attack) -> tuple[float, ...]:
     return table.area or table.pixels or ()
 
 
-def _side(table: config.Attack, size: float, shape: Literal["square", "round"], victim: VictimStep) -> int:
+class _Cut(NamedTuple):
+    """What a patch covers of the square around it: a shape, its share, and the file whose mask it is, if any."""
+
+    shape: str
+    fill: float
+    file: Path | None = None
+
+
+def _cuts(table: config.Attack, victim: VictimStep) -> list[_Cut]:
+    """The shapes of an attack's patches, or that of the file that is its patch."""
+    from patches.attacks import IMPORTED
+    from patches.attacks.imported import cutout
+
+    fills = {"square": 1.0, "round": math.pi / 4}
+    if table.name != IMPORTED:
+        return [_Cut(shape, fills[shape]) for shape in table.shape]
+    if "shape" in table.model_fields_set:
+        raise UserError(f"attack {table.name!r}: the shape of a patch is its file's own; leave shape out")
+    file = _picture(table, victim)
+    assert file is not None
+    shape, mask = cutout(file)
+    return [_Cut(shape, fills[shape]) if shape in fills else _Cut(shape, float(mask.mean()), file)]
+
+
+def _at_side(table: config.Attack, cut: _Cut, px: int) -> _Cut:
+    """The cut as it is at a side in pixels; a file's mask that covers none there is a `UserError`."""
+    from patches.attacks.imported import cutout
+    from patches.placement import resized
+
+    if cut.file is None:
+        return cut
+    if not (fill := float(resized(cutout(cut.file).mask, px).mean())):
+        raise UserError(f"attack {table.name!r}: at {px} pixels nothing is left of the mask of {cut.file}")
+    return cut._replace(fill=fill)
+
+
+def _side(table: config.Attack, size: float, cut: _Cut, victim: VictimStep) -> int:
     from patches.placement import side
 
-    return side(size, victim.data.size, shape) if table.area else int(size)
+    if table.pixels:
+        return int(size)
+    return side(size / cut.fill, victim.data.size) if cut.file else side(size, victim.data.size, cut.shape)

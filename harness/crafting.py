@@ -76,18 +76,23 @@ def _sha256(work: Work, source: VictimStep, made: ArtifactStep | None) -> str:
 def _given(work: Work, step: PatchStep) -> Patch:
     """A patch that no gradient makes: a control, or one from a file."""
     from patches import control
+    from patches.attacks import IMPORTED
     from patches.attacks.controls import sticker
-    from patches.attacks.imported import bring
+    from patches.attacks.imported import bring, cutout
+    from patches.placement import cut, resized
 
-    if step.file:
+    if step.attack == IMPORTED:
+        assert step.file
         return bring(step.file, name=step.name, target_class=step.target_class, px=step.px, image_size=step.data.size)
+    shape = "square" if step.file else step.shape
     if step.attack == "sticker":
         seen = images(work, step.data, "craft")
-        return sticker(seen.pixels, seen.labels, step.target_class, step.px, step.shape, step.seed)
-    made = control(step.attack, step.px, step.shape, step.seed)
+        made: Patch | None = sticker(seen.pixels, seen.labels, step.target_class, step.px, shape, step.seed)
+    else:
+        made = control(step.attack, step.px, shape, step.seed)
     if made is None:
         raise ValueError(f"{step.attack} makes no patch")
-    return made
+    return cut(made, resized(cutout(step.file).mask, step.px), step.shape) if step.file else made
 
 
 def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:

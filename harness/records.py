@@ -87,7 +87,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
     """What identifies a cell, by the names of `harness.schema.CELL_COLUMNS`."""
     replay, case, target = cell.replay, cell.replay.case, cell.replay.target
     artifact, patch, quant = replay.artifact, case.patch, replay.artifact.quant
-    covered = (math.pi / 4 if patch and patch.shape == "round" else 1.0) * case.px**2 / math.prod(case.data.size)
+    covered = (patch.fill if patch else 1.0) * case.px**2 / math.prod(case.data.size)
     own = patch is None or patch.source is None or patch.made_on == artifact.victim.name
     return {
         "victim": artifact.victim.name,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class Patch:
     surrogate: str
     target_class: int | None
     seed: int
-    shape: Literal["square", "round"] = "square"
+    shape: str = "square"  # or round, or the name of a mask of a file's own
     images: tuple[str, ...] = ()
     corners: NDArray[np.int32] | None = None
     checks: dict[str, Any] = field(default_factory=dict)

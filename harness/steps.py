@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from backends.hosts import Target, identity
 from harness import config
-from harness.schema import LEVEL, Pose, QuantSpec, UserError, sha256_file
+from harness.schema import CONTROLS, LEVEL, Pose, QuantSpec, UserError, sha256_file
 from harness.store import key
 
 TORCH = "torch"  # the target that is no device: the float network, in this process
@@ -189,7 +189,7 @@ class PatchStep:
     target_class: int | None
     seed: int
     px: int
-    shape: Literal["square", "round"]
+    shape: str
     data: DataStep
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
@@ -200,7 +200,8 @@ class PatchStep:
     placement: str = ""
     placement_seed: int = 0
     label: str = ""  # what its results are called; nothing that it is made of
-    file: Path | None = field(default=None, compare=False)  # of an imported one
+    file: Path | None = field(default=None, compare=False)  # of an imported one; whose mask a control has; a disguise
+    fill: float = field(default=1.0, compare=False)  # what the shape covers of the square around it
 
     @property
     def split(self) -> str:
@@ -220,7 +221,7 @@ class PatchStep:
         made_on = hashlib.sha256(self.made_on.encode()).hexdigest()[:6] if self.members else self.made_on
         parts = [self.attack, *([self.surrogate.replace(":", "-"), made_on] if self.source else [])]
         parts += [f"c{self.target_class}"] if self.target_class is not None else []
-        parts += [f"s{self.seed}", f"{self.px}px"] + (["round"] if self.shape == "round" else [])
+        parts += [f"s{self.seed}", f"{self.px}px"] + ([self.shape] if self.shape != "square" else [])
         parts += ["each"] * self.per_image + [self.placement] * bool(self.placement)
         parts += [f"p{self.placement_seed}"] * bool(self.placement_seed)
         parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
@@ -240,7 +241,7 @@ class PatchStep:
             inputs["asked"] = key("replay", by=_deciding(self.target))
         if self.attack == "sticker":
             inputs["data"] = self.data.key
-        if self.file:
+        if self.file and self.attack not in CONTROLS:
             inputs |= {"file": sha256_file(self.file), "size": self.data.size}
         if self.frozen:
             inputs["frozen"] = self.frozen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.schema import Patch, Pixels, UserError
-from patches.attacks import OF_ALL, find, options
+from patches.attacks import OF_ALL, check_each, find, options
 from patches.attacks.controls import control
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def craft(
     from patches.surrogates.device import Device
 
     function, filled = find(attack), options(attack, given or {})
+    check_each(attack, problem.per_image)
     asks = isinstance(problem.surrogate, Device)
     if any(filled.get(option) for option in OF_ALL):
         fast = faster(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])

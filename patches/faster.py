@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from harness.schema import UserError
+from patches.fake_quant.rounding import Fixed
+from patches.surrogates import IN_FLOAT32
 from patches.twins import Twin
 
 
 def faster(surrogate: nn.Module, *, bfloat16: bool, compiled: bool) -> nn.Module:
     """The surrogate in bfloat16, another function within its 8 bits, or compiled, which is the same one.
 
-    A twin's integers do not fit into bfloat16: a `UserError`. Compiling takes half a minute, and on a CPU a C++
-    compiler.
+    The integers of a twin, and the levels of what is rounded, do not fit into bfloat16: a `UserError`. Compiling takes
+    half a minute, and on a CPU a C++ compiler.
     """
     if bfloat16:
-        if isinstance(surrogate, Twin):
-            raise UserError("option bfloat16: the integers of a twin need float32; leave it out for this surrogate")
+        if any(isinstance(part, Twin | Fixed) for part in surrogate.modules()):
+            raise UserError(f"option bfloat16: {IN_FLOAT32}")
         surrogate = InBfloat16(surrogate)
     return torch.compile(surrogate) if compiled else surrogate  # type: ignore[return-value]
 

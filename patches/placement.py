@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from PIL import Image
 from harness.schema import LEVEL, Patch, Pixels, Pose, UserError
 from patches import poses
 
-Shape = Literal["square", "round"]
+Shape = str  # square, round, or of a file's own mask that mask's name (`patches.attacks.imported.cutout`)
 Size = tuple[int, int]  # (height, width)
 WORDS = ("random", "center", "top-left", "top-right", "bottom-left", "bottom-right")
 EXACT = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*")
@@ -51,6 +50,20 @@ def mask(px: int, shape: Shape = "square") -> NDArray[np.bool_]:
     centre = np.arange(px) * 2 + 1 - px  # in half pixels, so that the comparison is between integers
     disc: NDArray[np.bool_] = centre[:, None] ** 2 + centre[None, :] ** 2 <= px**2
     return disc
+
+
+def cut(patch: Patch, covers: NDArray[np.bool_], shape: Shape) -> Patch:
+    """The patch under another mask ``(p, p)`` of its side, black outside of it."""
+    return replace(
+        patch, pixels=np.where(covers[..., None], patch.pixels, 0).astype(np.uint8), mask=covers, shape=shape
+    )
+
+
+def resized(covers: NDArray[np.bool_], px: int) -> NDArray[np.bool_]:
+    """A mask at another side: a pixel covers where at least half of it does."""
+    if px < 1:
+        raise UserError(f"patch size: expected at least 1 pixel, got {px}")
+    return covers if len(covers) == px else _resized(covers.astype(np.float32), px) >= 0.5
 
 
 def corners(placement: str, ids: Sequence[str], px: int, image_size: Size, seed: int = 0) -> NDArray[np.int32]:
@@ -128,8 +141,8 @@ def carry(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -
     if px == patch.px and (patch.corners is None or from_size == to_size):
         return patch
     weight = _resized(patch.mask.astype(np.float32), px)
-    whole = (patch.mask == mask(patch.px, patch.shape)).all()
-    covers = mask(px, patch.shape) if whole else weight >= 0.5  # a mask of its own shape is resized with it
+    ours = patch.shape in _FILLS and (patch.mask == mask(patch.px, patch.shape)).all()
+    covers = mask(px, patch.shape) if ours else resized(patch.mask, px)
     each = [
         _carried(pixels, patch.mask, weight, covers) for pixels in patch.pixels.reshape(-1, *patch.pixels.shape[-3:])
     ]

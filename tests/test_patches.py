@@ -1,5 +1,7 @@
 """The stage that crafts, its paste and its surrogates, held against closed forms and the device's own paste."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,11 @@ from torch import nn
 import patches
 from backends.device.bundle import paste as device_paste
 from harness.networks import build as network
-from harness.schema import Patch, UserError
+from harness.schema import CONTROLS, Patch, QuantSpec, UserError
 from patches import placement
-from patches.attacks import check, known, options
+from patches.attacks import CHOICES, LIMITS, OF_ALL, check, find, known, options
+from patches.fake_quant import Source
+from patches.faster import faster
 from patches.objectives import margins, objective
 from patches.paste import paste
 from patches.problem import Problem
@@ -184,9 +188,10 @@ def test_the_same_seed_gives_the_same_bytes():
         ("gap", {"zzz": 3}, {}, "steps, learning_rate, batch"),
         ("gap", {"steps": "3"}, {}, "expected int, got '3'"),
         ("gap", {"steps": True}, {}, "expected int"),
-        ("gap", {"steps": 0}, {}, "at least 1 step"),
+        ("gap", {"steps": 0}, {}, "'steps': .* at least 1, got 0"),
+        ("gap", {"learning_rate": float("nan")}, {}, "at least 0, got nan"),
         ("gap", {"rotation": 45, "scale": 0.9}, {}, "is 12 wide: expected at most 10"),
-        ("gap", {"rotation": 200}, {}, "rotation from 0 to 180"),
+        ("gap", {"rotation": 200}, {}, "'rotation': .* from 0 to 180"),
         ("gap", {}, {"px": 11}, "1 to 10 pixels"),
         ("gap", {}, {"target_class": 3}, "target class 3"),
         ("gap", {}, {"target_class": -1}, "target class -1"),
@@ -203,6 +208,24 @@ def test_no_image_left_is_said():
     given.labels[:] = 0
     with pytest.raises(UserError, match="no image to craft on is left of 20"):
         patches.craft("gap", given)
+
+
+def test_bfloat16_blurs_no_levels():
+    """Of a simulation, even within an ensemble; a twin's are refused alike."""
+    few_bits = Source(network("resnet8", 10), QuantSpec(4, 4, calibration_images=2), pixels(2, (32, 32)))
+    simulated = build("fake_quant", few_bits)
+    for surrogate in (simulated, build("ensemble", [Colours(), simulated])):
+        with pytest.raises(UserError, match="option bfloat16: the levels"):
+            faster(surrogate, bfloat16=True, compiled=False)
+
+
+@pytest.mark.parametrize("name", sorted({*known()} - {*CONTROLS, "imported"}))
+def test_options_are_those_of_the_function(name):
+    """Planning reads them from its file, which imports torch."""
+    parameters = inspect.signature(find(name)).parameters.values()
+    named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert options(name, {}) == ({} if name == "sparse_rs" else OF_ALL) | named
+    assert named.keys() <= LIMITS.keys() | CHOICES.keys() | {"disguise"}, "and what each may be is known"
 
 
 def test_options_take_an_integer_for_a_float():

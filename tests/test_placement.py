@@ -272,6 +272,7 @@ def test_an_imported_picture_covers_where_its_alpha_does(tmp_path: Path) -> None
     assert (made.mask == (np.arange(16) >= 8)).all()
     assert (made.pixels == np.where(made.mask[..., None], 200, 0)).all()
     assert (made.attack, made.target_class, made.checks["px"]) == ("imported", 3, 8)
+    assert made.shape.startswith("alpha-"), "neither square nor round"
     assert made.checks["carried"]["to_px"] == 16
 
 

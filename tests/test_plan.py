@@ -4,12 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 from suites import QUICK, SECOND_TARGET, write
 
+from harness import crafting, records
 from harness.config import read_suite
+from harness.display import Display
 from harness.plan import Plan, make
 from harness.schema import UserError
+from harness.stages import Work
+from harness.store import Store
 
 
 def plan(folder: Path, text: str = QUICK, **kwargs: tuple[str, ...]) -> Plan:
@@ -158,13 +165,48 @@ def test_an_imported_patch_needs_a_file_and_no_victim(tmp_path: Path) -> None:
     text = QUICK.replace('"gap"', '"imported"').replace("steps = 3", "file = 'p.png'")
     with pytest.raises(UserError, match="found no file"):
         plan(tmp_path, text)
-    (tmp_path / "p.png").write_bytes(b"one")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "p.png")
     first = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
     (patch,) = (p for p in first.patches if p.attack == "imported")
-    assert (patch.source, patch.target_class, patch.px) == (None, 3, 8)
-    (tmp_path / "p.png").write_bytes(b"two")
+    assert (patch.source, patch.target_class, patch.px, patch.shape) == (None, 3, 8, "square")
+    Image.new("RGB", (8, 8), (1, 2, 4)).save(tmp_path / "p.png")
     second = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
     assert len(keys(second, "patches") - keys(first, "patches")) == 1, "another file is another patch"
+    with pytest.raises(UserError, match="shape of a patch is its file's own"):
+        make(read_suite(write(tmp_path, text.replace("pixels", "shape = 'round'\npixels"))), tmp_path, tmp_path)
+
+
+def test_controls_of_an_imported_patch_have_its_mask(tmp_path: Path) -> None:
+    text = (
+        QUICK.replace('"gap"', '"imported"').replace("steps = 3", "file = 'p.png'").replace("pixels = 8", "area = 0.05")
+    )
+    text = text.replace("noise = 1", "noise = 1\nsticker = 1")
+    rgba = np.full((8, 8, 4), 200, np.uint8)
+    rgba[:, :4, 3] = 0
+    Image.fromarray(rgba, "RGBA").save(tmp_path / "p.png")
+    made = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
+    work = Work(made, Store(tmp_path / "store"), Display(Console(quiet=True)), "cpu", {})
+    assert {p.attack for p in made.patches} == {"imported", "grey", "noise", "sticker"}
+    (shape,) = {p.shape for p in made.patches}
+    assert shape.startswith("alpha-")
+    for step in made.patches:
+        patch = crafting.patch(work, step)
+        assert (patch.px, patch.shape) == (10, shape), "the area is that which is covered"
+        assert (patch.mask == (np.arange(10) >= 5)).all()
+        assert not patch.pixels[~patch.mask].any()
+        assert patch.pixels[patch.mask].any()
+    cell = next(c for c in made.cells if c.replay.case.patch)
+    columns = records.columns(cell, records.Answers(None, "", {}, {}))
+    assert (columns["shape"], columns["patch_area"]) == (shape, 50 / 32**2)
+    rgba[:, :5, 3] = 0
+    Image.fromarray(rgba, "RGBA").save(tmp_path / "p.png")
+    suite = read_suite(write(tmp_path, text.replace("area = 0.05", "pixels = 1")))
+    with pytest.raises(UserError, match="at 1 pixels nothing is left of the mask"):
+        make(suite, tmp_path, tmp_path / "cache")
+
+
+GAP = "\ntarget_classes = [3]\npixels = 8\noptions = { steps = 3 }"
+EXACT = "\npixels = 8\noptions.bfloat16 = true\nsurrogate = {}"
 
 
 def test_a_label_is_no_controls(tmp_path: Path) -> None:
@@ -179,7 +221,16 @@ def test_a_label_is_no_controls(tmp_path: Path) -> None:
         ('name = "gap"', 'name = "gap"\nsurrogate = "fake_qant:w4a4"', "no surrogate named 'fake_qant'; did you mean"),
         ('name = "gap"', 'name = "gap"\nsurrogate = "fake_quant:w9a9"', "each 2 to 8, or 32 for float, got 'w9a9'"),
         ('name = "gap"', 'name = "gap"\nplacement = "bst"', "placement 'bst': expected .* did you mean 'best'"),
-        ('name = "gap"', 'name = "imported"', "give its file under --data"),
+        ('name = "gap"', 'name = "pgd"', "attack 'pgd' makes a patch for each image: .* per_image = true"),
+        ("steps = 3", "stepz = 3", "attack 'gap' has no option 'stepz'; did you mean 'steps'"),
+        ("steps = 3", "steps = 0", "attack 'gap', option 'steps': expected a number of at least 1, got 0"),
+        ('"gap"' + GAP, '"imported"\npixels = 8', "give its file under --data"),
+        ('"gap"' + GAP, '"pgd"\npixels = 8\nper_image = true\noptions.restarts = 0', "'restarts': .* at least 1"),
+        ('"gap"' + GAP, '"sparse_rs"\npixels = 8\noptions.queries = 7', "'queries': expected at least 8, one for each"),
+        ('"gap"' + GAP, '"sparse_rs"\npixels = 8\nper_image = true\noptions.queries = 39', "at least 40, one for each"),
+        (GAP, EXACT.format('"qat:w4a4"'), "surrogate 'qat:w4a4': the levels of .* need float32"),
+        (GAP, EXACT.format('"fake_quant:w8a8"'), "surrogate 'fake_quant:w8a8': .* need float32"),
+        (GAP, EXACT.format('[["float", "twin:x"]]'), "surrogate 'twin:x': .* need float32"),
     ],
 )
 def test_what_an_attack_cannot_be_is_said_before_anything_is_done(

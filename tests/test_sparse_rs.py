@@ -172,8 +172,9 @@ def test_answers_are_kept_and_not_asked_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"queries": 3}, "at least 4 queries"), ({"loss": "hinge"}, "margin or cross_entropy"), ({"batch": 0}, "batch"),
-     ({"square": 0.0}, "square above 0"), ({"steps": 3}, "no option 'steps'")],
+    [({"queries": 3}, "at least 4 queries"), ({"loss": "hinge"}, "margin or cross_entropy"),
+     ({"batch": 0}, "'batch': .* at least 1"), ({"square": 1.5}, "'square': .* from 0 to 1"),
+     ({"steps": 3}, "no option 'steps'")],
 )  # fmt: skip
 def test_options_that_cannot_be_are_said(options, says):
     with pytest.raises(UserError, match=says):

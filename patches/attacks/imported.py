@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from harness.schema import Patch, Pixels, UserError, sha256_file
-from patches.placement import Size, carry, mask
+from patches.placement import Shape, Size, carry, mask
+
+
+class Cutout(NamedTuple):
+    """Where a file's patch covers, bool ``(p, p)``, and what that shape is called."""
+
+    shape: Shape
+    mask: NDArray[np.bool_]
+
+
+def cutout(path: Path) -> Cutout:
+    """The cutout of a file: ``square``, ``round``, or ``alpha-`` and six digits of the mask's own hash."""
+    covers = _read(path)[1]
+    side = len(covers)
+    if covers.all():
+        return Cutout("square", covers)
+    if side > 2 and (covers == mask(side, "round")).all():
+        return Cutout("round", covers)
+    return Cutout(f"alpha-{hashlib.sha256(b'%d:' % side + np.packbits(covers).tobytes()).hexdigest()[:6]}", covers)
 
 
 def bring(path: Path, *, name: str, target_class: int | None, px: int, image_size: Size) -> Patch:
@@ -19,17 +39,21 @@ def bring(path: Path, *, name: str, target_class: int | None, px: int, image_siz
     ``(p, p, 3)`` RGB, and may hold ``mask``, bool ``(p, p)``: ours are such files too. ``checks`` has the file's name
     and hash, and what `patches.placement.carry` did to reach the side.
     """
+    pixels, covers = _read(path)
+    made = Patch(
+        name=name, pixels=np.where(covers[..., None], pixels, 0).astype(np.uint8), mask=covers, attack="imported",
+        surrogate="", target_class=target_class, seed=0, shape=cutout(path).shape,
+        checks={"file": path.name, "file_sha256": sha256_file(path), "px": len(covers), "queries": None},
+    )  # fmt: skip
+    return carry(made, image_size, image_size, px)
+
+
+def _read(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
     pixels, covers = _of_npz(path) if path.suffix == ".npz" else _of_picture(path)
     side = len(pixels)
     if pixels.shape != (side, side, 3) or covers.shape != (side, side) or not covers.any():
         raise UserError(f"{path}: expected a square RGB patch that covers something, got {pixels.shape}")
-    shape = "round" if side > 2 and (covers == mask(side, "round")).all() else "square"
-    made = Patch(
-        name=name, pixels=np.where(covers[..., None], pixels, 0).astype(np.uint8), mask=covers, attack="imported",
-        surrogate="", target_class=target_class, seed=0, shape=shape,  # type: ignore[arg-type]
-        checks={"file": path.name, "file_sha256": sha256_file(path), "px": side, "queries": None},
-    )  # fmt: skip
-    return carry(made, image_size, image_size, px)
+    return pixels, covers
 
 
 def _of_picture(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.schema import UserError
 from patches.objectives import likelihoods
 from patches.paste import paste
 from patches.problem import Problem
@@ -26,10 +25,6 @@ def craft(
     its L1 norm (Dong et al. 2018, equations 6 and 7); the only bound is [0, 1]. A restart begins at fresh noise. Each
     restart's last patches are looked at too, so that there are ``steps + 1`` passes, of which ``steps`` count as steps.
     """
-    if not problem.per_image:
-        raise UserError("attack 'pgd' makes a patch for each image: give its [[attack]] per_image = true")
-    if restarts < 1:
-        raise UserError(f"attack 'pgd': expected at least 1 restart, got {restarts}")
     random, minimised = problem.generator(), likelihoods(problem.target_class)
     corners = problem.places(len(problem.pixels), random)
     best = torch.zeros(len(problem.pixels), 3, problem.px, problem.px, device=problem.device)

@@ -13,7 +13,6 @@ from harness.schema import Pixels, UserError
 from patches.problem import Problem
 from patches.surrogates.device import Device
 
-LOSSES = ("margin", "cross_entropy")
 MOVE_EVERY = 4  # of an image's patch whose place is free: one step in so many moves it
 MOVE_SHARE = 0.75  # of the image's side, at first
 
@@ -39,14 +38,9 @@ def craft(
     device = problem.surrogate
     if not isinstance(device, Device):
         raise UserError("attack 'sparse_rs' asks a target: give it surrogate = \"device:ARTIFACT:TARGET\"")
-    if loss not in LOSSES:
-        raise UserError(f"attack 'sparse_rs', option 'loss': expected {' or '.join(LOSSES)}, got {loss!r}")
     least = len(problem.pixels) if problem.per_image else batch
-    if batch < 1 or period < 1 or not 0 < square <= 1 or queries < least:
-        raise UserError(
-            f"attack 'sparse_rs': expected batch and period of 1 or more, square above 0 and up to 1 and at least "
-            f"{least} queries, got batch = {batch}, period = {period}, square = {square:g}, queries = {queries}"
-        )
+    if queries < least:
+        raise UserError(f"attack 'sparse_rs': expected at least {least} queries, one an image, got {queries}")
     search = _Search(problem, device, queries, square, loss)
     return _each(search) if problem.per_image else _universal(search, batch, period)
 

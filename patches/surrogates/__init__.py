@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OF_ARTIFACTS = ("twin", "device")  # these are made of a file, the others of a network
 SIMULATED = ("fake_quant", "qat")  # at a precision, rounded or trained to it; both are built as fake_quant
+EXACT = ("twin", *SIMULATED)  # these have levels that bfloat16 would blur
+IN_FLOAT32 = "the levels of a twin, and of what is rounded or trained to few bits, need float32; leave it out"
 
 
 def known() -> tuple[str, ...]:
