@@ -52,7 +52,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                 "activations": activations,
                 "kind": kind,
                 "trained": trained,
-                "made": how,
+                "made": "float" if row["made_bits"] == "float" else "same bits",
                 **{f"{r}{end}": row[f"{r}{end}"] for r in RATES for end in ("", "_low", "_high")},
                 **{c: row[c] for c in ("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "grey")},
             }

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.schema import CONTROLS
 
 BITS = re.compile(r"w(\d+)a(\d+)")
-RUNTIMES = {"litert": "LiteRT", "onnxruntime": "onnxruntime", "tflite_runtime": "tflite-runtime", "torch": "simulated"}
+RUNTIMES = {"litert": "LiteRT", "onnxruntime": "onnxruntime", "tflite_runtime": "tflite-runtime"}
 
 
 def made(table: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +46,8 @@ def place(row: Any) -> str:
     parts = ["float" if row["precision"] == "fp32" else row["precision"]]
     parts[0] += " trained" * ("qat" in str(row["granularity"]))
     parts += [row["calibration"].replace("_", " ")] * (row["calibration"] not in ("", "minmax"))
-    where = RUNTIMES.get(row["runtime"], row["runtime"])
+    own = "PyTorch" if row["precision"] == "fp32" else "simulated"
+    where = own if row["runtime"] == "torch" else RUNTIMES.get(row["runtime"], row["runtime"])
     parts += [f"{where} {row['cpu'] or row['arch']}" if row["host"] not in ("local", "") else where]
     return ", ".join(parts)
 
