@@ -44,6 +44,14 @@ class Trained(NamedTuple):
     activations: dict[str, Grid]
 
 
+class Calibrated(NamedTuple):
+    """A folded float network, its tensors as an exporter sees them, and the range of each."""
+
+    graph: GraphModule
+    described: Description
+    ranges: dict[str, Range]
+
+
 def fake_quantized(network: nn.Module, quant: QuantSpec, pixels: Pixels, trained: Trained | None = None) -> GraphModule:
     """A frozen copy of a network from pixels in [0, 1] to logits, computing in float what its integers would.
 
@@ -51,14 +59,25 @@ def fake_quantized(network: nn.Module, quant: QuantSpec, pixels: Pixels, trained
     the same range. Of ``activation_bits`` are those that weights are multiplied with; the others, which are the pixels
     as far as the first layer, summands and logits, have 8 bits. Biases lie on the levels of the 32-bit accumulator.
     """
+    known = calibrated(network, quant, pixels, trained)
+    grids = grids_of(known.described, known.ranges, quant) | (trained.activations if trained else {})
+    return on_grids(known, grids, quant, learned_weights(trained))
+
+
+def calibrated(network: nn.Module, quant: QuantSpec, pixels: Pixels, trained: Trained | None = None) -> Calibrated:
+    """A network folded, and the ranges that an export with these calibration images would give its tensors."""
     graph = folded(network, trained)
     described = describe(graph)
-    learned = dict(trained.activations) if trained else {}
+    learned = trained.activations if trained else {}
     collected = collect(insert(fold(graph), _quantizers(learned)), to_collect(described), pixels, quant)
-    ranges = resolve(described, collected)
-    grids = grids_of(described, ranges, quant) | learned
+    return Calibrated(graph, described, resolve(described, collected))
+
+
+def on_grids(known: Calibrated, grids: Mapping[str, Grid], quant: QuantSpec, learned: Learned = ()) -> GraphModule:
+    """The network with weights of ``quant.weight_bits`` and each tensor that has a grid on its levels."""
+    graph, described = fold(known.graph), known.described
     if quant.weight_bits < FLOAT:
-        _round_weights(graph, described, ranges, grids, quant, learned_weights(trained))
+        _round_weights(graph, described, known.ranges, grids, quant, learned)
     for node in graph.graph.nodes:
         if node.op == "get_attr" and node.name in grids:
             attribute(graph, node.target).copy_(Fixed(*grids[node.name])(attribute(graph, node.target)))
