@@ -1,0 +1,192 @@
+"""The study: its words, its statistics against closed forms, and small ones carried out whole."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import nn
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.study import bitwidth, places, transfer, words
+from harness.study.carry_out import analysis, write
+from harness.study.settings import ANALYSES
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_has_a_question_and_says_when_there_is_nothing(name, tmp_path):
+    assert analysis(name).QUESTION.endswith("?")
+    write(name, pd.DataFrame(), tmp_path)
+    assert json.loads((tmp_path / f"{name}.json").read_text())["figures"] == []
+
+
+@pytest.mark.parametrize(
+    ("victim", "surrogate", "made"),
+    [
+        ("a", "float", ("a", "float")),
+        ("a", "float:b", ("b", "float")),
+        ("a", "fake_quant:w4a4", ("a", "w4a4")),
+        ("a", "fake_quant:w4a4:b", ("b", "w4a4")),
+        ("a", "qat:w2a2:b", ("b", "w2a2 trained")),
+        ("a", "twin:b-tflite", ("b", "twin of b-tflite")),
+        ("a", "twin:b-tflite:builtin", ("b", "twin of b-tflite")),
+        ("a", "fake_quant:b-tflite", ("b", "as b-tflite")),
+    ],
+)
+def test_a_surrogate_has_one_name_whichever_victim_saw_it(victim, surrogate, made):
+    assert words.maker(victim, surrogate, {"b-tflite": "b", "a-tflite": "a"}) == made
+
+
+def summary(**columns):
+    """A row of `harness.metrics.summarise` with what analyses read."""
+    row = {
+        "victim": "net", "precision": "fp32", "format": "torch", "calibration": "", "granularity": "per_channel",
+        "artifact": "net-torch", "surrogate": "float", "attack": "gap", "patch_px": 8, "patch_area": 0.06,
+        "shape": "square", "placement": "random", "defence": "", "split": "evaluate", "runtime": "torch",
+        "target": "torch", "host": "local",
+        "cpu": "", "arch": "x86_64", "status": "ok", "n_patches": 3, "n_clean": 100, "n_targeted": 240,
+        "n_untargeted": 270, "noise": 0.01, "grey": 0.02, "clean_accuracy": 0.9, "clean_accuracy_low": 0.85,
+        "clean_accuracy_high": 0.95, "targeted_success": 0.5, "targeted_success_low": 0.4, "targeted_success_high": 0.6,
+        "untargeted_success": 0.7, "untargeted_success_low": 0.6, "untargeted_success_high": 0.8,
+    }  # fmt: skip
+    return row | columns
+
+
+class Given:
+    """The part of `Inputs` that analyses of cells read."""
+
+    class settings:
+        attack = "gap"
+
+    def __init__(self, *rows):
+        self.over_patches = pd.DataFrame(list(rows))
+
+
+def test_bits_are_read_from_precision_and_patches_from_elsewhere_left_out():
+    rounded = {"precision": "w4a4", "artifact": "net-torch-w4a4", "calibration": "minmax"}
+    kernels = {"precision": "w4a8", "artifact": "net-tflite", "calibration": "minmax", "format": "tflite"}
+    given = Given(
+        summary(),
+        summary(**rounded),
+        summary(**rounded, surrogate="fake_quant:w4a4"),
+        summary(**rounded, surrogate="float:other"),
+        summary(**rounded, surrogate="fake_quant:w8a8"),
+        summary(**kernels, runtime="litert", target="litert"),
+        summary(**kernels | {"calibration": "moving_average"}, runtime="litert", target="litert"),
+        summary(attack="noise"),
+        summary(status="error"),
+        summary(defence="jpeg:75"),
+    )
+    found = bitwidth.measure(given)
+    assert found[["weights", "activations", "made"]].to_numpy().tolist() == [
+        [32, 32, "float"],
+        [4, 4, "float"],
+        [4, 4, "same bits"],
+        [4, 8, "float"],
+    ]
+    assert found["kind"].tolist() == [bitwidth.SIMULATED] * 3 + [bitwidth.KERNELS]
+    assert bitwidth.draw(found)[0].name == "gap"
+
+
+def test_the_transfer_matrix_has_the_summarys_rates_and_draws_what_is_absent_as_empty():
+    given = Given(
+        *(summary(victim=v, artifact=f"{v}-torch", surrogate=s, targeted_success=r)
+          for v, s, r in (("a", "float", 0.5), ("b", "float", 0.4), ("b", "float:a", 0.2)))
+    )  # fmt: skip
+    found = transfer.measure(given)
+    matrix = found.pivot_table(index="surrogate", columns="victim", values="targeted")
+    assert matrix.loc["a float", "b float, PyTorch"] == 0.2
+    assert np.isnan(matrix.loc["b float", "a float, PyTorch"])
+    assert found["same_network"].tolist() == [True, True, False]
+    assert [f.name for f in transfer.draw(found)] == ["targeted", "untargeted"]
+
+
+def test_like_rows_come_to_lie_beside_each_other():
+    rows = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.0], [0.9, 1.0]])
+    order = transfer.order(rows).tolist()
+    assert abs(order.index(0) - order.index(2)) == abs(order.index(1) - order.index(3)) == 1
+
+
+def test_the_saliency_of_a_linear_network_is_its_weights():
+    """The margin of two classes has the gradient ``w0 - w1``, whatever the image."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)).double().requires_grad_(False)
+    network.forward = lambda x: nn.Sequential.forward(network, x.double())
+    expected = (network[1].weight[0] - network[1].weight[1]).abs().reshape(3, 4, 4).sum(dim=0)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3)).astype(np.uint8)
+    found = places.saliency(network, pixels, np.array([0, 1, 0, 1, 1]), batch=2)
+    assert found == pytest.approx(np.broadcast_to((expected / expected.sum()).numpy(), (5, 4, 4)), rel=1e-5)
+
+
+def test_what_lies_under_a_patch_is_counted_by_hand():
+    looks = np.zeros((1, 4, 4))
+    looks[0, 1, 2] = 1.0
+    assert places.under(looks, [(0, 0), (0, 1), (1, 2), (2, 2)], 2).tolist() == [[0.0, 1.0, 1.0, 0.0]]
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """The small sibling of the study, carried out whole by its command, and what it printed."""
+    out = tmp_path_factory.mktemp("study")
+    suite = Path(__file__).parents[1] / "benchmarks/suites/study-digits.toml"
+    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return out, suite
+
+
+@pytest.mark.slow
+def test_the_small_study_answers_every_question_with_numbers_and_figures(studied):
+    out, _ = studied
+    page = (out / "study.html").read_text()
+    for name in set(ANALYSES) - {"defences"}:
+        table = pd.read_csv(out / "study" / f"{name}.csv")
+        assert len(table), name
+        assert any(column.startswith("n") for column in table), name
+        known = json.loads((out / "study" / f"{name}.json").read_text())
+        assert known["figures"], name
+        assert all((out / "study" / figure["file"]).is_file() for figure in known["figures"])
+        assert known["question"] in page
+
+
+@pytest.mark.slow
+def test_a_second_study_does_nothing_again_and_one_analysis_can_be_had_alone(studied):
+    out, suite = studied
+    before = (out / "study" / "places.csv").read_bytes()
+    (out / "study" / "places.csv").unlink()
+    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out), "--only", "places"])
+    assert "nothing to do" in done.output
+    assert "replay" not in done.output
+    assert (out / "study" / "places.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_places_agree_with_a_count_of_the_devices_own_answers(studied):
+    """Success at a place, once more from the records of a run whose patches lie there."""
+    out, suite = studied
+    table = pd.read_csv(out / "study" / "places.csv")
+    here = table[(table["target"] == "litert") & (table["artifact"] == "resnet8-tflite-s8s8-minmax")]
+    row, column = (int(here.iloc[5][name]) for name in ("row", "column"))
+    text = suite.read_text().split("[[attack]]")
+    fixed = text[1].replace("area = 0.08", f'area = 0.08\nplacement = "{row},{column}"')
+    other = out.parent / "fixed.toml"
+    rest = text[-1][text[-1].index("[controls]") :]
+    other.write_text((text[0] + "[[attack]]" + fixed + rest).replace('name = "study-digits"', 'name = "fixed"'))
+    done = CliRunner().invoke(app, ["run", str(other), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    cells = pd.read_csv(out / "cells.csv").query("artifact == 'resnet8-tflite-s8s8-minmax' and target == 'litert'")
+    mean = cells.query("attack == 'gap' and surrogate == 'float'")["targeted_success"].mean()
+    assert here.iloc[5]["success"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_an_analysis_that_is_none_is_refused_with_those_there_are(tmp_path):
+    suite = Path(__file__).parents[1] / "benchmarks/suites/study-digits.toml"
+    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(tmp_path), "--only", "transfers"])
+    assert "transfers" in str(done.exception)
+    assert "saturation" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_bits_of_a_precision():
+    assert words.bits("w4a8") == (4, 8)
+    assert words.bits("fp32") == (32, 32)
