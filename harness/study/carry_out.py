@@ -62,7 +62,8 @@ def carry_out(
         plan = make(suite, data_dir, kept.root)
         summary = json.loads((run_dir / "summary.json").read_text())
         cells, over_patches = (pd.DataFrame(summary[name]) for name in ("cells", "over_patches"))
-        inputs = Inputs(stages.Work(plan, kept, Display(console), device), cells, over_patches, suite.study)
+        facts = json.loads((run_dir / "run.json").read_text())
+        inputs = Inputs(stages.Work(plan, kept, Display(console), device), cells, over_patches, suite.study, facts)
         for name in [one for one in suite.study.analyses if one in (only or ANALYSES)]:
             with inputs.work.display.doing("study", name):
                 write(name, analysis(name).measure(inputs), run_dir / "study")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,13 +46,14 @@ class Inputs:
     """A finished run (`work`) and what the suite's ``[study]`` says.
 
     ``cells`` is what `harness.metrics.cells` counts, a row a patch and place; ``over_patches`` is
-    `harness.metrics.summarise`, with intervals over patches and images.
+    `harness.metrics.summarise`, with intervals over patches and images. ``run`` is what run.json says.
     """
 
     work: Work
     cells: pd.DataFrame
     over_patches: pd.DataFrame
     settings: Study
+    run: Mapping[str, Any]
 
     def subjects(self) -> Iterator[Subject]:
         """The networks to look into; those without an artifact or a patch are left out.

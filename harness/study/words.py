@@ -13,14 +13,17 @@ BITS = re.compile(r"w(\d+)a(\d+)")
 RUNTIMES = {"litert": "LiteRT", "onnxruntime": "onnxruntime", "tflite_runtime": "tflite-runtime"}
 
 
-def made(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of cells or their summary that are attacks and came through, undefended, counted on evaluation images.
+def made(table: pd.DataFrame, defended: bool = False) -> pd.DataFrame:
+    """Rows of cells or their summary that are attacks and came through, counted on evaluation images.
 
-    Added are ``made_on`` and ``made_bits``: the network that a surrogate is, and its bits (``float``, ``w4a4``,
+    Undefended ones, of patches that expect no defence, unless `defended`: then all, with ``through``, the defence that
+    a patch expects. Added are ``made_on`` and ``made_bits``: the network that a surrogate is, and its bits (``float``, ``w4a4``,
     ``w4a4 trained``, ``twin``, ``ensemble``, ``asked``), the same for whichever victim the patch is laid before.
     """
     rows = table[~table["attack"].isin(CONTROLS) & (table["status"] == "ok") & (table["split"] == "evaluate")]
-    rows = rows[rows["defence"] == ""]
+    through = rows["surrogate"].str.partition(" through ")
+    rows = rows.assign(surrogate=through[0], through=through[2])
+    rows = rows if defended else rows[(rows["defence"] == "") & (rows["through"] == "")]
     victims = dict(zip(table["artifact"], table["victim"], strict=True))
     found = [maker(v, s, victims) for v, s in zip(rows["victim"], rows["surrogate"], strict=True)]
     return rows.assign(made_on=[who for who, _ in found], made_bits=[bits for _, bits in found])
