@@ -30,7 +30,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     )
     added = _added(inputs)
     rows = []
-    for row in found[found["made_on"] == found["victim"]].to_dict("records"):
+    for row in found.to_dict("records"):
         aware = {"": "unaware", row["defence"]: "adaptive"}.get(row["through"], "of another")
         rows.append(
             {
@@ -78,8 +78,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
     n = table[f"n_{rate.split('_')[0]}"] / table["n_patches"]
     caption = (
         f"{rate.replace('_', ' ').capitalize()} behind each defence, of patches made without and through it; "
-        f"{table['n_patches'].max():.0f} patches a mark, {n.min():.0f} to {n.max():.0f} images each, and the accuracy on "
-        f"{table['n_clean'].max():.0f} clean images. {_costs(table)}"
+        f"{table['n_patches'].max():.0f} patches a mark, {n.min():.0f} to {n.max():.0f} images each, and the accuracy "
+        f"on {table['n_clean'].max():.0f} clean images. {_costs(table)}"
     )
     return [Figure("success", caption, out[0])]
 

@@ -17,8 +17,8 @@ def made(table: pd.DataFrame, defended: bool = False) -> pd.DataFrame:
     """Rows of cells or their summary that are attacks and came through, counted on evaluation images.
 
     Undefended ones, of patches that expect no defence, unless `defended`: then all, with ``through``, the defence that
-    a patch expects. Added are ``made_on`` and ``made_bits``: the network that a surrogate is, and its bits (``float``, ``w4a4``,
-    ``w4a4 trained``, ``twin``, ``ensemble``, ``asked``), the same for whichever victim the patch is laid before.
+    a patch expects. Added are ``made_on`` and ``made_bits``: the network that a surrogate is, and its bits (``float``,
+    ``w4a4``, ``w4a4 trained``, ``twin of ...``), the same for whichever victim the patch is laid before.
     """
     rows = table[~table["attack"].isin(CONTROLS) & (table["status"] == "ok") & (table["split"] == "evaluate")]
     through = rows["surrogate"].str.partition(" through ")
