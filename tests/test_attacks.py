@@ -250,20 +250,16 @@ def predicted(case, patch, place="random", seed=0, pose=LEVEL):
     return logits(case.network, pixels).argmax(1)
 
 
-@pytest.fixture(autouse=True)
-def _threads(request):
-    """One for the small network, which is not worth sharing out."""
-    threads = torch.get_num_threads()
-    if "digits" in request.fixturenames:
-        torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def digits():
-    """Scikit-learn's digits at 16x16, and a small convolutional network that reads 95 % of them."""
+    """Scikit-learn's digits at 16x16, and a small convolutional network that reads 95 % of them.
+
+    Trained with one thread, as `one_thread` has it for its tests: the same network on every machine of a kind.
+    """
     from sklearn.datasets import load_digits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
 
     data = load_digits()
     pixels = (data.images / 16 * 255).round().astype(np.uint8).repeat(2, 1).repeat(2, 2)[..., None].repeat(3, 3)
@@ -282,10 +278,12 @@ def digits():
             optimizer.step()
     case = Case(victim.eval(), (pixels[:1000], labels[:1000]), (pixels[1000:], labels[1000:]))
     assert (logits(victim, pixels[1000:]).argmax(1) == labels[1000:]).mean() > 0.95
+    torch.set_num_threads(threads)
     return case
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("target_class", [3, 8])
 def test_gap_on_digits(digits, target_class):
     made = {px: gap(digits, target_class, px, steps=100) for px in (4, 6, 8)}
@@ -299,6 +297,7 @@ def test_gap_on_digits(digits, target_class):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_gap_untargeted_on_digits(digits):
     crafted, noise = gap(digits, None, 6, steps=100), patches.control("noise", 6)
     wrong = [success(digits, patch, None) for patch in (crafted, noise)]
