@@ -59,9 +59,9 @@ def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]
 
 
 def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
-    """Requirements for a runtime's package, numpy and Pillow (for a defence), as this project's metadata pins them; or in the version wanted.
+    """Requirements for a runtime's package, as this project's metadata pins them; or in the version wanted.
 
-    A package of an extra comes with all of that extra.
+    With them come numpy, and Pillow for the defence that needs it. A package of an extra comes with all of that extra.
     """
     groups: dict[str, dict[str, str]] = {}
     for line in requires("patchbench") or ():

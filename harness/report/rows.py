@@ -74,7 +74,10 @@ def attacks(run: Row) -> list[Row]:
 
 
 def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
-    """Each patch with its picture and its success in the lab and on integer targets (least, most), undefended if any."""
+    """Each patch with its picture and its success in the lab and on integer targets (least, most).
+
+    Success is that without a defence, where there is such a cell.
+    """
     ok = cells[cells["status"] == "ok"]
     made = ok[~ok["attack"].isin(CONTROLS)]
     ok = ok[ok["defence"] == ""] if (made["defence"] == "").any() else ok
