@@ -16,7 +16,7 @@ ENV PIP_FIND_LINKS=/context PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION
 WORKDIR /context
 
 FROM installer AS replay-packages
-ARG REQUIREMENTS="--constraint requirements.txt numpy onnxruntime ai-edge-litert"
+ARG REQUIREMENTS="--constraint requirements.txt numpy pillow onnxruntime ai-edge-litert"
 RUN --mount=type=bind,from=context,target=/context \
     --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \

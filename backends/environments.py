@@ -59,9 +59,9 @@ def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]
 
 
 def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
-    """Requirements for a runtime's package and numpy, as this project's metadata pins them; or in the version wanted.
+    """Requirements for a runtime's package, as this project's metadata pins them; or in the version wanted.
 
-    A package of an extra comes with all of that extra.
+    With them come numpy, and Pillow for the defence that needs it. A package of an extra comes with all of that extra.
     """
     groups: dict[str, dict[str, str]] = {}
     for line in requires("patchbench") or ():
@@ -71,7 +71,11 @@ def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
     for extra_name, group in groups.items():
         if package in group and extra_name != "dev":
             chosen = group if extra_name else {package: group[package]}
-            pins = {"numpy": groups[""]["numpy"]} | chosen | ({package: f"=={wanted}"} if wanted else {})
+            pins = (
+                {name: groups[""][name] for name in ("numpy", "pillow")}
+                | chosen
+                | ({package: f"=={wanted}"} if wanted else {})
+            )
             return tuple(sorted(name + pin for name, pin in pins.items()))
     if wanted:
         raise UserError(f"{package} {wanted} is asked for, found {installed(package)}: pip install {package}=={wanted}")
@@ -186,4 +190,4 @@ def _environment(requirements: Sequence[str]) -> Path:
 
 def _label(requirements: Sequence[str]) -> str:
     """A word for people: what is asked for beside numpy."""
-    return "-".join(one.replace("==", "-") for one in requirements if not one.startswith("numpy"))
+    return "-".join(one.replace("==", "-") for one in requirements if not one.startswith(("numpy", "pillow")))

@@ -31,7 +31,7 @@ def again(work: stages.Work) -> list[dict[str, Any]]:
 
 def _first_clean(work: stages.Work) -> Iterator[ReplayStep]:
     for step in work.plan.replays:
-        if step.case.patch is None and step.case.split == "evaluate" and step.target.name != TORCH:
+        if step.case.name == "none" and step.case.split == "evaluate" and step.target.name != TORCH:
             yield step
 
 

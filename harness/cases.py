@@ -23,7 +23,8 @@ def cases(
     from patches import attacks
     from patches import placement as places
 
-    yield Case(victim.data, "evaluate"), -1, ""
+    for defence in dict.fromkeys(["", *suite.defence]):  # undefended in any case: what the network itself can do
+        yield Case(victim.data, "evaluate", defence=defence), -1, ""
     if suite.data.sanity:
         yield Case(victim.data, "all"), -1, ""
     for table in suite.attack:
@@ -43,8 +44,8 @@ def cases(
             attacked = list(_attacked(suite, table, victim, victims, artifacts, px, cut, placement))
             controls = list(_controls(suite, victim, px, cut, classes))
             for patch, at in [*((patch, None) for patch in attacked), *_at(controls, attacked, placement)]:
-                for target_class in classes:
-                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at, pose)
+                for target_class, defence in product(classes, suite.defence):
+                    case = Case(victim.data, "evaluate", patch, px, placement, table.placement_seed, at, pose, defence)
                     if all(p.target_class in (None, target_class) for p in (patch, at or patch)):
                         yield case, -1 if target_class is None else target_class, ""
                     elif at is None and target_class in _others(classes, patch, suite.controls.other_class):
@@ -85,6 +86,8 @@ def _attacked(
 
     if is_control(table.name):
         return
+    if table.name == IMPORTED and any(table.through):
+        raise UserError(f"attack {IMPORTED!r}: its patch is made already, through whatever it was: leave through out")
     label = table.label or table.name + "-each" * table.per_image
     file = _picture(table, victim)
     if table.name == IMPORTED:
@@ -97,6 +100,11 @@ def _attacked(
     targets = [Target(**t.model_dump()) for t in suite.target]
     for surrogate in table.surrogate:
         target = black_box.named(table.name, surrogate, artifacts, targets)
+        if target and any(table.through):
+            raise UserError(
+                f"attack {table.name!r}: a target that is asked has no defence yet, and needs no stand-in: leave "
+                "through out"
+            )
         source, artifact, kind, members = named(table, surrogate, victim, victims, artifacts)
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
         known = table.per_image or table.place_known or placement == "best"
@@ -105,13 +113,13 @@ def _attacked(
                 f"attack {table.name!r}: placement {placement!r} is a place in images of {victim.name!r}, and the "
                 f"patch is made on those of {source.name!r}, of another size; give a word, such as center"
             )
-        for target_class, seed in product(table.target_classes or (None,), table.seeds):
+        for target_class, seed, through in product(table.target_classes or (None,), table.seeds, table.through):
             yield PatchStep(
                 table.name, source, kind, target_class, seed, made_px, cut.shape, source.data, table.options,
                 artifact=artifact, members=members, per_image=table.per_image,
                 placement=placement if known else "",
                 placement_seed=table.placement_seed if known and placement == "random" else 0,
-                label=label, file=file, target=target, fill=cut.fill,
+                through=through, label=label, file=file, target=target, fill=cut.fill,
             )  # fmt: skip
 
 

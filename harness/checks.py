@@ -109,7 +109,7 @@ def _noise(cells: pd.DataFrame) -> Check:
     draws = cells[(cells["attack"] == "noise") & cells["untargeted_success"].notna()]
     if draws.empty:
         return _unknown(name, asks)
-    place = ["artifact", "target", "patch_px", "shape", "placement"]
+    place = ["artifact", "target", "patch_px", "shape", "placement", "defence"]
     table = draws.groupby(place, sort=False, observed=True)["untargeted_success"].mean().reset_index()
     bad = [
         (
@@ -153,7 +153,9 @@ def _accuracy(run: Mapping[str, Any], cells: pd.DataFrame) -> Check:
     )
     floats = {victim["name"]: victim.get("float_accuracy") for victim in run.get("victims", [])}
     claims = {a["name"]: a.get("claimed_accuracy", floats.get(a["victim"])) for a in run.get("artifacts", [])}
-    rows = cells[(cells["attack"] == "none") & cells["artifact"].map(claims.get).notna()].to_dict("records")
+    rows = cells[
+        (cells["attack"] == "none") & (cells["defence"] == "") & cells["artifact"].map(claims.get).notna()
+    ].to_dict("records")
     if not rows:
         return _unknown(name, asks)
     bad = []
@@ -178,7 +180,10 @@ def _enough(cells: pd.DataFrame) -> Check:
     few = table[half > MARGIN]
     need = next(n for n in range(10, 100_000, 10) if np.diff(wilson(n / 2, n), axis=0)[0] <= 2 * MARGIN)
     bad = [
-        (f"{row['artifact']} on {row['target']}, {row['patch']}", _place(row) | {"patch": row["patch"]})
+        (
+            f"{row['artifact']} on {row['target']}, {row['patch']}",
+            _place(row) | {"patch": row["patch"], "defence": row["defence"]},
+        )
         for row in few.to_dict("records")
     ]
     check = _verdict(name, asks, f"to {100 * half.max():.1f} points or better", bad)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from harness.schema import Calibration
+from harness.schema import Calibration, UserError, parse_defence
 from harness.study.settings import Study
 from harness.toml import Axis, Table, read_toml
 
@@ -15,6 +15,19 @@ Triple = tuple[float, float, float]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Size = tuple[int, int]
 Precision = Annotated[str, Field(pattern=r"^(fp32|w([2-8]|32)a([2-8]|32))$")]  # bits; 32 rounds nothing
+
+
+def _known_defence(word: str) -> str:
+    if word in ("none", ""):
+        return ""
+    try:
+        parse_defence(word)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return word
+
+
+Defence = Annotated[str, AfterValidator(_known_defence)]  # jpeg:QUALITY, median:SIDE; none becomes empty
 
 
 class Data(Table):
@@ -179,6 +192,7 @@ class Attack(Table):
     label: Name | None = None
     victims: Axis[str] = ("*",)
     surrogate: Axis[str | Annotated[tuple[str, ...], Field(min_length=2)]] = ("float",)  # a list in it: an ensemble
+    through: Axis[Defence] = ("",)  # the defences that it expects between pixels and surrogate
     target_classes: Axis[int] | None = None
     seeds: Axis[int] = (0,)
     area: Axis[float] | None = None  # share of the image's area
@@ -247,6 +261,9 @@ class Suite(Table):
     artifact: list[Artifact] = Field(default_factory=list)
     attack: list[Attack] = Field(default_factory=list)
     target: list[TargetTable] = Field(min_length=1)
+    defence: Axis[Defence] = (
+        "none",
+    )  # what a device does to pixels before its network; each case is replayed with each
     controls: Controls = Controls()
     latency: Latency = Latency()
     study: Study = Study()

@@ -116,7 +116,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
             progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
         )  # fmt: skip
         return craft(
-            step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}",
+            step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}{step.expecting}",
             images=seen.ids if step.per_image else (), best=step.placement == "best",
         )  # fmt: skip
 
@@ -124,6 +124,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
 @contextmanager
 def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
     """What a patch is made against: a network with gradients, or a target that is asked."""
+    from patches.defences import through
     from patches.surrogates import build
 
     if step.target:
@@ -131,10 +132,12 @@ def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.M
 
         with device(work, step) as asked:
             yield asked
-    elif step.members:
-        yield build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
+        return
+    if step.members:
+        made = build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
     else:
-        yield build(step.surrogate, _made_of(work, source, step.artifact))
+        made = build(step.surrogate, _made_of(work, source, step.artifact))
+    yield through(step.through, made) if step.through else made
 
 
 def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:
@@ -171,7 +174,8 @@ def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
         what = f"{step.name}, {len(cases)} cases of {len(ids)} images"
         with work.display.doing("bundle", what), work.store.writing("bundle", name) as beside:
             pixels = images_file(work, data, split)
-            write_bundle(beside / "bundle", described, folder / described.file, pixels, stacks)
+            defended = {case.name: case.defence for case in cases if case.defence}
+            write_bundle(beside / "bundle", described, folder / described.file, pixels, stacks, defended)
     return work.store.path("bundle", name) / "bundle"
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from backends.device.bundle import paste
+from backends.device.defences import defend
 from harness import crafting, replays, stages
 from harness.schema import SPLITS
 from harness.steps import TORCH, Case
 
 PASTED_AT_ONCE = 64
+HASHES = ("pixels_sha256", "defended_sha256")  # of a stack as it was pasted, and after a defence
 
 
 def cases(work: stages.Work) -> list[dict[str, Any]]:
@@ -30,18 +32,20 @@ def cases(work: stages.Work) -> list[dict[str, Any]]:
                 "size": case.data.size, "split": case.split,
                 "patch": case.patch.name if case.patch else "",
                 "patch_px": case.px, "placement": case.place, "placement_seed": case.placement_seed,
-                "pixels_sha256": _crafted(work, case), "others": [],
+                "defence": case.defence, **_crafted(work, case), "others": [],
             }  # fmt: skip
         if step.target.name != TORCH and file.is_file():
-            told = json.loads(file.read_text()).get("pixels_sha256")
-            if told != found[case.key]["pixels_sha256"]:
+            ran = json.loads(file.read_text())
+            told = {name: ran.get(name, "") for name in HASHES}
+            if told != {name: found[case.key][name] for name in HASHES}:
                 where = {"artifact": step.artifact.name, "target": step.target.name}
-                found[case.key]["others"].append(where | {"pixels_sha256": told})
+                found[case.key]["others"].append(where | told)
     return list(found.values())
 
 
-def _crafted(work: stages.Work, case: Case) -> str:
-    seen, digest = stages.images(work, case.data, case.split), hashlib.sha256()
+def _crafted(work: stages.Work, case: Case) -> dict[str, str]:
+    """The hashes of a case's pixels, pasted and defended."""
+    seen, pasted, defended = stages.images(work, case.data, case.split), hashlib.sha256(), hashlib.sha256()
     lying = crafting.stamps(work, case, seen.ids)
     for i in range(0, len(seen.pixels), PASTED_AT_ONCE):
         part = slice(i, i + PASTED_AT_ONCE)
@@ -50,15 +54,17 @@ def _crafted(work: stages.Work, case: Case) -> str:
             stamp = lying.stamps if len(lying.stamps) == 1 else lying.stamps[part]
             mask = lying.mask if len(lying.mask) == 1 else lying.mask[part]
             pixels = paste(pixels, stamp, mask, lying.corners[part])
-        digest.update(pixels.tobytes())
-    return digest.hexdigest()
+        pasted.update(pixels.tobytes())
+        if case.defence:
+            defended.update(defend(case.defence, pixels).tobytes())
+    return dict(zip(HASHES, (pasted.hexdigest(), defended.hexdigest() if case.defence else ""), strict=True))
 
 
 def outputs(work: stages.Work) -> Iterator[dict[str, Any]]:
     """For each artifact on a target the kind of outputs that it declares, and what they are like on clean images."""
     for step in work.plan.replays:
         answer = replays.answers(work, step)
-        if step.case.patch is None and step.case.split == "evaluate" and answer.logits is not None:
+        if step.case.name == "none" and step.case.split == "evaluate" and answer.logits is not None:
             declared = "logits" if step.target.name == TORCH else stages.artifact(work, step.artifact)[0].output_kind
             yield {
                 "artifact": step.artifact.name, "target": step.target.name, "declared": declared,

@@ -27,7 +27,7 @@ def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterato
             case = cell.replay.case
             attacked = case.patch and case.patch.attack not in CONTROLS and not cell.control
             if case.patch and attacked and cell.replay.artifact.victim == victim and len(chosen) < MOST:
-                chosen.setdefault((case.patch.name, case.place), cell)
+                chosen.setdefault((case.patch.name, case.place), cell)  # the first of a suite's defences
         shown: set[str] = set()
         for cell in chosen.values():
             here = _same_patch(taken, victim, cell)
@@ -45,6 +45,7 @@ def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterato
 def _same_patch(records: pd.DataFrame, victim: VictimStep, cell: Cell) -> pd.DataFrame:
     case = cell.replay.case
     alike = {"victim": victim.name, "target_class": cell.target_class, "patch": case.patch.name if case.patch else ""}
+    alike["defence"] = case.defence
     keep = (records[list(alike)].astype(object) == pd.Series(alike)).all(axis=1)
     return records[keep & (records["placement"].astype(str) == case.place)]
 

@@ -158,8 +158,8 @@ def _latencies(work: Work) -> Iterator[dict[str, Any]]:
         if file.is_file():
             took = json.loads(file.read_text())
             yield {name: took[name] for name in ("p50_ms", "p90_ms", "p99_ms", "n", "threads")} | {
-                "artifact": step.artifact.name, "target": step.target.name, "throughput": took["throughput_per_second"],
-                "clock_ns": took["clock_resolution_ns"],
+                "artifact": step.artifact.name, "target": step.target.name, "defence": step.defence,
+                "throughput": took["throughput_per_second"], "clock_ns": took["clock_resolution_ns"],
                 "cold_start_ms": 1000 * took["cold_start_seconds"], "peak_rss_mb": took["peak_rss_bytes"] / 1e6,
                 "emulated": bool(took["machine"].get("emulated", False)),
             }  # fmt: skip
@@ -171,7 +171,8 @@ def _errors(work: Work, plan: Plan) -> Iterator[dict[str, str]]:
             yield _where(replay) | {"case": replay.case.name, "message": message}
     for latency in plan.latencies:
         if message := work.errors.get(latency.key):
-            yield _where(latency) | {"case": "latency", "message": message}
+            case = f"latency, {latency.defence}" if latency.defence else "latency"
+            yield _where(latency) | {"case": case, "message": message}
 
 
 def _where(step: ReplayStep | LatencyStep) -> dict[str, str]:

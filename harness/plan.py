@@ -86,7 +86,8 @@ def make(
             replays.setdefault(step.key, step)
             cells[step.key, artifact.name, target.name, target_class, control] = Cell(step, target_class, control)
         if target.name != TORCH:
-            latencies += [LatencyStep(artifact, timed, suite.latency) for timed in _timed(suite, target)]
+            timed = product(_timed(suite, target), dict.fromkeys(["", *suite.defence]))
+            latencies += [LatencyStep(artifact, at, suite.latency, defence) for at, defence in timed]
     patches = {step.case.patch.key: step.case.patch for step in replays.values() if step.case.patch}
     return Plan(
         suite=suite,

@@ -97,7 +97,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "calibration": quant.calibration if quant else "",
         "granularity": _granularity(artifact),
         "artifact": artifact.name,
-        "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.made_on}")
+        "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.made_on}") + patch.expecting
         if patch and patch.source
         else "",
         "attack": cell.control or ((patch.label or patch.attack) if patch else "none"),
@@ -107,7 +107,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "patch_area": covered,
         "shape": patch.shape if patch else "",
         "placement": case.place,
-        "defence": "",
+        "defence": case.defence,
         "split": case.split,
         "runtime": target.runtime,
         "target": target.name,

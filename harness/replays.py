@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from backends.device.bundle import Bundle, paste
+from backends.device.defences import defend
 from backends.hosts import cores, is_emulated, prepare, replay
 from harness import crafting, stages
 from harness.fleet import Job, Share, side_by_side
@@ -115,7 +116,7 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
 
 
 def _keep(work: Work, step: ReplayStep, event: Mapping[str, Any], ran: Mapping[str, Any]) -> None:
-    facts = {name: event[name] for name in ("seconds", "pixels_sha256")}
+    facts = {name: event[name] for name in ("seconds", "pixels_sha256", "defended_sha256") if name in event}
     with work.store.writing("replay", step.key) as beside:
         Path(event["file"]).rename(beside / "answers.npz")
         write_json(beside / "ran.json", {**ran, **facts})
@@ -132,6 +133,8 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
             seen = stages.images(work, step.case.data, step.case.split)
             lying = crafting.stamps(work, step.case, seen.ids)
             pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
+            if step.case.defence:
+                pixels = defend(step.case.defence, pixels)
             with work.store.writing("replay", step.key) as beside:
                 np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
                 ran = {"info": {"version": torch.__version__}, "machine": describe()._asdict()}
@@ -149,10 +152,14 @@ def _latency(work: Work, step: LatencyStep) -> None:
     root = crafting.bundle(work, step.artifact, [clean])
     asked = settings.model_dump(include={"warmup", "runs", "seconds"})
     limits = EMULATED_LATENCY if is_emulated(step.target) else asked
+    limits = limits | ({"defence": step.defence} if step.defence else {})
     threads = "all" if step.target.threads == 0 else step.target.threads
     with (
         tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
-        work.display.doing("time", f"{step.artifact.name} on {step.target.name}, threads {threads}"),
+        work.display.doing(
+            "time",
+            f"{step.artifact.name} on {step.target.name}, threads {threads}{f', {step.defence}' * bool(step.defence)}",
+        ),
     ):
         outcome = replay(step.target, root, Path(out), cases=[], latency=limits)
         if outcome.latency is None:

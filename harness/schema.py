@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.artifact import Artifact, Calibration, Pixels, Preproc, QuantSpec, sha256_file
+from backends.device.defences import Defence
+from backends.device.defences import parse as parse_defence
 from backends.device.errors import UserError
 
 __all__ = [
     "Artifact",
     "Calibration",
+    "Defence",
     "Patch",
     "Pixels",
     "Pose",
@@ -26,6 +29,7 @@ __all__ = [
     "QuantSpec",
     "UserError",
     "Victim",
+    "parse_defence",
     "sha256_file",
 ]
 

@@ -199,6 +199,7 @@ class PatchStep:
     per_image: bool = False
     placement: str = ""
     placement_seed: int = 0
+    through: str = ""  # the defence that it expects
     label: str = ""  # what its results are called; nothing that it is made of
     file: Path | None = field(default=None, compare=False)  # of an imported one; whose mask a control has; a disguise
     fill: float = field(default=1.0, compare=False)  # what the shape covers of the square around it
@@ -216,6 +217,11 @@ class PatchStep:
         return self.artifact.name if self.artifact else self.source.name if self.source else ""
 
     @property
+    def expecting(self) -> str:
+        """What is said after the surrogate where it expects a defence."""
+        return f" through {self.through}" if self.through else ""
+
+    @property
     def name(self) -> str:
         """``gap-float-resnet20-c3-s0-8px`` and the like."""
         made_on = hashlib.sha256(self.made_on.encode()).hexdigest()[:6] if self.members else self.made_on
@@ -224,6 +230,7 @@ class PatchStep:
         parts += [f"s{self.seed}", f"{self.px}px"] + ([self.shape] if self.shape != "square" else [])
         parts += ["each"] * self.per_image + [self.placement] * bool(self.placement)
         parts += [f"p{self.placement_seed}"] * bool(self.placement_seed)
+        parts += [f"through-{self.through.replace(':', '')}"] * bool(self.through)
         parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
         return "-".join(parts).replace("/", "_").replace(" ", "")
 
@@ -237,6 +244,8 @@ class PatchStep:
             made_of |= {"members": [member.key for member in self.members]} if self.members else {}
             inputs |= made_of | {"surrogate": self.surrogate, "data": self.data.key}
             inputs |= {name: getattr(self, name) for name in ("per_image", "placement", "placement_seed")}
+        if self.through:
+            inputs["through"] = self.through
         if self.target:
             inputs["asked"] = key("replay", by=_deciding(self.target))
         if self.attack == "sticker":
@@ -252,7 +261,8 @@ class PatchStep:
 class Case:
     """A stack of images to replay: clean, or a patch at its places. ``px`` is the side at the size of these images.
 
-    A control that lies where an attack chose to has that attack's patch as ``at``.
+    A control that lies where an attack chose to has that attack's patch as ``at``. ``defence`` is what the device does
+    to the images first, empty for nothing.
     """
 
     data: DataStep
@@ -263,6 +273,7 @@ class Case:
     placement_seed: int = 0
     at: PatchStep | None = None
     pose: Pose = LEVEL
+    defence: str = ""
 
     @property
     def place(self) -> str:
@@ -273,7 +284,9 @@ class Case:
     @property
     def name(self) -> str:
         """A folder's name in a bundle."""
-        return "none" if self.patch is None else f"{self.patch.name}-{self.key[:8]}"
+        if self.patch is None:
+            return "-".join(["none", *filter(None, [self.defence.replace(":", "")])])
+        return f"{self.patch.name}-{self.key[:8]}"
 
     @cached_property
     def key(self) -> str:
@@ -281,6 +294,7 @@ class Case:
         made = self.patch.key if self.patch else ""
         place = {"px": self.px, "placement": self.placement, "placement_seed": self.placement_seed}
         place |= ({"at": self.at.key} if self.at else {}) | ({"pose": self.pose} if any(self.pose) else {})
+        place |= {"defence": key("defence", word=self.defence)} if self.defence else {}
         return key("case", data=self.data.key, split=self.split, patch=made, **place)
 
 
@@ -301,16 +315,19 @@ class ReplayStep:
 
 @dataclass(frozen=True)
 class LatencyStep:
-    """The latency of one artifact on one target."""
+    """The latency of one artifact on one target, with a defence before it or without."""
 
     artifact: ArtifactStep
     target: Target
     settings: config.Latency
+    defence: str = ""
 
     @cached_property
     def key(self) -> str:
         """What goes in, and what decides how long it takes."""
-        return key("latency", settings=self.settings, artifact=self.artifact.key, by=_deciding(self.target))
+        more = {"defence": key("defence", word=self.defence)} if self.defence else {}
+        inputs = {"settings": self.settings, "artifact": self.artifact.key} | more
+        return key("latency", **inputs, by=_deciding(self.target))
 
 
 @dataclass(frozen=True)

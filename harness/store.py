@@ -30,6 +30,7 @@ PACKAGES = {
     "torch": ("torch",),
     "simulated": ("torch", "onnxruntime"),
     "qat": ("torch", "onnxruntime"),
+    "defence": ("pillow",),
 }
 NETWORK = ("harness/victims.py", "harness/networks.py", "harness/weights.py")
 SIMULATION = ("patches/fake_quant", "exporters/ranges.py", "exporters/files", "harness/calibration.py")
@@ -43,6 +44,7 @@ CODE = {
     "qat": (*NETWORK, *SIMULATION, "harness/qat.py", "harness/training.py", "harness/distillation.py"),
     "case": ("backends/device/bundle.py", "patches/placement.py", "patches/poses.py"),
     "bundle": ("backends/device/bundle.py",),
+    "defence": ("backends/device/defences.py",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),
     **{

@@ -51,11 +51,13 @@ def test_what_is_here_as_wanted_needs_no_environment():
 
 def test_requirements_are_the_projects_pins():
     core = {line.partition("==")[0]: line for line in PROJECT["dependencies"]}
-    assert environments.pinned("onnxruntime") == (core["numpy"], core["onnxruntime"])
-    assert environments.pinned("onnxruntime", "1.23.2") == (core["numpy"], "onnxruntime==1.23.2")
+    assert environments.pinned("onnxruntime") == (core["numpy"], core["onnxruntime"], core["pillow"])
+    assert environments.pinned("onnxruntime", "1.23.2") == (core["numpy"], "onnxruntime==1.23.2", core["pillow"])
     extras = PROJECT["optional-dependencies"]
-    assert environments.pinned("tflite-runtime") == tuple(sorted(extras["tflite-runtime"]))
-    assert environments.pinned("tensorflow-cpu") == tuple(sorted([core["numpy"], *extras["tensorflow"]]))
+    assert environments.pinned("tflite-runtime") == tuple(sorted([core["pillow"], *extras["tflite-runtime"]]))
+    assert environments.pinned("tensorflow-cpu") == tuple(
+        sorted([core["numpy"], core["pillow"], *extras["tensorflow"]])
+    )
     assert "numpy==1.26.4" in environments.pinned("tflite-runtime", "2.13.0")
     assert "tflite-runtime==2.13.0" in environments.pinned("tflite-runtime", "2.13.0")
 

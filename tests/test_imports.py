@@ -19,6 +19,7 @@ STATISTICS = {"numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "j
 # Files, what of ours they may import (with all below it), and which third parties; the first line that fits holds.
 RULES = [
     ("backends/device/runtimes/*", ["backends.device"], {"numpy"}),  # and the runtime itself, inside functions
+    ("backends/device/defences.py", ["backends.device"], {"numpy", "PIL"}),  # Pillow inside a function
     ("backends/device/*", ["backends.device"], {"numpy"}),
     ("backends/environments.py", ["backends"], {"filelock"}),
     ("backends/conformance/*", ["backends"], {"numpy"}),
@@ -39,7 +40,7 @@ RULES = [
     ("harness/black_box.py", [*OURS], ANY),  # a stage of run.py that asks a target
     ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets
     ("harness/steps.py", ["harness", "backends.device", "backends.hosts"], ANY),  # the words of plan.py
-    ("harness/schema.py", ["backends.device.artifact", "backends.device.errors"], {"numpy"}),
+    ("harness/schema.py", [f"backends.device.{name}" for name in ("artifact", "defences", "errors")], {"numpy"}),
     ("harness/config.py", ["harness.schema", "harness.toml", "harness.study.settings"], {"pydantic"}),
     ("harness/toml.py", ["harness.schema", "backends.device.errors"], {"pydantic"}),
     ("harness/study/settings.py", ["harness.toml"], {"pydantic"}),

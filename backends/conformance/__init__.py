@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from backends.conformance import networks
 from backends.device.artifact import Pixels, Preproc
 from backends.device.bundle import Bundle, Stamps, paste, write_bundle
+from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, engine
 from backends.hosts import Outcome, Target, ask, availability, prepare, replay, request
@@ -62,7 +63,7 @@ class Subject:
             self.replayed["first"] = self.replay("first", LATENCY)
         return self.replayed["first"]
 
-    def replay(self, name: str, latency: Mapping[str, float] | None = None, **changes: Any) -> Outcome:
+    def replay(self, name: str, latency: Mapping[str, Any] | None = None, **changes: Any) -> Outcome:
         """A replay of all cases, into a folder of its own."""
         begun = time.monotonic()
 
@@ -160,6 +161,20 @@ def _latency(subject: Subject) -> str:
     return "" if 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"] else f"no percentiles: {found}"
 
 
+def _defence(subject: Subject) -> str:
+    """The same images twice: defended there, and defended here and pasted over all of each image."""
+    pixels, word, root = _pixels(), "median:3", subject.folder / "defence"
+    whole = np.ones((1, networks.SIZE, networks.SIZE), np.bool_)
+    here = Stamps(defend(word, pixels), whole, np.zeros((N, 2), np.int32))
+    file = networks.file(subject.kind)
+    write_bundle(root, subject.bundle.artifact, file, pixels, {"there": None, "here": here}, {"there": word})
+    outcome = replay(subject.target, root, subject.folder / "defended")
+    if outcome.errors:
+        return _said(outcome)
+    there, pasted = (_arrays(outcome, case)["logits"] for case in ("there", "here"))
+    return "" if (there == pasted).all() else f"{word} on the device gives other logits than pixels after {word}"
+
+
 def _option(subject: Subject) -> str:
     return _refused(subject.replay("option", options={**subject.target.options, **WRONG}), "no such option")
 
@@ -254,6 +269,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "it says what is in force, and on what": _info,
     "the device loads nothing of the craft side": _packages,
     "it measures a latency": _latency,
+    "a defence comes before the network": _defence,
     "an unknown option is refused": _option,
     "images of another shape are refused": _shape,
     "pixels of another dtype are refused": _dtype,

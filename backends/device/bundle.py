@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from backends.device import defences
 from backends.device.artifact import SCHEMA, Artifact, Pixels, sha256_file
 from backends.device.errors import UserError
 
@@ -42,10 +43,12 @@ class Stamps(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One stack of images to replay, and the sha256 of its bytes after pasting."""
+    """One stack of images to replay, and the sha256 of its bytes after pasting; with a defence also after that."""
 
     name: str
     sha256: str
+    defence: str = ""
+    defended_sha256: str = ""
 
 
 def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32]) -> Pixels:
@@ -97,9 +100,9 @@ class Bundle:
             raw: dict[str, Any] = json.loads(path.read_text())
             if raw["schema"] != SCHEMA:
                 raise UserError(f"{path}: expected a bundle of schema {SCHEMA}, got {raw['schema']!r}")
-            cases = tuple(Case(str(case["name"]), str(case["sha256"])) for case in raw["cases"])
+            cases = tuple(Case(**{key: str(value) for key, value in case.items()}) for case in raw["cases"])
             n, artifact_name, pixels_sha256 = int(raw["n"]), str(raw["artifact"]), str(raw["pixels_sha256"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: not a description of a bundle ({error!r})") from error
         artifact = Artifact.read(_inside(root, artifact_name))
         bundle = cls(root, artifact, n, cases, pixels_sha256)
@@ -109,6 +112,8 @@ class Bundle:
             raise UserError(f"{path}: two cases of the same name")
         for case in cases:
             check_name(case.name, path)
+            if case.defence:
+                defences.parse(case.defence)
             bundle.stamps(case.name)
         _ = bundle.pixels
         return bundle
@@ -156,11 +161,13 @@ def write_bundle(
     artifact_file: Path,
     pixels: Pixels | Path,
     cases: Mapping[str, Stamps | None],
+    defended: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Writes a bundle beside `root`, checks it, and renames it there; what was there goes.
 
     `pixels` are the clean ones, or an ``.npy`` of them. The model file and such an ``.npy`` are hard-linked where the
-    file system can, else copied. A case of None leaves the pixels as they are.
+    file system can, else copied. A case of None leaves the pixels as they are; `defended` are words for defences, by
+    the names of the cases that have one.
     """
     beside = root.with_name(f".{root.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
@@ -181,11 +188,14 @@ def write_bundle(
         height, width = artifact.input_size
         clean = _array(beside, "pixels.npy", np.uint8, (None, (height,), (width,), (3,)))
         clean_sha256, chunk = _hash(pasted(clean, None, 64)), chunk_images(clean[0].nbytes)
-        unhashed = tuple(Case(name, clean_sha256 if stamps is None else "") for name, stamps in cases.items())
+        unhashed = tuple(
+            Case(name, clean_sha256 if stamps is None else "", (defended or {}).get(name, ""))
+            for name, stamps in cases.items()
+        )
         bundle = Bundle(beside, artifact, len(clean), unhashed, clean_sha256)
-        hashed = [Case(case.name, _hash(bundle.batches(case.name, chunk))) for case in unhashed]
+        hashed = [_hashed(case, bundle.batches(case.name, chunk)) for case in unhashed]
         facts = {"schema": SCHEMA, "artifact": "artifact.json", "n": bundle.n, "pixels_sha256": clean_sha256}
-        described = json.dumps(facts | {"cases": [asdict(case) for case in hashed]}, indent=1)
+        described = json.dumps(facts | {"cases": [_named(case) for case in hashed]}, indent=1)
         (beside / "bundle.json").write_text(described + "\n")
         written = Bundle.read(beside)
         shutil.rmtree(root, ignore_errors=True)
@@ -246,6 +256,20 @@ def pasted(pixels: Pixels, stamps: Stamps | None, batch: int) -> Iterator[Pixels
             yield np.array(pixels[part])
         else:
             yield paste(pixels[part], *stamps.of(part))
+
+
+def _named(case: Case) -> dict[str, str]:
+    return {key: value for key, value in asdict(case).items() if value}
+
+
+def _hashed(case: Case, parts: Iterator[Pixels]) -> Case:
+    """A case with the hashes of its pixels, pasted and defended."""
+    pasted, defended = hashlib.sha256(), hashlib.sha256()
+    for part in parts:
+        pasted.update(part.data)
+        if case.defence:
+            defended.update(defences.defend(case.defence, part).data)
+    return replace(case, sha256=pasted.hexdigest(), defended_sha256=defended.hexdigest() if case.defence else "")
 
 
 def _hash(parts: Iterator[Pixels]) -> str:

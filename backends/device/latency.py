@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.machine import memory_bytes
 
+T = TypeVar("T")
 BEAT_SECONDS = 1.0
 
 
 def measure(
-    run: Callable[[NDArray[Any]], object],
-    x: NDArray[Any],
-    limits: Mapping[str, float],
+    run: Callable[[T], object],
+    images: Sequence[T],
+    limits: Mapping[str, Any],
     beat: Callable[[int], None],
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Runs the images of `x` in turn: ``warmup`` runs, then at least ``runs`` and at least ``seconds`` of `limits`.
+    """Runs the images in turn: ``warmup`` runs, then at least ``runs`` and at least ``seconds`` of `limits`.
 
     Gives the figures and each run's nanoseconds. What is timed is `run` alone, from the file's own input to its own
-    output: preprocessing and quantizing are left out. `beat` is called between runs, about once a second.
+    output, and any defence before it: preprocessing and quantizing are left out. `beat` is called between runs, about
+    once a second.
     """
-    images = [x[i : i + 1] for i in range(len(x))]
     for i in range(int(limits["warmup"])):
         run(images[i % len(images)])
     taken: list[int] = []

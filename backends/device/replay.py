@@ -4,7 +4,8 @@ One JSON line on standard input says what to run; JSON lines on standard output,
 
     {"schema": 1, "runtime": "litert", "options": {}, "threads": 1, "batch": 1, "cases": ["none"], "latency": null}
 
-``latency`` may be ``{"warmup": 10, "runs": 100, "seconds": 0.5}``. With ``"attached": true`` the asker keeps standard
+``latency`` may be ``{"warmup": 10, "runs": 100, "seconds": 0.5}``, with ``"defence": "jpeg:75"`` to have that one
+timed too. With ``"attached": true`` the asker keeps standard
 input open, and its end, the asker's death or a dropped connection, ends this process. Events are ``loaded``,
 ``progress``, ``case``, ``latency`` and ``end``; ``error`` is a `UserError`, after which the exit code is 2. Results are
 ``OUT/CASE.npz`` with ``logits``, float32 ``(n, outputs)``, and ``integers`` where the file's output is integer. With
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 
 from backends.device.artifact import SCHEMA, Pixels, sha256_file
 from backends.device.bundle import Bundle, chunk_images
+from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.latency import measure
 from backends.device.loop import Progress, Send, run_all
@@ -52,7 +54,7 @@ class Request:
     options: Mapping[str, Option]
     threads: int = 1
     batch: int = 1
-    latency: Mapping[str, float] | None = None
+    latency: Mapping[str, Any] | None = None
     attached: bool = False
     session: bool = False
 
@@ -100,8 +102,8 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
     runtime = _load(bundle, request)
     loaded = time.perf_counter()
     # One clean image first: a file that cannot run at all is found out here, and the number of its outputs is known.
-    some = prepare(runtime.input, bundle.artifact.preproc(np.array(bundle.pixels[:16])), bundle.file)
-    outputs = _first_run(runtime, bundle, some[:1])
+    one = prepare(runtime.input, bundle.artifact.preproc(np.array(bundle.pixels[:1])), bundle.file)
+    outputs = _first_run(runtime, bundle, one)
     load_seconds, first_run_seconds = loaded - started, time.perf_counter() - loaded
     send(
         "loaded",
@@ -116,8 +118,7 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
     if request.latency is not None:
         send("progress", case=None, done=0)
         facts, nanoseconds = measure(
-            runtime.run,
-            some,
+            *_timed(runtime, bundle, request.latency.get("defence", "")),
             request.latency,
             lambda done: send("progress", case=None, done=done),
         )
@@ -126,6 +127,22 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
         send("latency", threads=request.threads, cold_start_seconds=cold, **facts, **written)
     if request.session:
         serve(runtime, bundle, request.batch, outputs, lines, send)
+
+
+def _timed(runtime: Runtime, bundle: Bundle, defence: str) -> tuple[Callable[[Any], object], list[Any]]:
+    """What a latency is of, and its images: the network alone, or the defence of an image and then the network."""
+    pixels = np.array(bundle.pixels[:16])
+    seen = defend(defence, pixels) if defence else pixels
+    x = prepare(runtime.input, bundle.artifact.preproc(seen), bundle.file)
+    inputs = [x[i : i + 1] for i in range(len(x))]
+    if not defence:
+        return runtime.run, inputs
+
+    def defend_and_run(image: tuple[Pixels, NDArray[Any]]) -> None:
+        defend(defence, image[0])
+        runtime.run(image[1])
+
+    return defend_and_run, [(pixels[i : i + 1], one) for i, one in enumerate(inputs)]
 
 
 def _load(bundle: Bundle, request: Request) -> Runtime:
@@ -153,18 +170,17 @@ def _first_run(runtime: Runtime, bundle: Bundle, x: NDArray[Any]) -> int:
 
 
 def _inputs(
-    runtime: Runtime, bundle: Bundle, name: str, batch: int, hear: Callable[[Pixels], None]
+    runtime: Runtime, bundle: Bundle, name: str, batch: int, hear: Callable[[Pixels], Pixels]
 ) -> Iterator[NDArray[Any]]:
-    """The file's own inputs of a case, many at a time, in one buffer; `hear` gets the pixels that they were made of.
+    """The file's own inputs of a case, many at a time, in one buffer; `hear` gets pasted pixels, gives defended ones.
 
-    Pasting, hashing and preprocessing go by pieces that fit a cache, and fill the buffer before any of it is run: so
-    they rarely drive the network's weights out of the caches, which at batch 1 costs more than all of them.
+    Pasting, hashing, defending and preprocessing go by pieces that fit a cache, and fill the buffer before any of it is
+    run: so they rarely drive the network's weights out of the caches, which at batch 1 costs more than all of them.
     """
     n, held, file = chunk_images(bundle.pixels[0].nbytes, batch), 0, bundle.file
     buffer: NDArray[Any] | None = None
     for pixels in bundle.batches(name, n):
-        hear(pixels)
-        x = prepare(runtime.input, bundle.artifact.preproc(pixels), file)
+        x = prepare(runtime.input, bundle.artifact.preproc(hear(pixels)), file)
         if buffer is None:
             buffer = np.empty((min(PIECES * n, bundle.n), *x.shape[1:]), x.dtype)
         buffer[held : held + len(x)] = x
@@ -183,18 +199,34 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, output
     like, file = runtime.output, bundle.file
     raws = np.empty((bundle.n, outputs), like.dtype)
     logits = raws if like.dtype == np.float32 else np.empty(raws.shape, np.float32)
-    digest, done = hashlib.sha256(), 0
-    for x in _inputs(runtime, bundle, name, batch, lambda pixels: digest.update(pixels.data)):
+    case, pasted, defended, done = bundle.case(name), hashlib.sha256(), hashlib.sha256(), 0
+
+    def hear(pixels: Pixels) -> Pixels:
+        pasted.update(pixels.data)
+        if case.defence:
+            pixels = defend(case.defence, pixels)
+            defended.update(pixels.data)
+        return pixels
+
+    for x in _inputs(runtime, bundle, name, batch, hear):
         here = slice(done, done + len(x))
         run_all(runtime, x, batch, raws[here], f"{file}: case {name}", progress)
         logits[here] = real(like, raws[here])
         done += len(x)
     arrays: dict[str, Any] = {"logits": logits} | ({} if raws is logits else {"integers": raws})
-    if (found := digest.hexdigest()) != (expected := bundle.case(name).sha256):
-        raise UserError(f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {expected}; copy it again")
+    if (found := pasted.hexdigest()) != case.sha256:
+        raise UserError(
+            f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {case.sha256}; copy it again"
+        )
+    if case.defence and defended.hexdigest() != case.defended_sha256:
+        raise UserError(
+            f"case {name}: {case.defence} gives pixels of sha256 {defended.hexdigest()} here, expected "
+            f"{case.defended_sha256}, as where it was packed; install the same version of Pillow here and there"
+        )
     written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
     facts: dict[str, Any] = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - computing}
     facts["anonymous_bytes"] = memory_bytes("RssAnon")
+    facts |= {"defended_sha256": defended.hexdigest()} if case.defence else {}
     send("case", case=name, pixels_sha256=found, **facts, **written)
 
 

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from backends.device.artifact import SCHEMA, sha256_file
-from backends.device.bundle import Bundle, check_name
+from backends.device.bundle import Bundle, Case, check_name
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, check_target_options
 from backends.watch import Conversation, Ending, Event
@@ -140,7 +140,7 @@ def replay(
     bundle_root: Path,
     out: Path,
     cases: Sequence[str] | None = None,
-    latency: Mapping[str, float] | None = None,
+    latency: Mapping[str, Any] | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome:
     """Replays cases of a bundle (all, by default) on a target, into ``OUT/CASE.npz``; see `backends.device.replay`.
@@ -151,7 +151,7 @@ def replay(
     ``case_error`` (``case``, ``message``) for each case that has one. An exception, from it or a key, ends the device.
     """
     bundle = Bundle.read(bundle_root)
-    expected = {case.name: case.sha256 for case in bundle.cases}
+    expected = {case.name: case for case in bundle.cases}
     todo = list(expected if cases is None else cases)
     outcome, wanted, tries = Outcome(), dict(latency) if latency else None, TRIES
     while True:
@@ -216,12 +216,17 @@ def _emulation(target: Target) -> dict[str, Any]:
     return {"emulated": True} | known if is_emulated(target) else {"emulated": False}
 
 
-def _accept(target: Target, event: Event, expected: Mapping[str, str], out: Path, outcome: Outcome) -> Event:
+def _accept(target: Target, event: Event, expected: Mapping[str, Case], out: Path, outcome: Outcome) -> Event:
     """Takes up a finished case, or, where the device pasted other pixels than we did, its error."""
-    case, found = event["case"], event["pixels_sha256"]
+    case, found, defended = event["case"], event["pixels_sha256"], event.get("defended_sha256", "")
     try:
-        if found != expected[case]:
-            raise UserError(f"{case}: the device saw pixels of sha256 {found}, expected {expected[case]}")
+        if found != (wanted := expected[case]).sha256:
+            raise UserError(f"{case}: the device saw pixels of sha256 {found}, expected {wanted.sha256}")
+        if defended != wanted.defended_sha256:
+            raise UserError(
+                f"{case}: after {wanted.defence or 'no defence'} the device saw pixels of sha256 {defended}, expected "
+                f"{wanted.defended_sha256}"
+            )
         outcome.files[case] = _fetched(target, out, event)
     except UserError as error:
         outcome.errors[case] = str(error)

@@ -31,6 +31,7 @@ LEAST_VERSION = (10, 0)  # of those tried: under 7.2 onnxruntime from 1.30 on di
 INSTALL = "apt-get install qemu-user mmdebstrap debian-archive-keyring"
 WHERE = "10 is in Debian 13 and Ubuntu 25.10, package qemu-user"
 HELP = ["-cpu", "help"]
+NO_WHEELS = ("numpy", "pillow")  # for `sysroots.WITH_NUMPY`
 
 
 class Emulator(NamedTuple):
@@ -163,4 +164,4 @@ def _requirements(target: Target) -> tuple[str, ...]:
     if _is_native(target):
         return environments.needed(package, target.version)
     found = environments.pinned(package, target.version)
-    return tuple(one for one in found if target.arch not in sysroots.WITH_NUMPY or not one.startswith("numpy"))
+    return tuple(one for one in found if target.arch not in sysroots.WITH_NUMPY or not one.startswith(NO_WHEELS))

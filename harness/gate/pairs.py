@@ -40,6 +40,8 @@ class Pair:
             attack += f" made on {self.columns['surrogate']}"
         if attack:
             attack += f" {self.columns['patch_px']} px {self.columns['placement']}"
+        if self.columns["defence"]:
+            attack += f", after {self.columns['defence']}"
         return f"{self.columns['artifact']} on {self.columns['target']}{attack}"
 
 
@@ -75,10 +77,12 @@ def unlike(base: Frozen, run: Frozen) -> list[str]:
             faults.append(f"{len(missing)} images of {other.source} are not in {where.source}, the first {first!r}")
     if relabelled := [image for image in a.keys() & b.keys() if a[image] != b[image]]:
         faults.append(f"{len(relabelled)} images have another label, the first {min(relabelled)!r}")
-    mine, theirs = ({_case(c)[0]: c["pixels_sha256"] for c in f.facts["cases"] if not c["patch"]} for f in (run, base))
-    for size in sorted(mine.keys() & theirs.keys()):
-        if mine[size] != theirs[size] and not faults:
-            faults.append(f"the clean images of {size[0]}x{size[1]} have other pixels: read or resized otherwise")
+    mine, theirs = ({_case(c): _seen(c) for c in f.facts["cases"] if not c["patch"]} for f in (run, base))
+    for case in sorted(mine.keys() & theirs.keys()):
+        if mine[case] != theirs[case] and not faults:
+            size, defence = case[0], case[-1]
+            what = f"{defence} makes other pixels of them" if defence else "read or resized otherwise"
+            faults.append(f"the clean images of {size[0]}x{size[1]} have other pixels: {what}")
     return faults
 
 
@@ -182,7 +186,7 @@ def _patches(
     """Whether the patches were crafted anew, and what is wrong with them."""
     if columns["attack"] == "none" or not cells:
         return False, []
-    source = str(columns["surrogate"]).partition(":")[2] or columns["victim"]
+    source = str(columns["surrogate"]).partition(" through ")[0].partition(":")[2] or columns["victim"]
     weights = [frozen.fact("victims", source).get("sha256") for frozen in (base, run)]
     faults, changed = [], []
     for pair in cells:
@@ -202,7 +206,10 @@ def _patches(
         elif hashes[0] == hashes[1]:
             pixels = [_pixels(f, row) for f, row in zip((base, run), pair, strict=True)]
             if pixels[0] != pixels[1]:
-                faults.append(f"the images with patch {names[1]} on them have other pixels: another placement")
+                faults.append(
+                    f"the images with patch {names[1]} on them have other pixels: another placement"
+                    + f", or {columns['defence']} makes others of them" * bool(columns["defence"])
+                )
     anew = weights[0] != weights[1] and all(changed)
     if anew and len(cells) < 2:
         faults.append("one patch crafted anew says nothing of how patches vary: two seeds or classes are the least")
@@ -221,12 +228,18 @@ def _pixels(frozen: Frozen, row: int) -> str | None:
     cell = frozen.outcomes.cells.iloc[row]
     place, _, seed = str(cell["placement"]).partition("@")
     size = tuple(frozen.fact("victims", cell["victim"]).get("input_size", ()))
-    wanted = (size, cell["patch"], cell["patch_px"], place, int(seed or 0))
-    return next((c["pixels_sha256"] for c in frozen.facts["cases"] if _case(c) == wanted), None)
+    wanted = (size, cell["patch"], cell["patch_px"], place, int(seed or 0), cell["defence"])
+    return next((_seen(c) for c in frozen.facts["cases"] if _case(c) == wanted), None)
 
 
 def _case(case: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(case["size"]), *(case[name] for name in ("patch", "patch_px", "placement", "placement_seed"))
+    own = (case[name] for name in ("patch", "patch_px", "placement", "placement_seed"))
+    return tuple(case["size"]), *own, case.get("defence", "")
+
+
+def _seen(case: Mapping[str, Any]) -> str:
+    """Hash of the pixels that a network saw."""
+    return str(case.get("defended_sha256") or case["pixels_sha256"])
 
 
 def _cell(frozen: Frozen, row: int) -> str:

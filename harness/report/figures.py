@@ -63,7 +63,9 @@ def _success(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> M
                 pale = row["precision"] == "fp32"
                 _bar(left, at, here, name, rate, COLOURS[i], 0.64 / len(series), pale, span.max(axis=None))
                 left.plot(span.T, [[at] * len(mean)] * 2, color=INK, lw=1.4)
-            _clean(right, y, here["clean_accuracy"].max())
+            clean = here.groupby("defence", sort=False)["clean_accuracy"].max()
+            right.plot(clean, [y] * len(clean), "D", mfc="none", mec=SOFT, ms=4)  # behind defences, where there are any
+            _clean(right, y, clean.get("", clean.iloc[0]))
         percent_axis(left, "x", limit, f"{rate.split('_')[0]} success, %")
         percent_axis(right, "x", 1.0, "clean accuracy, %")
         left.set_ylim(len(rows) - 0.4, -0.6)
@@ -116,6 +118,7 @@ def calibration(cells: pd.DataFrame) -> list[tuple[str, Markup]]:
     patch, the thick one their mean; diamonds are clean accuracy, the dashed line is the float network in PyTorch.
     """
     made = cells[~cells["attack"].isin(CONTROLS) & (cells["status"] == "ok")]
+    made = made[made["defence"] == ""] if (made["defence"] == "").any() else made
     rate = "targeted_success" if made["targeted_success"].notna().any() else "untargeted_success"
     figures = []
     for victim, table in made.groupby("victim", sort=False):

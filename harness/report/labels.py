@@ -20,7 +20,7 @@ def labelled(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells or their summary in reading order, with a short ``artifact_label`` and ``series_label`` each.
 
     Order: victim, then PyTorch, float files, integer files. A series is an attack with its surrogate, size and place;
-    controls have the label of their attack alone.
+    controls have the label of their attack alone, and of a defence.
     """
     if cells.empty:
         return cells.assign(artifact_label="", series_label="")
@@ -28,9 +28,9 @@ def labelled(cells: pd.DataFrame) -> pd.DataFrame:
     table["artifact_label"] = table["artifact"].map(_artifacts(table))
     made = table[~table["attack"].isin(CONTROLS)]
     varied = [c for c in SERIES if c != "attack" and (made.groupby("victim")[c].nunique(dropna=False) > 1).any()]
-    table["series_label"] = [
-        row["attack"] if row["attack"] in CONTROLS else _series(row, varied) for row in table.to_dict("records")
-    ]
+    if (table["defence"] != "").any() and "defence" not in varied:  # all patches have the one that clean images lack
+        varied.append("defence")
+    table["series_label"] = [_series(row, varied) for row in table.to_dict("records")]
     formats = table["format"].map({f: i for i, f in enumerate(FORMATS)}).fillna(len(FORMATS))
     rank = np.where(is_lab(table), 0, np.where(table["precision"] == "fp32", 1, 2))
     calibrations = table["calibration"].map({"minmax": 0}).fillna(1)
@@ -61,12 +61,14 @@ def _artifacts(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _series(row: Mapping[Any, Any], varied: list[str]) -> str:
+    if row["attack"] in CONTROLS:
+        return ", ".join(filter(None, [row["attack"], row["defence"]]))
     words = {
         "surrogate": f"made on {row['surrogate']}",
         "patch_px": f"{row['patch_px']} px",
         "patch_area": "" if "patch_px" in varied else f"{row['patch_area']:.1%} of the area",
         "shape": row["shape"],
         "placement": f"placed {row['placement']}",
-        "defence": f"defence {row['defence'] or 'none'}",
+        "defence": f"after {row['defence']}" if row["defence"] else "undefended",
     }
     return ", ".join([row["attack"], *(words[c] for c in varied if words[c])])

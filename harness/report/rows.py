@@ -74,8 +74,13 @@ def attacks(run: Row) -> list[Row]:
 
 
 def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
-    """Each patch with its picture and its success in the lab and on integer targets (least, most)."""
+    """Each patch with its picture and its success in the lab and on integer targets (least, most).
+
+    Success is that without a defence, where there is such a cell.
+    """
     ok = cells[cells["status"] == "ok"]
+    made = ok[~ok["attack"].isin(CONTROLS)]
+    ok = ok[ok["defence"] == ""] if (made["defence"] == "").any() else ok
     out = []
     for patch in run.get("patches", []):
         here = ok[(ok["patch"] == patch.get("name")) & (ok["attack"] != "other_class")]
@@ -106,9 +111,11 @@ def latency(run: Row, cells: pd.DataFrame) -> list[Row]:
     """The measured latencies with the artifacts' labels; a victim's emulated ones last: they compare with nothing."""
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
+    plain = {_timed(row): row.get("p50_ms") for row in run.get("latency", []) if not row.get("defence")}
     measured = [
         row
         | {
+            "added_ms": row["p50_ms"] - plain[_timed(row)] if row.get("defence") and _timed(row) in plain else None,
             "label": labels.get(row.get("artifact"), row.get("artifact")),
             "victim": victims.get(row.get("artifact")),
             "coarse": row.get("clock_ns", 0) > row.get("p50_ms", 0) * 1e6 * CLOCK_SHARE,
@@ -116,6 +123,11 @@ def latency(run: Row, cells: pd.DataFrame) -> list[Row]:
         for row in run.get("latency", [])
     ]
     return sorted(measured, key=lambda row: (str(row["victim"]), bool(row.get("emulated"))))
+
+
+def _timed(row: Row) -> tuple[Any, ...]:
+    """What a latency with a defence shares with that without."""
+    return row.get("artifact"), row.get("target"), row.get("threads")
 
 
 def picture(run_dir: Path, file: str | None) -> str:

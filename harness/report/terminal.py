@@ -29,7 +29,7 @@ def table(summary: pd.DataFrame) -> Table:
             continue
         clean = [percent(row["clean_accuracy"]), span(row["clean_accuracy_low"], row["clean_accuracy_high"])]
         if row["attack"] == "none":
-            out.add_row(*place[:3], "", *clean, "", "", str(row["n_clean"]), *[""] * 3)
+            out.add_row(*place[:3], Text(str(row["defence"])), *clean, "", "", str(row["n_clean"]), *[""] * 3)
             continue
         patches = Text(str(row["n_patches"]))
         if row["n_failed"]:

@@ -1,0 +1,96 @@
+"""Defences: what a device does to pixels before its network sees them. A word names one: ``jpeg:75``, ``median:3``.
+
+- ``jpeg:QUALITY`` saves and loads the image as a JPEG, by Pillow with its default subsampling (Dziugaite et al. 2016,
+  "A study of the effect of JPG compression on adversarial images").
+- ``median:SIDE`` takes the median of the square of that odd side around each pixel, channel by channel, the image's
+  edges repeated (Xu et al. 2018, "Feature Squeezing").
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast
+
+import numpy as np
+
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
+
+QUALITIES = range(1, 101)
+SIDES = range(3, 32, 2)
+
+
+class Defence(NamedTuple):
+    """What a word names: a kind, and its quality or side in pixels."""
+
+    kind: Literal["jpeg", "median"]
+    setting: int
+
+
+def parse(word: str) -> Defence:
+    """What a word names; one that names no defence is a `UserError`."""
+    kind, _, text = word.partition(":")
+    settings = {"jpeg": QUALITIES, "median": SIDES}.get(kind, range(0))
+    for setting in settings:
+        if text == str(setting):
+            return Defence(cast(Literal["jpeg", "median"], kind), setting)
+    raise UserError(
+        f"defence {word!r}: expected jpeg:QUALITY, of 1 to {QUALITIES[-1]}, or median:SIDE, odd, of 3 to {SIDES[-1]}"
+    )
+
+
+def defend(word: str, pixels: Pixels) -> Pixels:
+    """The images ``(n, h, w, 3)`` after a defence; the given ones stay as they are. No Pillow is a `UserError`."""
+    kind, setting = parse(word)
+    return _jpeg(pixels, setting) if kind == "jpeg" else _median(pixels, setting)
+
+
+def _jpeg(pixels: Pixels, quality: int) -> Pixels:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise UserError(
+            "the defence jpeg needs Pillow, which the Python on this device has not: pip install pillow"
+        ) from error
+    out: Pixels = np.empty_like(pixels)
+    for image, coded in zip(pixels, out, strict=True):
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=quality)
+        coded[...] = Image.open(stream, formats=("JPEG",))
+    return out
+
+
+def _median(pixels: Pixels, side: int) -> Pixels:
+    """By whole planes, each the image shifted: sorting along an axis takes many times as long."""
+    height, width = pixels.shape[1:3]
+    reach = side // 2
+    wide = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
+    return _middle([wide[:, r : r + height, c : c + width] for r in range(side) for c in range(side)])
+
+
+def _middle(planes: Sequence[Pixels]) -> Pixels:
+    """The median of an odd number of arrays, element by element.
+
+    Of half of them and two more neither the least nor the greatest can be the median: both go, another one comes, until
+    three are left, whose middle it is (McGuire 2008, "A fast, small-radius GPU median filter").
+    """
+    coming = list(planes)
+    kept = [coming.pop() for _ in range(len(planes) // 2 + 2)]
+    while True:
+        last = len(kept) - 1
+        for i in range(len(kept) // 2):
+            _order(kept, i, last - i)
+        for i in range(1, (last + 2) // 2):
+            _order(kept, 0, i)
+        for i in range((last + 1) // 2, last):
+            _order(kept, i, last)
+        kept = kept[1:-1]
+        if not coming:
+            return kept[0]
+        kept.append(coming.pop())
+
+
+def _order(planes: list[Pixels], low: int, high: int) -> None:
+    one, other = planes[low], planes[high]
+    planes[low], planes[high] = np.minimum(one, other), np.maximum(one, other)
