@@ -12,6 +12,8 @@ from harness.schema import Artifact, Pixels, Preproc, QuantSpec, UserError, Vict
 
 __all__ = ["export"]
 
+ONLY_TFLITE = "onnxruntime computes convolutions of INT4 weights in float"
+
 
 def export(
     network: nn.Module,
@@ -28,8 +30,8 @@ def export(
 
     ``network`` takes float32 ``(n, 3, h, w)`` pixels in [0, 1] and gives logits. With ``quant`` None the file is float;
     else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of
-    fewer bits are 8-bit integers that use the fewer levels alone, so that any INT8 kernel runs them; ``learned`` are
-    the scales of weights that were trained to their levels. An INT8 file that computes anything in float, or whose
+    fewer bits are 8-bit integers that use the fewer levels alone, so that any INT8 kernel runs them, or with
+    ``quant.packed`` the same levels two to a byte; ``learned`` are the scales of weights that were trained to theirs. An INT8 file that computes anything in float, or whose
     scales are not those of ``quant``, is a `UserError` and is not left behind.
     """
     if format == "onnx":
@@ -40,6 +42,8 @@ def export(
         raise UserError(f"expected the format onnx or tflite, got {format!r}")
     if quant is not None and (quant.activation_bits != 8 or not 2 <= quant.weight_bits <= 8):
         raise UserError(f"expected w2a8 to w8a8, got {quant.precision}: no exporter writes it")
+    if quant is not None and quant.packed and (format, quant.weight_bits) != ("tflite", 4):
+        raise UserError(f"packed weights are w4a8 in a .tflite file, got {quant.precision} in .{format}: {ONLY_TFLITE}")
     if quant is not None and calibration_pixels.shape[1:] != (*victim.input_size, 3):
         raise UserError(
             f"{victim.name}: expected calibration pixels (n, {victim.input_size[0]}, {victim.input_size[1]}, 3), "

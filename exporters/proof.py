@@ -15,7 +15,7 @@ from harness.schema import QuantSpec, UserError
 def require_scales(
     file: Description, ranges: Mapping[str, Range], weights: Mapping[str, Weights], spec: QuantSpec
 ) -> None:
-    """Checks each scale and zero point of an INT8 file against those implied; a difference is a `UserError`.
+    """Checks each scale, zero point and level of an INT8 file against those implied; a difference is a `UserError`.
 
     ``ranges`` and ``weights`` are those of the float file, by tensor. A tensor that only the INT8 file has (a
     requantized copy) is left out; one that lost its scale is not.
@@ -39,6 +39,8 @@ def require_scales(
             if set(tensor.zero_point) != {zero_point}:
                 raise _differs(file, name, "zero point", np.array([zero_point]), np.array(tensor.zero_point))
             if name in weights:
+                if (tensor.dtype == "int4") != spec.packed:
+                    raise _differs(file, name, "type", np.array("int4" if spec.packed else "int8"), tensor.dtype)
                 values = integers.get(tensor.name, tensor.values)
                 highest = 2 ** (spec.weight_bits - 1) - 1
                 if values is None or (furthest := np.abs(values.astype(np.int64) - zero_point).max()) > highest:
@@ -47,8 +49,8 @@ def require_scales(
         raise UserError(f"{file.path}: its quantizer left out the weights {sorted(lost)[:3]}")
 
 
-def _differs(file: Description, name: str, what: str, wanted: np.ndarray, found: np.ndarray) -> UserError:
+def _differs(file: Description, name: str, what: str, wanted: np.ndarray, found: np.ndarray | str) -> UserError:
     return UserError(
         f"{file.path}: the {what} of {short(name)!r} is not what its QuantSpec implies: "
-        f"expected {np.array2string(wanted, threshold=4)}, the file has {np.array2string(found, threshold=4)}"
+        f"expected {np.array2string(wanted, threshold=4)}, the file has {np.array2string(np.array(found), threshold=4)}"
     )

@@ -87,6 +87,8 @@ def _quantized(
     from ai_edge_quantizer.quantizer import Quantizer
 
     integers = qtyping.TensorDataType.INT
+    bits = 4 if quant.packed else 8
+    highest = 2 ** (bits - 1) - 1
     granularity = qtyping.QuantGranularity.CHANNELWISE if quant.per_channel else qtyping.QuantGranularity.TENSORWISE
     config = qtyping.OpQuantizationConfig(
         activation_tensor_config=qtyping.TensorQuantizationConfig(
@@ -96,14 +98,14 @@ def _quantized(
             dtype=integers,
         ),
         weight_tensor_config=qtyping.TensorQuantizationConfig(
-            num_bits=8, symmetric=True, granularity=granularity, dtype=integers
+            num_bits=bits, symmetric=True, granularity=granularity, dtype=integers
         ),
         compute_precision=qtyping.ComputePrecision.INTEGER,
     )
     rank = {t.name: len(t.shape or ()) for o in network.operators for t in (*o.inputs, *o.outputs)}
     bounds: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], int | None]]
     bounds = {name: (np.array([low]), np.array([high]), None) for name, (low, high) in ranges.items()}
-    bounds |= {name: (-127 * scales, 127 * scales, axis) for name, (scales, axis) in scales_of.items()}
+    bounds |= {name: (-highest * scales, highest * scales, axis) for name, (scales, axis) in scales_of.items()}
     statistics = {}
     for name, (low, high, axis) in bounds.items():
         shape = [-1 if i == axis else 1 for i in range(rank[name])]

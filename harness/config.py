@@ -143,6 +143,7 @@ class Export(Table):
     signature: Axis[Literal["u8s8", "s8s8", "u8u8"]] = ("s8s8",)
     calibration: Axis[Calibration] = ("minmax",)
     per_channel: Axis[bool] = (True,)
+    packed: Axis[bool] = (False,)  # w4a8 in TFLite's own 4-bit type, which its kernels unpack; else embedded in int8
     symmetric_activations: bool = False
     moving_average_constant: float = Field(0.95, gt=0, lt=1)
     percentile: float = Field(99.99, gt=50, le=100)
@@ -160,6 +161,12 @@ class Export(Table):
     def _training_learns_a_step_a_channel(self) -> Export:
         if self.qat and set(self.per_channel) != {True}:
             raise ValueError("[export.qat] learns a step a channel: leave per_channel = true")
+        return self
+
+    @model_validator(mode="after")
+    def _packed_weights_are_tflites(self) -> Export:
+        if True in self.packed and (set(self.format), set(self.precision)) != ({"tflite"}, {"w4a8"}):
+            raise ValueError('packed = true needs an [[export]] of format = "tflite" and precision = "w4a8" alone')
         return self
 
     @model_validator(mode="after")

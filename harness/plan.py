@@ -164,12 +164,13 @@ def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
     for table in suite.export:
         if not matches(victim.name, table.victims):
             continue
-        axes = product(table.format, table.precision, table.signature, table.calibration, table.per_channel)
-        for form, precision, signature, calibration, per_channel in axes:
+        axes = (table.format, table.precision, table.signature, table.calibration, table.per_channel, table.packed)
+        for form, precision, signature, calibration, per_channel, packed in product(*axes):
             quant = QuantSpec(
                 activation_signed=signature[0] == "s" or form == TORCH,  # in float both are the same
                 weight_signed=signature[2] == "s" or form == TORCH,
                 per_channel=per_channel,
+                packed=packed,
                 symmetric_activations=table.symmetric_activations,
                 calibration=calibration,
                 moving_average_constant=table.moving_average_constant,

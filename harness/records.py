@@ -76,10 +76,10 @@ def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers:
 
 
 def _granularity(artifact: ArtifactStep) -> str:
-    """Whose steps the weights have; one that was trained is compared with none that was merely rounded."""
+    """Whose steps the weights have; trained ones are compared with none merely rounded, packed with none embedded."""
     if artifact.quant is None:
         return ""
-    steps = "per_channel" if artifact.quant.per_channel else "per_tensor"
+    steps = ("per_channel" if artifact.quant.per_channel else "per_tensor") + "_packed" * artifact.quant.packed
     return f"{steps}_{artifact.training.short}" if artifact.training else steps
 
 

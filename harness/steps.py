@@ -140,7 +140,8 @@ class ArtifactStep:
             return f"{self.victim.name}-{self.format}" + ("" if self.format == TORCH else "-fp32")
         bits = self.quant.precision if self.format == TORCH else self.quant.signature
         parts = [self.victim.name, self.format, bits, self.quant.calibration]
-        parts += ["per_tensor"] * (not self.quant.per_channel) + ["symmetric"] * self.quant.symmetric_activations
+        parts += ["packed"] * self.quant.packed + ["per_tensor"] * (not self.quant.per_channel)
+        parts += ["symmetric"] * self.quant.symmetric_activations
         for name in ("moving_average_constant", "percentile", "calibration_batch"):
             if (value := getattr(self.quant, name)) != getattr(QuantSpec(), name):
                 parts.append(f"{name.split('_')[-1]}{value:g}")

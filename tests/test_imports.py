@@ -26,6 +26,11 @@ RULES = [
     ("backends/session.py", ["backends"], {"numpy"}),
     ("backends/*", ["backends"], set()),
     ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files", "exporters.ranges"], ANY),
+    (
+        "exporters/files/tflite.py",
+        ["exporters", "harness.schema", "backends.device.delegates"],  # both sides tell what XNNPACK took
+        ANY,
+    ),
     ("exporters/*", ["exporters", "harness.schema", "harness.calibration"], ANY),
     ("harness/plan.py", [*OURS], ANY),
     ("harness/cases.py", [*OURS], ANY),

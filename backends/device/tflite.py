@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device.delegates import weighted_outside
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 
@@ -64,9 +65,10 @@ class Engine:
         )
         self._takes_batches, self._n = self.input.shape[0] is None, int(inputs[0]["shape"][0])
         delegates = self._delegates()
+        left = weighted_outside(self._interpreter) if delegates else ""
         self._info = {
             "version": version(self.package),
-            "kernels": self._kernels,
+            "kernels": self._kernels + (f" (builtin: {left})" if left else ""),
             "delegates": str(delegates),
             "operators": ", ".join(f"{n} {name}" for name, n in self._operators().most_common()),
             "threads": str(threads),
@@ -80,7 +82,10 @@ class Engine:
         return np.concatenate([self._invoke(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
-        """Version, kernels and threads in force, the operators, and how many parts of them the delegate took."""
+        """Version, kernels and threads in force, the operators, and how many parts of them the delegate took.
+
+        Where it left operators with weights to the built-in kernels, ``kernels`` says so.
+        """
         return self._info
 
     def _invoke(self, x: NDArray[Any]) -> NDArray[Any]:

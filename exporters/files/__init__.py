@@ -28,6 +28,7 @@ class Tensor:
     ``shape`` has -1 where a dimension is dynamic, and is None where the file doesn't tell. ``scale`` and ``zero_point``
     are empty without quantization, and have one value a channel along ``axis`` where ``axis`` is set. In a QDQ file a
     float tensor that passes a QuantizeLinear carries its scale, and ``integers`` names the type it has between the two.
+    ``values`` of an int4 constant are unpacked.
     """
 
     name: str
@@ -56,6 +57,13 @@ class Operator:
     in_float: bool
     attributes: dict[str, Any] = field(default_factory=dict, compare=False)
 
+    @property
+    def label(self) -> str:
+        """Its name, and what is not as usual in an INT8 file."""
+        if self.in_float:
+            return f"{self.name} (float)"
+        return f"{self.name} (int4 weights)" if any(t.dtype == "int4" for t in self.inputs) else self.name
+
 
 @dataclass(frozen=True)
 class Description:
@@ -80,8 +88,8 @@ class Description:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each operator is executed, most frequent first; those that compute in float say so."""
-        return dict(Counter(f"{o.name} (float)" if o.in_float else o.name for o in self.executed).most_common())
+        """How often each operator is executed, most frequent first, and whether in float or on 4-bit constants."""
+        return dict(Counter(o.label for o in self.executed).most_common())
 
 
 def describe(path: Path) -> Description:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device.delegates import inside
 from exporters.files import Description, Operator, Tensor, computes_in_float
 from harness.schema import UserError
 
@@ -54,11 +56,7 @@ def _describe(path: Path, blob: bytes) -> Description:
 
 
 def delegated(path: Path) -> frozenset[int]:
-    """Which operators of a ``.tflite`` file LiteRT gives to XNNPACK, by index; a file that it refuses is a `UserError`.
-
-    LiteRT tells the tensors that go into its delegates and come out of them. An operator is left outside if its output
-    does not come out of one, though it goes into one, into another operator outside, or out of the network.
-    """
+    """Which operators of a ``.tflite`` file LiteRT gives to XNNPACK, by index; a file that it refuses is a `UserError`."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -66,21 +64,7 @@ def delegated(path: Path) -> frozenset[int]:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path}: LiteRT cannot load it: {error}") from error
-    nodes = [
-        (n["op_name"], set(map(int, n["inputs"])), set(map(int, n["outputs"]))) for n in interpreter._get_ops_details()
-    ]
-    parts = [node for node in nodes if node[0] == "DELEGATE"]
-    going, coming = (set().union(*(part[side] for part in parts)) for side in (1, 2))
-    going |= {d["index"] for d in interpreter.get_output_details()}
-    inside = set()
-    for index, (name, inputs, outputs) in reversed(list(enumerate(nodes))):
-        if name == "DELEGATE":
-            continue
-        if parts and (outputs & coming or not outputs & going):
-            inside.add(index)
-        else:
-            going |= inputs
-    return frozenset(inside)
+    return inside(interpreter)
 
 
 def _names(enum: Any) -> dict[int, str]:
@@ -114,6 +98,10 @@ def _values(tensor: Any, dtype: str, buffers: list[Any], blob: bytes) -> NDArray
         raw = np.asarray(buffer.data, np.uint8).tobytes()
     else:
         return None
-    if dtype not in DTYPES.values() or dtype == "int4":
+    shape = () if tensor.shape is None else tuple(tensor.shape)
+    if dtype == "int4":  # two to a byte, the lower half first
+        pairs = np.frombuffer(raw, np.int8)
+        return np.stack([pairs << 4 >> 4, pairs >> 4], axis=1).ravel()[: math.prod(shape)].reshape(shape)
+    if dtype not in DTYPES.values():
         return np.frombuffer(raw, np.uint8)
-    return np.frombuffer(raw, dtype).reshape(() if tensor.shape is None else tensor.shape)
+    return np.frombuffer(raw, dtype).reshape(shape)

@@ -77,8 +77,8 @@ def _scaled(operator: Operator, kernels: str, x: Quant, weights: FileTensor, out
 
 
 def _weights(weights: FileTensor, path: Path) -> np.ndarray:
-    if weights.values is None or weights.dtype not in ("int8", "uint8"):
-        raise UserError(f"{path}: expected constant 8-bit weights, but {weights.name!r} is {weights.dtype}")
+    if weights.values is None or weights.dtype not in ("int4", "int8", "uint8"):
+        raise UserError(f"{path}: expected constant weights of 8 or 4 bits, but {weights.name!r} is {weights.dtype}")
     zero_points = np.array(weights.zero_point, np.int64)
     shape = [-1 if axis == weights.axis else 1 for axis in range(weights.values.ndim)]
     return weights.values.astype(np.int64) - zero_points.reshape(shape if zero_points.size > 1 else ())
