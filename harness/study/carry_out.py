@@ -17,7 +17,7 @@ from harness.display import Display
 from harness.plan import make
 from harness.report.svg import standalone
 from harness.schema import UserError
-from harness.study import page
+from harness.study import findings, page
 from harness.study.inputs import Figure, Inputs
 from harness.study.settings import ANALYSES, Analysis
 
@@ -67,6 +67,8 @@ def carry_out(
         for name in [one for one in suite.study.analyses if one in (only or ANALYSES)]:
             with inputs.work.display.doing("study", name):
                 write(name, analysis(name).measure(inputs), run_dir / "study")
+        found = findings.measure(run_dir / "study")
+        store.write_text(run_dir / "study" / "findings.csv", found.to_csv(index=False, float_format="%.6g"))
         console.print(f"study: [bold]{page.build(run_dir)}[/]", soft_wrap=True)
     return fine
 

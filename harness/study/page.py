@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from harness import report
@@ -23,8 +24,9 @@ def build(run_dir: Path) -> Path:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     sections = [section for name in ANALYSES if (section := _section(run_dir / "study", name))]
+    found = pd.read_csv(run_dir / "study" / "findings.csv").to_dict("records")
     text = environment.get_template("study.html").render(
-        suite=run["suite"], sections=sections, style=Markup(STYLE.read_text())
+        suite=run["suite"], sections=sections, findings=found, style=Markup(STYLE.read_text())
     )
     write_text(run_dir / "study.html", text)
     return run_dir / "study.html"
