@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.study import bitwidth, places, transfer, words
+from harness.study import bitwidth, findings, places, transfer, words
 from harness.study.carry_out import analysis, write
 from harness.study.settings import ANALYSES
 
@@ -123,6 +124,52 @@ def test_what_lies_under_a_patch_is_counted_by_hand():
     looks = np.zeros((1, 4, 4))
     looks[0, 1, 2] = 1.0
     assert places.under(looks, [(0, 0), (0, 1), (1, 2), (2, 2)], 2).tolist() == [[0.0, 1.0, 1.0, 0.0]]
+
+
+def test_a_mean_of_shares_has_nearly_students_interval_where_they_are_normal():
+    values = np.random.default_rng(3).normal(0.7, 0.1, 60)
+    found = findings.mean(np.append(values, np.nan))
+    half = stats.t.ppf(0.975, 59) * values.std(ddof=1) / np.sqrt(60)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
+    assert found.n == 60
+    assert np.isnan(findings.mean(np.array([0.5])).low)
+    assert findings.mean(np.array([])).n == 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "low_is_claimed", "says"),
+    [
+        (0.81, 0.9, False, "holds"),
+        (0.7, 0.9, False, "holds in part"),
+        (0.4, 0.6, False, "holds in part"),
+        (0.1, 0.49, False, "does not hold"),
+        (0.1, 0.49, True, "holds"),
+        (0.81, 0.9, True, "does not hold"),
+        (np.nan, np.nan, False, "not measured"),
+    ],
+)
+def test_a_verdict_is_the_whole_intervals(low, high, low_is_claimed, says):
+    assert findings.verdict(findings.Share((low + high) / 2, low, high, 9), low_is_claimed) == says
+
+
+def test_what_is_kept_at_few_bits_is_counted_where_the_network_still_works(tmp_path):
+    """By hand: .4 of .5 simulated; .5 of .5 on kernels, whose other file is broken; 2 % on float is no base."""
+    rounded = {"calibration": "minmax", "clean_accuracy": 0.8}
+    kernels = rounded | {"runtime": "litert", "target": "litert", "format": "tflite"}
+    given = Given(
+        summary(),
+        summary(**rounded, precision="w4a4", artifact="net-w4a4", targeted_success=0.4),
+        summary(**kernels, precision="w4a8", artifact="net-w4a8", targeted_success=0.5),
+        summary(**kernels | {"clean_accuracy": 0.7}, precision="w2a8", artifact="net-w2a8", targeted_success=0.1),
+        summary(victim="weak", artifact="weak-torch", targeted_success=0.02),
+        summary(**rounded, victim="weak", precision="w4a4", artifact="weak-w4a4", targeted_success=0.02),
+    )
+    bitwidth.measure(given).to_csv(tmp_path / "bitwidth.csv", index=False)
+    found = findings.measure(tmp_path).query("claim == 'bitwidths'").set_index("where")
+    assert found["value"].tolist() == pytest.approx([0.8, 1.0])
+    assert found["n"].tolist() == [1, 1]
+    assert set(findings.measure(tmp_path).query("claim == 'features'")["verdict"]) == {"not measured"}
 
 
 @pytest.fixture(scope="module")

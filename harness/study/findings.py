@@ -126,7 +126,8 @@ def _transfer(tables: dict[str, pd.DataFrame], where: str, same_network: bool) -
     own = table[table["same_network"]].groupby("victim")["targeted"].max()
     other = table[(table["same_network"] == same_network) & ~(table["same_bits"] & table["same_network"])]
     best = other["victim"].map(own)
-    return (other["targeted"] / best)[best >= LEAST].to_numpy(float)
+    shares: pd.Series = (other["targeted"] / best)[best >= LEAST]
+    return shares.to_numpy(float)
 
 
 def _alignment(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray:
