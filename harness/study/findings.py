@@ -106,7 +106,8 @@ def _kept_at_few_bits(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray
     here = here.join(lab[["targeted_success", "clean_accuracy"]], on=known, rsuffix="_float")
     usable = here["clean_accuracy"] >= USABLE * here["clean_accuracy_float"]
     here = here[usable & (here["targeted_success_float"] >= LEAST)]
-    return (here["targeted_success"] / here["targeted_success_float"]).to_numpy(float)
+    shares: pd.Series = here["targeted_success"] / here["targeted_success_float"]
+    return shares.to_numpy(float)
 
 
 def _kept_in_other_ranges(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray:
