@@ -94,7 +94,7 @@ def ladder(summary: pd.DataFrame) -> None:
     made = summary[summary["attack"].isin(("gap", "sparse_rs"))]
     rows: dict[str, dict[str, str]] = {}
     for row in made.to_dict("records"):
-        kind, _, of = row["surrogate"].partition(":")
+        kind, _, of = ("ensemble:" * row["surrogate"].startswith("[") + row["surrogate"]).partition(":")
         own = kind not in ("twin", "device") or row["artifact"] in of.split(":")
         rate = " ".join(f"{100 * row[f'targeted_success{end}']:.1f}" for end in ("", "_low", "_high"))
         mean, low, high = rate.split()

@@ -105,7 +105,7 @@ def _attacked(
                 f"attack {table.name!r}: a target that is asked has no defence yet, and needs no stand-in: leave "
                 "through out"
             )
-        source, artifact, kind, members = named(table, surrogate, victim, victims, artifacts)
+        source, artifact, kind, words, members = named(table, surrogate, victim, victims, artifacts)
         made_px = round(px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
         known = table.per_image or table.place_known or placement == "best"
         if known and "," in placement and source.data.size != victim.data.size:
@@ -119,7 +119,7 @@ def _attacked(
                 artifact=artifact, members=members, per_image=table.per_image,
                 placement=placement if known else "",
                 placement_seed=table.placement_seed if known and placement == "random" else 0,
-                through=through, label=label, file=file, target=target, fill=cut.fill,
+                through=through, label=label, file=file, target=target, words=words, fill=cut.fill,
             )  # fmt: skip
 
 

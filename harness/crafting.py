@@ -116,7 +116,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
             progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
         )  # fmt: skip
         return craft(
-            step.attack, problem, given, name=step.name, surrogate=f"{step.surrogate}:{step.made_on}{step.expecting}",
+            step.attack, problem, given, name=step.name, surrogate=step.made_against(),
             images=seen.ids if step.per_image else (), best=step.placement == "best",
         )  # fmt: skip
 

@@ -88,7 +88,6 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
     replay, case, target = cell.replay, cell.replay.case, cell.replay.target
     artifact, patch, quant = replay.artifact, case.patch, replay.artifact.quant
     covered = (patch.fill if patch else 1.0) * case.px**2 / math.prod(case.data.size)
-    own = patch is None or patch.source is None or patch.made_on == artifact.victim.name
     return {
         "victim": artifact.victim.name,
         "precision": artifact.precision,
@@ -97,9 +96,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "calibration": quant.calibration if quant else "",
         "granularity": _granularity(artifact),
         "artifact": artifact.name,
-        "surrogate": (patch.surrogate if own else f"{patch.surrogate}:{patch.made_on}") + patch.expecting
-        if patch and patch.source
-        else "",
+        "surrogate": patch.made_against(artifact.victim.name) if patch else "",
         "attack": cell.control or ((patch.label or patch.attack) if patch else "none"),
         "target_class": cell.target_class,
         "seed": patch.seed if patch else 0,

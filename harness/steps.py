@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import sys
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from harness.schema import CONTROLS, LEVEL, Pose, QuantSpec, UserError, sha256_f
 from harness.store import key
 
 TORCH = "torch"  # the target that is no device: the float network, in this process
+OF_FILES = ("twin:", "device:")  # surrogates that are named by a file, which can have its victim's name
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ class PatchStep:
     through: str = ""  # the defence that it expects
     label: str = ""  # what its results are called; nothing that it is made of
     file: Path | None = field(default=None, compare=False)  # of an imported one; whose mask a control has; a disguise
+    words: tuple[str, ...] = field(default=(), compare=False)  # a suite's, for the surrogate: of an ensemble each
     fill: float = field(default=1.0, compare=False)  # what the shape covers of the square around it
 
     @property
@@ -216,6 +219,14 @@ class PatchStep:
         if self.members:
             return f"[{'+'.join(member.name for member in self.members)}]"
         return self.artifact.name if self.artifact else self.source.name if self.source else ""
+
+    def made_against(self, victim: str = "") -> str:
+        """The surrogate as a suite says it, an ensemble as its list; the name of that `victim` is left out.
+
+        What it was made through follows.
+        """
+        words = [w if w.startswith(OF_FILES) else w.removesuffix(f":{victim}") for w in self.words]
+        return (json.dumps(words) if self.members else "".join(words)) + self.expecting
 
     @property
     def expecting(self) -> str:

@@ -30,11 +30,15 @@ def training_of(suite: config.Suite, victim: VictimStep, quant: QuantSpec, table
 
 
 class Made(NamedTuple):
-    """What a patch is made on: a victim, for some kinds an artifact of it, for an ensemble all of its members."""
+    """What a patch is made on: a victim, for some kinds an artifact of it, for an ensemble all of its members.
+
+    ``words`` are the suite's, a member each, with every victim's name.
+    """
 
     source: VictimStep
     artifact: ArtifactStep | None
     kind: str
+    words: tuple[str, ...]
     members: tuple[Member, ...] = ()
 
 
@@ -52,7 +56,8 @@ def named(
         made = [named(table, one, victim, victims, artifacts) for one in surrogate]
         if len({one.source.data.size for one in made}) > 1:
             raise UserError(f"attack {table.name!r}: the surrogates of an ensemble need the same input size")
-        return Made(made[0].source, None, "ensemble", tuple(Member(m.kind, m.source, m.artifact) for m in made))
+        members = tuple(Member(m.kind, m.source, m.artifact) for m in made)
+        return Made(made[0].source, None, "ensemble", tuple(word for m in made for word in m.words), members)
     kind, _, name = surrogate.partition(":")
     if kind not in (there := (*known(), "qat")):
         near = difflib.get_close_matches(kind, there, n=1, cutoff=0.5)
@@ -61,15 +66,17 @@ def named(
     if kind in OF_ARTIFACTS:
         name, _, variant = name.partition(":")
         artifact = _file(table, surrogate, name, artifacts)
-        return Made(artifact.victim, artifact, f"{kind}:{variant}" if variant else kind)
+        return Made(artifact.victim, artifact, f"{kind}:{variant}" if variant else kind, (surrogate,))
     if kind not in SIMULATED:
-        return Made(_network(table, surrogate, name or victim.name, victims), None, kind)
+        source = _network(table, surrogate, name or victim.name, victims)
+        return Made(source, None, kind, (f"{kind}:{source.name}",))
     precision, _, whose = name.partition(":")
     if PRECISION.fullmatch(precision):
         source = _network(table, surrogate, whose or victim.name, victims)
         quant = QuantSpec(*bits(precision), calibration_images=source.data.spec.calibration)
         training = _trained(table, surrogate, source, precision, artifacts) if kind == "qat" else None
-        return Made(source, ArtifactStep(source, TORCH, quant, training), "fake_quant")
+        rounded = ArtifactStep(source, TORCH, quant, training)
+        return Made(source, rounded, "fake_quant", (f"{kind}:{precision}:{source.name}",))
     if re.fullmatch(r"[wa\d]*", precision) and not any(a.name == name for a in artifacts):
         raise UserError(
             f"attack {table.name!r}: surrogate {surrogate!r}: expected bits of weights and activations as w4a4, "
@@ -77,7 +84,7 @@ def named(
         )
     artifact = _file(table, surrogate, name, artifacts)
     source = _network(table, surrogate, artifact.victim.name, victims)
-    return Made(source, replace(artifact, format=TORCH), "fake_quant")
+    return Made(source, replace(artifact, format=TORCH), "fake_quant", (surrogate,))
 
 
 def _file(table: config.Attack, surrogate: str, name: str, artifacts: Sequence[ArtifactStep]) -> ArtifactStep:

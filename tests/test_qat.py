@@ -150,15 +150,27 @@ def suite(surrogates: str) -> str:
 def test_a_suite_names_simulations_and_ensembles(tmp_path: Path) -> None:
     wanted = '["float", "fake_quant:w4a4", "fake_quant:resnet8-onnx-s8s8-minmax", "qat:w3a8:resnet8", '
     made = plan(tmp_path, suite(wanted + '["float", "qat:w3a8", "twin:resnet8-onnx-s8s8-minmax"]]'))
-    made_on = [f"{p.surrogate}:{p.made_on}" for p in made.patches if p.source]
     trained = "resnet8-torch-w3a8-minmax-qat-epochs1-batch16"
-    assert made_on == [
-        "float:resnet8",
-        "fake_quant:resnet8-torch-w4a4-minmax",
-        "fake_quant:resnet8-torch-w8a8-minmax",
-        f"fake_quant:{trained}",
-        f"ensemble:[float:resnet8+fake_quant:{trained}+twin:resnet8-onnx-s8s8-minmax]",
+    patches = [p for p in made.patches if p.source]
+    assert [p.made_on for p in patches] == [
+        "resnet8",
+        "resnet8-torch-w4a4-minmax",
+        "resnet8-torch-w8a8-minmax",
+        trained,
+        f"[float:resnet8+fake_quant:{trained}+twin:resnet8-onnx-s8s8-minmax]",
     ]
+    assert [p.made_against("resnet8") for p in patches] == [
+        "float",
+        "fake_quant:w4a4",
+        "fake_quant:resnet8-onnx-s8s8-minmax",
+        "qat:w3a8",
+        '["float", "qat:w3a8", "twin:resnet8-onnx-s8s8-minmax"]',
+    ]
+    assert [p.made_against("another") for p in patches][:2] == ["float:resnet8", "fake_quant:w4a4:resnet8"]
+    for victim in ("resnet8", "another"):
+        words = [p.made_against(victim) for p in patches]
+        again = plan(tmp_path, suite(f"[{', '.join(w if w[0] == '[' else repr(w) for w in words)}]"))
+        assert [p.key for p in again.patches] == [p.key for p in made.patches], "a suite takes these words"
     assert len({p.name for p in made.patches}) == len({p.key for p in made.patches}) == len(made.patches)
     places = {(c.replay.artifact.name, c.replay.target.name) for c in made.cells}
     assert places == {
@@ -200,11 +212,10 @@ def test_what_no_file_can_have_is_said(tmp_path: Path, line: str, says: str) -> 
 
 @pytest.mark.slow
 def test_a_run_has_rows_for_simulations(tmp_path: Path) -> None:
-    ensemble = "ensemble:[float:resnet8+fake_quant:resnet8-torch-w4a4-minmax]"
     done = patchbench("run", write_suite(tmp_path, suite('[["float", "fake_quant:w4a4"]]')), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = pd.read_csv(tmp_path / "out" / "quick" / "cells.csv", keep_default_na=False)
-    assert set(cells["surrogate"][cells["attack"] == "gap"]) == {ensemble}
+    assert set(cells["surrogate"][cells["attack"] == "gap"]) == {'["float", "fake_quant:w4a4"]'}
     assert set(zip(cells["format"], cells["precision"], strict=True)) == {
         ("torch", "fp32"), ("torch", "w3a8"), ("torch", "w4a4"), ("onnx", "w8a8"), ("onnx", "w3a8"),
     }  # fmt: skip
@@ -213,7 +224,7 @@ def test_a_run_has_rows_for_simulations(tmp_path: Path) -> None:
         ("fp32", ""), ("w8a8", "per_channel"), ("w4a4", "per_channel"), ("w3a8", "per_channel_qat-epochs1-batch16"),
     }  # fmt: skip
     patch = Patch.read(next((tmp_path / "out" / "quick" / "patches").glob("gap*.npz")))
-    assert patch.surrogate == ensemble
+    assert patch.surrogate == '["float:resnet8", "fake_quant:w4a4:resnet8"]'
     clean = cells[cells["attack"] == "none"].set_index(["format", "precision"])["clean_accuracy"]
     assert abs(clean["torch", "w3a8"] - clean["onnx", "w3a8"]) <= 0.05
     again = patchbench("run", tmp_path / "suite.toml", cwd=tmp_path)

@@ -186,11 +186,12 @@ def _patches(
     """Whether the patches were crafted anew, and what is wrong with them."""
     if columns["attack"] == "none" or not cells:
         return False, []
-    source = str(columns["surrogate"]).partition(" through ")[0].partition(":")[2] or columns["victim"]
-    weights = [frozen.fact("victims", source).get("sha256") for frozen in (base, run)]
-    faults, changed = [], []
+    surrogate = str(columns["surrogate"]).partition(" through ")[0]
+    source = columns["victim"] if surrogate == "float" else surrogate.removeprefix("float:")
+    faults, changed, weights = [], [], [None, None]
     for pair in cells:
         names = [f.outcomes.cells["patch"].iloc[row] for f, row in zip((base, run), pair, strict=True)]
+        weights = [_made_of(f, name, source) for f, name in zip((base, run), names, strict=True)]
         hashes = [f.fact("patches", name).get("sha256") for f, name in zip((base, run), names, strict=True)]
         changed.append(hashes[0] != hashes[1])
         if hashes[0] != hashes[1] and weights[0] == weights[1]:
@@ -214,6 +215,11 @@ def _patches(
     if anew and len(cells) < 2:
         faults.append("one patch crafted anew says nothing of how patches vary: two seeds or classes are the least")
     return anew, list(dict.fromkeys(faults))
+
+
+def _made_of(frozen: Frozen, patch: str, source: str) -> str | None:
+    """Hash of what a patch was made on; an old baseline says it of victims alone."""
+    return frozen.fact("patches", patch).get("made_of") or frozen.fact("victims", source).get("sha256")
 
 
 def _environment(target: Mapping[str, Any]) -> dict[str, Any]:
