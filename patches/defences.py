@@ -83,12 +83,14 @@ class Jpeg(nn.Module):
         # to whole blocks of 16, as the halved chrominance needs them, by repeating the last row and column
         wide = pad(levels, (0, -width % 16, 0, -height % 16), mode="replicate")
         mixed = torch.einsum("kc,nchw->nkhw", self.mix, wide)
-        luminance = self._coded(_rounded(mixed[:, :1] - 128), 0) + 128
-        chrominance = self._coded(_rounded(avg_pool2d(_rounded(mixed[:, 1:]), 2)), 1)
+        luminance = self._coded(_rounded(mixed[:, :1] - 128), 0)[:, :, :height, :width] + 128
+        means = avg_pool2d(_rounded(mixed[:, 1:]), 2)
+        chrominance = self._coded(_rounded(means, -_up_and_down(means)), 1)
         halved = chrominance[:, :, : math.ceil(height / 2), : math.ceil(width / 2)]
         # a triangle filter, as libjpeg's "fancy upsampling"
         full = interpolate(halved, scale_factor=2, mode="bilinear", align_corners=False)
-        both = torch.cat([luminance[:, :, :height, :width], _rounded(full[:, :, :height, :width])], dim=1)
+        full = _rounded(full, _up_and_down(full))[:, :, :height, :width]
+        both = torch.cat([luminance, full], dim=1)
         return _rounded(torch.einsum("ck,nkhw->nchw", self.unmix, both)).clamp(0, 255) / 255
 
     def _coded(self, planes: Tensor, table: int) -> Tensor:
@@ -96,7 +98,8 @@ class Jpeg(nn.Module):
         n, c, height, width = planes.shape
         blocks = planes.reshape(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)
         steps = self.steps[table]
-        kept = _rounded(self.basis @ blocks @ self.basis.T / steps) * steps
+        shares = self.basis @ blocks @ self.basis.T / steps
+        kept = _rounded(shares, 1e-3 * shares.sign()) * steps  # halves away from zero
         back = _rounded(self.basis.T @ kept @ self.basis).clamp(-128, 127)
         return back.transpose(3, 4).reshape(n, c, height, width)
 
@@ -116,9 +119,14 @@ class Median(nn.Module):
         return windows.median(dim=4).values / 255
 
 
-def _rounded(x: Tensor) -> Tensor:
-    """Whole numbers forward; backward as if nothing had happened."""
-    return x + (x.round() - x).detach()
+def _rounded(x: Tensor, ties: Tensor | float = 0.0) -> Tensor:
+    """Whole numbers forward; backward as if nothing had happened. `ties`, a little, says which way a half goes."""
+    return x + ((x + ties).round() - x).detach()
+
+
+def _up_and_down(x: Tensor) -> Tensor:
+    """Halves go up in every other column and down between, as libjpeg has it so as to add nothing on the whole."""
+    return 0.01 * (1 - 2 * (torch.arange(x.shape[3], device=x.device) % 2))
 
 
 def _cosines() -> Tensor:

@@ -1,4 +1,4 @@
-"""A whole run with defences on two runtimes: what is seen, judged and timed behind each, and the attack that knows it."""
+"""A whole run with defences on two runtimes: what is seen, judged and timed behind each, and an attack that knows."""
 
 import json
 from pathlib import Path
