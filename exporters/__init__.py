@@ -31,8 +31,9 @@ def export(
     ``network`` takes float32 ``(n, 3, h, w)`` pixels in [0, 1] and gives logits. With ``quant`` None the file is float;
     else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of
     fewer bits are 8-bit integers that use the fewer levels alone, so that any INT8 kernel runs them, or with
-    ``quant.packed`` the same levels two to a byte; ``learned`` are the scales of weights that were trained to theirs. An INT8 file that computes anything in float, or whose
-    scales are not those of ``quant``, is a `UserError` and is not left behind.
+    ``quant.packed`` the same levels two to a byte (TFLite's int4); ``learned`` are the scales of weights that were
+    trained to their levels. An INT8 file that computes anything in float, or whose scales are not those of ``quant``,
+    is a `UserError` and is not left behind.
     """
     if format == "onnx":
         from exporters import onnx_qdq as writer

@@ -26,6 +26,12 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
         ("schema = 1", "schema = 2", "schema: Input should be 1"),
         ("[victim.train]\nepochs = 1", "", "victim 'resnet8': give either weights or a [victim.train] table"),
         ('format = "onnx"', 'format = "tflite"\nsignature = "u8s8"', "TFLite's integers are signed"),
+        (
+            'format = "onnx"',
+            'format = "onnx"\nprecision = "w4a8"\npacked = true',
+            "packed = true needs an [[export]] of",
+        ),
+        ('format = "onnx"', 'format = "tflite"\npacked = true', 'format = "tflite" and precision = "w4a8" alone'),
         ('name = "ort"\n', 'name = "ort"\nruntime = "x"\n[[target]]\nname = "ort"\n', "two [[target]] named ort"),
         ("seconds = 0", "seconds = -1", "latency.seconds: Input should be greater than or equal to 0"),
         ('name = "quick"', 'name = "../quick"', "name: String should match pattern"),

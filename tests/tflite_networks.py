@@ -74,7 +74,7 @@ def _tensor(name: str, spec: T, buffers: list) -> Any:
         made.shapeSignature = [-1, *spec.shape[1:]]
     else:
         buffer = tfl.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(spec.values).astype(spec.dtype).tobytes(), np.uint8)
+        buffer.data = np.frombuffer(_bytes(spec.values, spec.dtype), np.uint8)
         buffers.append(buffer)
         made.buffer = len(buffers) - 1
     if spec.scale:
@@ -82,3 +82,11 @@ def _tensor(name: str, spec: T, buffers: list) -> Any:
         made.quantization.scale, made.quantization.zeroPoint = list(spec.scale), list(spec.zero_point)
         made.quantization.quantizedDimension = spec.axis
     return made
+
+
+def _bytes(values: np.ndarray, dtype: str) -> bytes:
+    """Values as a file holds them: of int4 two to a byte, the first in its lower half."""
+    if dtype != "int4":
+        return np.ascontiguousarray(values).astype(dtype).tobytes()
+    halves = [int(v) % 16 for v in values.ravel()] + [0]
+    return bytes(low + 16 * high for low, high in zip(halves[0::2], halves[1::2], strict=False))

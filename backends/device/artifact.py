@@ -60,8 +60,8 @@ class QuantSpec:
     ``scale = max(|min|, |max|) / 127``, zero point 0); weights are symmetric, per output channel or per tensor.
     ``moving_average`` is the exponential one of ai-edge-quantizer: ``r = c * r + (1 - c) * r_batch``, begun with the
     first batch; ``percentile`` clips the two tails of a histogram, ``entropy`` minimises the KL divergence, both as
-    onnxruntime's calibrators do. Weights of 4 bits are ``packed`` two to a byte, in the format's own 4-bit type, or else
-    like those of other bits each in an 8-bit integer.
+    onnxruntime's calibrators do. Weights of 4 bits may be ``packed`` two to a byte, in the format's own type; all
+    others of fewer than 8 bits lie in 8-bit integers.
     """
 
     weight_bits: int = 8

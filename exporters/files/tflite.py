@@ -56,7 +56,7 @@ def _describe(path: Path, blob: bytes) -> Description:
 
 
 def delegated(path: Path) -> frozenset[int]:
-    """Which operators of a ``.tflite`` file LiteRT gives to XNNPACK, by index; a file that it refuses is a `UserError`."""
+    """Which operators of a ``.tflite`` file LiteRT gives to XNNPACK, by index; one that it refuses is a `UserError`."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
