@@ -103,6 +103,24 @@ class Inputs:
         """The labels of those images."""
         return np.array(stages.images(self.work, case.data, case.split).labels)[: images or self.settings.images]
 
+    def success(self, artifact: ArtifactStep, case: Case) -> pd.DataFrame:
+        """What the run counted of a patch on an artifact: ``success`` with ``low``, ``high`` and ``n``, a row a target.
+
+        Targeted, or untargeted where the patch is; cells in error are left out.
+        """
+        patch, cells = case.patch, self.cells
+        assert patch is not None
+        goal = -1 if patch.target_class is None else patch.target_class
+        rate = "untargeted" if patch.target_class is None else "targeted"
+        wanted = {
+            "artifact": artifact.name, "patch": patch.name, "attack": patch.label or patch.attack, "target_class": goal,
+            "patch_px": case.px, "placement": case.place, "split": case.split, "defence": "", "status": "ok",
+        }  # fmt: skip
+        found = cells[np.logical_and.reduce([cells[column] == value for column, value in wanted.items()])]
+        ends = {"": "success", "_low": "low", "_high": "high"}
+        names = {f"{rate}_success{end}": name for end, name in ends.items()} | {f"n_{rate}": "n"}
+        return found[["target", "runtime", *names]].rename(columns=names)
+
     def kept(self, analysis: str, compute: Callable[[], pd.DataFrame], **inputs: Any) -> pd.DataFrame:
         """A table from the store, or computed and kept there: only what changed is done again.
 
