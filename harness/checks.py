@@ -43,7 +43,7 @@ def checks(run: Mapping[str, Any], cells: pd.DataFrame) -> list[dict[str, Any]]:
         _pixels(run.get("cases")),
         _accuracy(run, good),
         _enough(good),
-        _copies(run.get("data", {}).get("copies")),
+        _copies(run.get("data", {}).get("copies"), run.get("patches", [])),
     )
     return [asdict(check) for check in found]
 
@@ -122,13 +122,19 @@ def _noise(cells: pd.DataFrame) -> Check:
 
 
 def _gradients(patches: list[Where]) -> Check:
-    name, asks = "gradients", f"were at most {ZERO_GRADIENTS_MOST:.0%} of the crafting's gradients zero?"
-    shares = {p["name"]: p["checks"].get("zero_gradient_share") for p in patches}  # None where no gradient was needed
+    name = "gradients"
+    asks = f"where an attack follows gradients, were at most {ZERO_GRADIENTS_MOST:.0%} of them zero?"
+    made = [patch for patch in patches if patch.get("attack") not in CONTROLS]
+    without = sum(bool(p.get("attack") == "imported" or p["checks"].get("queries")) for p in made)
+    shares = {p["name"]: p["checks"].get("zero_gradient_share") for p in made}
     known = {name: share for name, share in shares.items() if share is not None}
+    if not known and without and without == len(made):
+        return Check(name, asks, "unknown", "no attack of this run follows any")
     if not known:
         return _unknown(name, asks)
     bad = [(f"{p}: {share:.0%}", {"patch": p}) for p, share in known.items() if share > ZERO_GRADIENTS_MOST]
-    return _verdict(name, asks, f"at most {max(known.values()):.1%} of {len(known)} patches'", bad)
+    others = f"; {without} more were made without gradients" if without else ""
+    return _verdict(name, asks, f"at most {max(known.values()):.1%} of {len(known)} patches'{others}", bad)
 
 
 def _pixels(cases: list[Where] | None) -> Check:
@@ -192,8 +198,10 @@ def _enough(cells: pd.DataFrame) -> Check:
     )
 
 
-def _copies(count: int | None) -> Check:
+def _copies(count: int | None, patches: list[Where]) -> Check:
     name, asks = "no copies", "is no counted image a copy of one that calibrated or crafted?"
     if count is None:
         return _unknown(name, asks)
-    return _verdict(name, asks, "none is", [(f"{count} of the counted images are", {})] if count else [])
+    each = sum(bool(patch.get("per_image")) for patch in patches)
+    meant = f"; {each} were made for each counted image, on those very images, as they are meant to be" if each else ""
+    return _verdict(name, asks, f"none is{meant}", [(f"{count} of the counted images are", {})] if count else [])

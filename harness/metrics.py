@@ -47,7 +47,8 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
       that are not of the target class, so that neither the network's own mistakes nor its right answers count as hits.
     - ``untargeted_success`` over ``n_untargeted``: those it classifies correctly without the patch; misclassified with.
     - ``targeted_success_in_common`` over ``n_in_common``: images that every place of this victim classifies correctly,
-      so that targets are compared on the same ones.
+      so that targets are compared on the same ones. Places are the float network and what really runs; a simulation is
+      none, and has this over those of the images that it gets right itself.
     - ``targeted_excess_over_noise``: targeted success minus its mean over the noise draws of the same artifact, target,
       size, shape, placement and target class; NaN when there are none or one of them failed.
     - ``equal_to_float`` over ``n_float``: all images; same prediction as the victim in torch on the same patch.
@@ -180,10 +181,11 @@ def _add_rate(out: pd.DataFrame, name: str, hits: Ints, count: str, n: Ints) -> 
 
 
 def _right_everywhere(out: pd.DataFrame, cell: Ints, images: Ints, right: Bools, good: Bools) -> Bools:
-    """For each row whether every clean cell of its victim and split that ran gets its image right."""
+    """For each row whether every clean cell of its victim and split that ran, and is no simulation, is right."""
     group = _group(out, ("victim", "split"))
     at = group[cell] * (images.max(initial=0) + 1) + images
-    judging = (out["attack"] == "none").to_numpy(bool) & good
+    simulated = (out["format"] == "torch") & ~is_lab(out)
+    judging = ((out["attack"] == "none") & ~simulated).to_numpy(bool) & good
     count = np.bincount(at[judging[cell] & right], minlength=int(at.max(initial=0)) + 1)
     return np.asarray(count[at] == np.bincount(group[judging], minlength=len(out))[group][cell])
 

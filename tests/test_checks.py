@@ -107,6 +107,24 @@ def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, A
     assert set(summary.loc[summary["doubts"] != "", "artifact"]) == {"net-onnx-fp32"}
 
 
+def test_what_a_check_says_fits_how_patches_were_made(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
+    asked = {"name": "s", "attack": "sparse_rs", "checks": {"zero_gradient_share": None, "queries": 64}}
+    brought = {"name": "i", "attack": "imported", "checks": {"queries": None}}
+    each = {"name": "e", "attack": "pgd", "per_image": True, "checks": {"zero_gradient_share": 0.25, "queries": None}}
+    grey = {"name": "g", "attack": "grey", "checks": {}}
+
+    def says(name: str, *patches: dict[str, Any]) -> tuple[str, str]:
+        found = checks({"patches": [grey, *patches], "data": {"copies": 0}}, made[1].iloc[:0])
+        (check,) = (c for c in found if c["name"] == name)
+        return check["status"], check["says"]
+
+    assert says("gradients", asked, brought) == ("unknown", "no attack of this run follows any")
+    assert says("gradients", asked, each)[1] == "at most 25.0% of 1 patches'; 1 more were made without gradients"
+    assert says("gradients") == ("unknown", "this run did not record it")
+    assert says("no copies", asked) == ("passed", "none is")
+    assert "1 were made for each counted image, on those very images" in says("no copies", each)[1]
+
+
 @pytest.mark.parametrize(("classes", "status"), [(1001, "passed"), (10, "failed")])
 def test_an_int8_softmax_of_many_classes_need_not_sum_to_one(
     made: tuple[dict[str, Any], pd.DataFrame, Path], classes: int, status: str

@@ -138,6 +138,16 @@ def test_controls_are_those_of_the_same_class_and_chosen_place() -> None:
     assert one(table, attack="gap2").targeted_excess_over_noise == pytest.approx(-1 / 5)
 
 
+def test_a_simulation_is_no_place_where_all_are_right() -> None:
+    simulated = {"precision": "w4a4", "format": "torch", "artifact": "net-torch-w4a4", "target": "torch"}
+    wrong = [0, 0, 1, 2, 2, 1, 1, 2]  # on the third image
+    places = [({}, LABELS, CLEAN_PREDS), (FLOAT, LABELS, LABELS), (simulated, LABELS, wrong)]
+    table = cells(frame(*places, *((GAP | place, LABELS, [1] * 8) for place, _, _ in places)))
+    for place in ({"artifact": "net-onnx"}, FLOAT):
+        assert one(table, attack="gap", **place).n_in_common == 5
+    assert one(table, attack="gap", **simulated).n_in_common == 4
+
+
 def test_no_records_are_no_cells() -> None:
     table = cells(frame())
     assert len(table) == 0
@@ -229,10 +239,13 @@ def reference(records: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, float]]:
             out[key]["targeted_success"] = sum(rows[i]["pred"] == goal for i in aimed) / len(aimed)
         if right:
             out[key]["untargeted_success"] = sum(rows[i]["pred"] != rows[i]["label"] for i in right) / len(right)
-    judges = [k for k, cell in named.items() if cell["attack"] == "none" and not out[k]["n_error"]]
+    ran = [k for k, cell in named.items() if cell["attack"] == "none" and not out[k]["n_error"]]
+    judges = [k for k in ran if named[k]["format"] != "torch" or named[k]["precision"] == "fp32"]
     for key, rates in out.items():
         cell = named[key]
-        goal, mine = cell["target_class"], [groups[k] for k in judges if named[k]["victim"] == cell["victim"]]
+        own = [k for k in ran if k == partner(cell, CLEAN, attack="none")]  # a simulation is no judge but of itself
+        mine = [groups[k] for k in {*judges, *own} if named[k]["victim"] == cell["victim"]]
+        goal = cell["target_class"]
         common = [
             i
             for i, row in groups[key].items()

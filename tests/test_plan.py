@@ -34,6 +34,7 @@ def test_a_plan_is_the_product_of_its_axes(tmp_path: Path) -> None:
     assert {p.attack for p in made.patches} == {"gap", "grey", "noise"}
     # torch and two artifacts, each clean, attacked, and under two controls
     assert len(made.cells) == 3 * 4
+    assert {c.replay.case.defence for c in made.cells} == {""}
     assert {c.target_class for c in made.cells if c.replay.case.patch} == {3}
 
 

@@ -188,7 +188,8 @@ def _patches(
         return False, []
     surrogate = str(columns["surrogate"]).partition(" through ")[0]
     source = columns["victim"] if surrogate == "float" else surrogate.removeprefix("float:")
-    faults, changed, weights = [], [], [None, None]
+    faults, changed = list[str](), list[bool]()
+    weights: list[str | None] = [None, None]
     for pair in cells:
         names = [f.outcomes.cells["patch"].iloc[row] for f, row in zip((base, run), pair, strict=True)]
         weights = [_made_of(f, name, source) for f, name in zip((base, run), names, strict=True)]
