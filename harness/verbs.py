@@ -147,6 +147,8 @@ def inspect(file: Path, console: Console) -> None:
     console.print("executed: " + ", ".join(f"{n} {name}" for name, n in found.counts.items()), highlight=False)
     computing = [name for name in found.counts if name.endswith("(float)")]
     console.print(f"[red]computes in float[/]: {', '.join(computing)}" if computing else "[green]integer throughout[/]")
+    if any(name.endswith("(int4 weights)") for name in found.counts):
+        console.print("int4 weights: the runtime's kernels unpack them, and multiply as in int8", highlight=False)
 
 
 def parse_options(pairs: Sequence[str]) -> Mapping[str, Option]:
