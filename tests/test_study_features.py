@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from scipy.stats import ortho_group
+from typer.testing import CliRunner
 
 from backends.device.runtimes import engine, prepare
 from exporters.files import describe, onnx_cut
+from harness.cli import app
 from harness.schema import UserError
 from harness.study import readings
 from harness.study.layers import LOGITS, MOST, choose, find
@@ -198,3 +201,69 @@ def test_of_many_features_the_same_are_chosen() -> None:
     assert readings.thinned(wide).shape == (2, readings.FEATURES)
     assert np.array_equal(readings.thinned(wide), readings.thinned(wide))
     assert np.array_equal(readings.thinned(wide[:, :9]), wide[:, :9])
+
+
+SUITE = """
+schema = 1
+name = "features"
+[data]
+name = "digits"
+calibration = 32
+craft = 64
+evaluate = 40
+[[victim]]
+name = "resnet8"
+model = "resnet8"
+train = { epochs = 2 }
+[[export]]
+format = ["onnx", "tflite"]
+[[export]]
+format = "onnx"
+precision = "fp32"
+[[export]]
+format = "torch"
+precision = ["w8a8", "w3a3"]
+[[attack]]
+name = "gap"
+target_classes = [3]
+pixels = 8
+options = { steps = 20 }
+[[target]]
+name = "ort"
+runtime = "onnxruntime"
+[[target]]
+name = "litert"
+runtime = "litert"
+[study]
+analyses = "features"
+images = 40
+"""
+
+
+@pytest.mark.slow
+def test_features_of_networks_and_devices_fit_together(tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    done = CliRunner().invoke(app, ["study", str(tmp_path / "suite.toml"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "out/study/features.csv")
+    table["artifact"] = table["artifact"].str.removeprefix("resnet8-")
+    files = ["onnx-s8s8-minmax", "tflite-s8s8-minmax"]
+    assert "error" not in table or table["error"].isna().all()
+    assert set(table["artifact"]) == {"torch", "onnx-fp32", "torch-w8a8-minmax", "torch-w3a3-minmax", *files}
+    assert (table["n"] == 40).all()
+    assert table["saturated"].isna().equals(table["artifact"].isin(["torch", "onnx-fp32"]))
+    ends = table[["cka_low", "cka", "cka_high"]].to_numpy()
+    assert (np.diff(ends) >= -1e-9).all()
+    clean = table[table["comparison"] == "quantization"].pivot(index="layer", columns="artifact")
+    assert np.allclose(clean["cka"]["onnx-fp32"], 1, atol=1e-4)
+    assert (clean["relative_norm"]["onnx-fp32"] < 1e-3).all()
+    for one in ("torch-w8a8-minmax", *files):
+        assert (clean["cka"][one] > 0.98).all()
+        assert (clean["cosine"][one] > clean["cosine"]["torch-w3a3-minmax"]).all()
+        assert (clean["relative_norm"][one] < clean["relative_norm"]["torch-w3a3-minmax"]).all()
+    patched = table[table["comparison"] == "patch"].pivot(index="layer", columns="artifact")
+    assert (patched["relative_norm"] > 0.01).all(axis=None)
+    assert np.allclose(patched["relative_norm"]["onnx-fp32"], patched["relative_norm"]["torch"], rtol=1e-2)
+    assert (tmp_path / "out/study/features-resnet8.svg").is_file()
+    again = CliRunner().invoke(app, ["study", str(tmp_path / "suite.toml"), "--out", str(tmp_path / "out")])
+    assert "layers" not in again.output

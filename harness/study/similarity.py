@@ -84,4 +84,4 @@ def relative_norms(a: NDArray[Any], b: NDArray[Any]) -> Floats:
 
 def _over(top: Floats, bottom: Floats) -> Floats:
     top, bottom = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
-    return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
+    return np.asarray(np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0))
