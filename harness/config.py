@@ -268,9 +268,7 @@ class Suite(Table):
     artifact: list[Artifact] = Field(default_factory=list)
     attack: list[Attack] = Field(default_factory=list)
     target: list[TargetTable] = Field(min_length=1)
-    defence: Axis[Defence] = (
-        "none",
-    )  # what a device does to pixels before its network; each case is replayed with each
+    defence: Axis[Defence] = ("",)  # what a device does to pixels before its network; each case is replayed with each
     controls: Controls = Controls()
     latency: Latency = Latency()
     study: Study = Study()

@@ -13,7 +13,7 @@ def cut(path: Path, tensor: str, into: Path) -> None:
 
     A tensor behind a QuantizeLinear is of integers, whose scale ONNX does not write beside an output.
     """
-    import onnx
+    import onnx.shape_inference
     from onnx.utils import Extractor
 
     describe(path)  # a damaged file is said here
@@ -21,4 +21,4 @@ def cut(path: Path, tensor: str, into: Path) -> None:
     if not any(tensor in node.output for node in model.graph.node):
         raise UserError(f"{path}: has no tensor named {tensor!r}")
     entries = [value.name for value in model.graph.input]
-    onnx.save(Extractor(model).extract_model(entries, [tensor]), into)
+    onnx.save(Extractor(onnx.shape_inference.infer_shapes(model)).extract_model(entries, [tensor]), into)

@@ -51,7 +51,7 @@ def _of_artifact(inputs: Inputs, subject: Subject, step: ArtifactStep) -> pd.Dat
     on = [r for r in inputs.work.plan.replays if r.artifact == step and r.case in (subject.clean, *patches)]
     target = on[0].target
     asked = [ReplayStep(case, step, target).key for case in (subject.clean, *patches)]
-    place = {"victim": subject.victim.name, "artifact": step.name, "target": target.name}
+    place = {"victim": subject.victim.name, "artifact": step.name, "precision": step.precision, "target": target.name}
     try:
         found = inputs.kept(
             "features", lambda: _compared(inputs, subject, on[0]), asked=asked, images=inputs.settings.images
