@@ -90,8 +90,8 @@ def weights(
         data, weight, *bias = operator.inputs
         if weight.values is None:
             continue
-        axis = _channels(operator) if spec.per_channel else None
-        known = _known(weight.values, _channels(operator), learned) if learned else None
+        axis = channels(operator) if spec.per_channel else None
+        known = _known(weight.values, channels(operator), learned) if learned else None
         scales = weight_scales(weight.values, axis, spec.weight_bits) if known is None else known
         scales = np.maximum(scales, SMALLEST_SCALE)
         if bias and bias[0].values is not None:
@@ -104,20 +104,21 @@ def weights(
 
 def _known(weight: Floats, axis: int, learned: Learned) -> NDArray[np.float64]:
     """The learned scales of a weight tensor, found by its values: each format has names and an order of its own."""
-    wanted = _by_channel(weight, axis)
+    wanted = by_channel(weight, axis)
     for values, scales in learned:
-        found = _by_channel(values, 0)
+        found = by_channel(values, 0)
         if found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-4, atol=1e-6):
             return scales
     raise UserError(f"the file has weights {weight.shape} that were not trained: do its network and its steps belong?")
 
 
-def _by_channel(weight: Floats, axis: int) -> Floats:
+def by_channel(weight: Floats, axis: int) -> Floats:
     """A row a channel, in ascending order, which no layout changes."""
     return np.sort(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1), axis=1)
 
 
-def _channels(operator: Operator) -> int:
+def channels(operator: Operator) -> int:
+    """The axis of the output channels of an operator's weights."""
     if operator.name == "DEPTHWISE_CONV_2D":
         return 3
     if operator.name == "MatMul" or (operator.name == "Gemm" and not operator.attributes.get("transB")):

@@ -49,8 +49,12 @@ CODE = {
     "latency": ("backends/device",),
     **{
         f"study-{name}": (*NETWORK, "patches", "exporters", "harness/study/inputs.py", f"harness/study/{name}.py")
-        for name in ("features", "strength", "gradients", "places", "saturation")
+        for name in ("strength", "gradients", "places", "saturation")
     },
+    "study-features": (
+        *NETWORK, "patches", "exporters", "harness/study/inputs.py", "harness/study/features.py",
+        "harness/study/layers.py", "harness/study/readings.py", "harness/study/similarity.py",
+    ),
     "report": (
         "harness/records.py", "harness/outcomes.py", "harness/metrics.py", "harness/stats.py", "harness/intervals.py",
         "harness/checks.py", "harness/evidence.py", "harness/again.py", "harness/splits.py", "harness/gap.py",

@@ -65,7 +65,7 @@ class Inputs:
         for victim in self.work.plan.victims:
             mine = [r for r in replays if r.artifact.victim == victim and not isinstance(victim.table, Artifact)]
             files = [a for a in dict.fromkeys(r.artifact for r in mine) if matches(a.name, self.settings.artifacts)]
-            cases = list(dict.fromkeys(r.case for r in mine if r.case.split == "evaluate"))
+            cases = list(dict.fromkeys(r.case for r in mine if r.case.split == "evaluate" and not r.case.defence))
             clean = [case for case in cases if case.patch is None]
             patches = [case for case in cases if self._is_of(case, victim)]
             patches = [c for c in patches if (c.px, c.place) == (patches[0].px, patches[0].place)]
