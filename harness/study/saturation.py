@@ -36,7 +36,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     ``share`` of a layer's activations in the float network, batch normalisation folded and ReLU done, lies beyond the
     levels that the artifact has for them, so that even rounding does not bring it back; ``share_low`` and
     ``share_high`` are t's over ``images``, ``clean_share`` is that without the patch. ``success`` (``low``, ``high``,
-    ``n``) is the run's, ``relative`` that of the same patch on the float network.
+    ``n``) is the run's, ``relative_success`` that of the same patch on the float network.
     """
     rows: list[dict[str, Any]] = []
     for subject in inputs.subjects():
@@ -111,15 +111,15 @@ def _rows(inputs: Inputs, subject: Subject, artifact: ArtifactStep, shares: pd.D
         for row in shares.to_dict("records")
     ]
     whole = {row["patch"]: row for row in rows if row["layer"] == ALL}
-    out = [row for row in rows if row["layer"] != ALL or not row["patch"]]
+    out = []
     for case in subject.patches:
         assert case.patch is not None
         lab = inputs.success(subject.artifacts[0], case)["success"]
         for cell in inputs.success(artifact, case).to_dict("records"):
             relative = cell["success"] / lab.iloc[0] if len(lab) and lab.iloc[0] > 0 else np.nan
             simulated = {"simulated": cell["runtime"] == "torch"}
-            out.append(whole[case.patch.name] | cell | simulated | {"relative": relative})
-    return out
+            out.append(whole[case.patch.name] | cell | simulated | {"relative_success": relative})
+    return out + [row for row in rows if row["layer"] != ALL or not row["patch"]]
 
 
 def words(quant: QuantSpec) -> str:
@@ -130,8 +130,8 @@ def words(quant: QuantSpec) -> str:
 
 def together(points: pd.DataFrame) -> Correlation:
     """How success, relative to float's, goes with the clip share over patches and artifacts, targets averaged."""
-    mean = points.groupby(["artifact", "patch"])[["share", "relative"]].mean()
-    return correlation(mean["share"], mean["relative"])
+    mean = points.groupby(["artifact", "patch"])[["share", "relative_success"]].mean()
+    return correlation(mean["share"], mean["relative_success"])
 
 
 def draw(table: pd.DataFrame) -> list[Figure]:
@@ -139,7 +139,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
     figures = []
     for victim, rows in table.groupby("victim", sort=False):
         points = rows[(rows["layer"] == ALL) & (rows["patch"] != "") & (rows["precision"].map(bits) == (8, 8))]
-        if points["relative"].notna().any():
+        if points["relative_success"].notna().any():
             rho = "; ".join(
                 f"{KINDS[bool(simulated)]}: {together(part)}" for simulated, part in points.groupby("simulated")
             )
@@ -159,15 +159,15 @@ def _against(points: pd.DataFrame) -> Markup:
     names = list(dict.fromkeys(points["calibration"]))
     dress = {name: (COLOURS[i % 6], MARKERS[i % 6]) for i, name in enumerate(names)}
     kinds = [kind for kind in KINDS if (points["simulated"] == kind).any()]
-    top = min(3.0, max(1.0, float(points["relative"].max())))
+    top = min(3.0, max(1.0, float(points["relative_success"].max())))
     with drawing(9.6, 3.6) as (figure, out):
         grid = figure.subplots(1, len(kinds), squeeze=False, sharex=True, sharey=True)[0]
         for axes, kind in zip(grid, kinds, strict=True):
             for name, part in points[points["simulated"] == kind].groupby("calibration", sort=False):
                 colour, marker = dress[str(name)]
-                scale = part["relative"] / part["success"].where(part["success"] > 0)
+                scale = part["relative_success"] / part["success"].where(part["success"] > 0)
                 axes.vlines(part["share"], part["low"] * scale, part["high"] * scale, color=colour, lw=0.8, alpha=0.7)
-                axes.plot(part["share"], part["relative"], marker, color=colour, ms=5, mew=0)
+                axes.plot(part["share"], part["relative_success"], marker, color=colour, ms=5, mew=0)
             axes.axhline(1, color=INK, lw=0.8, ls=(0, (4, 3)))
             axes.set_title(KINDS[kind], loc="left")
             percent_axis(axes, "x", max(1e-4, float(points["share"].max())), "activations clipped, %")
