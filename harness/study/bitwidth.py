@@ -33,7 +33,8 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     few bits are also a worse network, and what noise and a grey square of that size do.
     """
     found = made(inputs.over_patches)
-    found = found[(found["made_on"] == found["victim"]) & (found["calibration"].isin(["", "minmax"]))]
+    found = found[(found["made_on"] == found["victim"]) & found["calibration"].isin(["", "minmax"])]
+    found = found[~found["granularity"].astype(str).str.contains("packed|per_tensor")]  # other files of the same bits
     rows = []
     for row in found.to_dict("records"):
         trained = "qat" in str(row["granularity"])

@@ -48,6 +48,7 @@ def place(row: Any) -> str:
     """``w8a8, LiteRT``: the precision of a file, what of it is not as usual, and where it runs."""
     parts = ["float" if row["precision"] == "fp32" else row["precision"]]
     parts[0] += " trained" * ("qat" in str(row["granularity"]))
+    parts[0] += " packed" * ("packed" in str(row["granularity"]))
     parts += [row["calibration"].replace("_", " ")] * (row["calibration"] not in ("", "minmax"))
     own = "PyTorch" if row["precision"] == "fp32" else "simulated"
     where = own if row["runtime"] == "torch" else RUNTIMES.get(row["runtime"], row["runtime"])
