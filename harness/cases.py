@@ -57,6 +57,8 @@ def _check_options(suite: config.Suite, table: config.Attack) -> None:
     from patches import attacks
     from patches.surrogates import EXACT, IN_FLOAT32
 
+    if table.name == attacks.IMPORTED and any(table.through):
+        raise UserError(f"attack {table.name!r}: its patch is made already, through whatever it was: leave through out")
     filled = attacks.options(table.name, table.options)
     attacks.check_each(table.name, table.per_image)
     members = [one for word in table.surrogate for one in (word if isinstance(word, tuple) else (word,))]
@@ -86,8 +88,6 @@ def _attacked(
 
     if is_control(table.name):
         return
-    if table.name == IMPORTED and any(table.through):
-        raise UserError(f"attack {IMPORTED!r}: its patch is made already, through whatever it was: leave through out")
     label = table.label or table.name + "-each" * table.per_image
     file = _picture(table, victim)
     if table.name == IMPORTED:

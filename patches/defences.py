@@ -64,8 +64,13 @@ def stand_in(word: str) -> nn.Module:
 class Jpeg(nn.Module):
     """A JPEG of a quality, saved and loaded as Pillow does by default: chrominance halved both ways (4:2:0).
 
-    It differs from libjpeg by the fixed point of its transforms: a level here and there.
+    It differs from libjpeg by the fixed point of its transforms: now and then by a step of a quantized coefficient.
     """
+
+    steps: Tensor
+    basis: Tensor
+    mix: Tensor
+    unmix: Tensor
 
     def __init__(self, quality: int) -> None:
         super().__init__()
