@@ -62,7 +62,8 @@ def percent_axis(axes: Axes, which: Literal["x", "y"], limit: float, title: str)
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}lim": (0, limit * 1.04), f"{which}label": title})
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    decimals = 0 if limit >= 0.05 else 1 if limit >= 0.005 else 2
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=""))
     axes.grid(axis=which)
 
 

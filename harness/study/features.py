@@ -74,7 +74,7 @@ def _compared(inputs: Inputs, subject: Subject, on: ReplayStep) -> pd.DataFrame:
     def simulated(case: Case) -> Readings:
         return readings.of_torch(work.simulated(step), layers, described, inputs.pixels(case))[0]  # type: ignore[arg-type]
 
-    read = of_float if step.quant is None else simulated
+    read: Callable[[Case], Readings] = of_float if step.quant is None else simulated
     if not is_simulated(step):
         own = describe(folded(graph, trained(work, step.training))) if step.training else described
         cases, n = [subject.clean, *patches], inputs.settings.images

@@ -113,6 +113,7 @@ def _kept_at_few_bits(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray
 def _kept_in_other_ranges(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray:
     """Success in files of eight bits whose ranges are not minmax, as a share of the same patches' on float."""
     table = tables["saturation"]
+    table = table[table["layer"] == "all"]
     simulated = table["target"] == "torch"
     known = table[(table["calibration"] != "minmax") & (simulated if where == "simulated" else ~simulated)]
     return known.drop_duplicates(["artifact", "patch"])["relative_success"].to_numpy(float)

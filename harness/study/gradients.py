@@ -173,21 +173,21 @@ def summary(found: Alignment) -> dict[str, float]:
     return row
 
 
-def _rows(inputs: Inputs, subject: Subject, one: Compared, found: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = []
+def _rows(inputs: Inputs, subject: Subject, one: Compared, found: pd.DataFrame) -> list[dict[Any, Any]]:
+    rows: list[dict[Any, Any]] = []
     cases = {case.patch.name: case for case in subject.patches if case.patch}
     for row in found.to_dict("records"):
         case = cases[row["patch"]]
         assert case.patch is not None
         here = inputs.success(one.artifact, case)
-        here = here[here["target"] == one.target]["success"]
-        lab = inputs.success(subject.artifacts[0], case)["success"]
-        known = len(here) and len(lab) and lab.iloc[0] > 0
+        own = here[here["target"] == one.target]["success"].to_numpy(float)
+        lab = inputs.success(subject.artifacts[0], case)["success"].to_numpy(float)
+        known = len(own) and len(lab) and lab[0] > 0
         rows.append(
             {
                 "victim": subject.victim.name, "artifact": one.artifact.name, "name": one.name, "kind": one.kind,
                 "precision": one.artifact.precision, "target": one.target, "target_class": case.patch.target_class,
-                **row, "transfer": here.iloc[0] / lab.iloc[0] if known else np.nan,
+                **row, "transfer": own[0] / lab[0] if known else np.nan,
             }
         )  # fmt: skip
     return rows

@@ -47,7 +47,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _of_grids(inputs: Inputs, subject: Subject) -> list[dict[str, Any]]:
+def _of_grids(inputs: Inputs, subject: Subject) -> list[dict[Any, Any]]:
     grids = [(clip, levels) for levels in inputs.settings.levels for clip in inputs.settings.clips]
     spec = QuantSpec(calibration_images=inputs.work.plan.suite.data.calibration)
 
@@ -60,7 +60,7 @@ def _of_grids(inputs: Inputs, subject: Subject) -> list[dict[str, Any]]:
         network = on_grids(known(), narrowed(known(), clip, levels, spec), spec)
         return _of_network(inputs, subject, network)
 
-    rows = []
+    rows: list[dict[Any, Any]] = []
     with inputs.work.display.doing("round", f"{subject.victim.name} to {len(grids)} grids") as tick:
         for i, (clip, levels) in enumerate(grids):
             tick(i, len(grids), f"{levels} levels, {clip:g} of the range")
