@@ -76,4 +76,4 @@ def _series(row: Mapping[Any, Any], varied: list[str]) -> str:
 
 def made(row: Mapping[Any, Any]) -> str:
     """An attack and what its patches were made on: ``gap, made on float``."""
-    return row["attack"] + (f", made on {row['surrogate']}" if row.get("surrogate") else "")
+    return str(row["attack"]) + (f", made on {row['surrogate']}" if row.get("surrogate") else "")
