@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.intervals import over_patches
 from harness.outcomes import CLEAN, MACHINE, OVER_PATCHES
-from harness.schema import CELL_COLUMNS, RECORD_COLUMNS, UserError
+from harness.schema import CELL_COLUMNS, CONTROLS, RECORD_COLUMNS, UserError
 from harness.stats import paired_interval, wilson
 
 Ints = NDArray[np.int64]
@@ -28,6 +28,7 @@ RATES = (
 # What a cell shares with: the float network's on the same images, its noise draws.
 CASE = ("victim", "surrogate", "attack", "target_class", "seed", "patch_px", "shape", "placement", "defence", "split")
 NOISE = (*CLEAN, "patch_px", "shape", "placement")
+STANDING_IN = tuple(name for name in CONTROLS if name != "none")
 
 
 def is_lab(table: pd.DataFrame) -> pd.Series:
@@ -115,16 +116,18 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     ``n_patches`` patches went into the means of `RATES` and into ``targeted_success_min``, ``_max`` and the same of
     ``untargeted_success``; ``n_failed`` cells are in error and left out (``error`` is the first one's message, the
     status ``error`` if none remains). ``n_targeted``, ``n_untargeted``, ``n_in_common`` and ``n_float`` are sums over
-    cells, ``n_clean`` is one cell's. ``grey`` and ``noise`` are those controls' mean targeted success at the same size
-    and place, for the same target classes. Each of `harness.intervals.RATES` has its 95 % interval, ``_low`` and
-    ``_high``, by `harness.stats.mean_rate`; what was drawn at random, and so what they generalise to, is in
+    cells, ``n_clean`` is one cell's. ``grey``, ``noise``, ``sticker`` and ``other_class`` are those controls' mean
+    targeted success at the same size and place, for the same target classes; the last is of the row's own attack. Each
+    of `harness.intervals.RATES` has its 95 % interval, ``_low`` and ``_high``, by
+    `harness.stats.mean_rate`; what was drawn at random, and so what they generalise to, is in
     ``interval_over``. ``doubts`` are those of the cells, where they have any.
     """
     ok = cells["status"] == "ok"
     table = cells.assign(failed=~ok, ran=cells["patch"].where(ok), message=cells["error"].where(~ok))
-    own = pd.MultiIndex.from_frame(_own_control(cells))
-    for control in ("grey", "noise"):
-        drawn = (cells["attack"] == control).to_numpy(bool)
+    shared = _own_control(cells)
+    for control in STANDING_IN:
+        keys = shared if control != "other_class" else _of_other_class(cells, shared)
+        own, drawn = pd.MultiIndex.from_frame(keys), (cells["attack"] == control).to_numpy(bool)
         rates = cells.loc[drawn, "targeted_success"].groupby(own[drawn]).mean()
         table[control] = np.where(ok, rates.reindex(own).to_numpy(), np.nan)
     sums = {c: (c, "sum") for c in ("n_error", "n_targeted", "n_untargeted", "n_in_common", "n_float")}
@@ -142,7 +145,7 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
             error=("message", "first"),
             n_clean=("n_clean", "max"),
             **({"doubts": ("doubts", _union)} if "doubts" in table else {}),
-            **{rate: (rate, "mean") for rate in (*RATES, "grey", "noise")} | ends | sums,
+            **{rate: (rate, "mean") for rate in (*RATES, *STANDING_IN)} | ends | sums,
             **{c: (c, "max") for c in MACHINE},
         )
         .reset_index()
@@ -196,6 +199,17 @@ def _own_control(cells: pd.DataFrame) -> pd.DataFrame:
     chosen = cells["placement"].astype(str).str.startswith("best") & (of == "")
     keys = cells[[*NOISE, "target_class"]].astype(object).fillna("")
     return keys.assign(place_of=of.where(~chosen, cells["patch"].astype(str)))
+
+
+def _of_other_class(cells: pd.DataFrame, shared: pd.DataFrame) -> pd.DataFrame:
+    """What a cell shares with the patches of other classes that stand in for it: its attack's own, on its surrogate.
+
+    A patch says whose it is by the cells that it has for its own class; its place, where it chose one, is its own too.
+    """
+    made = cells[~cells["attack"].isin(CONTROLS)]
+    attack_of = dict(zip(made["patch"], made["attack"], strict=True))
+    by = cells["attack"].where(cells["attack"] != "other_class", cells["patch"].map(attack_of))
+    return shared.drop(columns="place_of").assign(by=by.fillna(""), surrogate=cells["surrogate"].astype(object))
 
 
 def _add_excess(out: pd.DataFrame, cell: Ints, images: Ints, aimed: Bools, hit: Bools) -> None:

@@ -24,7 +24,7 @@ class Paired(NamedTuple):
 
     victim: str
     target: str
-    attack: str
+    attack: str  # with what its patches were made on, and a defence
     artifacts: tuple[str, str]
     patches: int
     n: int
@@ -58,9 +58,9 @@ def _paired(known: Outcomes, one: pd.DataFrame, other: pd.DataFrame) -> Iterator
     right = [matrix(known, [known.clean[rows[0]]], "clean", "hits") for rows in (a, b)]
     clean = rise(right[0], right[1], np.ones_like(right[0]), np.zeros(1, np.int64))
     first = one.iloc[0]
-    after = f", after {first['defence']}" if first["defence"] else ""
+    more = [f", {word} {first[c]}" for word, c in (("made on", "surrogate"), ("after", "defence")) if first[c]]
     names = (str(first["artifact"]), str(other["artifact"].iloc[0]))
-    where = (str(first["victim"]), str(first["target"]), str(first["attack"]) + after)
+    where = (str(first["victim"]), str(first["target"]), "".join([str(first["attack"]), *more]))
     yield Paired(*where, names, len(a), int(among.sum()), clean, success, success.p)
 
 

@@ -138,6 +138,24 @@ def test_controls_are_those_of_the_same_class_and_chosen_place() -> None:
     assert one(table, attack="gap2").targeted_excess_over_noise == pytest.approx(-1 / 5)
 
 
+def test_every_control_stands_beside_its_own() -> None:
+    """A sticker beside each attack on its class, a patch of another class beside its own attack alone."""
+    parts = [({}, LABELS, CLEAN_PREDS)]
+    for attack, hit in (("gap", 1), ("lavan", 0)):
+        for goal in (1, 2):
+            own = {"attack": attack, "target_class": goal, "patch": f"{attack}-t{goal}"}
+            parts += [(GAP | own, LABELS, CLEAN_PREDS)]
+            other = GAP | own | {"attack": "other_class", "target_class": 3 - goal}
+            parts += [(other, LABELS, [(3 - goal) * hit, *CLEAN_PREDS[1:]])]
+    parts += [(NOISE | {"attack": "sticker", "patch": "sticker-t1"}, LABELS, [1, 1, *CLEAN_PREDS[2:]])]
+    summary = summarise(cells(frame(*parts)), frame(*parts))
+    gap, lavan = one(summary, attack="gap"), one(summary, attack="lavan")
+    assert (gap.sticker, lavan.sticker) == (2 / 5, 2 / 5)
+    assert gap.other_class == pytest.approx((1 / 5 + 1 / 5) / 2)
+    assert lavan.other_class == 0
+    assert np.isnan(gap.noise)
+
+
 def test_a_simulation_is_no_place_where_all_are_right() -> None:
     simulated = {"precision": "w4a4", "format": "torch", "artifact": "net-torch-w4a4", "target": "torch"}
     wrong = [0, 0, 1, 2, 2, 1, 1, 2]  # on the third image

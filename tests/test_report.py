@@ -193,6 +193,54 @@ def test_names_that_would_mislead_are_told_apart() -> None:
     ]  # fmt: skip
 
 
+def test_an_imported_patch_was_made_on_nothing_said() -> None:
+    row = dict.fromkeys(CELL_COLUMNS, "") | {"victim": "v", "artifact": "a", "format": "tflite", "precision": "w8a8"}
+    row |= {"patch_area": 0.06, "target_class": 1, "seed": 0, "patch_px": 8}
+    named = labelled(pd.DataFrame([row | {"attack": "imported"}, row | {"attack": "gap", "surrogate": "float"}]))
+    assert sorted(named["series_label"]) == ["gap, made on float", "imported"]
+
+
+def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
+    """The same patches twice, the second time better ones that are made for each image."""
+    root = make_run(tmp_path, victims=("net",), images=60)
+    records, facts = pd.read_parquet(root / "records.parquet"), json.loads((root / "run.json").read_text())
+    each = records[records["attack"] == "gap"].copy()
+    each = each.assign(attack="pgd-each", patch="each-" + each["patch"], pred=each["target_class"])
+    both = pd.concat([records, each], ignore_index=True)
+    names = each["patch"].unique()
+    alone, apart = headline(labelled(cells(records))), headline(labelled(cells(both)), names)
+    assert (apart.verdict, apart.sentence) == (alone.verdict, alone.sentence)
+    assert "Patches made for each image, apart: Yes: on every integer target" in apart.details
+    assert apart.tiles[: len(alone.tiles)] == alone.tiles
+    assert ("for each image, in the lab", "100.0\u00a0%") in [tile[:2] for tile in apart.tiles]
+    assert headline(labelled(cells(records)), names) == alone
+    both.to_parquet(root / "records.parquet")
+    facts["patches"] += [{"name": name, "attack": "pgd", "per_image": True, "px": 8, "checks": {}} for name in names]
+    (root / "run.json").write_text(json.dumps(facts))
+    text = text_of(build(root).read_text())
+    assert "Patches made for each image, apart" in text
+    assert "gap, made on float" in text, "of examples"
+
+
+def test_every_control_of_a_run_is_shown(tmp_path: Path) -> None:
+    root = make_run(tmp_path, victims=("net",), images=60)
+    records = pd.read_parquet(root / "records.parquet")
+    bare = text_of(build(root).read_text())
+    sticker = records[(records["attack"] == "grey")].assign(attack="sticker", patch="sticker-s0")
+    sticker["pred"] = sticker["target_class"]
+    best = records[records["attack"] == "noise"].assign(placement="best")
+    best["patch"] += "@gap-of-its-own"
+    pd.concat([records, sticker, best], ignore_index=True).to_parquet(root / "records.parquet")
+    text = text_of(build(root).read_text())
+    for words in ("a picture of the class, %", "a picture of the class, integer runtimes 100.0", "control of"):
+        assert words in text, words
+        assert words not in bare, words
+    assert "gap-of-its-own" in text
+    assert "another class’s, %" not in text
+    printed = terminal.table(summary_of(pd.read_parquet(root / "records.parquet")))
+    assert [column.header for column in printed.columns][-2:] == ["noise", "sticker"]
+
+
 HOSTILE = "<img src=x onerror=alert(1)>$x^2$</td>"
 
 

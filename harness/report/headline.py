@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import pandas as pd
@@ -36,12 +37,25 @@ def span(low: float, high: float) -> str:
     return "–" if pd.isna(low) else f"{100 * low:.1f}–{100 * high:.1f}"
 
 
-def headline(cells: pd.DataFrame) -> Headline:
+def headline(cells: pd.DataFrame, each: Collection[str] = ()) -> Headline:
     """Compares each patch's success in torch with that on every integer target, patch by patch.
 
     ``cells`` are labelled ones. Only patches that ran on both sides count. Targeted ones are compared by their excess
-    over noise (where there was noise), untargeted ones, if there are no targeted ones, by their success.
+    over noise (where there was noise), untargeted ones, if there are no targeted ones, by their success. Those named in
+    ``each``, made for each image, are another threat than one patch for all: beside such ones they are told of apart.
     """
+    attacked, own = ~cells["attack"].isin(CONTROLS), cells["patch"].isin(list(each))
+    if not (attacked & own).any() or not (attacked & ~own).any():
+        return _headline(cells)
+    for_all, for_each = _headline(cells[~(attacked & own)]), _headline(cells[~(attacked & ~own)])
+    details = f"{for_all.details} Patches made for each image, apart: {for_each.sentence} {for_each.details}".strip()
+    return for_all._replace(
+        details=details,
+        tiles=[*for_all.tiles, *((f"for each image, {name}", value, where) for name, value, where in for_each.tiles)],
+    )
+
+
+def _headline(cells: pd.DataFrame) -> Headline:
     made = cells[~cells["attack"].isin(CONTROLS)]
     ok = made[made["status"] == "ok"]
     if made.empty:
@@ -68,7 +82,7 @@ def headline(cells: pd.DataFrame) -> Headline:
     lab = _span(means["lab"].min(), means["lab"].max())
     if works.empty:
         text = f"Nothing to carry over: already in the lab the patch does no better than noise ({aim} {lab})."
-        return Headline("nothing", text, "", _tiles(means, targeted))
+        return Headline("nothing", text, "", _tiles(means, targeted, cells))
     works = works.assign(share=(works["kept"] / works["base"]).clip(lower=0))
     least, most = works.iloc[int(works["share"].argmin())], works.iloc[int(works["share"].argmax())]
     share = _span(least["share"], most["share"], 0)
@@ -88,7 +102,7 @@ def headline(cells: pd.DataFrame) -> Headline:
         details += f" {word} survives on {where}: {percent(row['lab'])} become {percent(row['device'])}."
     if failed := int(((made["status"] == "error") & ~made["precision"].isin(["fp32", ""])).sum()):
         details += f" {failed} patched cells on integer targets failed and are left out."
-    return Headline(verdict, sentence, details, _tiles(works, targeted))
+    return Headline(verdict, sentence, details, _tiles(works, targeted, cells))
 
 
 def _span(low: float, high: float, digits: int = 1) -> str:
@@ -96,7 +110,7 @@ def _span(low: float, high: float, digits: int = 1) -> str:
     return most if least == most else f"{least.split()[0]} to {most}"
 
 
-def _tiles(means: pd.DataFrame, targeted: bool) -> list[tuple[str, str, str]]:
+def _tiles(means: pd.DataFrame, targeted: bool, cells: pd.DataFrame) -> list[tuple[str, str, str]]:
     kind = "targeted" if targeted else "untargeted"
     patches = int(means["patches"].max())
     note = f"{kind} success, mean over {patches} patch{'es' * (patches != 1)}"
@@ -109,4 +123,10 @@ def _tiles(means: pd.DataFrame, targeted: bool) -> list[tuple[str, str, str]]:
         tiles.append(
             ("noise, integer runtimes", _span(noise.min(), noise.max()), "the same size and place, not optimised")
         )
+    integer = cells[~cells["precision"].isin(["fp32", ""]) & (cells["format"] != "torch") & targeted]
+    for control, where in (("sticker", "a picture of the class"), ("other_class", "a patch of another class")):
+        drawn = integer[integer["attack"] == control]
+        rates = drawn.groupby(["victim", "artifact", "target"])["targeted_success"].mean()
+        if rates.notna().any():
+            tiles.append((f"{where}, integer runtimes", _span(rates.min(), rates.max()), "the same size and place"))
     return tiles

@@ -64,7 +64,7 @@ def _series(row: Mapping[Any, Any], varied: list[str]) -> str:
     if row["attack"] in CONTROLS:
         return ", ".join(filter(None, [row["attack"], row["defence"]]))
     words = {
-        "surrogate": f"made on {row['surrogate']}",
+        "surrogate": f"made on {row['surrogate']}" if row["surrogate"] else "",  # an imported patch has none
         "patch_px": f"{row['patch_px']} px",
         "patch_area": "" if "patch_px" in varied else f"{row['patch_area']:.1%} of the area",
         "shape": row["shape"],
@@ -72,3 +72,8 @@ def _series(row: Mapping[Any, Any], varied: list[str]) -> str:
         "defence": f"after {row['defence']}" if row["defence"] else "undefended",
     }
     return ", ".join([row["attack"], *(words[c] for c in varied if words[c])])
+
+
+def made(row: Mapping[Any, Any]) -> str:
+    """An attack and what its patches were made on: ``gap, made on float``."""
+    return str(row["attack"]) + (f", made on {row['surrogate']}" if row.get("surrogate") else "")

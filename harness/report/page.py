@@ -20,7 +20,7 @@ from harness.outcomes import outcomes
 from harness.report import figures, rows
 from harness.report.agreement import pages
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
-from harness.report.labels import labelled
+from harness.report.labels import labelled, made
 from harness.report.waterfall import waterfall
 from harness.schema import CONTROLS, UserError
 from harness.stats import Difference
@@ -50,9 +50,12 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.ChainableUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": percent, "change": _change, "pct": _number, "json": _json, "short": _short_hash}
+    environment.filters |= {
+        "percent": percent, "change": _change, "pct": _number, "json": _json, "short": _short_hash, "made": made,
+    }  # fmt: skip
+    each = [patch["name"] for patch in run.get("patches", []) if patch.get("per_image")]
     page = environment.get_template("report.html").render(
-        run=run, question=QUESTION, controls=CONTROLS, head=headline(table),
+        run=run, question=QUESTION, controls=CONTROLS, head=headline(table, each),
         rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
         style=Markup((HERE / "report.css").read_text()), script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -64,7 +67,8 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         labels=dict(zip(table["artifact"], table["artifact_label"], strict=True)),
         attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),
         examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table), agreement=pages(run, table),
-        cells=table.head(MOST_CELLS).to_dict("records"), n_cells=len(table),
+        stand_ins=rows.stand_ins(summary),
+        cells=_cells(table), n_cells=len(table),
         sanity=sanity.to_dict("records"), n_patches=table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
         n_images=records.loc[records["split"] != "all", "image"].nunique(),
     )  # fmt: skip
@@ -97,6 +101,12 @@ def _gap(run: dict[str, Any], records: pd.DataFrame, table: pd.DataFrame) -> lis
         drawn = waterfall(own[:MOST_CHAINS], labels)
         out.append({"victim": victim, "svg": drawn, "chains": own, "shown": min(len(own), MOST_CHAINS)})
     return out
+
+
+def _cells(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows of the table of cells; ``control_of`` is the patch in whose own place a control lies."""
+    rows = table.head(MOST_CELLS)
+    return [row | {"control_of": str(row["patch"]).partition("@")[2]} for row in rows.to_dict("records")]
 
 
 def _calibrations(table: pd.DataFrame) -> list[str]:

@@ -14,6 +14,7 @@ from harness.schema import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Row = dict[Any, Any]
+STAND_INS = {"noise": "noise", "grey": "grey", "sticker": "a picture of the class", "other_class": "another class’s"}
 CLOCK_SHARE = 0.01  # of a latency, that a step of the clock may be
 
 
@@ -50,6 +51,11 @@ def results(summary: pd.DataFrame) -> list[Row]:
             ends = {end: row[f"{rate}_success_{end}"] for end in ("min", "max", "low", "high")}
             out.append(row | ends | {"kind": rate, "mean": row[f"{rate}_success"], "n": row[f"n_{rate}"]})
     return out
+
+
+def stand_ins(summary: pd.DataFrame) -> dict[str, str]:
+    """The controls that a run has, beside which every success is shown, and what the page calls them."""
+    return {name: text for name, text in STAND_INS.items() if name in summary and summary[name].notna().any()}
 
 
 def attacks(run: Row) -> list[Row]:
@@ -93,7 +99,8 @@ def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
 
 
 def examples(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
-    """Each example with its pictures and the places that gave each answer, the commonest answer first."""
+    """Each example with its pictures, what made its patch, and where each answer was given, the commonest first."""
+    of = {patch.get("name"): {k: patch.get(k, "") for k in ("attack", "surrogate")} for patch in run.get("patches", [])}
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     out = []
     for example in run.get("examples", []):
@@ -103,7 +110,7 @@ def examples(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
             answers[one.get("pred", -1)].append(f"{place} on {one.get('target', '')}")
         pictures = {kind: picture(run_dir, example.get(f"{kind}_png")) for kind in ("clean", "patched")}
         order = sorted(answers.items(), key=lambda item: -len(item[1]))
-        out.append(example | pictures | {"answers": order})
+        out.append(of.get(example.get("patch"), {}) | example | pictures | {"answers": order})
     return out
 
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from harness.gap import Chain
+from harness.report.labels import made
 from harness.report.svg import COLOURS, INK, SOFT, drawing, percent_axis, short
 
 WIDTH, ROW, AROUND = 9.6, 0.23, 0.85  # inches: the figure, a step, what a panel has above and below its steps
@@ -23,7 +24,7 @@ def waterfall(found: Sequence[Chain], labels: Mapping[str, str]) -> Markup:
             bottom, scale = top - height + 0.45, sum(heights)
             axes = figure.add_axes((LEFT, bottom / scale, RIGHT - LEFT, (height - AROUND) / scale))
             last = chain.steps[-1].artifact
-            axes.set_title(short(f"{labels.get(last, last)}, {chain.columns['attack']}", 60), loc="left")
+            axes.set_title(short(f"{labels.get(last, last)}: {made(chain.columns)}", 100), loc="left")
             _panel(axes, chain)
             top -= height
     return out[0]
