@@ -121,8 +121,8 @@ def load(victim: Victim) -> nn.Module:
     return _normalised(network, victim.mean, victim.std).eval()
 
 
-def logits(network: nn.Module, pixels: Pixels, batch: int = 250) -> NDArray[np.float32]:
-    """Logits float32 ``(n, classes)`` for uint8 pixels ``(n, h, w, 3)`` RGB, a batch at a time."""
+def logits(network: nn.Module, pixels: Pixels, batch: int = 50) -> NDArray[np.float32]:
+    """Logits float32 ``(n, classes)`` for uint8 pixels ``(n, h, w, 3)`` RGB; batches that fit a cache."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):
