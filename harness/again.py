@@ -13,8 +13,9 @@ import numpy as np
 from backends.device.bundle import write_bundle
 from backends.hosts import prepare, replay
 from harness import replays, stages
+from harness.made import TORCH
 from harness.schema import UserError
-from harness.steps import TORCH, ReplayStep
+from harness.steps import ReplayStep
 from harness.store import key, write_json
 
 IMAGES = 32

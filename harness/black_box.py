@@ -18,7 +18,8 @@ from backends.device.errors import UserError
 from backends.device.runtimes import engine
 from backends.hosts import Target, prepare
 from backends.session import session
-from harness.steps import TORCH, ArtifactStep, Case, PatchStep
+from harness.made import TORCH, ArtifactStep
+from harness.steps import Case, PatchStep
 
 if TYPE_CHECKING:
     from harness.stages import Work

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from backends.hosts import Target
 from harness import black_box, config
+from harness.made import ArtifactStep, VictimStep
 from harness.schema import CONTROLS, Pose, UserError
-from harness.steps import ArtifactStep, Case, PatchStep, VictimStep
+from harness.steps import Case, PatchStep
 from harness.surrogates import named
 from harness.toml import matches
 

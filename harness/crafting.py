@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.device.bundle import Stamps, write_bundle
+from harness.made import TORCH, ArtifactStep, VictimStep
 from harness.schema import Patch
 from harness.stages import Work, artifact, images, images_file, source, trained, victim
-from harness.steps import TORCH, ArtifactStep, Case, PatchStep, VictimStep
+from harness.steps import Case, PatchStep
 from harness.store import key, place
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import numpy as np
 from backends.device.bundle import paste
 from backends.device.defences import defend
 from harness import crafting, replays, stages
+from harness.made import TORCH
 from harness.schema import SPLITS
-from harness.steps import TORCH, Case
+from harness.steps import Case
 
 PASTED_AT_ONCE = 64
 HASHES = ("pixels_sha256", "defended_sha256")  # of a stack as it was pasted, and after a defence

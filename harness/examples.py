@@ -12,8 +12,9 @@ from PIL import Image
 
 from backends.device.bundle import paste
 from harness import crafting, stages
+from harness.made import TORCH, VictimStep
 from harness.schema import CONTROLS, Pixels
-from harness.steps import TORCH, Cell, VictimStep
+from harness.steps import Cell
 
 MOST = 3  # a victim
 

@@ -19,10 +19,11 @@ from harness.again import again
 from harness.agreement import Ran, agreement, steps_of
 from harness.data import class_names
 from harness.examples import examples
+from harness.made import TORCH, ArtifactStep, VictimStep
 from harness.plan import Plan
 from harness.schema import SPLITS, Artifact
 from harness.stages import Work
-from harness.steps import TORCH, ArtifactStep, LatencyStep, PatchStep, ReplayStep, VictimStep
+from harness.steps import LatencyStep, PatchStep, ReplayStep
 from harness.store import write_json
 
 PACKAGES = (

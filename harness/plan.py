@@ -11,18 +11,9 @@ from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import config
 from harness.cases import cases as attack_cases
+from harness.made import TORCH, ArtifactStep, DataStep, VictimStep
 from harness.schema import QuantSpec, UserError
-from harness.steps import (
-    TORCH,
-    ArtifactStep,
-    Case,
-    Cell,
-    DataStep,
-    LatencyStep,
-    PatchStep,
-    ReplayStep,
-    VictimStep,
-)
+from harness.steps import Case, Cell, LatencyStep, PatchStep, ReplayStep
 from harness.store import key
 from harness.surrogates import bits, training_of
 from harness.toml import matches

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.made import ArtifactStep
 from harness.schema import CELL_COLUMNS, RECORD_COLUMNS
-from harness.steps import ArtifactStep, Cell
+from harness.steps import Cell
 
 
 class Answers(NamedTuple):

@@ -15,10 +15,11 @@ from backends.device.defences import defend
 from backends.hosts import cores, is_emulated, prepare, replay
 from harness import crafting, stages
 from harness.fleet import Job, Share, side_by_side
+from harness.made import TORCH, ArtifactStep
 from harness.records import Answers
 from harness.schema import UserError
 from harness.stages import Work
-from harness.steps import TORCH, ArtifactStep, LatencyStep, ReplayStep
+from harness.steps import LatencyStep, ReplayStep
 from harness.store import write_json
 
 # An emulated latency compares with nothing: a few runs tell that it works.

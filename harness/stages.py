@@ -12,10 +12,10 @@ import numpy as np
 
 from harness import config
 from harness.display import Display
+from harness.made import ArtifactStep, DataStep, TrainingStep, VictimStep
 from harness.plan import Plan
 from harness.readers import Images
 from harness.schema import Artifact, Patch, Preproc, QuantSpec, UserError, Victim, sha256_file
-from harness.steps import ArtifactStep, DataStep, TrainingStep, VictimStep
 from harness.store import Store, place, write_json
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from harness import config
+from harness.made import TORCH, ArtifactStep, Member, TrainingStep, VictimStep
 from harness.schema import QuantSpec, UserError
-from harness.steps import TORCH, ArtifactStep, Member, TrainingStep, VictimStep
 
 PRECISION = re.compile(r"w([2-8]|32)a([2-8]|32)")
 

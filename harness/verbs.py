@@ -21,10 +21,11 @@ from exporters.files import Tensor, describe
 from harness import crafting, stages
 from harness.config import Suite, read_suite
 from harness.display import Display
+from harness.made import ArtifactStep, VictimStep
 from harness.plan import make
 from harness.run import held
 from harness.schema import Artifact, Patch, UserError
-from harness.steps import ArtifactStep, PatchStep, VictimStep
+from harness.steps import PatchStep
 from harness.store import Store, place, write_json
 from patches import placement
 

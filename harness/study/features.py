@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.made import ArtifactStep
 from harness.schema import UserError
 from harness.stages import trained
-from harness.steps import ArtifactStep, Case, ReplayStep
+from harness.steps import Case, ReplayStep
 from harness.study import readings
 from harness.study.features_drawn import draw
 from harness.study.inputs import Inputs, Subject, is_simulated

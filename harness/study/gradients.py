@@ -16,9 +16,10 @@ from scipy.special import stdtrit
 from torch import nn
 
 from harness import stages
+from harness.made import ArtifactStep
 from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis, short
 from harness.schema import Pixels, UserError
-from harness.steps import ArtifactStep, Case, ReplayStep
+from harness.steps import Case, ReplayStep
 from harness.study.correlation import correlation
 from harness.study.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.words import bits

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from backends.device.bundle import paste
 from harness import crafting, stages, store
 from harness.config import Artifact
+from harness.made import TORCH, ArtifactStep, VictimStep
 from harness.schema import Pixels
 from harness.stages import Work
-from harness.steps import TORCH, ArtifactStep, Case, VictimStep
+from harness.steps import Case
 from harness.study.settings import Study
 from harness.toml import matches
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from harness import replays
+from harness.made import ArtifactStep
 from harness.records import judge
 from harness.report.svg import INK, SOFT, drawing, short
 from harness.schema import Pixels
 from harness.stats import mean_rate
-from harness.steps import ArtifactStep, Case, PatchStep, ReplayStep
+from harness.steps import Case, PatchStep, ReplayStep
 from harness.study.inputs import Figure, Inputs, Subject, is_simulated
 
 QUESTION = "Where on the image does a patch work, and is it where the network looks?"

@@ -18,9 +18,10 @@ from exporters.files import Description, onnx_cut, tflite_cut
 from exporters.files import describe as describe_file
 from exporters.ranges import sources
 from harness import crafting, stages
+from harness.made import ArtifactStep
 from harness.schema import Pixels, UserError, sha256_file
 from harness.stages import Work
-from harness.steps import ArtifactStep, Case
+from harness.steps import Case
 from harness.study.layers import LOGITS, Layer, Place, find
 from patches.fake_quant.network import Grid, watch
 from patches.fake_quant.rounding import Fixed

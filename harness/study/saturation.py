@@ -14,9 +14,10 @@ from torch import nn
 from torch.fx import GraphModule
 
 from harness import stages
+from harness.made import ArtifactStep
 from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis, short
 from harness.schema import Pixels, QuantSpec
-from harness.steps import ArtifactStep, Case
+from harness.steps import Case
 from harness.study.correlation import Correlation, correlation
 from harness.study.inputs import Figure, Inputs, Subject
 from harness.study.words import bits

@@ -17,10 +17,11 @@ from exporters.files import Description
 from exporters.ranges import WEIGHTED
 from harness import stages
 from harness.calibration import Range
+from harness.made import ArtifactStep
 from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis
 from harness.schema import QuantSpec
 from harness.stats import mean_rate, wilson
-from harness.steps import ArtifactStep, Case
+from harness.steps import Case
 from harness.study.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.saturation import words
 from harness.victims import logits
