@@ -170,7 +170,6 @@ def test_a_killed_process_goes_on(tmp_path):
         from pathlib import Path
         import torch
         from harness import config, data, networks, training, victims
-from harness.distillation import divergence, mixed
         torch.set_num_threads(1)
         pools = data.load(config.Data(name="digits"), (16, 16), None, None)
         table = config.Train(epochs=3, batch=64, seed=1)
