@@ -127,7 +127,7 @@ def _line(
         x = [_x(w) + aside for w in rows["weights"]]
         axes.vlines(x, rows[f"{rate}_low"], rows[f"{rate}_high"], color=colour, lw=1.1)
         face = "none" if trained else colour
-        axes.plot(x, rows[rate], "" if trained else line, marker=marker, color=colour, mfc=face, ms=5, lw=1.4,
+        axes.plot(x, rows[rate], ls="none" if trained else line, marker=marker, color=colour, mfc=face, ms=5, lw=1.4,
                   label="" if trained or not label else label)  # fmt: skip
 
 

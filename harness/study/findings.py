@@ -143,7 +143,7 @@ def _alignment(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray:
 def _features(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray:
     """CKA of each layer on patched images, against the float network's."""
     table = tables["features"]
-    table = table[table["comparison"] == "quantization, patched"]
+    table = table[(table["comparison"] == "quantization, patched") & (table["precision"] != "fp32")]
     simulated = table["target"] == "torch"
     return table[simulated if where == "simulated" else ~simulated]["cka"].to_numpy(float)
 

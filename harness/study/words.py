@@ -49,7 +49,9 @@ def place(row: Any) -> str:
     parts = ["float" if row["precision"] == "fp32" else row["precision"]]
     parts[0] += " trained" * ("qat" in str(row["granularity"]))
     parts[0] += " packed" * ("packed" in str(row["granularity"]))
-    parts += [row["calibration"].replace("_", " ")] * (row["calibration"] not in ("", "minmax"))
+    if row["calibration"] not in ("", "minmax"):  # with its constant, where that is not as usual
+        constant = str(row["artifact"]).partition(f"-{row['calibration']}-")[2]
+        parts += [" ".join(filter(None, [row["calibration"].replace("_", " "), constant]))]
     own = "PyTorch" if row["precision"] == "fp32" else "simulated"
     where = own if row["runtime"] == "torch" else RUNTIMES.get(row["runtime"], row["runtime"])
     parts += [f"{where} {row['cpu'] or row['arch']}" if row["host"] not in ("local", "") else where]
