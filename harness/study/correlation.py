@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ class Correlation(NamedTuple):
     n: int
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return f"none to be had of {self.n} pairs"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] over {self.n} pairs"
 
 
@@ -39,10 +42,12 @@ def correlation(x: ArrayLike, y: ArrayLike, kind: Literal["spearman", "pearson"]
             a, b = (v - v.mean(axis=axis, keepdims=True) for v in (a, b))
             return (a * b).sum(axis=axis) / np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
 
-    drawn = stats.bootstrap(
-        (a, b), coefficient, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile",
-        rng=np.random.default_rng(0),
-    ).bootstrap_distribution  # fmt: skip
-    # A draw that repeats one pair has no correlation and is left out.
+    with warnings.catch_warnings():
+        # A draw that repeats one pair has no correlation, of which scipy warns; it is left out.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            (a, b), coefficient, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution  # fmt: skip
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Correlation(float(coefficient(a, b)), float(low), float(high), len(a))

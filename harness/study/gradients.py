@@ -22,7 +22,8 @@ from harness.schema import Pixels, UserError
 from harness.steps import Case, ReplayStep
 from harness.study.correlation import correlation
 from harness.study.inputs import Figure, Inputs, Subject, is_simulated
-from harness.study.words import bits
+from harness.study.relative import relative
+from harness.study.words import between, bits
 from patches.objectives import likelihoods
 from patches.surrogates import build
 from patches.twins import KERNELS
@@ -106,7 +107,7 @@ def alignment(a: torch.Tensor, b: torch.Tensor, where: NDArray[np.bool_]) -> Ali
 
 def _compared(inputs: Inputs, subject: Subject) -> Iterator[Compared]:
     """The float network itself, each simulated bitwidth, and the twin of each INT8 file as a target here runs it."""
-    yield Compared("float", FLOAT, subject.artifacts[0], "torch")
+    yield Compared(FLOAT, FLOAT, subject.artifacts[0], "torch")
     for artifact in subject.artifacts:
         if artifact.quant is None:
             continue
@@ -136,7 +137,8 @@ def _of_one(inputs: Inputs, subject: Subject, one: Compared, own: Any) -> pd.Dat
     """A row a patch and region; none where nothing differentiable can be made of a file."""
     try:
         network = _network(inputs, subject, one)
-    except UserError:
+    except UserError as error:
+        inputs.work.display.console.print(f"no gradients of {one.name}: {error}", markup=False, soft_wrap=True)
         return pd.DataFrame({"patch": pd.Series(dtype=str), "region": pd.Series(dtype=str)})
     rows = []
     for case in subject.patches:
@@ -180,15 +182,13 @@ def _rows(inputs: Inputs, subject: Subject, one: Compared, found: pd.DataFrame) 
     for row in found.to_dict("records"):
         case = cases[row["patch"]]
         assert case.patch is not None
-        here = inputs.success(one.artifact, case)
-        own = here[here["target"] == one.target]["success"].to_numpy(float)
-        lab = inputs.success(subject.artifacts[0], case)["success"].to_numpy(float)
-        known = len(own) and len(lab) and lab[0] > 0
+        here = relative(inputs, one.artifact, subject.artifacts[0], case)
+        own = here[here["target"] == one.target]["relative"].to_numpy(float)
         rows.append(
             {
                 "victim": subject.victim.name, "artifact": one.artifact.name, "name": one.name, "kind": one.kind,
                 "precision": one.artifact.precision, "target": one.target, "target_class": case.patch.target_class,
-                **row, "transfer": own[0] / lab[0] if known else np.nan,
+                **row, "transfer": own[0] if len(own) else np.nan,
             }
         )  # fmt: skip
     return rows
@@ -198,18 +198,18 @@ def draw(table: pd.DataFrame) -> list[Figure]:
     """For each network the alignment of each precision, and the transfer against the alignment."""
     figures = []
     for victim, rows in table.groupby("victim", sort=False):
-        n = f"{rows['n'].min():.0f} to {rows['n'].max():.0f} images a patch, {rows['patch'].nunique()} patches"
+        n = f"{between(rows['n'])} images a patch, {rows['patch'].nunique()} patches"
         caption = (
             f"{victim}: cosine and share of equal signs between the float network's gradient of the attack's loss and "
             f"that of each quantized one, over the whole image and inside the patch. {n}; marks are means over "
             "patches, lines their 95 % intervals over images, likewise averaged. The first row is the float network "
             f"beside itself on pixels moved by {NOISE}/255."
         )
-        figures.append(Figure(f"alignment-{victim}", caption, _by_network(rows)))
+        figures.append(Figure(f"alignment-{victim}", caption, _by_network(str(victim), rows)))
         known = rows[(rows["kind"] != FLOAT) & rows["transfer"].notna()]
         if len(known):
             found = "; ".join(
-                f"{region}: Spearman's rho {correlation(p['cosine'], p['transfer'])}, "
+                f"over the {region} Spearman's rho {correlation(p['cosine'], p['transfer'])}, "
                 f"Pearson's r {correlation(p['cosine'], p['transfer'], 'pearson')}"
                 for region, p in known.groupby("region", sort=False)
             )
@@ -222,7 +222,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
     return figures
 
 
-def _by_network(rows: pd.DataFrame) -> Markup:
+def _by_network(victim: str, rows: pd.DataFrame) -> Markup:
     names = list(dict.fromkeys(rows["name"]))
     height = 1.0 + 0.24 * len(names)
     with drawing(9.6, height) as (figure, out):
@@ -239,7 +239,7 @@ def _by_network(rows: pd.DataFrame) -> Markup:
         percent_axis(grid[1], "x", 1.0, "equal signs, %")
         grid[0].set_xlim(min(0.0, float(rows["low"].min())), 1.02)
         grid[0].set_ylim(len(names) - 0.5, -0.5)
-        grid[0].set_yticks(range(len(names)), [short(name, 48) for name in names], color=INK)
+        grid[0].set_yticks(range(len(names)), [short(name.removeprefix(f"{victim}-"), 48) for name in names], color=INK)
         legend(figure, grid[0])
         figure.subplots_adjust(0.34, 0.45 / height, 0.98, 1 - 0.3 / height, wspace=0.08)
     return out[0]

@@ -20,14 +20,15 @@ from harness.schema import Pixels, QuantSpec
 from harness.steps import Case
 from harness.study.correlation import Correlation, correlation
 from harness.study.inputs import Figure, Inputs, Subject
-from harness.study.words import bits
+from harness.study.relative import relative
+from harness.study.words import between, bits
 from patches.fake_quant.network import FLOAT, Grid, folded, watch
 from patches.fake_quant.rounding import Fixed
 from patches.surrogates import build
 
 QUESTION = "Does a patch lose where calibrated ranges clip what it brings about?"
 BATCH = 50
-ALL = "all"  # the row of a patch on an artifact and target, its shares the mean over layers
+ALL = "all"  # the row of a patch on an artifact and target, its share the mean over layers but the logits
 KINDS = {False: "integer kernels", True: "simulated"}
 
 
@@ -37,7 +38,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     ``share`` of a layer's activations in the float network, batch normalisation folded and ReLU done, lies beyond the
     levels that the artifact has for them, so that even rounding does not bring it back; ``share_low`` and
     ``share_high`` are t's over ``images``, ``clean_share`` is that without the patch. ``success`` (``low``, ``high``,
-    ``n``) is the run's, ``relative_success`` that of the same patch on the float network.
+    ``n``) is the run's, ``relative_success`` that as a share of the same patch's on the float network.
     """
     rows: list[dict[str, Any]] = []
     for subject in inputs.subjects():
@@ -86,7 +87,7 @@ def _shares(inputs: Inputs, artifact: ArtifactStep, cases: tuple[Case, ...]) -> 
     rows = []
     for case in cases:
         found = clipped(network, levels, inputs.pixels(case))
-        found[ALL] = np.mean(list(found.values()), axis=0)
+        found[ALL] = np.mean(list(found.values())[:-1], axis=0)  # the last are the logits
         for depth, (layer, shares) in enumerate(found.items()):
             half = 1.96 * shares.std(ddof=1) / np.sqrt(len(shares))
             share = float(shares.mean())
@@ -115,11 +116,9 @@ def _rows(inputs: Inputs, subject: Subject, artifact: ArtifactStep, shares: pd.D
     out = []
     for case in subject.patches:
         assert case.patch is not None
-        lab = inputs.success(subject.artifacts[0], case)["success"]
-        for cell in inputs.success(artifact, case).to_dict("records"):
-            relative = cell["success"] / lab.iloc[0] if len(lab) and lab.iloc[0] > 0 else np.nan
-            simulated = {"simulated": cell["runtime"] == "torch"}
-            out.append(whole[case.patch.name] | cell | simulated | {"relative_success": relative})
+        for cell in relative(inputs, artifact, subject.artifacts[0], case).to_dict("records"):
+            share = {"relative_success": cell.pop("relative"), "simulated": cell["runtime"] == "torch"}
+            out.append(whole[case.patch.name] | cell | share)
     return out + [row for row in rows if row["layer"] != ALL or not row["patch"]]
 
 
@@ -137,7 +136,7 @@ def together(points: pd.DataFrame) -> Correlation:
 
 def draw(table: pd.DataFrame) -> list[Figure]:
     """For each network success against the clip share, and the clip share by layer."""
-    figures = []
+    figures, table = [], table.assign(patch=table["patch"].fillna(""))  # as a CSV has what is empty
     for victim, rows in table.groupby("victim", sort=False):
         points = rows[(rows["layer"] == ALL) & (rows["patch"] != "") & (rows["precision"].map(bits) == (8, 8))]
         if points["relative_success"].notna().any():
@@ -146,10 +145,10 @@ def draw(table: pd.DataFrame) -> list[Figure]:
             )
             caption = (
                 f"{victim}: success of each patch, as a share of its success on the float network, against the share "
-                "of activations that the artifact's ranges clip on patched images (mean over layers); 8 bits, so that "
-                "files differ in their ranges alone. A mark is a patch on an artifact and target, its line the 95 % "
-                f"interval over {points['n'].min():.0f} to {points['n'].max():.0f} images; shares over "
-                f"{points['images'].max():.0f}. Spearman's rho with its 95 % interval (bootstrap): {rho}."
+                "of activations that the artifact's ranges clip on patched images (mean over layers before the "
+                "logits); 8 bits, so that files differ in their ranges alone. A mark is a patch on an artifact and "
+                f"target, its line the 95 % interval over {between(points['n'])} images; shares over "
+                f"{points['images'].max():.0f}. Spearman's rho with its 95 % interval (bootstrap over marks): {rho}."
             )
             figures.append(Figure(f"success-{victim}", caption, _against(points)))
         figures.append(Figure(f"layers-{victim}", *_by_layer(str(victim), rows)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporters.files import Description
-from exporters.ranges import WEIGHTED
+from exporters.ranges import WEIGHTED, sources
 from harness import stages
 from harness.calibration import Range
 from harness.made import ArtifactStep
@@ -24,6 +24,7 @@ from harness.stats import mean_rate, wilson
 from harness.steps import Case
 from harness.study.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.saturation import words
+from harness.study.words import between
 from harness.victims import logits
 from patches.fake_quant.network import Calibrated, Grid, calibrated, grids_of, on_grids
 
@@ -98,8 +99,9 @@ def inner(network: Description) -> list[str]:
             pixels |= {t.name for t in operator.outputs}
         else:
             found += [t.name for t in operator.outputs]
-    ends = {t.name for t in network.outputs}
-    return [name for name in found if name not in ends]
+    source = sources(network)
+    ends = {source[t.name] for t in network.outputs}
+    return [name for name in found if source[name] not in ends]
 
 
 def _of_network(inputs: Inputs, subject: Subject, network: nn.Module) -> pd.DataFrame:
@@ -187,7 +189,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
         caption = (
             f"{victim}: activations in a share of their minmax range (across) and in steps of which the whole range "
             "has so many levels (colours), in simulation, weights of 8 bits. Left, the mean success of "
-            f"{patches} patches made on float, {per_patch.min():.0f} to {per_patch.max():.0f} images each; right, "
+            f"{patches} patches made on float, {between(per_patch)} images each; right, "
             f"clean accuracy over {mean['n_clean'].max():.0f} images; lines over marks are 95 % intervals."
         )
         files = mean[mean["kind"] == FILE]
@@ -209,8 +211,7 @@ def _panels(mean: pd.DataFrame) -> Markup:
                 names = list(dict.fromkeys(files["calibration"]))
                 for i, (name, part) in enumerate(files.groupby("calibration", sort=False)):
                     marker = "D*<>Hp"[names.index(str(name)) % 6]
-                    _marks(axes, part, rate, INK, marker, "", f"INT8, {name}" if axes is left else "", 0.004 * i)
-            axes.set(xlabel="share of the calibrated range, %")
+                    _marks(axes, part, rate, INK, marker, "none", f"INT8, {name}" if axes is left else "", 0.004 * i)
         top = max(0.1, 1.05 * float(mean["success_high"].max()))
         percent_axis(left, "y", min(1.0, top), "success, %")
         percent_axis(right, "y", 1.0, "clean accuracy, %")
@@ -227,4 +228,4 @@ def _marks(
 ) -> None:
     rows = rows.sort_values("clip")
     axes.vlines(rows["clip"] + aside, rows[f"{rate}_low"], rows[f"{rate}_high"], color=colour, lw=1)
-    axes.plot(rows["clip"] + aside, rows[rate], line, marker=marker, color=colour, ms=5, lw=1.4, label=label or None)
+    axes.plot(rows["clip"] + aside, rows[rate], ls=line, marker=marker, color=colour, ms=5, lw=1.4, label=label or None)

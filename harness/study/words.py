@@ -69,3 +69,9 @@ def as_the_first(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     if table.empty:
         return table
     return table[(table[list(columns)] == table[list(columns)].iloc[0]).all(axis=1)]
+
+
+def between(counts: Any) -> str:
+    """``100``, or ``134 to 180`` where counts differ."""
+    least, most = int(min(counts)), int(max(counts))
+    return f"{least}" if least == most else f"{least} to {most}"
