@@ -100,7 +100,7 @@ def _shares(inputs: Inputs, artifact: ArtifactStep, cases: tuple[Case, ...]) -> 
     return pd.DataFrame(rows)
 
 
-def _rows(inputs: Inputs, subject: Subject, artifact: ArtifactStep, shares: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(inputs: Inputs, subject: Subject, artifact: ArtifactStep, shares: pd.DataFrame) -> list[dict[Any, Any]]:
     assert artifact.quant is not None
     about = {
         "victim": subject.victim.name, "artifact": artifact.name, "format": artifact.format,
