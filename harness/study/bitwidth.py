@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis
 from harness.study.inputs import Figure, Inputs
-from harness.study.words import bits, made
+from harness.study.words import between, bits, made
 
 QUESTION = "How do patches fare as bits go, on one architecture and another, simulated and on real kernels?"
 SIMULATED, ALONE, KERNELS = (
@@ -69,8 +69,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
         rate = "targeted_success" if rows["targeted_success"].notna().any() else "untargeted_success"
         n = rows[f"n_{rate.split('_')[0]}"] / rows["n_patches"]
         caption = (
-            f"{attack}: {rate.replace('_', ' ')} of {usual}-pixel patches, {rows['n_patches'].min():.0f} to "
-            f"{rows['n_patches'].max():.0f} patches a mark, {n.min():.0f} to {n.max():.0f} images a patch; grey is "
+            f"{attack}: {rate.replace('_', ' ')} of {usual}-pixel patches, {between(rows['n_patches'])} "
+            f"patches a mark, {between(n)} images a patch; grey is "
             "what noise of that size brings. Below, the accuracy on clean images. A ring: trained to these bits. Where "
             "hardly any image is classified correctly, success says little."
         )
@@ -155,7 +155,7 @@ def _sizes(rows: pd.DataFrame) -> Figure:
         figure.subplots_adjust(0.1, 0.14, 0.98, 0.82)
     n = here["n_targeted"] / here["n_patches"]
     caption = (
-        f"{attack} on {network}, made on float: success by the patch's size, {here['n_patches'].min():.0f} to "
-        f"{here['n_patches'].max():.0f} patches a mark, {n.min():.0f} to {n.max():.0f} images a patch."
+        f"{attack} on {network}, made on float: success by the patch's size, {between(here['n_patches'])} "
+        f"patches a mark, {between(n)} images a patch."
     )
     return Figure("sizes", caption, out[0])

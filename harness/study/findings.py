@@ -36,11 +36,11 @@ class Claim(NamedTuple):
 
 
 def mean(values: np.ndarray) -> Share:
-    """The mean of some shares; with fewer than two nothing is known of its interval."""
+    """The mean of some shares; with fewer than three nothing is known of its interval."""
     values = values[np.isfinite(values)]
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 3 or np.ptp(values) == 0:
         value = float(values.mean()) if len(values) else np.nan
-        return Share(value, *(value, value) if len(values) > 1 else (np.nan, np.nan), len(values))
+        return Share(value, *(value, value) if len(values) > 2 else (np.nan, np.nan), len(values))
     found = bootstrap((values,), np.mean, n_resamples=5000, rng=0).confidence_interval
     return Share(float(values.mean()), float(found.low), float(found.high), len(values))
 

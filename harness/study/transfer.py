@@ -10,7 +10,7 @@ from scipy.cluster import hierarchy
 
 from harness.report.svg import INK, SOFT, drawing, short
 from harness.study.inputs import Figure, Inputs
-from harness.study.words import as_the_first, made, place
+from harness.study.words import as_the_first, between, made, place
 
 QUESTION = "Does a patch made on one network and precision work on another one, and on its integer kernels?"
 CELL, MARGIN, WRITTEN = 0.26, 2.6, 900  # inches a cell and a label; most cells with a number in each
@@ -67,11 +67,11 @@ def draw(table: pd.DataFrame) -> list[Figure]:
                 CELL * height / (MARGIN + CELL * height),
             )  # fmt: skip
         half = ((table[f"{rate}_high"] - table[f"{rate}_low"]) / 2).median()
-        n = f"{int(table['n_patches'].min())} to {int(table['n_patches'].max())} patches a cell"
+        n = f"{between(table['n_patches'])} patches a cell"
         images = table[f"n_{rate}"] / table["n_patches"]
         caption = (
             f"{rate.capitalize()} success in percent: patches made on (rows), laid before (columns), {n}, "
-            f"{images.min():.0f} to {images.max():.0f} images a patch; half the 95 % interval is "
+            f"{between(images)} images a patch; half the 95 % interval is "
             f"{100 * half:.1f} points in the median. Rows and columns are ordered "
             "by hierarchical clustering. Empty: not in the suite."
         )
