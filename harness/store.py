@@ -34,6 +34,10 @@ PACKAGES = {
 }
 NETWORK = ("harness/victims.py", "harness/networks.py", "harness/weights.py")
 SIMULATION = ("patches/fake_quant", "exporters/ranges.py", "exporters/files", "harness/calibration.py")
+LOOKED_INTO = (
+    *NETWORK, "patches", "exporters", "harness/records.py", "harness/stats.py", "harness/study/inputs.py",
+    "harness/study/similarity.py",
+)  # fmt: skip
 CODE = {
     "data": ("harness/data.py", "harness/readers.py"),
     "victim": (*NETWORK, "harness/training.py", "harness/distillation.py"),
@@ -48,12 +52,11 @@ CODE = {
     "replay": ("backends/device",),
     "latency": ("backends/device",),
     **{
-        f"study-{name}": (*NETWORK, "patches", "exporters", "harness/study/inputs.py", f"harness/study/{name}.py")
+        f"study-{name}": (*LOOKED_INTO, f"harness/study/{name}.py")
         for name in ("strength", "gradients", "places", "saturation")
     },
     "study-features": (
-        *NETWORK, "patches", "exporters", "harness/study/inputs.py", "harness/study/features.py",
-        "harness/study/layers.py", "harness/study/readings.py", "harness/study/similarity.py",
+        *LOOKED_INTO, "harness/study/features.py", "harness/study/layers.py", "harness/study/readings.py",
     ),
     "report": (
         "harness/records.py", "harness/outcomes.py", "harness/metrics.py", "harness/stats.py", "harness/intervals.py",

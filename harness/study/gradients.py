@@ -12,7 +12,6 @@ import torch
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 from torch import nn
 
 from harness import stages
@@ -23,6 +22,7 @@ from harness.steps import Case, ReplayStep
 from harness.study.correlation import correlation
 from harness.study.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.relative import relative
+from harness.study.similarity import mean
 from harness.study.words import between, bits
 from patches.objectives import likelihoods
 from patches.surrogates import build
@@ -166,13 +166,8 @@ def summary(found: Alignment) -> dict[str, float]:
     """Means over images with t's 95 % interval."""
     row: dict[str, float] = {"n": int(np.isfinite(found.cosine).sum()), "zero_share": float(found.zero_share.mean())}
     for name in MEASURES:
-        values = getattr(found, name)
-        values = values[np.isfinite(values)]
-        n = len(values)
-        mean = float(values.mean()) if n else np.nan
-        half = float(stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
-        low, high = ("low", "high") if name == "cosine" else (f"{name}_low", f"{name}_high")
-        row |= {name: mean, low: mean - half, high: mean + half}
+        ends = ("low", "high") if name == "cosine" else (f"{name}_low", f"{name}_high")
+        row |= dict(zip((name, *ends), mean(getattr(found, name)), strict=True))
     return row
 
 

@@ -23,6 +23,7 @@ from harness.schema import Pixels
 from harness.stats import mean_rate
 from harness.steps import Case, PatchStep, ReplayStep
 from harness.study.inputs import Figure, Inputs, Subject, is_simulated
+from harness.study.similarity import mean
 
 QUESTION = "Where on the image does a patch work, and is it where the network looks?"
 COLUMNS, SIDE = 4, 2.15  # figures a row; inches of one
@@ -150,10 +151,11 @@ def _goal(patch: PatchStep | None) -> int:
 def _looks(inputs: Inputs, subject: Subject, artifact: ArtifactStep, places: Sequence[tuple[int, int]]) -> pd.DataFrame:
     pixels, labels = inputs.pixels(subject.clean), inputs.labels(subject.clean)
     found = under(saliency(inputs.work.simulated(artifact), pixels, labels), places, subject.patches[0].px)
-    half = 1.96 * found.std(axis=0, ddof=1) / math.sqrt(len(found))
-    middle = found.mean(axis=0)
-    whole = {"success": middle, "low": middle - half, "high": middle + half, "n": len(found), "n_patches": 0}
-    return pd.DataFrame({"row": [r for r, _ in places], "column": [c for _, c in places], **whole})
+    rows = []
+    for (row, column), shares in zip(places, found.T, strict=True):
+        rate = dict(zip(("success", "low", "high"), mean(shares), strict=True))
+        rows.append({"row": row, "column": column, **rate, "n": len(shares), "n_patches": 0})
+    return pd.DataFrame(rows)
 
 
 def _named(table: pd.DataFrame, subject: Subject, artifact: ArtifactStep, target: str) -> pd.DataFrame:

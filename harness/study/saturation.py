@@ -21,6 +21,7 @@ from harness.steps import Case
 from harness.study.correlation import Correlation, correlation
 from harness.study.inputs import Figure, Inputs, Subject
 from harness.study.relative import relative
+from harness.study.similarity import mean
 from harness.study.words import between, bits
 from patches.fake_quant.network import FLOAT, Grid, folded, watch
 from patches.fake_quant.rounding import Fixed
@@ -89,12 +90,11 @@ def _shares(inputs: Inputs, artifact: ArtifactStep, cases: tuple[Case, ...]) -> 
         found = clipped(network, levels, inputs.pixels(case))
         found[ALL] = np.mean(list(found.values())[:-1], axis=0)  # the last are the logits
         for depth, (layer, shares) in enumerate(found.items()):
-            half = 1.96 * shares.std(ddof=1) / np.sqrt(len(shares))
-            share = float(shares.mean())
+            share, low, high = mean(shares)
             rows.append(
                 {
                     "patch": case.patch.name if case.patch else "", "layer": layer, "depth": depth, "share": share,
-                    "share_low": max(0.0, share - half), "share_high": min(1.0, share + half), "images": len(shares),
+                    "share_low": max(0.0, low), "share_high": min(1.0, high), "images": len(shares),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)

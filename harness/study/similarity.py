@@ -63,10 +63,10 @@ def _left_out(k: Floats, l: Floats) -> Floats:  # noqa: E741
 
 
 def mean(values: NDArray[Any]) -> Estimate:
-    """A mean over images with its t interval; images that have no value are left out."""
+    """A mean over images with its t interval, NaN of fewer than two; images that have no value are left out."""
     known = np.asarray(values, np.float64)[~np.isnan(values)]
     if len(known) < 2:
-        return Estimate(*[float(known.mean()) if len(known) else np.nan] * 3)
+        return Estimate(float(known.mean()) if len(known) else np.nan, np.nan, np.nan)
     half = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2)) * float(known.std(ddof=1)) / np.sqrt(len(known))
     return Estimate(float(known.mean()), float(known.mean()) - half, float(known.mean()) + half)
 
