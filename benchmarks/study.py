@@ -1,6 +1,7 @@
 """The page of findings, from finished studies: ``python benchmarks/study.py out/study-cifar10 out/study-defence``.
 
-Writes ``benchmarks/results/study.md`` and, in ``benchmarks/results/study/``, the figures and tables that it shows.
+Writes ``benchmarks/results/study.md`` and, in ``benchmarks/results/study/``, a folder a study with the figures and
+tables that it shows.
 """
 
 import json
@@ -20,12 +21,12 @@ MOST_BYTES = 400_000  # of a table that is kept in the repository
 
 def main(run_dirs: list[Path]) -> None:
     """Copies figures and tables, and writes the page around them."""
-    into = RESULTS / "study"
-    shutil.rmtree(into, ignore_errors=True)
-    into.mkdir(parents=True)
+    shutil.rmtree(RESULTS / "study", ignore_errors=True)
     lines = ["# The study", ""]
     for run_dir in run_dirs:
         run = json.loads((run_dir / "run.json").read_text())
+        into = RESULTS / "study" / run["suite"]["name"].removeprefix("study-")
+        into.mkdir(parents=True)
         lines += [f"## {run['suite']['title']}", "", f"{run['suite']['data']['note']} {_made(run)}", ""]
         if (run_dir / "study" / "bitwidth.csv").is_file():
             lines += ["### What the literature claims", "", findings.markdown(findings.measure(run_dir / "study")), ""]
@@ -71,11 +72,11 @@ def _section(folder: Path, name: str, into: Path) -> list[str]:
     lines = [f"### {known['question']}", ""]
     for figure in known["figures"]:
         shutil.copy(folder / figure["file"], into / figure["file"])
-        lines += [f"![{name}](study/{figure['file']})", "", figure["caption"], ""]
+        lines += [f"![{name}](study/{into.name}/{figure['file']})", "", figure["caption"], ""]
     table = folder / f"{name}.csv"
     if table.stat().st_size < MOST_BYTES:
         shutil.copy(table, into / table.name)
-        lines += [f"[{table.name}](study/{table.name})", ""]
+        lines += [f"[{table.name}](study/{into.name}/{table.name})", ""]
     return lines
 
 

@@ -221,6 +221,15 @@ def test_correlations_are_scipys(kind):
     assert (found.low, found.high) == pytest.approx(tuple(drawn), abs=0.05)
 
 
+@pytest.mark.parametrize("kind", ["spearman", "pearson"])
+def test_pairs_of_one_group_are_no_more_evidence_than_one_pair(kind):
+    x, y = np.random.default_rng(1).normal(size=(2, 9))
+    y = y + x
+    thrice = correlation(np.repeat(x, 3), np.repeat(y, 3), kind, groups=np.repeat(np.arange(9), 3))
+    assert thrice.n == 27
+    assert thrice[:3] == pytest.approx(correlation(x, y, kind)[:3])
+
+
 def test_what_never_varies_has_no_correlation():
     for x, y in (([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]), ([1, 2, 3], [1, 2, 3])):
         assert np.isnan(correlation(x, y).value)

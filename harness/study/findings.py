@@ -71,10 +71,12 @@ def measure(folder: Path) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The findings as a table of Markdown, a row a claim."""
+    """The findings as a table of Markdown, a row a claim that something was counted for."""
     lines = ["| claim | counted | simulated | | integer kernels | |", "|---|---|---:|---|---:|---|"]
     for _, rows in table.groupby("claim", sort=False):
         cells = {row["where"]: row for row in rows.to_dict("records")}
+        if not rows["n"].any():
+            continue
         parts = [part for where in WHERES for part in (_number(cells[where]), cells[where]["verdict"])]
         first = rows.iloc[0]
         lines.append(f"| {first['says']} | {first['counts']} | {' | '.join(parts)} |")

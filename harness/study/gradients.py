@@ -204,14 +204,14 @@ def draw(table: pd.DataFrame) -> list[Figure]:
         known = rows[(rows["kind"] != FLOAT) & rows["transfer"].notna()]
         if len(known):
             found = "; ".join(
-                f"over the {region} Spearman's rho {correlation(p['cosine'], p['transfer'])}, "
-                f"Pearson's r {correlation(p['cosine'], p['transfer'], 'pearson')}"
+                f"over the {region} Spearman's rho {correlation(p['cosine'], p['transfer'], groups=p['name'])}, "
+                f"Pearson's r {correlation(p['cosine'], p['transfer'], 'pearson', p['name'])}"
                 for region, p in known.groupby("region", sort=False)
             )
             caption = (
                 f"{victim}: success of patches made on float, as a share of their success on float, against the cosine "
                 f"of gradients. A mark is a patch on a quantized network; {n}. Correlations with 95 % intervals "
-                f"(bootstrap over marks): {found}."
+                f"(bootstrap over networks, each with its patches): {found}."
             )
             figures.append(Figure(f"transfer-{victim}", caption, _against(known)))
     return figures

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy.stats import spearmanr
 from harness import replays
 from harness.made import ArtifactStep
 from harness.records import judge
-from harness.report.svg import INK, SOFT, drawing, short
+from harness.report.svg import INK, SOFT, drawing
 from harness.schema import Pixels
 from harness.stats import mean_rate
 from harness.steps import Case, PatchStep, ReplayStep
@@ -87,10 +88,10 @@ def under(looks: NDArray[Any], places: Sequence[tuple[int, int]], px: int) -> ND
 
 
 def draw(table: pd.DataFrame) -> list[Figure]:
-    """A figure a network: heat maps of success by artifact and target, and of saliency."""
+    """A figure a network: heat maps of success by artifact and target, each artifact's saliency beside it."""
     figures = []
     for victim, rows in table.groupby("victim", sort=False):
-        maps = list(rows.groupby(["artifact", "target"], sort=False))
+        maps = sorted(rows.groupby(["artifact", "target"], sort=False), key=_beside(rows))
         lines = -(-len(maps) // COLUMNS)
         top = float(rows.loc[rows["target"] != SALIENCY, "success"].max())
         with drawing(SIDE * COLUMNS + 0.4, (SIDE + 0.5) * lines + 0.1) as (figure, out):
@@ -176,6 +177,13 @@ def _correlated(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def _beside(rows: pd.DataFrame) -> Callable[[tuple[Any, Any]], tuple[bool, int, bool]]:
+    """What puts an artifact's saliency beside its success: those that have it first, in the order of the suite."""
+    salient = set(rows.loc[rows["target"] == SALIENCY, "artifact"])
+    names = list(dict.fromkeys(rows["artifact"]))
+    return lambda pair: (pair[0][0] not in salient, names.index(pair[0][0]), pair[0][1] == SALIENCY)
+
+
 def _map(axes: Axes, here: pd.DataFrame, victim: str, top: float) -> None:
     first = here.iloc[0]
     is_saliency = first["target"] == SALIENCY
@@ -195,7 +203,7 @@ def _map(axes: Axes, here: pd.DataFrame, victim: str, top: float) -> None:
     axes.set_yticks([])
     rho = "" if np.isnan(first["rho"]) else f", rho {first['rho']:.2f}"
     name = str(first["artifact"]).removeprefix(f"{victim}-")
-    axes.set_title(short(name, 30), loc="left", fontsize=8, color=INK, pad=12)
+    axes.set_title("\n".join(wrap(name, 30)[:2]), loc="left", fontsize=8, color=INK, pad=12)
     axes.text(0, 1.03, f"{first['target']}{rho}", transform=axes.transAxes, fontsize=7.5, color=SOFT)
     for side in axes.spines.values():
         side.set_visible(False)
