@@ -1,0 +1,78 @@
+"""A target under test, and the bundle that it is tested with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.conformance import networks
+from backends.device.artifact import Pixels
+from backends.device.bundle import Bundle, Stamps, write_bundle
+from backends.device.runtimes import Option
+from backends.hosts import Outcome, Target, prepare, replay
+from backends.watch import Event
+
+N = 7
+LATENCY = {"warmup": 2, "runs": 20, "seconds": 0.0}
+
+
+@dataclass
+class Subject:
+    """A target under test, with a bundle of its format, and what was learnt on the way."""
+
+    target: Target
+    folder: Path
+    bundle: Bundle
+    silence_seconds: float = 0.0  # how long it took to say the first word
+    packages: Sequence[str] = ()
+    replayed: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The format of the file."""
+        return self.bundle.artifact.format
+
+    @property
+    def first(self) -> Outcome:
+        """The first replay, with a latency."""
+        if "first" not in self.replayed:
+            self.replayed["first"] = self.replay("first", LATENCY)
+        return self.replayed["first"]
+
+    def replay(self, name: str, latency: Mapping[str, Any] | None = None, **changes: Any) -> Outcome:
+        """A replay of all cases, into a folder of its own."""
+        begun = time.monotonic()
+
+        def hear(event: Event) -> None:
+            if event["event"] == "loaded" and not self.silence_seconds:
+                self.silence_seconds, self.packages = time.monotonic() - begun, event["packages"]
+
+        target = replace(self.target, **changes)
+        return replay(target, self.bundle.root, self.folder / name, latency=latency, on_event=hear)
+
+    def faulty(self, fault: str, at: Option = N + 3) -> Outcome:
+        """A replay on the dummy runtime, where something happens in the second case."""
+        limit = 1.0 + 3 * self.silence_seconds
+        options: dict[str, Option] = {"fault": fault, "at": at}
+        target = replace(self.target, runtime="dummy", version="", options=options, time_limit=limit)
+        prepare(target)
+        return replay(target, self.bundle.root, self.folder / fault)
+
+
+def noise() -> Pixels:
+    return np.random.default_rng(2).integers(0, 256, (N, networks.SIZE, networks.SIZE, 3), np.uint8)
+
+
+def bundle(root: Path, kind: str) -> Bundle:
+    """Three cases: clean; a stamp with holes on each image; one for all."""
+    rng = np.random.default_rng(3)
+    cases: dict[str, Stamps | None] = {"none": None}
+    for name, count, p in (("each", N, 3), ("same", 1, 2)):
+        corners = rng.integers(0, networks.SIZE - p + 1, (N, 2)).astype(np.int32)
+        cases[name] = Stamps(rng.integers(0, 256, (count, p, p, 3), np.uint8), rng.random((count, p, p)) < 0.8, corners)
+    return write_bundle(root, networks.artifact(networks.file(kind)), networks.file(kind), noise(), cases)
