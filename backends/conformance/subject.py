@@ -65,6 +65,7 @@ class Subject:
 
 
 def noise() -> Pixels:
+    """The images of the bundle, uint8 ``(N, size, size, 3)``."""
     return np.random.default_rng(2).integers(0, 256, (N, networks.SIZE, networks.SIZE, 3), np.uint8)
 
 

@@ -76,7 +76,7 @@ def legend(figure: Figure, axes: Axes) -> None:
     """What the axes' labelled marks mean, on top."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=legend_columns(labels), frameon=False,
+        handles, labels, loc="upper left", bbox_to_anchor=(0.008, 1.0), ncols=legend_columns(labels), frameon=False,
         handletextpad=0.4, columnspacing=1.6, borderaxespad=0, borderpad=0, handlelength=1.2,
     )  # fmt: skip
 

@@ -142,15 +142,15 @@ def _sizes(rows: pd.DataFrame) -> Figure:
         for i, ((weights, kind, target), series) in enumerate(here.groupby(["weights", "kind", "target"], sort=False)):
             series = series.sort_values("patch_area")
             name = "float" if weights == 32 else f"{weights} bits" if kind == SIMULATED else f"INT8, {target}"
-            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-            x = series["patch_area"] * (1 + 0.012 * (i - 3))
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
+            x = series["patch_area"] + 0.0007 * (i - 3)
             line = "-" if kind == SIMULATED else "--"
             axes.vlines(x, series["targeted_success_low"], series["targeted_success_high"], color=colour, lw=1)
             axes.plot(x, series["targeted_success"], line, marker=marker, color=colour, ms=5, lw=1.4, label=name)
         noise = here.groupby("patch_area")["noise"].mean()
         axes.plot(noise.index, noise, "_", color=INK, ms=10, label="noise")
         percent_axis(axes, "y", max(0.1, float(here["targeted_success_high"].max())), "targeted success, %")
-        percent_axis(axes, "x", float(here["patch_area"].max()) * 1.02, "share of the image's area, %")
+        percent_axis(axes, "x", float(here["patch_area"].max()) * 1.06, "share of the image's area, %")
         legend(figure, axes)
         figure.subplots_adjust(0.1, 0.14, 0.98, 0.82)
     n = here["n_targeted"] / here["n_patches"]

@@ -234,7 +234,7 @@ def _by_network(victim: str, rows: pd.DataFrame) -> Markup:
         percent_axis(grid[1], "x", 1.0, "equal signs, %")
         grid[0].set_xlim(min(0.0, float(rows["low"].min())), 1.02)
         grid[0].set_ylim(len(names) - 0.5, -0.5)
-        grid[0].set_yticks(range(len(names)), [short(name.removeprefix(f"{victim}-"), 48) for name in names], color=INK)
+        grid[0].set_yticks(range(len(names)), [short(name.removeprefix(f"{victim}-"), 42) for name in names], color=INK)
         legend(figure, grid[0])
         figure.subplots_adjust(0.34, 0.45 / height, 0.98, 1 - 0.3 / height, wspace=0.08)
     return out[0]

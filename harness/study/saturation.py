@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 
 from harness import stages
 from harness.made import ArtifactStep
-from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis, short
+from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis
 from harness.schema import Pixels, QuantSpec
 from harness.steps import Case
 from harness.study.correlation import Correlation, correlation
@@ -131,7 +131,7 @@ def words(quant: QuantSpec) -> str:
 def together(points: pd.DataFrame) -> Correlation:
     """How success, relative to float's, goes with the clip share over patches and artifacts, targets averaged."""
     mean = points.groupby(["artifact", "patch"])[["share", "relative_success"]].mean()
-    return correlation(mean["share"], mean["relative_success"])
+    return correlation(mean["share"], mean["relative_success"], groups=mean.index.get_level_values("artifact"))
 
 
 def draw(table: pd.DataFrame) -> list[Figure]:
@@ -148,7 +148,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
                 "of activations that the artifact's ranges clip on patched images (mean over layers before the "
                 "logits); 8 bits, so that files differ in their ranges alone. A mark is a patch on an artifact and "
                 f"target, its line the 95 % interval over {between(points['n'])} images; shares over "
-                f"{points['images'].max():.0f}. Spearman's rho with its 95 % interval (bootstrap over marks): {rho}."
+                f"{points['images'].max():.0f}. Spearman's rho with its 95 % interval (bootstrap over "
+                f"artifacts, each with its patches): {rho}."
             )
             figures.append(Figure(f"success-{victim}", caption, _against(points)))
         figures.append(Figure(f"layers-{victim}", *_by_layer(str(victim), rows)))
@@ -185,11 +186,10 @@ def _by_layer(victim: str, rows: pd.DataFrame) -> tuple[str, Markup]:
     layers = layers if len(layers) else rows[rows["layer"] != ALL]
     panels = {str(name): part[part["artifact"] == part["artifact"].iloc[0]]
               for name, part in layers.groupby("calibration", sort=False)}  # fmt: skip
-    names = list(dict.fromkeys(layers.sort_values("depth")["layer"]))
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     top = max(1e-3, float(layers["share_high"].max()))
-    height = 0.7 + 2.1 * lines
+    height = 0.9 + 1.9 * lines
     with drawing(9.6, height) as (figure, out):
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for i, (axes, (name, part)) in enumerate(zip(grid, panels.items(), strict=False)):
@@ -203,15 +203,15 @@ def _by_layer(victim: str, rows: pd.DataFrame) -> tuple[str, Markup]:
             percent_axis(axes, "y", top, "" if i % columns else "activations clipped, %")
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
-        for axes in grid[(lines - 1) * columns :]:
-            ticks = range(0, len(names), max(1, len(names) // 8))
-            axes.set_xticks(list(ticks), [short(names[i], 14) for i in ticks], rotation=90)
+        for axes in grid[max(0, len(panels) - columns) : len(panels)]:  # no panel is below these
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("tensor, from the pixels on")
         legend(figure, grid[0])
-        figure.subplots_adjust(0.06, 1.0 / height, 0.99, 1 - 0.55 / height, wspace=0.06, hspace=0.3)
+        figure.subplots_adjust(0.06, 0.5 / height, 0.99, 1 - 0.55 / height, wspace=0.06, hspace=0.45)
     patches = layers.loc[layers["patch"] != "", "patch"].nunique()
     caption = (
         f"{victim}: the share of each layer's activations beyond the range that a calibration gave it, from the pixels "
         f"to the logits, on {layers['images'].max()} images: clean, and the mean over {patches} patches; bands are "
-        "95 % intervals over images. What a ReLU sets to zero is not clipped."
+        "95 % intervals over images. What a ReLU sets to zero is not clipped. The table names the tensors."
     )
     return caption, out[0]
