@@ -273,7 +273,7 @@ def test_a_calibration_is_called_by_the_constant_that_it_has():
 
 def saturations():
     rows = []
-    for i, calibration in enumerate(("minmax", "moving average 0.95", "percentile 99")):
+    for i, calibration in enumerate(("minmax", "entropy", "moving average 0.95", "percentile 99")):
         for patch in ("", "p", "q"):
             about = {"victim": "net", "artifact": f"net-{i}", "format": "tflite", "precision": "w8a8", "images": 100}
             about |= {"calibration": calibration, "patch": patch}
