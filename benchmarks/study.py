@@ -31,10 +31,11 @@ def main(run_dirs: list[Path]) -> None:
         if (run_dir / "study" / "bitwidth.csv").is_file():
             lines += ["### What the literature claims", "", findings.markdown(findings.measure(run_dir / "study")), ""]
             lines += [
-                "A claim that something is kept holds where the whole interval lies above .8, does not where it lies "
-                "below .5, and else holds in part. n counts what the mean is of; intervals are its bootstrap.", "",
-            ]  # fmt: skip
-            lines += ["### The networks", "", _networks(pd.DataFrame(run_cells(run_dir))), ""]
+                "### The networks: accuracy on clean images, %",
+                "",
+                _networks(pd.DataFrame(run_cells(run_dir))),
+                "",
+            ]
         for name in ANALYSES:
             lines += _section(run_dir / "study", name, into)
     (RESULTS / "study.md").write_text("\n".join(lines).rstrip() + "\n")

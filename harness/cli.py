@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+STOPPED = 130  # the exit code that typer makes of Ctrl-C
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, as TOML; see benchmarks/suites/.")]
 DataDir = Annotated[
     Path | None,
@@ -314,9 +315,10 @@ def main() -> None:
             f"[bold red]error:[/] {escape(what)}. What was finished is kept; make room and run again.", soft_wrap=True
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; what was finished is kept: the same command goes on from here")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            Console(stderr=True).print("stopped; what was finished is kept: the same command goes on from here")
+        raise
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def summary(**columns):
         "shape": "square", "placement": "random", "defence": "", "split": "evaluate", "runtime": "torch",
         "target": "torch", "host": "local",
         "cpu": "", "arch": "x86_64", "status": "ok", "n_patches": 3, "n_clean": 100, "n_targeted": 240,
-        "n_untargeted": 270, "noise": 0.01, "grey": 0.02, "clean_accuracy": 0.9, "clean_accuracy_low": 0.85,
+        "n_untargeted": 270, "interval_over": "images", "noise": 0.01, "grey": 0.02, "clean_accuracy": 0.9, "clean_accuracy_low": 0.85,
         "clean_accuracy_high": 0.95, "targeted_success": 0.5, "targeted_success_low": 0.4, "targeted_success_high": 0.6,
         "untargeted_success": 0.7, "untargeted_success_low": 0.6, "untargeted_success_high": 0.8,
     }  # fmt: skip
@@ -146,7 +146,7 @@ def test_a_mean_of_shares_has_nearly_students_interval_where_they_are_normal():
         (0.1, 0.49, False, "does not hold"),
         (0.1, 0.49, True, "holds"),
         (0.81, 0.9, True, "does not hold"),
-        (np.nan, np.nan, False, "not measured"),
+        (np.nan, np.nan, False, "too few"),
     ],
 )
 def test_a_verdict_is_the_whole_intervals(low, high, low_is_claimed, says):
@@ -232,6 +232,20 @@ def test_an_analysis_that_is_none_is_refused_with_those_there_are(tmp_path):
     assert "transfers" in str(done.exception)
     assert "saturation" in str(done.exception)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [("artifacts", '["resnet9-*"]', "'resnet9-*' fits no artifact"), ("attack", '"lavan"', "no 'lavan' in this suite")],
+)
+def test_what_a_study_cannot_look_at_is_said_before_hours_go_by(tmp_path, key, value, says):
+    suite = (Path(__file__).parents[1] / "benchmarks/suites/study-digits.toml").read_text()
+    text = suite.replace('artifacts = ["resnet8-*"]', f"{key} = {value}")
+    (tmp_path / "suite.toml").write_text(text)
+    done = CliRunner().invoke(app, ["study", str(tmp_path / "suite.toml"), "--out", str(tmp_path / "out")])
+    assert says in str(done.exception)
+    assert "pgd-each" in str(done.exception) or "resnet8-onnx-s8s8-minmax" in str(done.exception)
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 def test_the_bits_of_a_precision():

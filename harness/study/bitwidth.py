@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 
 from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis
 from harness.study.inputs import Figure, Inputs
-from harness.study.words import between, bits, made
+from harness.study.words import between, bits, made, over
 
 QUESTION = "How do patches fare as bits go, on one architecture and another, simulated and on real kernels?"
 SIMULATED, ALONE, KERNELS = (
     "simulated, weights and activations",
-    "simulated, weights alone",
-    "integer kernels, weights alone",
+    "simulated, weights alone (activations: 8 bits)",
+    "integer kernels, weights alone (activations: 8 bits)",
 )
 SCALE = (32, 8, 6, 5, 4, 3, 2)
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")
@@ -55,7 +55,10 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                 "trained": trained,
                 "made": "float" if row["made_bits"] == "float" else "same bits",
                 **{f"{r}{end}": row[f"{r}{end}"] for r in RATES for end in ("", "_low", "_high")},
-                **{c: row[c] for c in ("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "grey")},
+                **{
+                    c: row[c]
+                    for c in ("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "grey", "interval_over")
+                },
             }
         )
     return pd.DataFrame(rows)
@@ -67,12 +70,11 @@ def draw(table: pd.DataFrame) -> list[Figure]:
     usual = table["patch_px"].mode().iloc[0]
     for attack, rows in table[table["patch_px"] == usual].groupby("attack", sort=False):
         rate = "targeted_success" if rows["targeted_success"].notna().any() else "untargeted_success"
-        n = rows[f"n_{rate.split('_')[0]}"] / rows["n_patches"]
         caption = (
-            f"{attack}: {rate.replace('_', ' ')} of {usual}-pixel patches, {between(rows['n_patches'])} "
-            f"patches a mark, {between(n)} images a patch; grey is "
-            "what noise of that size brings. Below, the accuracy on clean images. A ring: trained to these bits. Where "
-            "hardly any image is classified correctly, success says little."
+            f"{attack}: {rate.replace('_', ' ')} of {usual}-pixel patches, {_counts(rows, rate)}; grey is "
+            "what noise of that size brings. Below, the accuracy on clean images. Marks of the same bits stand side by "
+            "side; float is PyTorch's in each line. Hollow: trained to these bits. Where hardly any image is "
+            "classified correctly, success says little."
         )
         figures.append(Figure(str(attack), caption, _by_network(rows, rate)))
     sizes = table[(table["made"] == "float") & ~table["trained"]]
@@ -90,7 +92,8 @@ def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
         ("float", KERNELS): (COLOURS[2], "^", "--"),
     }
     top = max(0.1, min(1.0, 1.1 * float(rows.loc[rows["clean_accuracy"] > 0.3, f"{rate}_high"].max())))
-    with drawing(0.7 + PANEL * len(networks), 4.4) as (figure, out):
+    width = max(7.5, 0.7 + PANEL * len(networks))  # room for what the marks mean
+    with drawing(width, 4.4) as (figure, out):
         grid = figure.subplots(2, len(networks), squeeze=False, sharex=True, sharey="row", height_ratios=[2.2, 1])
         for (above, below), network in zip(grid.T, networks, strict=True):
             here = rows[rows["victim"] == network]
@@ -108,7 +111,7 @@ def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
             below.set_xticks(range(len(SCALE)), ["float", *map(str, SCALE[1:])])
             below.set_xlabel("bits")
         legend(figure, grid[0][0])
-        figure.subplots_adjust(0.6 / (0.7 + PANEL * len(networks)), 0.11, 0.99, 0.83, wspace=0.1, hspace=0.12)
+        figure.subplots_adjust(0.6 / width, 0.11, 0.99, 0.83, wspace=0.1, hspace=0.12)
     return out[0]
 
 
@@ -143,19 +146,27 @@ def _sizes(rows: pd.DataFrame) -> Figure:
             series = series.sort_values("patch_area")
             name = "float" if weights == 32 else f"{weights} bits" if kind == SIMULATED else f"INT8, {target}"
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
-            x = series["patch_area"] + 0.0007 * (i - 3)
+            x = series["patch_area"] + 0.0007 * i
             line = "-" if kind == SIMULATED else "--"
             axes.vlines(x, series["targeted_success_low"], series["targeted_success_high"], color=colour, lw=1)
             axes.plot(x, series["targeted_success"], line, marker=marker, color=colour, ms=5, lw=1.4, label=name)
         noise = here.groupby("patch_area")["noise"].mean()
         axes.plot(noise.index, noise, "_", color=INK, ms=10, label="noise")
         percent_axis(axes, "y", max(0.1, float(here["targeted_success_high"].max())), "targeted success, %")
-        percent_axis(axes, "x", float(here["patch_area"].max()) * 1.06, "share of the image's area, %")
+        percent_axis(axes, "x", float(here["patch_area"].max()) * 1.1, "share of the image's area, %")
         legend(figure, axes)
         figure.subplots_adjust(0.1, 0.14, 0.98, 0.82)
-    n = here["n_targeted"] / here["n_patches"]
     caption = (
-        f"{attack} on {network}, made on float: success by the patch's size, {between(here['n_patches'])} "
-        f"patches a mark, {between(n)} images a patch."
+        f"{attack} on {network}, made on float: success by the patch's size, {_counts(here, 'targeted_success')}. "
+        "Bits are simulated. Marks of one size stand side by side, the first at its place."
     )
     return Figure("sizes", caption, out[0])
+
+
+def _counts(rows: pd.DataFrame, rate: str) -> str:
+    """Of how many patches and images marks are, and what the lines on them are."""
+    n = rows[f"n_{rate.split('_')[0]}"] / rows["n_patches"]
+    patches = f"{between(rows['n_patches'])} patches a mark, {between(n)} images a patch"
+    if rows["attack"].astype(str).str.endswith("-each").all():
+        patches = f"a patch an image, {between(n)} images"
+    return f"{patches}; lines are 95 % intervals {over(rows)}"

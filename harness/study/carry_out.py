@@ -12,14 +12,15 @@ import pandas as pd
 from rich.console import Console
 
 from harness import run, stages, store
-from harness.config import read_suite
+from harness.config import Suite, read_suite
 from harness.display import Display
-from harness.plan import make
+from harness.plan import Plan, make
 from harness.report.svg import standalone
-from harness.schema import UserError
+from harness.schema import CONTROLS, UserError
 from harness.study import findings, page
 from harness.study.inputs import Figure, Inputs
 from harness.study.settings import ANALYSES, Analysis
+from harness.toml import matches
 
 
 class Module(Protocol):
@@ -56,6 +57,7 @@ def carry_out(
         raise UserError(f"no analysis named {', '.join(unknown)}; there are {', '.join(ANALYSES)}")
     suite = read_suite(suite_file)
     run_dir = out or Path("out") / suite.name
+    _check(suite, make(suite, data_dir, run_dir / "store"))
     fine = run.carry_out(suite_file, data_dir, out, device=device, console=console)
     with run.held(run_dir):
         kept = store.Store(run_dir / "store")
@@ -71,6 +73,17 @@ def carry_out(
         store.write_text(run_dir / "study" / "findings.csv", found.to_csv(index=False, float_format="%.6g"))
         console.print(f"study: [bold]{page.build(run_dir)}[/]", soft_wrap=True)
     return fine
+
+
+def _check(suite: Suite, plan: Plan) -> None:
+    """Whether everything that ``[study]`` names is there, before hours go by."""
+    names = [artifact.name for artifact in dict.fromkeys(replay.artifact for replay in plan.replays)]
+    for pattern in suite.study.artifacts:
+        if not any(matches(name, [pattern]) for name in names):
+            raise UserError(f"study.artifacts: {pattern!r} fits no artifact of this suite; it has {', '.join(names)}")
+    attacks = sorted({patch.label or patch.attack for r in plan.replays if (patch := r.case.patch)} - set(CONTROLS))
+    if suite.study.attack not in attacks:
+        raise UserError(f"study.attack: no {suite.study.attack!r} in this suite; it has {', '.join(attacks)}")
 
 
 def write(name: Analysis, table: pd.DataFrame, into: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis, short
 from harness.study.inputs import Figure, Inputs
-from harness.study.words import as_the_first, made, place
+from harness.study.words import as_the_first, made, over, place
 
 QUESTION = "What is a defence before the integer model worth, once the attacker expects it?"
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")
@@ -38,7 +38,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                 "where": f"{row['victim']} {place(row)}",
                 "attacker": "unaware" if row["through"] == "" else aware,
                 **{f"{r}{end}": row[f"{r}{end}"] for r in RATES for end in ("", "_low", "_high")},
-                **{c: row[c] for c in ("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise")},
+                **{c: row[c] for c in ("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "interval_over")},
                 "added_ms": added.get((row["artifact"], row["target"], row["defence"]), np.nan),
             }
         )
@@ -79,7 +79,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
     caption = (
         f"{rate.replace('_', ' ').capitalize()} behind each defence, of patches made without and through it; "
         f"{table['n_patches'].max():.0f} patches a mark, {n.min():.0f} to {n.max():.0f} images each, and the accuracy "
-        f"on {table['n_clean'].max():.0f} clean images. {_costs(table)}"
+        f"on {table['n_clean'].max():.0f} clean images; lines are 95 % intervals {over(table)}. {_costs(table)}"
     )
     return [Figure("success", caption, out[0])]
 

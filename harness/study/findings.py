@@ -14,6 +14,19 @@ KEPT, LOST = 0.8, 0.5  # a claim of persistence holds above the one and does not
 USABLE = 0.8  # of its float network's accuracy: below that a file is broken, and success on it says nothing
 LEAST = 0.05  # success on the float network, below which a share of it means nothing
 WHERES = ("simulated", "integer kernels")
+SOURCES = {
+    "patches": "Guesmi, Ouni and Shafique 2025, arXiv:2503.07058",
+    "gradients": "Bernhard, Moellic and Dutertre 2019, arXiv:1909.12741, of gradients; Guesmi et al. 2026, "
+    "arXiv:2508.12132, of patches",
+    "features": "Guesmi, Ouni and Shafique 2026, arXiv:2508.12132",
+    "us": "what follows from it for files",
+}
+RULE = (
+    "A claim that something is kept holds where the whole interval lies above .8, does not where it lies below .5, and "
+    "else holds in part; that gradients misalign holds below .5 and does not above .8. n is the number of shares or "
+    "cosines that the mean is of, a network, precision and attack (of transfer a surrogate and victim, of gradients a "
+    "patch and network, of features a layer) each; the interval is their bootstrap, and fewer than three have none."
+)
 
 
 class Share(NamedTuple):
@@ -26,12 +39,13 @@ class Share(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim, whose words it is, what is counted for it, and the shares that are counted, simulated and real."""
+    """A claim: what it says, what is counted for it, the shares counted, simulated and real, and whose it is."""
 
     name: str
     says: str
     counts: str
     shares: Callable[[dict[str, pd.DataFrame], str], np.ndarray]
+    source: str = ""
     low_is_claimed: bool = False
 
 
@@ -46,9 +60,9 @@ def mean(values: np.ndarray) -> Share:
 
 
 def verdict(share: Share, low_is_claimed: bool = False) -> str:
-    """``holds``, ``holds in part``, ``does not hold``, or ``not measured``; the whole interval has to say so."""
+    """``holds``, ``holds in part``, ``does not hold``; the whole interval has to say so, and there has to be one."""
     if np.isnan(share.low):
-        return "not measured"
+        return "too few" if share.n else "not measured"
     if low_is_claimed:
         return "holds" if share.high < LOST else "does not hold" if share.low > KEPT else "holds in part"
     return "holds" if share.low > KEPT else "does not hold" if share.high < LOST else "holds in part"
@@ -65,7 +79,7 @@ def measure(folder: Path) -> pd.DataFrame:
             except KeyError:  # an analysis that was not carried out, or had nothing to look at
                 share = Share(np.nan, np.nan, np.nan, 0)
             said = verdict(share, claim.low_is_claimed)
-            about = {"claim": claim.name, "says": claim.says, "counts": claim.counts, "where": where}
+            about = {c: getattr(claim, c) for c in ("says", "source", "counts")} | {"claim": claim.name, "where": where}
             rows.append(about | share._asdict() | {"verdict": said})
     return pd.DataFrame(rows)
 
@@ -79,8 +93,8 @@ def markdown(table: pd.DataFrame) -> str:
             continue
         parts = [part for where in WHERES for part in (_number(cells[where]), cells[where]["verdict"])]
         first = rows.iloc[0]
-        lines.append(f"| {first['says']} | {first['counts']} | {' | '.join(parts)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(f"| {first['says']} ({first['source']}) | {first['counts']} | {' | '.join(parts)} |")
+    return "\n".join([*lines, "", RULE]) + "\n"
 
 
 def _number(row: Mapping[Any, Any]) -> str:
@@ -154,29 +168,30 @@ CLAIMS = (
     Claim(
         "bitwidths", "Success stays high at every bitwidth",
         "success at each bitwidth, network and attack, as a share of the same patches' on float; networks that keep "
-        "80 % of their accuracy", _kept_at_few_bits,
+        "80 % of their accuracy", _kept_at_few_bits, SOURCES["patches"],
     ),
     Claim(
         "ranges", "… and in every file of eight bits",
         "the same in files whose ranges are calibrated otherwise than by the extremes", _kept_in_other_ranges,
+        SOURCES["us"],
     ),
     Claim(
         "across bitwidths", "Patches transfer across bitwidths",
         "success of patches made at other bits of the same network, as a share of the best made on it",
-        lambda tables, where: _transfer(tables, where, same_network=True),
+        lambda tables, where: _transfer(tables, where, same_network=True), SOURCES["patches"],
     ),
     Claim(
         "across architectures", "Patches transfer across architectures",
         "success of patches made on other networks, as a share of the best made on the network itself",
-        lambda tables, where: _transfer(tables, where, same_network=False),
+        lambda tables, where: _transfer(tables, where, same_network=False), SOURCES["patches"],
     ),
     Claim(
         "alignment", "Gradients misalign though patches transfer",
         "cosine of gradients inside the patch with the float network's, where 80 % of success transfers; it holds "
-        "where that is below .5", _alignment, low_is_claimed=True,
+        "where that is below .5", _alignment, SOURCES["gradients"], low_is_claimed=True,
     ),
     Claim(
         "features", "Localized features persist through quantization",
-        "CKA of each layer with the float network's, on patched images", _features,
+        "CKA of each layer with the float network's, on patched images", _features, SOURCES["features"],
     ),
 )  # fmt: skip

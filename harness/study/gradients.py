@@ -210,7 +210,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
             )
             caption = (
                 f"{victim}: success of patches made on float, as a share of their success on float, against the cosine "
-                f"of gradients. A mark is a patch on a quantized network; {n}. Correlations with 95 % intervals "
+                f"of gradients. A mark is a patch on a quantized network, but of patches whose success on float is too "
+                f"small to share; {n}. Correlations with 95 % intervals "
                 f"(bootstrap over networks, each with its patches): {found}."
             )
             figures.append(Figure(f"transfer-{victim}", caption, _against(known)))

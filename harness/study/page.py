@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from harness import report
 from harness.store import write_text
+from harness.study.findings import RULE
 from harness.study.settings import ANALYSES
 
 STYLE = Path(report.__file__).parent / "report.css"
@@ -26,7 +27,7 @@ def build(run_dir: Path) -> Path:
     sections = [section for name in ANALYSES if (section := _section(run_dir / "study", name))]
     found = pd.read_csv(run_dir / "study" / "findings.csv").to_dict("records")
     text = environment.get_template("study.html").render(
-        suite=run["suite"], sections=sections, findings=found, style=Markup(STYLE.read_text())
+        suite=run["suite"], sections=sections, findings=found, rule=RULE, style=Markup(STYLE.read_text())
     )
     write_text(run_dir / "study.html", text)
     return run_dir / "study.html"

@@ -108,8 +108,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
             f"{victim}: success in percent by the place of the patch's top left corner, "
             f"{counted['n_patches'].max():.0f} patches, {counted['n'].min():.0f} to {counted['n'].max():.0f} images "
             f"each; half the 95 % interval is {half:.1f} points in the median. A ring: the best place, a cross: the "
-            "worst. Saliency is the share of the absolute gradient of the margin that a patch there would cover; rho "
-            "is Spearman's with it, over places."
+            "worst. Saliency is the share of the absolute gradient of the margin that a patch there would cover, "
+            "coloured up to its own maximum; rho is Spearman's with that of the float network, over places."
         )
         figures.append(Figure(str(victim), caption, out[0]))
     return figures
@@ -193,7 +193,7 @@ def _map(axes: Axes, here: pd.DataFrame, victim: str, top: float) -> None:
     for (i, j), value in np.ndenumerate(values.to_numpy()):
         colour = "white" if value < 0.55 * limit else "black"
         axes.text(j + 0.5, i + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
-    if not is_saliency:
+    if not is_saliency and np.ptp(values.to_numpy()):
         for marker, at in (("o", values.to_numpy().argmax()), ("x", values.to_numpy().argmin())):
             row, column = np.unravel_index(at, values.shape)
             axes.plot(column + 0.82, row + 0.2, marker, mfc="none", mec="#d55e00", ms=5, mew=1.3)

@@ -16,7 +16,8 @@ class Study(Table):
     """What `patchbench study` does after the run; ``bitwidth``, ``transfer`` and ``defences`` look at its cells alone.
 
     The others look inside: at ``artifacts`` (patterns; those of them that an analysis can take) and their victims, on
-    the first ``images`` of the evaluation images, with the patches of ``attack`` made on each victim's float network.
+    the first ``images`` of the evaluation images (all, where they are fewer), with the patches of ``attack`` made on
+    each victim's float network.
     """
 
     analyses: Axis[Analysis] = ANALYSES

@@ -194,7 +194,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
         )
         files = mean[mean["kind"] == FILE]
         if len(files):
-            caption += " Black: INT8 files on their runtimes, where their ranges lie in the mean."
+            caption += " Black: INT8 files on their runtimes, where their ranges lie in the mean, "
+            "each a little to the right of the one before."
         figures.append(Figure(str(victim), caption, _panels(mean)))
     return figures
 

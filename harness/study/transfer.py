@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 
 from harness.report.svg import INK, SOFT, drawing, short
 from harness.study.inputs import Figure, Inputs
-from harness.study.words import as_the_first, between, made, place
+from harness.study.words import as_the_first, between, made, over, place
 
 QUESTION = "Does a patch made on one network and precision work on another one, and on its integer kernels?"
 CELL, MARGIN, WRITTEN = 0.26, 2.6, 900  # inches a cell and a label; most cells with a number in each
@@ -42,6 +43,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                 "same_bits": row["made_bits"].removesuffix(" trained") == row["precision"].replace("fp32", "float"),
                 "n_patches": row["n_patches"],
                 "clean_accuracy": row["clean_accuracy"],
+                "interval_over": row["interval_over"],
                 "noise": row["noise"],
                 **{f"{r}{end}": row[f"{r}_success{end}"] for r in RATES for end in ("", "_low", "_high")},
                 **{f"n_{r}": row[f"n_{r}"] for r in RATES},
@@ -72,8 +74,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
         caption = (
             f"{rate.capitalize()} success in percent: patches made on (rows), laid before (columns), {n}, "
             f"{between(images)} images a patch; half the 95 % interval is "
-            f"{100 * half:.1f} points in the median. Rows and columns are ordered "
-            "by hierarchical clustering. Empty: not in the suite."
+            f"{100 * half:.1f} points in the median ({over(table)}). Rows and columns are ordered by "
+            "hierarchical clustering. Empty: not in the suite."
         )
         figures.append(Figure(rate, caption, out[0]))
     return figures
@@ -105,5 +107,6 @@ def _heat(axes: Axes, matrix: pd.DataFrame, rate: str) -> None:
     for side in axes.spines.values():
         side.set_visible(False)
     bar = axes.figure.colorbar(mesh, ax=axes, fraction=0.04, pad=0.02, aspect=30)
-    bar.set_label(f"{rate} success", color=SOFT)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    bar.set_label("success, %", color=SOFT)
     bar.outline.set_visible(False)  # type: ignore[operator]

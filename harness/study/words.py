@@ -50,7 +50,7 @@ def place(row: Any) -> str:
     parts[0] += " trained" * ("qat" in str(row["granularity"]))
     parts[0] += " packed" * ("packed" in str(row["granularity"]))
     if row["calibration"] not in ("", "minmax"):  # with its constant, where that is not as usual
-        constant = str(row["artifact"]).partition(f"-{row['calibration']}-")[2]
+        constant = str(row["artifact"]).partition(f"-{row['calibration']}-")[2].removeprefix(row["calibration"])
         parts += [" ".join(filter(None, [row["calibration"].replace("_", " "), constant]))]
     own = "PyTorch" if row["precision"] == "fp32" else "simulated"
     where = own if row["runtime"] == "torch" else RUNTIMES.get(row["runtime"], row["runtime"])
@@ -69,6 +69,13 @@ def as_the_first(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     if table.empty:
         return table
     return table[(table[list(columns)] == table[list(columns)].iloc[0]).all(axis=1)]
+
+
+def over(table: pd.DataFrame) -> str:
+    """What the intervals of a table's rates are over, for a caption."""
+    kinds = list(dict.fromkeys(table["interval_over"].dropna()))
+    alone = "over images, for these very patches"
+    return alone if kinds in ([], ["images"]) else "over " + " or ".join(kinds)
 
 
 def between(counts: Any) -> str:
