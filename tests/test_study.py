@@ -48,7 +48,8 @@ def summary(**columns):
         "shape": "square", "placement": "random", "defence": "", "split": "evaluate", "runtime": "torch",
         "target": "torch", "host": "local",
         "cpu": "", "arch": "x86_64", "status": "ok", "n_patches": 3, "n_clean": 100, "n_targeted": 240,
-        "n_untargeted": 270, "interval_over": "images", "noise": 0.01, "grey": 0.02, "clean_accuracy": 0.9, "clean_accuracy_low": 0.85,
+        "n_untargeted": 270, "interval_over": "images",
+        "noise": 0.01, "grey": 0.02, "clean_accuracy": 0.9, "clean_accuracy_low": 0.85,
         "clean_accuracy_high": 0.95, "targeted_success": 0.5, "targeted_success_low": 0.4, "targeted_success_high": 0.6,
         "untargeted_success": 0.7, "untargeted_success_low": 0.6, "untargeted_success_high": 0.8,
     }  # fmt: skip
