@@ -237,7 +237,10 @@ def test_an_analysis_that_is_none_is_refused_with_those_there_are(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
-    [("artifacts", '["resnet9-*"]', "'resnet9-*' fits no artifact"), ("attack", '"lavan"', "no 'lavan' in this suite")],
+    [
+        ("artifacts", '["resnet9-*"]', "'resnet9-*' fits none of this suite's"),
+        ("attack", '"lavan"', "no 'lavan' in this suite"),
+    ],
 )
 def test_what_a_study_cannot_look_at_is_said_before_hours_go_by(tmp_path, key, value, says):
     suite = (Path(__file__).parents[1] / "benchmarks/suites/study-digits.toml").read_text()

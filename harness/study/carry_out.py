@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -80,7 +81,10 @@ def _check(suite: Suite, plan: Plan) -> None:
     names = [artifact.name for artifact in dict.fromkeys(replay.artifact for replay in plan.replays)]
     for pattern in suite.study.artifacts:
         if not any(matches(name, [pattern]) for name in names):
-            raise UserError(f"study.artifacts: {pattern!r} fits no artifact of this suite; it has {', '.join(names)}")
+            like = ", ".join(get_close_matches(pattern, names, n=5, cutoff=0.3))
+            raise UserError(
+                f"study.artifacts: {pattern!r} fits none of this suite's {len(names)} artifacts, such as {like}"
+            )
     attacks = sorted({patch.label or patch.attack for r in plan.replays if (patch := r.case.patch)} - set(CONTROLS))
     if suite.study.attack not in attacks:
         raise UserError(f"study.attack: no {suite.study.attack!r} in this suite; it has {', '.join(attacks)}")
