@@ -31,13 +31,14 @@ def test_every_analysis_has_a_question_and_says_when_there_is_nothing(name, tmp_
         ("a", "fake_quant:w4a4", ("a", "w4a4")),
         ("a", "fake_quant:w4a4:b", ("b", "w4a4")),
         ("a", "qat:w2a2:b", ("b", "w2a2 trained")),
-        ("a", "twin:b-tflite", ("b", "twin of b-tflite")),
-        ("a", "twin:b-tflite:builtin", ("b", "twin of b-tflite")),
+        ("a", "twin:b-tflite", ("b", "twin of tflite")),
+        ("a", "twin:b-tflite:builtin", ("b", "twin of tflite")),
+        ("a", "twin:c", ("c", "twin")),
         ("a", "fake_quant:b-tflite", ("b", "as b-tflite")),
     ],
 )
 def test_a_surrogate_has_one_name_whichever_victim_saw_it(victim, surrogate, made):
-    assert words.maker(victim, surrogate, {"b-tflite": "b", "a-tflite": "a"}) == made
+    assert words.maker(victim, surrogate, {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
 
 
 def summary(**columns):

@@ -14,7 +14,7 @@ from harness.study.inputs import Figure, Inputs
 from harness.study.words import as_the_first, between, made, over, place
 
 QUESTION = "Does a patch made on one network and precision work on another one, and on its integer kernels?"
-CELL, MARGIN, WRITTEN = 0.26, 2.6, 900  # inches a cell and a label; most cells with a number in each
+CELL, MARGIN, WRITTEN = 0.26, 3.0, 900  # inches a cell and a label; most cells with a number in each
 RATES = ("targeted", "untargeted")
 
 
@@ -99,10 +99,10 @@ def _heat(axes: Axes, matrix: pd.DataFrame, rate: str) -> None:
                 axes.text(j + 0.5, i + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
     axes.set_ylim(len(values), 0)
     axes.set_yticks(
-        np.arange(len(values)) + 0.5, [short(str(name), 40) for name in matrix.index], color=INK, fontsize=8
+        np.arange(len(values)) + 0.5, [short(str(name), 46) for name in matrix.index], color=INK, fontsize=8
     )
     axes.xaxis.tick_top()
-    names = [short(str(name), 40) for name in matrix.columns]
+    names = [short(str(name), 46) for name in matrix.columns]
     axes.set_xticks(np.arange(values.shape[1]) + 0.5, names, rotation=90, color=INK, fontsize=8)
     for side in axes.spines.values():
         side.set_visible(False)

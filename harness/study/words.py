@@ -18,7 +18,7 @@ def made(table: pd.DataFrame, defended: bool = False) -> pd.DataFrame:
 
     Undefended ones, of patches that expect no defence, unless `defended`: then all, with ``through``, the defence that
     a patch expects. Added are ``made_on`` and ``made_bits``: the network that a surrogate is, and its bits (``float``,
-    ``w4a4``, ``w4a4 trained``, ``twin of ...``), the same for whichever victim the patch is laid before.
+    ``w4a4``, ``w4a4 trained``, ``twin of tflite-s8s8-minmax``), the same for whichever victim the patch is laid before.
     """
     rows = table[~table["attack"].isin(CONTROLS) & (table["status"] == "ok") & (table["split"] == "evaluate")]
     through = rows["surrogate"].str.partition(" through ")
@@ -40,7 +40,8 @@ def maker(victim: str, surrogate: str, victims: dict[str, str]) -> tuple[str, st
     if kind == "fake_quant":
         return victims.get(rest, victim), f"as {rest}"
     if kind == "twin":
-        return victims.get(name, victim), f"twin of {name}"
+        own = victims.get(name, victim)
+        return own, "twin" if name == own else f"twin of {name.removeprefix(f'{own}-')}"
     return victim, surrogate or kind
 
 
