@@ -174,6 +174,12 @@ def test_what_is_kept_at_few_bits_is_counted_where_the_network_still_works(tmp_p
     assert set(findings.measure(tmp_path).query("claim == 'features'")["verdict"]) == {"not measured"}
 
 
+def test_where_no_patch_comes_from_elsewhere_transfer_is_not_measured(tmp_path):
+    transfer.measure(Given(summary(), summary(surrogate="twin:net-tflite"))).to_csv(tmp_path / "transfer.csv")
+    found = findings.measure(tmp_path).query("claim.str.startswith('across')")
+    assert set(found["verdict"]) == {"not measured"}
+
+
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
     """The small sibling of the study, carried out whole by its command, and what it printed."""

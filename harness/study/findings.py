@@ -143,7 +143,7 @@ def _transfer(tables: dict[str, pd.DataFrame], where: str, same_network: bool) -
     table = table[table["clean_accuracy"] >= USABLE * table["network"].map(lab)]
     own = table[table["same_network"]].groupby("victim")["targeted"].max()
     other = table[(table["same_network"] == same_network) & ~(table["same_bits"] & table["same_network"])]
-    best = other["victim"].map(own)
+    best = other["victim"].map(own).astype(float)  # of no rows it would be text
     shares: pd.Series = (other["targeted"] / best)[best >= LEAST]
     return shares.to_numpy(float)
 
