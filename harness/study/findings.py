@@ -140,7 +140,7 @@ def _transfer(tables: dict[str, pd.DataFrame], where: str, same_network: bool) -
     table = tables["transfer"]
     table = table[(table["simulated"] == (where == "simulated")) & ~table["made_bits"].str.contains("twin")]
     lab = tables["transfer"].query("precision == 'fp32' and simulated").groupby("network")["clean_accuracy"].max()
-    table = table[table["clean_accuracy"] >= USABLE * table["network"].map(lab)]
+    table = table[table["clean_accuracy"] >= USABLE * table["network"].map(lab).astype(float)]
     own = table[table["same_network"]].groupby("victim")["targeted"].max()
     other = table[(table["same_network"] == same_network) & ~(table["same_bits"] & table["same_network"])]
     best = other["victim"].map(own).astype(float)  # of no rows it would be text
