@@ -77,6 +77,8 @@ def test_bits_are_read_from_precision_and_patches_from_elsewhere_left_out():
         summary(**rounded, surrogate="float:other"),
         summary(**rounded, surrogate="fake_quant:w8a8"),
         summary(**kernels, runtime="litert", target="litert"),
+        summary(**kernels, runtime="litert", target="litert", surrogate="twin:net-tflite"),
+        summary(**kernels, runtime="litert", target="litert", surrogate="twin:net-tflite-w3a8"),
         summary(**kernels | {"calibration": "moving_average"}, runtime="litert", target="litert"),
         summary(attack="noise"),
         summary(status="error"),
@@ -88,8 +90,9 @@ def test_bits_are_read_from_precision_and_patches_from_elsewhere_left_out():
         [4, 4, "float"],
         [4, 4, "same bits"],
         [4, 8, "float"],
+        [4, 8, "its twin"],
     ]
-    assert found["kind"].tolist() == [bitwidth.SIMULATED] * 3 + [bitwidth.KERNELS]
+    assert found["kind"].tolist() == [bitwidth.SIMULATED] * 3 + [bitwidth.KERNELS] * 2
     assert bitwidth.draw(found)[0].name == "gap"
 
 

@@ -28,9 +28,10 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     """A row an attack, size, kind of surrogate, victim, precision and place, over target classes and seeds.
 
     ``kind`` says whether rounding is simulated, of weights and activations or weights alone, or done by a runtime;
-    ``trained`` whether the network was trained to its bits. ``made`` is ``float``, or ``same bits`` where the patch was
-    made on this very rounding; patches from elsewhere are `transfer`'s. Beside success stand the clean accuracy, since
-    few bits are also a worse network, and what noise and a grey square of that size do.
+    ``trained`` whether the network was trained to its bits. ``made`` is ``float``, ``same bits`` where the patch was
+    made on this very rounding, or ``its twin`` where it was made on what this very file computes; patches from
+    elsewhere are `transfer`'s. Beside success stand the clean accuracy, since few bits are also a worse network, and
+    what noise and a grey square of that size do.
     """
     found = made(inputs.over_patches)
     found = found[(found["made_on"] == found["victim"]) & found["calibration"].isin(["", "minmax"])]
@@ -39,7 +40,9 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     for row in found.to_dict("records"):
         trained = "qat" in str(row["granularity"])
         own = row["precision"].replace("fp32", "float") + " trained" * trained
-        how = {"float": "float", own: "same bits"}.get(row["made_bits"])
+        twin = f"twin of {row['artifact'].removeprefix(row['victim'] + '-')}"
+        twin = "twin" if row["artifact"] == row["victim"] else twin  # a file that a user brought is its own network
+        how = {own: "same bits", twin: "its twin", "float": "float"}.get(row["made_bits"])
         if how is None or (row["precision"] == "fp32" and row["runtime"] != "torch"):
             continue
         weights, activations = bits(row["precision"])
@@ -53,7 +56,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                 "activations": activations,
                 "kind": kind,
                 "trained": trained,
-                "made": "float" if row["made_bits"] == "float" else "same bits",
+                "made": how,
                 **{f"{r}{end}": row[f"{r}{end}"] for r in RATES for end in ("", "_low", "_high")},
                 **{
                     c: row[c]
@@ -90,6 +93,7 @@ def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
         ("same bits", SIMULATED): (COLOURS[1], "s", "-"),
         ("float", ALONE): (COLOURS[5], "v", ":"),
         ("float", KERNELS): (COLOURS[2], "^", "--"),
+        ("its twin", KERNELS): (COLOURS[3], "D", ":"),
     }
     top = max(0.1, min(1.0, 1.1 * float(rows.loc[rows["clean_accuracy"] > 0.3, f"{rate}_high"].max())))
     width = max(7.5, 0.7 + PANEL * len(networks))  # room for what the marks mean
@@ -101,8 +105,8 @@ def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
                 series = here[(here["made"] == how) & ((here["kind"] == kind) | (here["weights"] == 32))]
                 if (series["weights"] < 32).any():
                     label = f"made on {how}; {kind}"
-                    _line(above, series, rate, colour, marker, line, label, aside=0.09 * (i - 1.5))
-                    _line(below, series, "clean_accuracy", colour, marker, line, "", aside=0.09 * (i - 1.5))
+                    _line(above, series, rate, colour, marker, line, label, aside=0.09 * (i - 2))
+                    _line(below, series, "clean_accuracy", colour, marker, line, "", aside=0.09 * (i - 2))
             noise = here.groupby("weights")["noise"].mean()
             above.plot([_x(w) for w in noise.index], noise, "_", color=SOFT, ms=9, label="noise")
             above.set_title(network, loc="left")
