@@ -15,9 +15,9 @@ from harness.study.words import between, bits, made, over
 
 QUESTION = "How do patches fare as bits go, on one architecture and another, simulated and on real kernels?"
 SIMULATED, ALONE, KERNELS = (
-    "simulated, weights and activations",
-    "simulated, weights alone (activations: 8 bits)",
-    "integer kernels, weights alone (activations: 8 bits)",
+    "simulated, wNaN",
+    "simulated, wNa8",
+    "integer kernels, wNa8",
 )
 SCALE = (32, 8, 6, 5, 4, 3, 2)
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")
@@ -70,12 +70,13 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> list[Figure]:
     """A figure an attack: networks across, success above clean accuracy; and one of sizes."""
     figures = []
-    usual = table["patch_px"].mode().iloc[0]
+    usual = table.groupby("victim")["patch_px"].transform(lambda px: px.mode().iloc[0])
     for attack, rows in table[table["patch_px"] == usual].groupby("attack", sort=False):
         rate = "targeted_success" if rows["targeted_success"].notna().any() else "untargeted_success"
         caption = (
-            f"{attack}: {rate.replace('_', ' ')} of {usual}-pixel patches, {_counts(rows, rate)}; grey is "
-            "what noise of that size brings. Below, the accuracy on clean images. Marks of the same bits stand side by "
+            f"{attack}: {rate.replace('_', ' ')} of {between(rows['patch_px'])}-pixel patches, {_counts(rows, rate)}; "
+            "grey is what noise of that size brings. wNaN: weights and activations of N bits; wNa8: activations of 8. "
+            "Below, the accuracy on clean images. Marks of the same bits stand side by "
             "side; float is PyTorch's in each line. Hollow: trained to these bits. Where hardly any image is "
             "classified correctly, success says little."
         )
@@ -113,7 +114,7 @@ def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
             percent_axis(above, "y", top, f"{rate.split('_')[0]} success, %" if above is grid[0][0] else "")
             percent_axis(below, "y", 1.0, "clean accuracy, %" if below is grid[1][0] else "")
             below.set_xticks(range(len(SCALE)), ["float", *map(str, SCALE[1:])])
-            below.set_xlabel("bits")
+            below.set_xlabel("N, bits")
         legend(figure, grid[0][0])
         figure.subplots_adjust(0.6 / width, 0.11, 0.99, 0.83, wspace=0.1, hspace=0.12)
     return out[0]
