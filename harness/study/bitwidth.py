@@ -97,6 +97,7 @@ def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
         ("its twin", KERNELS): (COLOURS[3], "D", ":"),
     }
     top = max(0.1, min(1.0, 1.1 * float(rows.loc[rows["clean_accuracy"] > 0.3, f"{rate}_high"].max())))
+    labels = {"noise": (SOFT, "_", "none")}
     width = max(7.5, 0.7 + PANEL * len(networks))  # room for what the marks mean
     with drawing(width, 4.4) as (figure, out):
         grid = figure.subplots(2, len(networks), squeeze=False, sharex=True, sharey="row", height_ratios=[2.2, 1])
@@ -105,16 +106,18 @@ def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
             for i, ((how, kind), (colour, marker, line)) in enumerate(dress.items()):
                 series = here[(here["made"] == how) & ((here["kind"] == kind) | (here["weights"] == 32))]
                 if (series["weights"] < 32).any():
-                    label = f"made on {how}; {kind}"
-                    _line(above, series, rate, colour, marker, line, label, aside=0.09 * (i - 2))
-                    _line(below, series, "clean_accuracy", colour, marker, line, "", aside=0.09 * (i - 2))
+                    labels[f"made on {how}; {kind}"] = (colour, marker, line)
+                    _line(above, series, rate, colour, marker, line, aside=0.09 * (i - 2))
+                    _line(below, series, "clean_accuracy", colour, marker, line, aside=0.09 * (i - 2))
             noise = here.groupby("weights")["noise"].mean()
-            above.plot([_x(w) for w in noise.index], noise, "_", color=SOFT, ms=9, label="noise")
+            above.plot([_x(w) for w in noise.index], noise, "_", color=SOFT, ms=9)
             above.set_title(network, loc="left")
             percent_axis(above, "y", top, f"{rate.split('_')[0]} success, %" if above is grid[0][0] else "")
             percent_axis(below, "y", 1.0, "clean accuracy, %" if below is grid[1][0] else "")
             below.set_xticks(range(len(SCALE)), ["float", *map(str, SCALE[1:])])
             below.set_xlabel("N, bits")
+        for label, (colour, marker, line) in labels.items():
+            grid[0][0].plot([], [], ls=line, marker=marker, color=colour, ms=5, lw=1.4, label=label)
         legend(figure, grid[0][0])
         figure.subplots_adjust(0.6 / width, 0.11, 0.99, 0.83, wspace=0.1, hspace=0.12)
     return out[0]
@@ -124,9 +127,7 @@ def _x(weights: Any) -> float:
     return float(np.interp(-weights, [-b for b in SCALE], range(len(SCALE))))
 
 
-def _line(
-    axes: Axes, series: pd.DataFrame, rate: str, colour: str, marker: str, line: str, label: str, aside: float
-) -> None:
+def _line(axes: Axes, series: pd.DataFrame, rate: str, colour: str, marker: str, line: str, aside: float) -> None:
     """Rounded ones joined by a line; those trained to their bits are rings of their own."""
     for trained, rows in series.groupby("trained"):
         # one runtime stands for the kernels; the others are in the table
@@ -135,8 +136,7 @@ def _line(
         x = [_x(w) + aside for w in rows["weights"]]
         axes.vlines(x, rows[f"{rate}_low"], rows[f"{rate}_high"], color=colour, lw=1.1)
         face = "none" if trained else colour
-        axes.plot(x, rows[rate], ls="none" if trained else line, marker=marker, color=colour, mfc=face, ms=5, lw=1.4,
-                  label="" if trained or not label else label)  # fmt: skip
+        axes.plot(x, rows[rate], ls="none" if trained else line, marker=marker, color=colour, mfc=face, ms=5, lw=1.4)
 
 
 def _sizes(rows: pd.DataFrame) -> Figure:
