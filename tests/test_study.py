@@ -177,6 +177,14 @@ def test_what_is_kept_at_few_bits_is_counted_where_the_network_still_works(tmp_p
     assert set(findings.measure(tmp_path).query("claim == 'features'")["verdict"]) == {"not measured"}
 
 
+def test_float_on_moved_pixels_is_no_quantized_network(tmp_path):
+    rows = [{"region": "patch", "transfer": 1.0, "kind": kind, "cosine": cosine}
+            for kind, cosine in (("float, moved pixels", 0.96), ("simulated", 0.4), ("twin", 0.5))]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "gradients.csv", index=False)
+    found = findings.measure(tmp_path).query("claim == 'alignment'").set_index("where")
+    assert found["value"].to_dict() == {"simulated": 0.4, "integer kernels": 0.5}
+
+
 def test_where_no_patch_comes_from_elsewhere_transfer_is_not_measured(tmp_path):
     transfer.measure(Given(summary(), summary(surrogate="twin:net-tflite"))).to_csv(tmp_path / "transfer.csv")
     found = findings.measure(tmp_path).query("claim.str.startswith('across')")

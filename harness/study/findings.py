@@ -152,8 +152,8 @@ def _alignment(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray:
     """Cosines of gradients inside the patch, where at least 80 % of the float network's success transfers."""
     table = tables["gradients"]
     table = table[(table["region"] == "patch") & (table["transfer"] >= KEPT)]
-    twin = table["kind"] == "twin"
-    return np.asarray(table[twin if where != "simulated" else ~twin]["cosine"], float)
+    kind = "simulated" if where == "simulated" else "twin"  # not float itself on moved pixels
+    return np.asarray(table[table["kind"] == kind]["cosine"], float)
 
 
 def _features(tables: dict[str, pd.DataFrame], where: str) -> np.ndarray:
