@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from harness.cli import app
+from harness.schema import UserError
 from harness.study import bitwidth, findings, places, transfer, words
-from harness.study.carry_out import analysis, write
-from harness.study.settings import ANALYSES
+from harness.study.carry_out import _check, analysis, write
+from harness.study.settings import ANALYSES, Study
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -268,6 +270,15 @@ def test_what_a_study_cannot_look_at_is_said_before_hours_go_by(tmp_path, key, v
     assert says in str(done.exception)
     assert "pgd-each" in str(done.exception) or "resnet8-onnx-s8s8-minmax" in str(done.exception)
     assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_study_without_the_usual_attack_is_none_the_less_one():
+    """Nobody asked for `gap`: it is what is looked at where nothing is said."""
+    replay = SimpleNamespace(artifact=Path("net"), case=SimpleNamespace(patch=None))  # a path has a name
+    plan = SimpleNamespace(replays=[replay])
+    _check(Study(), plan)
+    with pytest.raises(UserError, match="no 'gap' in this suite"):
+        _check(Study(attack="gap"), plan)
 
 
 def test_the_bits_of_a_precision():

@@ -13,14 +13,14 @@ import pandas as pd
 from rich.console import Console
 
 from harness import run, stages, store
-from harness.config import Suite, read_suite
+from harness.config import read_suite
 from harness.display import Display
 from harness.plan import Plan, make
 from harness.report.svg import standalone
 from harness.schema import CONTROLS, UserError
 from harness.study import findings, page
 from harness.study.inputs import Figure, Inputs
-from harness.study.settings import ANALYSES, Analysis
+from harness.study.settings import ANALYSES, Analysis, Study
 from harness.toml import matches
 
 
@@ -58,11 +58,11 @@ def carry_out(
         raise UserError(f"no analysis named {', '.join(unknown)}; there are {', '.join(ANALYSES)}")
     suite = read_suite(suite_file)
     run_dir = out or Path("out") / suite.name
-    _check(suite, make(suite, data_dir, run_dir / "store"))
+    plan = make(suite, data_dir, run_dir / "store")
+    _check(suite.study, plan)
     fine = run.carry_out(suite_file, data_dir, out, device=device, console=console)
     with run.held(run_dir):
         kept = store.Store(run_dir / "store")
-        plan = make(suite, data_dir, kept.root)
         summary = json.loads((run_dir / "summary.json").read_text())
         cells, over_patches = (pd.DataFrame(summary[name]) for name in ("cells", "over_patches"))
         facts = json.loads((run_dir / "run.json").read_text())
@@ -76,18 +76,18 @@ def carry_out(
     return fine
 
 
-def _check(suite: Suite, plan: Plan) -> None:
-    """Whether everything that ``[study]`` names is there, before hours go by."""
+def _check(asked: Study, plan: Plan) -> None:
+    """Whether everything that ``[study]`` names is there, before hours go by; an absent default is no fault."""
     names = [artifact.name for artifact in dict.fromkeys(replay.artifact for replay in plan.replays)]
-    for pattern in suite.study.artifacts:
+    for pattern in asked.artifacts:
         if not any(matches(name, [pattern]) for name in names):
             like = ", ".join(get_close_matches(pattern, names, n=5, cutoff=0.3))
             raise UserError(
                 f"study.artifacts: {pattern!r} fits none of this suite's {len(names)} artifacts, such as {like}"
             )
     attacks = sorted({patch.label or patch.attack for r in plan.replays if (patch := r.case.patch)} - set(CONTROLS))
-    if suite.study.attack not in attacks:
-        raise UserError(f"study.attack: no {suite.study.attack!r} in this suite; it has {', '.join(attacks)}")
+    if "attack" in asked.model_fields_set and asked.attack not in attacks:
+        raise UserError(f"study.attack: no {asked.attack!r} in this suite; it has {', '.join(attacks)}")
 
 
 def write(name: Analysis, table: pd.DataFrame, into: Path) -> None:
