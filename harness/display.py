@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 Tick = Callable[[int, int, str], None]  # done, of, a word on how it goes
+EVERY = 60.0  # seconds between two lines on one piece of work, where no bar can be shown
 
 
 class Display:
-    """A terminal's live bars; where there is no terminal, the lines alone. Several threads may show their work."""
+    """A terminal's live bars; without one, lines: what is done, and every `EVERY` seconds how far work has come.
+
+    Several threads may show their work.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -32,8 +37,20 @@ class Display:
         begun, progress, what = time.monotonic(), self._progress, escape(what)
         self._count(1)
         task = progress.add_task(f"{verb} {what}", total=None, word="")
+        told = begun
+
+        def tick(done: int, of: int, word: str) -> None:
+            nonlocal told
+            progress.update(task, completed=done, total=of or None, word=word)
+            now = time.monotonic()
+            if not self.console.is_terminal and now - told >= EVERY and 0 < done < of:
+                told = now
+                left = math.ceil((now - begun) / done * (of - done) / 60)
+                about = " · ".join(filter(None, [f"about {left} min left", escape(word)]))
+                self.console.print(f"[dim]… {verb} {what}: {done} of {of}, {about}", highlight=False)
+
         try:
-            yield lambda done, of, word: progress.update(task, completed=done, total=of or None, word=word)
+            yield tick
         finally:
             progress.remove_task(task)
             self._count(-1)
