@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harness.options import Analyses, DataDir, Device, Frozen, Into, Only, RunDir, SuiteFile, Targets
 from harness.schema import UserError
 
 ABOUT = """Does an adversarial patch that works in the lab work on the device?
@@ -29,21 +30,6 @@ app = typer.Typer(
     add_completion=False,
 )
 STOPPED = 130  # the exit code that typer makes of Ctrl-C
-SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite, as TOML; see benchmarks/suites/.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", envvar="PATCHBENCH_DATA", help="Folder of the images and weights that suites name."
-    ),
-]
-RunDir = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory; out/NAME-OF-SUITE unless given.")
-]
-Into = Annotated[Path, typer.Option("--into", "-o", metavar="DIR", help="The folder for what this makes.")]
-Device = Annotated[str, typer.Option(help="Where patches are made: cpu or cuda.")]
-Only = Annotated[
-    list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only those whose name matches: `'*tflite*'`.")
-]
 
 
 @app.command(epilog="Examples: `patchbench run benchmarks/suites/demo.toml` · "
@@ -52,14 +38,9 @@ def run(
     suite: SuiteFile,
     data: DataDir = None,
     out: RunDir = None,
-    targets: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Only targets whose name matches.")
-    ] = None,
+    targets: Targets = None,
     device: Device = "cpu",
-    frozen: Annotated[
-        Path | None,
-        typer.Option(metavar="BASELINE", help="Replay its patches; craft only where the weights are others."),
-    ] = None,
+    frozen: Frozen = None,
 ) -> None:
     """Carries out a suite: train or fetch, export, craft, replay, count, report. A second run does only what is new.
 
@@ -78,14 +59,7 @@ def study(
     suite: SuiteFile,
     data: DataDir = None,
     out: RunDir = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ANALYSIS",
-            help="One analysis alone; may be repeated: bitwidth, transfer, features, strength, gradients, places, "
-            "defences, saturation.",
-        ),
-    ] = None,
+    only: Analyses = None,
     device: Device = "cpu",
 ) -> None:
     """Carries out a suite, then the study of it: how patches fare across bitwidths, networks and real kernels, and why.

@@ -38,6 +38,7 @@ RULES = [
     ("harness/crafting.py", [*OURS], ANY),
     ("harness/run.py", [*OURS], ANY),
     ("harness/cli.py", [*OURS], ANY),
+    ("harness/options.py", [], {"typer"}),
     ("harness/verbs.py", [*OURS], ANY),
     ("harness/twins.py", [*OURS], ANY),  # the verb `twin`
     ("harness/qat.py", ["harness", "patches.fake_quant"], ANY),  # a training, of what surrogates and exports share
