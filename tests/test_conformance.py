@@ -7,12 +7,14 @@ import tiny
 from board import running
 from conftest import absent
 
-from backends.conformance import CHECKS, __main__, conform, networks
+from backends.conformance import __main__, conform, networks
+from backends.conformance.checks import CHECKS, OF_RUNTIME
 from backends.device.errors import UserError
 from backends.hosts import Target, prepare, ssh
 
 # A target as the command line takes it, and what PATCHBENCH_REQUIRE calls what it needs; a new one is a line here.
-# Those of this machine are packages that we pin: they need nothing.
+# Those of this machine are packages that we pin: they need nothing. The first line of a host and architecture has all
+# checks, the others the runtime's alone.
 TARGETS = [
     ("onnxruntime", ""),
     ("onnxruntime,optimization=disabled,threads=2", ""),
@@ -32,6 +34,9 @@ TARGETS = [
     ("onnxruntime,host=docker,arch=aarch64", "docker"),
     ("litert,host=ssh,address=board", "ssh"),
 ]
+
+
+FIRST = {(target.host, target.arch): text for text, _ in reversed(TARGETS) for target in [__main__.parse(text)]}
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +61,10 @@ def test_a_target_passes(text, needs, request, monkeypatch):
             prepare(target)
         except UserError as error:
             absent(needs, str(error))
-    verdicts = list(conform(target))
+    checks = list(CHECKS if text in FIRST.values() else OF_RUNTIME)
+    verdicts = list(conform(target, checks))
     assert [v for v in verdicts if v.fault] == []
-    assert [v.check for v in verdicts] == list(CHECKS)
+    assert [v.check for v in verdicts] == checks
 
 
 # The suite finds what it is for: a runtime of a third party, with a defect each, and the checks that must fail.
@@ -83,7 +89,7 @@ class Engine(litert.Engine):
 
 KNOWN = {known}
 """
-OF_RUNTIME = [*CHECKS][: [*CHECKS].index("a runtime that writes into its input is refused")]  # then the dummy's
+LOOKS = [*OF_RUNTIME][:-1]  # all but the session's, which holds what these do once more
 DEFECTS = {
     "off by a step": ({"run": "raw = (raw.clip(-127) - 1).astype(raw.dtype)"}, ["logits are those"]),
     "wrong scale": (
@@ -95,7 +101,7 @@ DEFECTS = {
         ["logits are those", "the same twice", "batches", "a defence"],
     ),
     "knows batches": ({"run": "raw = raw if len(x) < 3 else raw[::-1]"}, ["batches"]),
-    "writes into its input": ({"run": "x[:] = 0"}, [*OF_RUNTIME[:8], "pixels that are not those"]),
+    "writes into its input": ({"run": "x[:] = 0"}, [*LOOKS[:8], "pixels that are not those"]),
     "imports torch": ({"load": "sys.modules['torch'] = types.ModuleType('torch')"}, ["the device loads nothing"]),
     "says nothing": ({"load": "self._info = {'version': ''}"}, ["it says what is in force"]),
     "takes any option": ({"known": ["kernels"]}, ["an unknown option"]),
@@ -119,7 +125,7 @@ def test_a_defect_fails_its_check(tmp_path, monkeypatch, defect):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.delitem(sys.modules, "defective", raising=False)
-    failed = [v.check for v in conform(Target("t", "defective"), OF_RUNTIME) if v.fault]
+    failed = [v.check for v in conform(Target("t", "defective"), LOOKS) if v.fault]
     assert len(failed) == len(expected)
     assert all(check.startswith(start) for check, start in zip(failed, expected, strict=True)), failed
 
