@@ -57,7 +57,7 @@ class Subject:
 
     def faulty(self, fault: str, at: Option = N + 3) -> Outcome:
         """A replay on the dummy runtime, where something happens in the second case."""
-        limit = 1.0 + 3 * self.silence_seconds
+        limit = 3.0 + 3 * self.silence_seconds
         options: dict[str, Option] = {"fault": fault, "at": at}
         target = replace(self.target, runtime="dummy", version="", options=options, time_limit=limit)
         prepare(target)
