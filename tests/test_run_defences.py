@@ -82,10 +82,13 @@ def test_predictions_change_and_hashes_agree(finished: Path) -> None:
 
 def test_an_attack_that_knows_the_defence_gains_by_it(finished: Path) -> None:
     cells = pd.read_csv(finished / "cells.csv").fillna({"defence": "", "surrogate": ""})
-    behind = cells[cells["defence"] == "median:3"]
-    # one seed's patches may tie: the network has seen three epochs, each patch sixty steps
-    mean = behind[behind["attack"] == "gap"].groupby("surrogate")["targeted_success"].mean()
-    noise = behind.loc[behind["attack"] == "noise", "targeted_success"].mean()
+    behind = cells[(cells["defence"] == "median:3") & (cells["attack"] == "gap")]
+    # over four seeds: one seed's patches may tie, the network has seen three epochs and each patch sixty steps
+    for _, here in behind.groupby("target"):
+        rates = here.groupby("surrogate")[["targeted_success", "targeted_success_low"]].mean()
+        assert rates.loc["float through median:3", "targeted_success"] >= rates.loc["float", "targeted_success_low"]
+    mean = behind.groupby("surrogate")["targeted_success"].mean()
+    noise = cells.loc[(cells["defence"] == "median:3") & (cells["attack"] == "noise"), "targeted_success"].mean()
     assert mean["float through median:3"] > mean["float"] > noise
 
 
