@@ -6,6 +6,9 @@ SHELL  := /bin/bash
 
 FAST   := -m "not slow and not data and not browser"
 SLOW   := -m "slow or data or browser"
+# a file of tests is one process's own: so its fixtures are made once
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 DEMO   := benchmarks/suites/demo.toml
 GATE   := benchmarks/suites/gate.toml
 BASELINES := benchmarks/baselines
@@ -19,11 +22,11 @@ bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
 
 test: $(VENV)/ready lint
-	$(BIN)/pytest --cov --cov-report=term:skip-covered $(FAST)
-	$(BIN)/pytest --cov --cov-append --cov-report=term:skip-covered $(SLOW)
+	$(PYTEST) --cov --cov-report=term:skip-covered $(FAST)
+	$(PYTEST) --cov --cov-append --cov-report=term:skip-covered $(SLOW)
 
 unit: $(VENV)/ready
-	$(BIN)/pytest $(FAST)
+	$(PYTEST) $(FAST)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
