@@ -47,3 +47,36 @@ def qemu() -> None:
     for arch in EMULATORS:
         if why_not := availability(Target("t", "tflite_runtime", host="qemu", arch=arch)):
             absent("qemu", why_not)
+
+
+# A third party's runtime: ours that goes wrong on request, which also tells when it starts and prints where it can.
+FAULTY = """
+import os
+from backends.device.runtimes import dummy
+
+print("garbage at import")
+
+class Engine(dummy.Engine):
+    package = "numpy"
+
+    def load(self, path, options, threads):
+        with open(os.environ["FAULTY_LOG"], "a") as log:
+            log.write(f"{os.getpid()}\\n")
+        print('{"event": "garbage at load"}', flush=True)
+        super().load(path, options, threads)
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """Installs the faulty runtime as a distribution of its own; gives the log of its starts, a process id each."""
+    site, log = tmp_path / "site", tmp_path / "log"
+    info = site / "faulty-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[patchbench.runtimes]\nfaulty = faulty_runtime:Engine\n")
+    (site / "faulty_runtime.py").write_text(FAULTY)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("FAULTY_LOG", str(log))
+    monkeypatch.syspath_prepend(str(site))
+    return log

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import test_attacks
+import test_attacks_on_networks
 import tiny
 import torch
 from rich.console import Console
@@ -28,7 +28,7 @@ from patches.attacks.sparse_rs import losses
 from patches.problem import Problem
 from patches.surrogates.device import Device
 
-digits = test_attacks.digits
+digits = test_attacks_on_networks.digits
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
 LABELS = np.arange(40) % 4
 WEIGHTS = np.random.default_rng(1).normal(size=(3, 3, 3, 4))  # of a patch's pixels, to four classes
@@ -204,7 +204,9 @@ def test_it_beats_the_control_on_a_trained_network(digits):
     problems = [Problem(Device(ask), pixels, labels, 3, 8, seed=seed) for seed in range(3)]
     made = [patches.craft("sparse_rs", problem, {"queries": 5000}) for problem in problems]
     noise = [patches.control("noise", 8, seed=seed) for seed in range(3)]
-    found, expected = (np.mean([test_attacks.success(digits, one, 3) for one in some]) for some in (made, noise))
+    found, expected = (
+        np.mean([test_attacks_on_networks.success(digits, one, 3) for one in some]) for some in (made, noise)
+    )
     assert found > expected + 0.07
 
 
