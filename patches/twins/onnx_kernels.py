@@ -45,7 +45,7 @@ class Product(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whole numbers, float32."""
-        scaled = x * torch.tensor(self.scale, dtype=torch.float32, device=x.device)
+        scaled = x * self.scale
         return scaled.add_(self.zero_point).round_().sub_(self.zero_point)
 
 
