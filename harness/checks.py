@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from harness.metrics import is_lab
 from harness.schema import CONTROLS
 from harness.stats import wilson
 
@@ -17,6 +18,7 @@ ZERO_GRADIENTS_MOST = 0.5  # more, and the attack was blind: its patch says litt
 ACCURACY_OFF_MOST = 0.05  # points between an artifact and what its file claims, or the float network has
 MARGIN = 0.05  # the change that a cell's interval should tell from none, at least
 SOFTMAX_SUM_OFF = 0.05
+FEEDS = "mean, std, divisor and channel_order"  # the keys of a suite that say how pixels are fed
 SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: of each class up to half of it is lost to rounding
 Where = dict[str, Any]  # columns of a cell and their values
 
@@ -113,12 +115,17 @@ def _noise(cells: pd.DataFrame) -> Check:
     table = draws.groupby(place, sort=False, observed=True)["untargeted_success"].mean().reset_index()
     bad = [
         (
-            f"{row['artifact']} on {row['target']}, {row['patch_px']} px: {row['untargeted_success']:.1%}",
+            f"{row['artifact']} on {row['target']}, {row['patch_px']} px{_where(row)}: {row['untargeted_success']:.1%}",
             {c: row[c] for c in place},
         )
         for row in table[table["untargeted_success"] > NOISE_MISLEADS_MOST].to_dict("records")
     ]
     return _verdict(name, asks, f"at most {table['untargeted_success'].max():.1%}", bad)
+
+
+def _where(row: Mapping[Any, Any]) -> str:
+    placed = "" if row["placement"] == "random" else f" placed {row['placement']}"
+    return placed + (f" after {row['defence']}" if row["defence"] else "")
 
 
 def _gradients(patches: list[Where]) -> Check:
@@ -154,23 +161,24 @@ def _pixels(cases: list[Where] | None) -> Check:
 
 def _accuracy(run: Mapping[str, Any], cells: pd.DataFrame) -> Check:
     name = "accuracy as claimed"
-    asks = (
-        f"is clean accuracy within {100 * ACCURACY_OFF_MOST:.0f} points of the file's claim, or of the float network?"
-    )
-    floats = {victim["name"]: victim.get("float_accuracy") for victim in run.get("victims", [])}
-    claims = {a["name"]: a.get("claimed_accuracy", floats.get(a["victim"])) for a in run.get("artifacts", [])}
-    rows = cells[
-        (cells["attack"] == "none") & (cells["defence"] == "") & cells["artifact"].map(claims.get).notna()
-    ].to_dict("records")
-    if not rows:
-        return _unknown(name, asks)
-    bad = []
-    for row in rows:
-        claim = float(claims[row["artifact"]] or 0)
-        if not row["clean_accuracy_low"] - ACCURACY_OFF_MOST <= claim <= row["clean_accuracy_high"] + ACCURACY_OFF_MOST:
-            text = f"{row['artifact']} on {row['target']}: {row['clean_accuracy']:.1%}, {claim:.1%} claimed"
-            bad.append((text, _place(row)))
-    return _verdict(name, asks, f"on {len(rows)} places", bad)
+    points = f"{100 * ACCURACY_OFF_MOST:.0f} points"
+    asks = f"is clean accuracy within {points} of what is claimed, or of the float network, and above chance?"
+    victims = {victim["name"]: victim for victim in run.get("victims", [])}
+    claims = {a["name"]: a.get("claimed_accuracy") or victims.get(a["victim"], {}).get("float_accuracy")
+              for a in run.get("artifacts", [])}  # fmt: skip
+    chance = 1 / len(run["class_names"]) if run.get("class_names") else None
+    clean = cells[(cells["attack"] == "none") & (cells["defence"] == "")]
+    known, bad = 0, []
+    for row, is_float in zip(clean.to_dict("records"), is_lab(clean), strict=True):
+        claim = victims.get(row["victim"], {}).get("claimed_accuracy") if is_float else claims.get(row["artifact"])
+        known += bool(chance) or pd.notna(claim)
+        at = f"{row['artifact']} on {row['target']}: {row['clean_accuracy']:.1%}"
+        low, high = row["clean_accuracy_low"], row["clean_accuracy_high"]
+        if pd.notna(claim) and not low - ACCURACY_OFF_MOST <= claim <= high + ACCURACY_OFF_MOST:
+            bad.append((f"{at}, {claim:.1%} claimed", _place(row)))
+        elif chance and low <= chance:
+            bad.append((f"{at}, by chance {chance:.1%}: are {FEEDS} the model's?", _place(row)))
+    return _verdict(name, asks, f"on {known} places", bad) if known else _unknown(name, asks)
 
 
 def _enough(cells: pd.DataFrame) -> Check:

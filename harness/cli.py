@@ -246,10 +246,10 @@ def history(
         write_text(svg, over.figure(known, found))
 
 
-@app.command(epilog="Example: `patchbench twin vendor.tflite --suite benchmarks/suites/cifar10.toml --data ~/data`")
+@app.command(epilog="Examples: `patchbench twin vendor.tflite`; on a suite's images: `... --suite SUITE --data ~/data`")
 def twin(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An INT8 .onnx or .tflite file, ours or anyone's.")],
-    suite: Annotated[Path, typer.Option(metavar="SUITE", help="The suite whose evaluation images are taken.")],
+    suite: Annotated[Path | None, typer.Option(help="Whose evaluation images; photographs else.")] = None,
     data: DataDir = None,
     kernels: Annotated[
         list[str] | None, typer.Option(help="xnnpack, builtin or reference; onnxruntime. All that run it unless given.")

@@ -85,6 +85,7 @@ class Victim(Table):
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (1.0, 1.0, 1.0)
     channel_order: Literal["rgb", "bgr"] = "rgb"
+    claimed_accuracy: float | None = Field(None, gt=0, le=1)  # what its maker says; the run checks it on its images
 
     @model_validator(mode="after")
     def _one_source(self) -> Victim:

@@ -93,7 +93,7 @@ def _victim(work: Work, step: VictimStep, records: pd.DataFrame) -> dict[str, An
     return {
         "name": step.name, "model": known.model, "classes": known.classes, "input_size": known.input_size,
         "sha256": known.sha256, "float_accuracy": float((clean["pred"] == clean["label"]).mean()),
-    }  # fmt: skip
+    } | ({"claimed_accuracy": step.table.claimed_accuracy} if step.table.claimed_accuracy else {})  # fmt: skip
 
 
 def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:

@@ -45,14 +45,15 @@ class VictimStep:
 
     @cached_property
     def key(self) -> str:
-        """Given weights depend on no image; what a file is claimed to reach changes no answer of it."""
+        """Given weights depend on no image; what it is claimed to reach changes no answer."""
         if isinstance(self.table, config.Artifact):
             table = self.table.model_dump(exclude={"claimed_accuracy"})
             return key("brought", table=table, file=sha256_file(self.brought_file()), size=self.data.size)
         seen = self.data.key if self.table.train else self.data.size
+        table = self.table.model_dump(exclude={"claimed_accuracy"})
         weights, code = self._weights(self.table), self._code(self.table)
         taught = {"teacher": self.teacher.key} if self.teacher else {}
-        return key("victim", table=self.table, weights=weights, code=code, data=seen, **taught)
+        return key("victim", table=table, weights=weights, code=code, data=seen, **taught)
 
     def brought_file(self) -> Path:
         """The file of an `Artifact` table; one that is not there, or another one, is a `UserError`."""

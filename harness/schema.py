@@ -136,7 +136,7 @@ class Patch:
                 corners = arrays["corners"].astype(np.int32) if "corners" in arrays else None
                 patch = cls(pixels=arrays["pixels"], mask=arrays["mask"].astype(bool), corners=corners, **facts)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not a patch ({error})") from error
+            raise UserError(f"{path}: not a patch, which is a .npz that craft wrote ({error})") from error
         side, each = patch.pixels.shape[-2:-1], (len(patch.images),) * bool(patch.images)
         if (
             patch.pixels.dtype != np.uint8

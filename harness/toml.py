@@ -50,7 +50,7 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
         if isinstance(part, str):
             table = _table_of(table, part)
     keys = [f.alias or k for k, f in table.model_fields.items()]
-    near = difflib.get_close_matches(str(fault["loc"][-1]), keys, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(fault["loc"][-1]), keys, n=1)
     return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}")
 
 

@@ -136,8 +136,8 @@ def _prepared(problem: Problem, filled: Mapping[str, Any]) -> Problem:
         logits = surrogate(problem.images(torch.arange(1))[0])
     if logits.ndim != 2 or not 0 <= (problem.target_class or 0) < logits.shape[1]:
         raise UserError(
-            f"target class {problem.target_class}: expected one of the surrogate's outputs (n, classes), "
-            f"which are {tuple(logits.shape)}"
+            f"target class {problem.target_class}: expected a class of the surrogate, 0 to {logits.shape[-1] - 1}; "
+            f"its outputs are {tuple(logits.shape)}"
         )
     return problem
 

@@ -1,5 +1,7 @@
 """What every attack does, on a network whose best patch is known: its pure colours."""
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ from torch import nn
 import patches
 from harness.schema import CONTROLS, UserError
 from patches import placement
-from patches.attacks import known
+from patches.attacks import known, options
 from patches.best_place import best_place
 from patches.printable import non_printability, palette, total_variation
 from patches.problem import Problem
@@ -56,6 +58,13 @@ def shades(entry, target_class=0, seed=0, **more):
 
 def test_every_attack_that_follows_gradients_is_in_the_table():
     assert {entry.attack for entry in TABLE} == set(known()) - {*CONTROLS, "imported", "sparse_rs"}
+
+
+@pytest.mark.parametrize("attack", ["gap", "lavan", "pgd", "sparse_rs"])
+def test_the_readme_has_every_option_and_its_default(attack):
+    told = (Path(__file__).parents[1] / "README.md").read_text()
+    for option, default in options(attack, {}).items():
+        assert f"`{option} = {json.dumps(default)}`".replace(".0`", "`") in told
 
 
 @every

@@ -65,6 +65,10 @@ FAULTS: list[tuple[str, str, str, Any]] = [  # check, what it says, cells it tou
      {"patches": [{"name": "net-gap-t5-s0", "checks": {"zero_gradient_share": 0.9}}]}),
     ("accuracy as claimed", "80.0% claimed", "artifact == 'net-onnx-fp32'",
      {"artifacts": [{"name": "net-onnx-fp32", "victim": "net", "claimed_accuracy": 0.8}]}),
+    ("accuracy as claimed", "50.0% claimed", "artifact == 'net-torch-fp32'",
+     {"victims": [{"name": "net", "claimed_accuracy": 0.5}]}),
+    ("accuracy as claimed", "are mean, std, divisor and channel_order the model's?", "index == index",
+     {"class_names": ["one"], "victims": [], "artifacts": []}),
     ("no copies", "2 of the counted images are", "index == index", {"data": {"copies": 2}}),
 ]  # fmt: skip
 

@@ -63,10 +63,14 @@ def _headline(cells: pd.DataFrame) -> Headline:
     targeted = bool((ok["target_class"] >= 0).any())
     rate = "targeted_success" if targeted else "untargeted_success"
     ok = ok[ok[rate].notna()]
-    device = ok[~ok["precision"].isin(["fp32", ""]) & (ok["format"] != "torch")]
+    device = ok[_on_integers(ok)]
     if ok.empty or device.empty:
-        what = "no patched cell" if ok.empty else "no patched cell on an integer target"
-        return Headline("nothing", f"No answer: {what} ran without an error.", "", [])
+        what = (
+            "no patched cell ran without an error" if ok.empty else "no patched cell ran on integers without an error"
+        )
+        if not _on_integers(made).any():
+            what = "this run has no integer target"
+        return Headline("nothing", f"No answer: {what}.", "", [])
     pairs = device.merge(ok[is_lab(ok)], on=[*CASE, "patch"], suffixes=("", "_lab"))
     if pairs.empty:
         return Headline("nothing", "No answer: no patch ran both in the lab and on an integer target.", "", [])
@@ -79,8 +83,8 @@ def _headline(cells: pd.DataFrame) -> Headline:
     means = by_place.agg(patches=("patch", "nunique"), **{k: (v, "mean") for k, v in columns.items()}).reset_index()
     works = means[means["base"] >= WORKS_IN_LAB]
     aim = "reaches its class on" if targeted else "misleads the network on"
-    lab = _span(means["lab"].min(), means["lab"].max())
     if works.empty:
+        lab = _span(means["lab"].min(), means["lab"].max())
         text = f"Nothing to carry over: already in the lab the patch does no better than noise ({aim} {lab})."
         return Headline("nothing", text, "", _tiles(means, targeted, cells))
     works = works.assign(share=(works["kept"] / works["base"]).clip(lower=0))
@@ -95,6 +99,7 @@ def _headline(cells: pd.DataFrame) -> Headline:
         verdict, sentence = "depends", f"In part: on the integer targets the patch keeps {share} of its {what}."
     else:
         verdict, sentence = "depends", f"It depends on artifact and target: {share} of the patch’s {what} survives."
+    lab = _span(works["lab"].min(), works["lab"].max())
     details = f"In the lab, the float network in PyTorch, a patch {aim} {lab} of the images."
     for word, row in (("Least", least), ("Most", most))[: 1 + (least.name != most.name)]:
         where = f"{row['victim']}, {row['artifact_label']} on {row['target']}"
@@ -102,7 +107,13 @@ def _headline(cells: pd.DataFrame) -> Headline:
         details += f" {word} survives on {where}: {percent(row['lab'])} become {percent(row['device'])}."
     if failed := int(((made["status"] == "error") & ~made["precision"].isin(["fp32", ""])).sum()):
         details += f" {failed} patched cells on integer targets failed and are left out."
+    if "doubts" in pairs and (doubted := int((pairs["doubts"] != "").sum())):
+        details += f" A self-check failed that touches {doubted} of the {len(pairs)} cells compared: see †."
     return Headline(verdict, sentence, details, _tiles(works, targeted, cells))
+
+
+def _on_integers(cells: pd.DataFrame) -> pd.Series:
+    return ~cells["precision"].isin(["fp32", ""]) & (cells["format"] != "torch")
 
 
 def _span(low: float, high: float, digits: int = 1) -> str:
@@ -123,7 +134,7 @@ def _tiles(means: pd.DataFrame, targeted: bool, cells: pd.DataFrame) -> list[tup
         tiles.append(
             ("noise, integer runtimes", _span(noise.min(), noise.max()), "the same size and place, not optimised")
         )
-    integer = cells[~cells["precision"].isin(["fp32", ""]) & (cells["format"] != "torch") & targeted]
+    integer = cells[_on_integers(cells) & targeted]
     for control, where in (("sticker", "a picture of the class"), ("other_class", "a patch of another class")):
         drawn = integer[integer["attack"] == control]
         rates = drawn.groupby(["victim", "artifact", "target"])["targeted_success"].mean()

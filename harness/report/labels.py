@@ -19,8 +19,8 @@ PRECISIONS = {"fp32": "float", "w8a8": "INT8"}
 def labelled(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells or their summary in reading order, with a short ``artifact_label`` and ``series_label`` each.
 
-    Order: victim, then PyTorch, float files, integer files. A series is an attack with its surrogate, size and place;
-    controls have the label of their attack alone, and of a defence.
+    Order: victim, then PyTorch, float files, integer files and simulations. A series is an attack with its surrogate,
+    size and place; controls have the label of their attack alone, and of a defence.
     """
     if cells.empty:
         return cells.assign(artifact_label="", series_label="")
@@ -51,6 +51,8 @@ def _artifacts(table: pd.DataFrame) -> dict[str, str]:
     labels = {}
     for row in files.to_dict("records"):
         parts = [FORMATS.get(row["format"], row["format"]), PRECISIONS.get(row["precision"], row["precision"])]
+        if row["format"] == "torch" and row["precision"] not in ("fp32", ""):  # no integer anywhere
+            parts = ["simulated", row["precision"]]
         parts += [row["signature"].upper()] * bool(signed.get(row["format"], 0) > 1)
         parts += [row["calibration"].replace("_", " ")]
         parts += [row["granularity"].replace("_", "-")] * bool(channels)
