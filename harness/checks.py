@@ -18,8 +18,8 @@ ZERO_GRADIENTS_MOST = 0.5  # more, and the attack was blind: its patch says litt
 ACCURACY_OFF_MOST = 0.05  # points between an artifact and what its file claims, or the float network has
 MARGIN = 0.05  # the change that a cell's interval should tell from none, at least
 SOFTMAX_SUM_OFF = 0.05
-FEEDS = "mean, std, divisor and channel_order"  # the keys of a suite that say how pixels are fed
 SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: of each class up to half of it is lost to rounding
+FEEDS = "mean, std, divisor and channel_order"  # the keys of a suite that say how pixels are fed
 Where = dict[str, Any]  # columns of a cell and their values
 
 
@@ -115,7 +115,7 @@ def _noise(cells: pd.DataFrame) -> Check:
     table = draws.groupby(place, sort=False, observed=True)["untargeted_success"].mean().reset_index()
     bad = [
         (
-            f"{row['artifact']} on {row['target']}, {row['patch_px']} px{_where(row)}: {row['untargeted_success']:.1%}",
+            f"{row['artifact']} on {row['target']}, {row['patch_px']} px{_at(row)}: {row['untargeted_success']:.1%}",
             {c: row[c] for c in place},
         )
         for row in table[table["untargeted_success"] > NOISE_MISLEADS_MOST].to_dict("records")
@@ -123,9 +123,9 @@ def _noise(cells: pd.DataFrame) -> Check:
     return _verdict(name, asks, f"at most {table['untargeted_success'].max():.1%}", bad)
 
 
-def _where(row: Mapping[Any, Any]) -> str:
-    placed = "" if row["placement"] == "random" else f" placed {row['placement']}"
-    return placed + (f" after {row['defence']}" if row["defence"] else "")
+def _at(row: Mapping[Any, Any]) -> str:
+    place = "" if row["placement"] == "random" else f" placed {row['placement']}"
+    return place + (f" after {row['defence']}" if row["defence"] else "")
 
 
 def _gradients(patches: list[Where]) -> Check:

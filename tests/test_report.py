@@ -89,6 +89,20 @@ def test_a_patch_no_better_than_noise_answers_nothing(tmp_path: Path) -> None:
     assert "no better than noise" in head.sentence
 
 
+def test_the_headline_tells_of_doubts_and_of_a_run_that_only_simulates(run: Path) -> None:
+    table = table_of(run)
+    assert "self-check" not in headline(table.assign(doubts="")).details
+    (some, *_) = table.loc[table["precision"] == "w8a8", "artifact"]
+    touched = table["artifact"].map({some: "no copies"}).fillna("")
+    count = len(table[(table["artifact"] == some) & (table["attack"] == "gap")])
+    assert f"that touches {count} of the" in headline(table.assign(doubts=touched)).details
+    simulated = labelled(table.drop(columns=["artifact_label", "series_label"]).assign(format="torch"))
+    assert headline(simulated).sentence == "No answer: no target has integers."
+    labels = set(simulated.loc[simulated["precision"] == "w8a8", "artifact_label"])
+    assert labels
+    assert all("INT8" not in label for label in labels)
+
+
 def test_the_page_holds_the_run(run: Path) -> None:
     page = build(run).read_text()
     text = text_of(page)

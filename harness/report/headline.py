@@ -65,11 +65,8 @@ def _headline(cells: pd.DataFrame) -> Headline:
     ok = ok[ok[rate].notna()]
     device = ok[_on_integers(ok)]
     if ok.empty or device.empty:
-        what = (
-            "no patched cell ran without an error" if ok.empty else "no patched cell ran on integers without an error"
-        )
-        if not _on_integers(made).any():
-            what = "this run has no integer target"
+        where = "" if ok.empty else " on an integer target"
+        what = f"no patched cell{where} ran without an error" if _on_integers(made).any() else "no target has integers"
         return Headline("nothing", f"No answer: {what}.", "", [])
     pairs = device.merge(ok[is_lab(ok)], on=[*CASE, "patch"], suffixes=("", "_lab"))
     if pairs.empty:
