@@ -158,7 +158,7 @@ def test_latency_is_that_of_one_run(tmp_path, bundle, faulty):
     assert len(raw) >= 40
     assert raw.min() >= 4  # a run sleeps for 4 ms
     assert (found["p50_ms"], found["p90_ms"], found["p99_ms"]) == pytest.approx(np.percentile(raw, (50, 90, 99)))
-    assert 4 <= found["p50_ms"] < 40
+    assert 4 <= found["p50_ms"] < 8
     assert found["throughput_per_second"] == pytest.approx(1000 / raw.mean())
     assert found["cold_start_seconds"] > 0.004
     assert 0 < found["clock_resolution_ns"] < 1e6
@@ -173,7 +173,7 @@ def test_both_limits_of_the_latency_loop_hold_and_warm_up_is_not_counted():
     assert ran == [0, 1, 2, 0, 0, 1, 2, 0, 1, 2, 0]
     begin = time.perf_counter()
     _, nanoseconds = measure(lambda x: None, list(range(3)), {"warmup": 0, "runs": 1, "seconds": 0.2}, lambda n: None)
-    assert 0.2 <= time.perf_counter() - begin < 5
+    assert 0.2 <= time.perf_counter() - begin < 1
     assert len(nanoseconds) > 100
 
 
@@ -204,7 +204,7 @@ def test_a_key_ends_the_device(tmp_path, bundle, faulty):
 
     with pytest.raises(KeyboardInterrupt):
         replay(at_fault("hang", 3), bundle.root, tmp_path / "out", on_event=stop)
-    assert gone(int(faulty.read_text()))
+    assert gone(int(faulty.read_text()), seconds=1)
 
 
 @pytest.mark.parametrize("fault", ["hang", "native hang"])
