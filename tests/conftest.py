@@ -80,3 +80,11 @@ def faulty(tmp_path, monkeypatch):
     monkeypatch.setenv("FAULTY_LOG", str(log))
     monkeypatch.syspath_prepend(str(site))
     return log
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """The small network's bundle: six images clean, with a patch for each, and with the same for all."""
+    import tiny
+
+    return tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))

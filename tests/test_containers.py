@@ -112,11 +112,6 @@ def spy(built, tmp_path_factory):
     images.docker("image", "rm", "--force", name)
 
 
-@pytest.fixture
-def bundle(tmp_path):
-    return tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))
-
-
 def spying(image, fault="", **changes):
     return Target("spy", "spy", host="docker", image=image, options={"fault": fault}, **changes)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
 from backends import images
 from backends.device.errors import UserError
@@ -14,11 +13,6 @@ from backends.hosts import Target, availability, cores, docker, identity, is_emu
 
 ROOT = Path(images.ROOT)
 HERE = platform.machine()
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    return tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))
 
 
 @pytest.mark.parametrize("name", ["--privileged", "-v/:/host", "a b", "a\nb", "$(reboot)", "a;b", "a,source=/", "."])

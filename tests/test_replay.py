@@ -21,11 +21,6 @@ from backends.hosts import Target, availability, identity, replay
 ROOT = Path(backends.__file__).parents[1]
 
 
-@pytest.fixture
-def bundle(tmp_path):
-    return tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))
-
-
 def logits(path):
     with np.load(path, allow_pickle=False) as arrays:
         return arrays["logits"]

@@ -20,11 +20,6 @@ from backends.hosts import Target, replay
 ROOT = Path(backends.__file__).parents[1]
 
 
-@pytest.fixture
-def bundle(tmp_path):
-    return tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))
-
-
 def at_fault(fault, at=None, **changes):
     return Target("faulty", "faulty", options={"fault": fault} | ({"at": at} if at else {}), **changes)
 
