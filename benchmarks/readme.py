@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.metrics import cells, summarise
 from harness.report.agreement import FEW, pages
 from harness.report.figures import calibration
 from harness.report.labels import labelled
+from harness.results.metrics import cells, summarise
 
 RESULTS = Path(__file__).parent / "results"
 RUNGS = {

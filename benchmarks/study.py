@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.config.study import ANALYSES
 from harness.study import findings
-from harness.study.settings import ANALYSES
 
 RESULTS = Path(__file__).parent / "results"
 MOST_BYTES = 400_000  # of a table that is kept in the repository

@@ -18,12 +18,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from backends.device.artifact import Artifact, sha256_file
 from backends.device.bundle import paste
 from exporters.files import describe
-from harness import config, data
-from harness.schema import Artifact, Patch, sha256_file
-from harness.twins import agreement
+from harness import config
+from harness.data import datasets as data
+from harness.run.twins import agreement
 from patches import placement
+from patches.patch import Patch
 from patches.twins import KERNELS
 
 RESULTS = Path(__file__).parent / "results"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from exporters.files import Description, describe, require_integer
-from harness.schema import Artifact, UserError
+from backends.device.artifact import Artifact
+from backends.device.errors import UserError
+from exporters.files import describe, require_integer
+from exporters.files.description import Description
 
 
 def bring(file: Path, artifact: Artifact, folder: Path) -> Description:

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from backends.device.artifact import Pixels, QuantSpec
+from backends.device.errors import UserError
+from exporters.calibration import Floats, Range, activation_affine, batches, collector
 from exporters.files import describe, require_integer
 from exporters.onnx_graph import pad_integers, tidy
 from exporters.proof import require_scales
 from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
-from harness.calibration import Floats, Range, activation_affine, batches, collector
-from harness.schema import Pixels, QuantSpec, UserError, Victim
+from exporters.victim import Victim
 
 LAYOUT = "nchw"
 OPSET = 20

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from exporters.files import Description, plain
+from backends.device.artifact import QuantSpec
+from backends.device.errors import UserError
+from exporters.calibration import Range, activation_affine, short
+from exporters.files import plain
+from exporters.files.description import Description
 from exporters.ranges import WEIGHTED, Weights
-from harness.calibration import Range, activation_affine, short
-from harness.schema import QuantSpec, UserError
 
 
 def require_scales(

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.files import Description, Operator, Tensor
-from harness.calibration import Floats, Range, activation_affine, weight_scales
-from harness.schema import QuantSpec, UserError
+from backends.device.artifact import QuantSpec
+from backends.device.errors import UserError
+from exporters.calibration import Floats, Range, activation_affine, weight_scales
+from exporters.files.description import Description, Operator, Tensor
 
 # The output has the input's scale: no kernel rescales here.
 AS_INPUT = {

@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporters.files import Description, describe, require_integer
+from backends.device.artifact import Pixels, QuantSpec
+from backends.device.errors import UserError
+from exporters.calibration import Floats, Range, batches, collector
+from exporters.files import describe, require_integer
+from exporters.files.description import Description
 from exporters.proof import require_scales
 from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
-from harness.calibration import Floats, Range, batches, collector
-from harness.schema import Pixels, QuantSpec, UserError, Victim
+from exporters.victim import Victim
 
 LAYOUT = "nhwc"
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich import progress as bars
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-Tick = Callable[[int, int, str], None]  # done, of, a word on how it goes
+Progress = Callable[[int, int, str], None]  # steps done, steps in all (0: unknown), what is being done
 EVERY = 60.0  # seconds between two lines on one piece of work, where no bar can be shown
 
 
@@ -25,15 +25,19 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
         columns = (
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[word]}"),
-        )  # fmt: skip
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+            bars.SpinnerColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("[dim]{task.fields[word]}"),
+        )
+        self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._lock, self._under_way = threading.Lock(), 0
 
     @contextmanager
-    def doing(self, verb: str, what: str) -> Iterator[Tick]:
-        """Shows one piece of work: a bar that the block moves by `Tick`, then a line with the seconds it took."""
+    def doing(self, verb: str, what: str) -> Iterator[Progress]:
+        """Shows one piece of work: a bar that the block moves by `Progress`, then a line with the seconds it took."""
         begun, progress, what = time.monotonic(), self._progress, escape(what)
         self._count(1)
         task = progress.add_task(f"{verb} {what}", total=None, word="")

@@ -32,44 +32,36 @@ PACKAGES = {
     "qat": ("torch", "onnxruntime"),
     "defence": ("pillow",),
 }
-NETWORK = ("harness/victims.py", "harness/networks.py", "harness/weights.py")
-SIMULATION = ("patches/fake_quant", "exporters/ranges.py", "exporters/files", "harness/calibration.py")
-LOOKED_INTO = (
-    *NETWORK, "patches", "exporters", "harness/records.py", "harness/stats.py", "harness/study/inputs.py",
-    "harness/study/similarity.py",
-)  # fmt: skip
+# The folders whose code decides a result: a module that is added to one counts at once.
+NETWORKS = ("harness/data", "harness/networks")
 CODE = {
-    "data": ("harness/data.py", "harness/readers.py"),
-    "victim": (*NETWORK, "harness/training.py", "harness/distillation.py"),
-    "artifact": (*NETWORK, "exporters", "harness/calibration.py"),
-    "patch": (*NETWORK, "patches", "exporters/files", "exporters/ranges.py", "harness/calibration.py"),
-    "torch": (*NETWORK, "backends/device/bundle.py"),
-    "simulated": (*NETWORK, *SIMULATION),
-    "qat": (*NETWORK, *SIMULATION, "harness/qat.py", "harness/training.py", "harness/distillation.py"),
-    "case": ("backends/device/bundle.py", "patches/placement.py", "patches/poses.py"),
-    "bundle": ("backends/device/bundle.py",),
-    "defence": ("backends/device/defences.py",),
+    "data": ("harness/data",),
+    "victim": NETWORKS,
+    "artifact": (*NETWORKS, "exporters"),
+    "patch": (*NETWORKS, "exporters", "patches"),
+    "torch": (*NETWORKS, "backends/device"),
+    "simulated": (*NETWORKS, "exporters", "patches"),
+    "qat": (*NETWORKS, "exporters", "patches"),
+    "case": ("backends/device", "patches"),
+    "bundle": ("backends/device",),
+    "defence": ("backends/device",),
     "replay": ("backends/device",),
     "latency": ("backends/device",),
-    **{
-        f"study-{name}": (*LOOKED_INTO, f"harness/study/{name}.py")
-        for name in ("strength", "gradients", "places", "saturation")
-    },
-    "study-features": (
-        *LOOKED_INTO, "harness/study/features.py", "harness/study/layers.py", "harness/study/readings.py",
-    ),
-    "report": (
-        "harness/records.py", "harness/outcomes.py", "harness/metrics.py", "harness/stats.py", "harness/intervals.py",
-        "harness/checks.py", "harness/evidence.py", "harness/again.py", "harness/splits.py", "harness/gap.py",
-        "harness/paired.py", "harness/facts.py", "harness/agreement.py", "harness/examples.py", "harness/report",
-    ),
-}  # fmt: skip
+    "again": ("backends/device", "harness/run"),
+    "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/study"),
+    "report": ("harness/results", "harness/report", "harness/run"),
+}
 
 
 def key(stage: str, **inputs: object) -> str:
     """Hex digest (32 digits) of a stage's inputs, its packages' versions and its code."""
     versions = {name: _version(name) for name in PACKAGES.get(stage, ())}
-    whole = {"stage": stage, "inputs": inputs, "versions": versions, "code": code_digest(*CODE.get(stage, ()))}
+    whole = {
+        "stage": stage,
+        "inputs": inputs,
+        "versions": versions,
+        "code": code_digest(*CODE.get(stage.partition("-")[0], ())),
+    }
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from harness.schema import parse_defence
+from backends.device.defences import parse_defence
 
 # ITU-T T.81, tables K.1 and K.2: steps of luminance and chrominance at quality 50, a row a vertical frequency.
 LUMINANCE = (

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.schema import UserError
+from backends.device.errors import UserError
 from patches.problem import Problem
 
 

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from harness.schema import UserError
+from backends.device.errors import UserError
 from patches.defences import Through
 from patches.fake_quant.rounding import Fixed
 from patches.surrogates import IN_FLOAT32

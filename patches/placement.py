@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.schema import LEVEL, Patch, Pixels, Pose, UserError
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
 from patches import poses
+from patches.patch import LEVEL, Patch, Pose
 
 Shape = str  # square, round, or of a file's own mask that mask's name (`patches.attacks.imported.cutout`)
 Size = tuple[int, int]  # (height, width)

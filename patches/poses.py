@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.schema import Pixels, Pose, UserError
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
+from patches.patch import Pose
 
 
 def side(px: int, pose: Pose) -> int:

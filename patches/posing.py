@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from harness.schema import Pose
+from patches.patch import Pose
 
 
 def draw(pose: Pose, n: int, random: torch.Generator) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.schema import Pixels, UserError
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
 from patches import placement
 
 CURVE_POINTS = 200
@@ -30,10 +31,10 @@ class Step(NamedTuple):
 class Problem:
     """A patch to be made: against `surrogate` (pixels in [0, 1] to logits), over uint8 images ``(n, h, w, 3)``.
 
-    ``target_class`` None is untargeted; `patches.craft` leaves images of the target class out before an attack sees
+    ``target_class`` None is untargeted; `craft` leaves images of the target class out before an attack sees
     them. An attack draws all that is random from `generator`, and calls `step` once a step.
 
-    With ``per_image`` each image gets a patch of its own, and `patches.craft` hands the images over batch by batch: an
+    With ``per_image`` each image gets a patch of its own, and `craft` hands the images over batch by batch: an
     attack that takes its start from `start`, its images from `batches` and its places from `places` does both.
     """
 

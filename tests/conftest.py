@@ -4,21 +4,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from helpers.required import absent
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; before anything loads OpenMP
 
+import numpy as np
 import pytest
 
 from backends.hosts import Target, availability
 from backends.hosts.qemu import EMULATORS
-
-REQUIRED = {name for name in os.environ.get("PATCHBENCH_REQUIRE", "").split(",") if name}
-
-
-def absent(what: str, why: str) -> None:
-    """Skips, saying why; where PATCHBENCH_REQUIRE names it, fails instead."""
-    if what in REQUIRED:
-        pytest.fail(f"{what} is required here: {why}")
-    pytest.skip(f"{what}: {why}")
 
 
 @pytest.fixture
@@ -39,6 +33,13 @@ def data_dir() -> Path:
     if not path or not Path(path).is_dir():
         absent("data", "PATCHBENCH_DATA is unset or no folder; real images and networks are left out")
     return Path(path)
+
+
+@pytest.fixture(scope="session")
+def cifar(data_dir: Path) -> dict[str, np.ndarray]:
+    """CIFAR-10: x_train, y_train, x_test, y_test."""
+    with np.load(data_dir / "cifar10" / "cifar10.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +86,6 @@ def faulty(tmp_path, monkeypatch):
 @pytest.fixture
 def bundle(tmp_path):
     """The small network's bundle: six images clean, with a patch for each, and with the same for all."""
-    import tiny
+    from helpers import tiny
 
     return tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import absent
-from test_run import environ, patchbench
+from helpers.command import environ, patchbench
+from helpers.required import absent
 
 from backends.hosts import Target, availability
 

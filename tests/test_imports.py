@@ -1,78 +1,53 @@
 """Who may import whom: the rules of the README's architecture, as data, and checked on every file."""
 
 import ast
-import fnmatch
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-import tiny
+from helpers import tiny
 
 ROOT = Path(__file__).parents[1]
 OURS = ("backends", "exporters", "harness", "patches")
 
-ANY = None
-STATISTICS = {"numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"}
-# Files, what of ours they may import (with all below it), and which third parties; the first line that fits holds.
-RULES = [
-    ("backends/device/runtimes/*", ["backends.device"], {"numpy"}),  # and the runtime itself, inside functions
-    ("backends/device/defences.py", ["backends.device"], {"numpy", "PIL"}),  # Pillow inside a function
-    ("backends/device/*", ["backends.device"], {"numpy"}),
-    ("backends/environments.py", ["backends"], {"filelock"}),
-    ("backends/conformance/*", ["backends"], {"numpy"}),
-    ("backends/session.py", ["backends"], {"numpy"}),
-    ("backends/*", ["backends"], set()),
-    ("patches/*", ["patches", "harness.schema", "harness.calibration", "exporters.files", "exporters.ranges"], ANY),
-    (
-        "exporters/files/tflite.py",
-        ["exporters", "harness.schema", "backends.device.delegates"],  # both sides tell what XNNPACK took
-        ANY,
-    ),
-    ("exporters/*", ["exporters", "harness.schema", "harness.calibration"], ANY),
-    ("harness/plan.py", [*OURS], ANY),
-    ("harness/cases.py", [*OURS], ANY),
-    ("harness/surrogates.py", [*OURS], ANY),
-    ("harness/crafting.py", [*OURS], ANY),
-    ("harness/run.py", [*OURS], ANY),
-    ("harness/cli.py", [*OURS], ANY),
-    ("harness/options.py", [], {"typer"}),
-    ("harness/verbs.py", [*OURS], ANY),
-    ("harness/twins.py", [*OURS], ANY),  # the verb `twin`
-    ("harness/qat.py", ["harness", "patches.fake_quant"], ANY),  # a training, of what surrogates and exports share
-    ("harness/stages.py", [*OURS], ANY),  # the stages of run.py, which imports them when one has to be done
-    ("harness/black_box.py", [*OURS], ANY),  # a stage of run.py that asks a target
-    ("harness/replays.py", ["harness", "backends"], ANY),  # its other half: what runs on targets
-    ("harness/steps.py", ["harness", "backends.device", "backends.hosts"], ANY),  # the words of plan.py
-    ("harness/schema.py", [f"backends.device.{name}" for name in ("artifact", "defences", "errors")], {"numpy"}),
-    ("harness/config.py", ["harness.schema", "harness.toml", "harness.study.settings"], {"pydantic"}),
-    ("harness/toml.py", ["harness.schema", "backends.device.errors"], {"pydantic"}),
-    ("harness/study/settings.py", ["harness.toml"], {"pydantic"}),
-    ("harness/study/*", [*OURS], ANY),  # analyses: they look into networks, files and devices alike
-    ("harness/records.py", ["harness", "backends.device"], STATISTICS),
-    ("harness/metrics.py", ["harness", "backends.device"], STATISTICS),
-    ("harness/stats.py", ["harness", "backends.device"], STATISTICS),
-    ("harness/checks.py", ["harness", "backends.device"], STATISTICS),
-    ("harness/agreement.py", [], {"numpy"}),
-    ("harness/fleet.py", [], set()),
-    ("harness/gate/rules.py", ["harness", "backends.device"], {"pydantic"}),
-    ("harness/gate/*", ["harness", "backends.device"], STATISTICS),
-    *(
-        (f"harness/{name}.py", ["harness", "backends.device"], STATISTICS)
-        for name in ("outcomes", "intervals", "gap", "paired")
-    ),
-    *((f"harness/{name}.py", ["harness", "backends.device"], STATISTICS) for name in ("baseline", "history")),
-    ("harness/again.py", ["harness", "backends.device", "backends.hosts"], ANY),  # one more stage of run.py
-    ("harness/report/*", ["harness", "backends.device"], STATISTICS),
-    ("harness/*", ["harness", "backends.device"], ANY),
+# From the ground up: a folder, or a module beside folders, imports only what stands above it in this list. A tuple's
+# entries know nothing of each other.
+FLOORS = [
+    "backends",
+    "exporters",
+    "patches",
+    ("harness.display", "harness.store", "harness.tables", "harness.torchvision_import"),
+    "harness.config",
+    "harness.data",
+    "harness.networks",
+    "harness.plan",
+    "harness.results",
+    "harness.report",
+    "harness.run",
+    "harness.gate",
+    "harness.study",
+    "harness.cli",
 ]
+# What may be imported of third parties, by folder; others may import any.
+THIRD_PARTIES = {
+    "backends.device": {"numpy", "PIL"},
+    "backends": {"numpy", "filelock"},
+    "harness.results": {"numpy", "pandas", "pyarrow", "scipy"},
+    "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
+    "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
+}
 # What each runtime's file may import, inside functions.
 PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "reference": {"onnx"}}
 PACKAGES |= {"tflite_runtime": {"tflite_runtime"}, "tensorflow": {"tensorflow"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
-LIGHT = ["plan", "run", "cli", "config", "store", "records", "metrics", "stats", "checks", "gate", "history"]
+LIGHT = [
+    "plan.plan", "run.run", "cli.main", "config", "store", "results.records", "results.metrics", "results.stats",
+    "results.checks", "gate.judge", "gate.history",
+]  # fmt: skip
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
 # What a device may not have; one that lacks them gives the same results.
 BLOCKED = ["torch", "torchvision", "pandas", "pydantic", "scipy", "PIL", "harness", "exporters", "patches"]
@@ -108,23 +83,54 @@ def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
             yield from imports(node, function)
 
 
+def module(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def within(name: str, folder: str) -> bool:
+    return name == folder or name.startswith(f"{folder}.")
+
+
+def floor(name: str) -> tuple[int, str]:
+    """A module's floor, and the entry of `FLOORS` that it belongs to."""
+    for number, entries in enumerate(FLOORS):
+        for entry in (entries,) if isinstance(entries, str) else entries:
+            if within(name, entry):
+                return number, entry
+    raise AssertionError(f"{name} has no place in FLOORS")
+
+
 def faults(file: str, source: str) -> list[str]:
     """What a file imports against the rules."""
-    ours, third_parties = next(rule[1:] for rule in RULES if fnmatch.fnmatch(file, rule[0]))
+    name = module(file)
     found = []
-    for name, inside in imports(ast.parse(source)):
-        top = name.partition(".")[0]
-        if top in OURS:
-            allowed = any(name == one or name.startswith(f"{one}.") for one in ours) or name == "backends" in ours[0]
-        elif top in sys.stdlib_module_names or third_parties is ANY or top in third_parties:
-            allowed = True
+    for imported, inside in imports(ast.parse(source)):
+        if imported.partition(".")[0] in OURS:
+            allowed = may_import(name, imported)
         else:
-            allowed = (
-                inside and file.startswith("backends/device/runtimes/") and top in PACKAGES.get(Path(file).stem, ())
-            )
+            allowed = may_use(name, imported.partition(".")[0], inside)
         if not allowed:
-            found.append(name)
+            found.append(imported)
     return found
+
+
+def may_import(name: str, imported: str) -> bool:
+    if within(name, "backends.device"):
+        return within(imported, "backends.device")
+    if imported in ("harness", "backends", "exporters", "patches") or name == "harness":
+        return True  # the package itself, which imports nothing
+    (own, entry), (other, other_entry) = floor(name), floor(imported)
+    return other < own or other_entry == entry
+
+
+def may_use(name: str, package: str, inside: bool) -> bool:
+    if package in sys.stdlib_module_names:
+        return True
+    runtime = name.removeprefix("backends.device.runtimes.")
+    if inside and package in PACKAGES.get(runtime, ()):
+        return True
+    folder = next((folder for folder in THIRD_PARTIES if within(name, folder)), None)
+    return folder is None or package in THIRD_PARTIES[folder]
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -132,32 +138,41 @@ def test_a_file_imports_only_what_it_may(file):
     assert faults(file, (ROOT / file).read_text()) == []
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions count too: they delay a heavy package, and never hide a circle."""
+    graph = {}
+    for file in FILES:
+        names = {imported for imported, _ in imports(ast.parse((ROOT / file).read_text()))}
+        graph[module(file)] = names - {module(file)}
+    TopologicalSorter(graph).prepare()  # a CycleError names the circle
+
+
 @pytest.mark.parametrize(
     ("file", "source", "fault"),
     [
         ("backends/device/replay.py", "import torch", "torch"),
-        ("backends/device/replay.py", "def f():\n    from harness import schema", "harness.schema"),
+        ("backends/device/replay.py", "def f():\n    from harness import store", "harness.store"),
         ("backends/device/bundle.py", "from backends.hosts import Target", "backends.hosts"),
         ("backends/device/runtimes/litert.py", "import ai_edge_litert", "ai_edge_litert"),
         ("backends/device/runtimes/litert.py", "def f():\n    import onnxruntime", "onnxruntime"),
-        ("backends/hosts/local.py", "import numpy", "numpy"),
-        ("patches/attacks/gap.py", "from exporters import onnx_qdq", "exporters.onnx_qdq"),
-        ("patches/attacks/gap.py", "class A:\n    def f(self):\n        import backends.device", "backends.device"),
-        ("exporters/tflite.py", "from patches.placement import place", "patches.placement"),
-        ("exporters/tflite.py", "f = lambda: import_module('patches')", "patches"),
-        ("harness/metrics.py", "if True:\n    import torch.nn", "torch.nn"),
-        ("harness/data.py", "import patches", "patches"),
+        ("backends/hosts/local.py", "import pandas", "pandas"),
+        ("exporters/tflite.py", "from patches.placement import corners", "patches.placement"),
+        ("exporters/tflite.py", "f = lambda: import_module('patches.craft')", "patches.craft"),
+        ("patches/attacks/gap.py", "class A:\n    def f(self):\n        import harness.store", "harness.store"),
+        ("harness/results/metrics.py", "if True:\n    import torch.nn", "torch.nn"),
+        ("harness/data/datasets.py", "from harness.networks import victims", "harness.networks.victims"),
+        ("harness/plan/plan.py", "def f():\n    from harness.run import stages", "harness.run.stages"),
     ],
 )
 def test_the_rules_find_what_breaks_them(file, source, fault):
     assert faults(file, source) == [fault]
 
 
-@pytest.mark.parametrize("module", [m for m in LIGHT if {f"harness/{m}.py", f"harness/{m}/__init__.py"} & {*FILES}])
-def test_what_must_start_quickly_loads_nothing_heavy(module):
-    script = f"import json, sys, harness.{module}; print(json.dumps(sorted(sys.modules)))"
+@pytest.mark.parametrize("name", LIGHT)
+def test_what_must_start_quickly_loads_nothing_heavy(name):
+    script = f"import json, sys, harness.{name}; print(json.dumps(sorted(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert set(json.loads(said)) & (HEAVY | {"exporters", "patches"}) == set()
+    assert set(json.loads(said)) & HEAVY == set()
 
 
 @pytest.mark.parametrize(("runtime", "kind"), [("onnxruntime", "onnx"), ("litert", "tflite")])

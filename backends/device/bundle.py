@@ -113,7 +113,7 @@ class Bundle:
         for case in cases:
             check_name(case.name, path)
             if case.defence:
-                defences.parse(case.defence)
+                defences.parse_defence(case.defence)
             bundle.stamps(case.name)
         _ = bundle.pixels
         return bundle

@@ -28,7 +28,7 @@ class Defence(NamedTuple):
     setting: int
 
 
-def parse(word: str) -> Defence:
+def parse_defence(word: str) -> Defence:
     """What a word names; one that names no defence is a `UserError`."""
     kind, _, text = word.partition(":")
     settings = {"jpeg": QUALITIES, "median": SIDES}.get(kind, range(0))
@@ -42,7 +42,7 @@ def parse(word: str) -> Defence:
 
 def defend(word: str, pixels: Pixels) -> Pixels:
     """The images ``(n, h, w, 3)`` after a defence; the given ones stay as they are. No Pillow is a `UserError`."""
-    kind, setting = parse(word)
+    kind, setting = parse_defence(word)
     return _jpeg(pixels, setting) if kind == "jpeg" else _median(pixels, setting)
 
 

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from harness.baseline import Frozen
 from harness.gate.compare import compare
 from harness.gate.pairs import Pair
 from harness.gate.rules import DEFAULT
-from harness.outcomes import Outcomes, clean_rows
-from harness.schema import CELL_COLUMNS
-from harness.stats import difference, mean_rate
+from harness.results.baseline import Frozen
+from harness.results.columns import CELL_COLUMNS
+from harness.results.outcomes import Outcomes, clean_rows
+from harness.results.stats import difference, mean_rate
 
 RESULTS = Path(__file__).parents[1] / "results"
 IMAGES, CELLS, CLASSES, CLEAN = 1000, 20, 3, 0.915

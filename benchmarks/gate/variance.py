@@ -15,8 +15,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 
-from harness.baseline import of_run
-from harness.outcomes import Outcomes
+from harness.results.baseline import of_run
+from harness.results.outcomes import Outcomes
 
 RESULT = Path(__file__).parents[1] / "results" / "gate-variance.json"
 

@@ -30,12 +30,15 @@ from rich.table import Table
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import harness.data
-import patches
-from exporters import export
-from harness import config, qat, victims
-from harness.schema import QuantSpec, Victim
+import harness.data.datasets
+from backends.device.artifact import QuantSpec
+from exporters.export import export
+from exporters.victim import Victim
+from harness import config
+from harness.networks import quantization_aware_training as qat
+from harness.networks import victims
 from harness.torchvision_import import import_torchvision
+from patches.craft import craft
 from patches.fake_quant import Source
 from patches.surrogates import build
 
@@ -67,7 +70,7 @@ def real_case(data: Path) -> Case:
     suite = config.read_suite(SUITE)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        splits = harness.data.split(harness.data.load(suite.data, (32, 32), data, folder), suite.data)
+        splits = harness.data.datasets.split(harness.data.datasets.load(suite.data, (32, 32), data, folder), suite.data)
         victim = victims.prepare(
             suite.victim[0], data_dir=data, images=None, classes=10, size=(32, 32), folder=folder / "victim",
             cache=folder, checkpoint=folder / "none",
@@ -79,7 +82,7 @@ def real_case(data: Path) -> Case:
 
 def random_case() -> Case:
     """ResNet-20 with random weights and random images: enough for speed."""
-    from harness.networks import build
+    from harness.networks.architectures import build
 
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (1000, 32, 32, 3), np.uint8), rng.integers(0, 10, 1000)
@@ -106,7 +109,7 @@ def ours(surrogate: nn.Module, case: Case, steps: int, batch: int, **options: bo
     problem = Problem(surrogate, *case.craft, TARGET_CLASS, PX)
     given = {"steps": steps, "batch": batch, "learning_rate": LEARNING_RATE, **options}
     begun = time.perf_counter()
-    made = patches.craft("gap", problem, given)
+    made = craft("gap", problem, given)
     return time.perf_counter() - begun, made.pixels
 
 
@@ -135,7 +138,7 @@ def art(case: Case, steps: int, batch: int) -> tuple[float, np.ndarray]:
 def success(case: Case, patch: np.ndarray) -> float:
     """Targeted success in float, of the images classified right without the patch and of other classes."""
     from backends.device.bundle import paste
-    from harness.victims import logits
+    from harness.networks.victims import logits
     from patches import placement
 
     assert case.judge is not None
@@ -174,7 +177,7 @@ def training(case: Case, steps: int, batch: int) -> Made:
     """Quantization-aware training to 4 bits, its steps alone: forward and backward of a network, forward of another."""
     chosen = np.resize(np.arange(len(case.craft.pixels)), steps * batch)
     pixels, labels = (array[chosen] for array in case.craft)
-    images = harness.data.Images(pixels, labels, tuple(map(str, range(len(chosen)))))
+    images = harness.data.datasets.Images(pixels, labels, tuple(map(str, range(len(chosen)))))
     network, at = copy.deepcopy(case.network).requires_grad_(), []
     with tempfile.TemporaryDirectory() as scratch:
         qat.train(

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from harness.stats import RESAMPLES, crossed_bootstrap, image_weights
+from harness.results.stats import RESAMPLES, crossed_bootstrap, image_weights
 
 PATCHES, IMAGES, PART = 30, 1000, 100
 

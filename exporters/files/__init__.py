@@ -3,93 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.schema import UserError
-
-QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"}
-MOVERS = {  # they copy values and compute none
-    "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
-    "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
-    "BROADCAST_TO", "CAST", "CONCATENATION", "EXPAND_DIMS", "GATHER", "PACK", "PAD", "PADV2", "RESHAPE", "SHAPE",
-    "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor of a file: ``real = scale * (integer - zero_point)``.
-
-    ``shape`` has -1 where a dimension is dynamic, and is None where the file doesn't tell. ``scale`` and ``zero_point``
-    are empty without quantization, and have one value a channel along ``axis`` where ``axis`` is set. In a QDQ file a
-    float tensor that passes a QuantizeLinear carries its scale, and ``integers`` names the type it has between the two.
-    ``values`` of an int4 constant are unpacked.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...] | None = None
-    scale: tuple[float, ...] = ()
-    zero_point: tuple[int, ...] = ()
-    axis: int | None = None
-    integers: str | None = None
-    values: NDArray[Any] | None = field(default=None, repr=False, compare=False)  # of a constant
-
-    @property
-    def is_float(self) -> bool:
-        """Whether values are floating-point numbers."""
-        return "float" in self.dtype
-
-
-@dataclass(frozen=True)
-class Operator:
-    """An operator of a file; ``in_float`` says whether it computes on floating-point numbers."""
-
-    index: int
-    name: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    in_float: bool
-    attributes: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    @property
-    def label(self) -> str:
-        """Its name, and what is not as usual in an INT8 file."""
-        if self.in_float:
-            return f"{self.name} (float)"
-        return f"{self.name} (int4 weights)" if any(t.dtype == "int4" for t in self.inputs) else self.name
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a file holds.
-
-    ``operators`` are the file's own. ``executed`` are those that a runtime makes of them: for ONNX the graph that
-    onnxruntime optimised, for TFLite the same as ``operators``. Of the former's tensors only dtypes and the values of
-    constants are known.
-    """
-
-    path: Path
-    format: Literal["onnx", "tflite"]
-    operators: tuple[Operator, ...]
-    executed: tuple[Operator, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-    @property
-    def in_float(self) -> tuple[Operator, ...]:
-        """Executed operators that compute in float."""
-        return tuple(o for o in self.executed if o.in_float)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How often each operator is executed, most frequent first, and whether in float or on 4-bit constants."""
-        return dict(Counter(o.label for o in self.executed).most_common())
+from backends.device.errors import UserError
+from exporters.files.description import Description, Tensor
 
 
 def describe(path: Path) -> Description:
@@ -103,13 +23,6 @@ def describe(path: Path) -> Description:
     else:
         raise UserError(f"{path}: expected a file that ends in .onnx or .tflite")
     return reader.describe(path)
-
-
-def computes_in_float(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], final: bool) -> bool:
-    """Whether an operator computes on floats: neither moves values, nor changes their type, nor is a final softmax."""
-    if name in QUANTIZERS | MOVERS or (final and name.casefold() == "softmax"):
-        return False
-    return any(t.is_float for t in (*inputs, *outputs))
 
 
 def require_integer(path: Path) -> Description:

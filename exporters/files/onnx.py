@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporters.files import Description, Operator, Tensor, computes_in_float
-from harness.schema import UserError
+from backends.device.errors import UserError
+from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
 INTEGER_KERNELS = ("QLinear", "QGemm")  # their last output zero point names the type that they give
 

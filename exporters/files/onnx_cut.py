@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backends.device.errors import UserError
 from exporters.files.onnx import describe
-from harness.schema import UserError
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:

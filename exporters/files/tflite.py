@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.delegates import inside
-from exporters.files import Description, Operator, Tensor, computes_in_float
-from harness.schema import UserError
+from backends.device.errors import UserError
+from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
 DTYPES = {
     "FLOAT32": "float32", "FLOAT16": "float16", "FLOAT64": "float64", "BOOL": "bool", "INT4": "int4",

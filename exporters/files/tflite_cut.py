@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from backends.device.errors import UserError
 from exporters.files.tflite import describe
-from harness.schema import UserError
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:

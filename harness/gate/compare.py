@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.baseline import Frozen
 from harness.gate.pairs import Pair, environment_changes, order, same_file
 from harness.gate.rules import Columns, Compare, Limit, Metric
-from harness.outcomes import OVER_PATCHES, Kind
-from harness.schema import CONTROLS
-from harness.stats import difference, holm, mean_rate
+from harness.results.baseline import Frozen
+from harness.results.outcomes import OVER_PATCHES, Kind
+from harness.results.stats import difference, holm, mean_rate
+from patches.patch import CONTROLS
 
 KIND: dict[Metric, Kind] = {
     "clean_accuracy": "clean",

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.baseline import Frozen
+from backends.device.errors import UserError
 from harness.gate.compare import Comparison, Drift, Held, compare, drift, hold
 from harness.gate.pairs import Pair, pairs, unlike
 from harness.gate.rules import Rules
-from harness.schema import CELL_COLUMNS, CONTROLS, UserError
+from harness.results.baseline import Frozen
+from harness.results.columns import CELL_COLUMNS
+from patches.patch import CONTROLS
 
 NO_WORSE, WORSE, CANNOT_COMPARE = 0, 1, 2
 BEYOND_NOISE = 0.05  # what a patch has to reach beyond the noise control to be worth gating

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.baseline import Frozen
-from harness.outcomes import ABSENT
-from harness.schema import CONTROLS
+from harness.results.baseline import Frozen
+from harness.results.outcomes import ABSENT
+from patches.patch import CONTROLS
 
 # What a group of patches shares; beside victim, artifact and target, which say where it was replayed.
 ATTACK = ("surrogate", "attack", "patch_px", "shape", "placement", "defence")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.toml import Table, read_toml
+from harness.tables import Table, read_toml
 
 Metric = Literal["clean_accuracy", "targeted_success", "untargeted_success"]
 METRICS: tuple[Metric, ...] = ("clean_accuracy", "targeted_success", "untargeted_success")

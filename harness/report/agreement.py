@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.report.svg import INK, SOFT, drawing, short
-from harness.schema import CONTROLS
+from patches.patch import CONTROLS
 
 CELL, LETTER = 0.42, 0.075  # inches
 FEW = 3  # targets that a figure is drawn for

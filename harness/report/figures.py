@@ -8,9 +8,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from harness.metrics import is_lab
 from harness.report.svg import COLOURS, INK, MARKERS, RULE, SOFT, drawing, legend, legend_columns, percent_axis, short
-from harness.schema import CONTROLS
+from harness.results.metrics import is_lab
+from patches.patch import CONTROLS
 
 WIDTH, ROW, LINE = 9.6, 0.3, 0.18  # inches: the figure, a row, a line of the legend
 SERIES_A_FIGURE = 4

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.metrics import CASE, is_lab
 from harness.report.labels import SERIES
-from harness.schema import CONTROLS
+from harness.results.metrics import CASE, is_lab
+from patches.patch import CONTROLS
 
 QUESTION = "Does the patch that works in the lab work on the device?"
 # What the words mean; the page says so below the sentence.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.metrics import is_lab
-from harness.schema import CONTROLS
+from harness.results.metrics import is_lab
+from patches.patch import CONTROLS
 
 SERIES = ("surrogate", "attack", "patch_px", "patch_area", "shape", "placement", "defence")
 FORMATS = {"torch": "PyTorch", "onnx": "ONNX", "tflite": "TFLite"}

@@ -12,18 +12,19 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from harness import paired
-from harness.checks import checks, doubts
-from harness.gap import chains
-from harness.metrics import cells, summarise
-from harness.outcomes import outcomes
+from backends.device.errors import UserError
 from harness.report import figures, rows
 from harness.report.agreement import pages
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
 from harness.report.labels import labelled, made
 from harness.report.waterfall import waterfall
-from harness.schema import CONTROLS, UserError
-from harness.stats import Difference
+from harness.results import paired
+from harness.results.checks import checks, doubts
+from harness.results.lab_to_device import chains
+from harness.results.metrics import cells, summarise
+from harness.results.outcomes import outcomes
+from harness.results.stats import Difference
+from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
 SCHEMA = 1

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.metrics import is_lab
-from harness.schema import CONTROLS
+from harness.results.metrics import is_lab
+from patches.patch import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Row = dict[Any, Any]

@@ -14,7 +14,7 @@ from harness.report.rows import results, stand_ins
 def table(summary: pd.DataFrame) -> Table:
     """Clean accuracy and success by artifact, target and attack, their intervals and the controls; errors in red.
 
-    ``summary`` is that of `harness.metrics.summarise`; the check over every image (split ``all``) is left out. An
+    ``summary`` is that of `metrics.summarise`; the check over every image (split ``all``) is left out. An
     interval with a star is over images alone: it says nothing of other patches.
     """
     out = Table(header_style="bold", row_styles=["", "dim"] if len(summary) > 40 else None)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from harness.gap import Chain
 from harness.report.labels import made
 from harness.report.svg import COLOURS, INK, SOFT, drawing, percent_axis, short
+from harness.results.lab_to_device import Chain
 
 WIDTH, ROW, AROUND = 9.6, 0.23, 0.85  # inches: the figure, a step, what a panel has above and below its steps
 LEFT, RIGHT = 0.35, 0.76  # where the bars are; to the left the steps' names, to the right what they change

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis
-from harness.study.inputs import Figure, Inputs
-from harness.study.words import between, bits, made, over
+from harness.study.lib.inputs import Figure, Inputs
+from harness.study.lib.words import between, bits, made, over
 
 QUESTION = "How do patches fare as bits go, on one architecture and another, simulated and on real kernels?"
 SIMULATED, ALONE, KERNELS = (

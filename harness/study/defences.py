@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis, short
-from harness.study.inputs import Figure, Inputs
-from harness.study.words import as_the_first, made, over, place
+from harness.study.lib.inputs import Figure, Inputs
+from harness.study.lib.words import as_the_first, made, over, place
 
 QUESTION = "What is a defence before the integer model worth, once the attacker expects it?"
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.made import ArtifactStep
-from harness.schema import UserError
-from harness.stages import trained
-from harness.steps import Case, ReplayStep
-from harness.study import readings
-from harness.study.features_drawn import draw
-from harness.study.inputs import Inputs, Subject, is_simulated
-from harness.study.layers import Layer, choose
-from harness.study.readings import Reading, Readings
-from harness.study.similarity import cka, cosines, gram, mean, relative_norms
+from backends.device.errors import UserError
+from harness.plan.cells import Case, ReplayStep
+from harness.plan.steps import ArtifactStep
+from harness.run.stages import trained
+from harness.study.lib import readings
+from harness.study.lib.features_drawn import draw
+from harness.study.lib.inputs import Inputs, Subject, is_simulated
+from harness.study.lib.layers import Layer, choose
+from harness.study.lib.readings import Reading, Readings
+from harness.study.lib.similarity import cka, cosines, gram, mean, relative_norms
 from patches.fake_quant.graph import describe
 from patches.fake_quant.network import folded
 

@@ -14,16 +14,17 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import nn
 
-from harness import stages
-from harness.made import ArtifactStep
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
+from harness.plan.cells import Case, ReplayStep
+from harness.plan.steps import ArtifactStep
 from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis, short
-from harness.schema import Pixels, UserError
-from harness.steps import Case, ReplayStep
-from harness.study.correlation import correlation
-from harness.study.inputs import Figure, Inputs, Subject, is_simulated
-from harness.study.relative import relative
-from harness.study.similarity import mean
-from harness.study.words import between, bits
+from harness.run import stages
+from harness.study.lib.correlation import correlation
+from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
+from harness.study.lib.relative import relative
+from harness.study.lib.similarity import mean
+from harness.study.lib.words import between, bits
 from patches.objectives import likelihoods
 from patches.surrogates import build
 from patches.twins import KERNELS

@@ -11,9 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness import report
+from harness.config.study import ANALYSES
 from harness.store import write_text
 from harness.study.findings import RULE
-from harness.study.settings import ANALYSES
 
 STYLE = Path(report.__file__).parent / "report.css"
 

@@ -16,15 +16,15 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from harness import replays
-from harness.made import ArtifactStep
-from harness.records import judge
+from backends.device.artifact import Pixels
+from harness.plan.cells import Case, ReplayStep
+from harness.plan.steps import ArtifactStep, PatchStep
 from harness.report.svg import INK, SOFT, drawing
-from harness.schema import Pixels
-from harness.stats import mean_rate
-from harness.steps import Case, PatchStep, ReplayStep
-from harness.study.inputs import Figure, Inputs, Subject, is_simulated
-from harness.study.similarity import mean
+from harness.results.records import judge
+from harness.results.stats import mean_rate
+from harness.run import replays
+from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
+from harness.study.lib.similarity import mean
 
 QUESTION = "Where on the image does a patch work, and is it where the network looks?"
 COLUMNS, SIDE = 4, 2.15  # figures a row; inches of one

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule
 
-from harness import stages
-from harness.made import ArtifactStep
+from backends.device.artifact import Pixels, QuantSpec
+from harness.plan.cells import Case
+from harness.plan.steps import ArtifactStep
 from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis
-from harness.schema import Pixels, QuantSpec
-from harness.steps import Case
-from harness.study.correlation import Correlation, correlation
-from harness.study.inputs import Figure, Inputs, Subject
-from harness.study.relative import relative
-from harness.study.similarity import mean
-from harness.study.words import between, bits
+from harness.run import stages
+from harness.study.lib.correlation import Correlation, correlation
+from harness.study.lib.inputs import Figure, Inputs, Subject
+from harness.study.lib.relative import relative
+from harness.study.lib.similarity import mean
+from harness.study.lib.words import between, bits
 from patches.fake_quant.network import FLOAT, Grid, folded, watch
 from patches.fake_quant.rounding import Fixed
 from patches.surrogates import build

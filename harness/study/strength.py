@@ -13,19 +13,19 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import nn
 
-from exporters.files import Description
+from backends.device.artifact import QuantSpec
+from exporters.calibration import Range
+from exporters.files.description import Description
 from exporters.ranges import WEIGHTED, sources
-from harness import stages
-from harness.calibration import Range
-from harness.made import ArtifactStep
+from harness.networks.victims import logits
+from harness.plan.cells import Case
+from harness.plan.steps import ArtifactStep
 from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis
-from harness.schema import QuantSpec
-from harness.stats import mean_rate, wilson
-from harness.steps import Case
-from harness.study.inputs import Figure, Inputs, Subject, is_simulated
+from harness.results.stats import mean_rate, wilson
+from harness.run import stages
+from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
+from harness.study.lib.words import between
 from harness.study.saturation import words
-from harness.study.words import between
-from harness.victims import logits
 from patches.fake_quant.network import Calibrated, Grid, calibrated, grids_of, on_grids
 
 QUESTION = "What costs a patch its success, levels too far apart or a range too narrow?"

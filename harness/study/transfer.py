@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 
 from harness.report.svg import INK, SOFT, drawing, short
-from harness.study.inputs import Figure, Inputs
-from harness.study.words import as_the_first, between, made, over, place
+from harness.study.lib.inputs import Figure, Inputs
+from harness.study.lib.words import as_the_first, between, made, over, place
 
 QUESTION = "Does a patch made on one network and precision work on another one, and on its integer kernels?"
 CELL, MARGIN, WRITTEN = 0.26, 3.0, 900  # inches a cell and a label; most cells with a number in each

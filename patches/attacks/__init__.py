@@ -12,7 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from harness.schema import CONTROLS, UserError
+from backends.device.errors import UserError
+from patches.patch import CONTROLS
 
 OF_ALL = {"bfloat16": False, "compile": False}  # options of every attack on gradients: see patches.faster
 ASKS = ("sparse_rs",)  # these ask a device for scores, the others a surrogate for gradients
@@ -54,7 +55,7 @@ def find(name: str) -> Craft:
     """The function of an attack by name. Controls have none."""
     check(name)
     if is_control(name):
-        raise UserError(f"{name!r} is a control and is not crafted; patches.control makes it")
+        raise UserError(f"{name!r} is a control and is not crafted; patches.attacks.controls makes it")
     if name == IMPORTED:
         raise UserError(f"{name!r} is read from a file and is not crafted; patches.attacks.imported reads it")
     for entry in entry_points(group="patchbench.attacks", name=name):

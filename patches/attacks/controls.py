@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.schema import Patch, Pixels, UserError
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
+from patches.patch import Patch
 from patches.placement import Shape, mask
 
 

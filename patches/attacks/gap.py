@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.schema import Pose
 from patches import posing
 from patches.disguise import disguised
 from patches.objectives import objective
 from patches.paste import paste
+from patches.patch import Pose
 from patches.poses import side
 from patches.printable import non_printability, palette, total_variation
 from patches.problem import Problem

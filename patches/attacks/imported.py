@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.schema import Patch, Pixels, UserError, sha256_file
+from backends.device.artifact import Pixels, sha256_file
+from backends.device.errors import UserError
+from patches.patch import Patch
 from patches.placement import Shape, Size, carry, mask
 
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.schema import Pixels, UserError
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
 from patches.problem import Problem
 from patches.surrogates.device import Device
 

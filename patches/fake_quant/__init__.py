@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.schema import Pixels, QuantSpec
+from backends.device.artifact import Pixels, QuantSpec
 
 if TYPE_CHECKING:
     from torch import nn

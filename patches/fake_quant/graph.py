@@ -16,8 +16,8 @@ from torch.fx import GraphModule, Node, symbolic_trace
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-from exporters.files import Description, Operator, Tensor
-from harness.schema import UserError
+from backends.device.errors import UserError
+from exporters.files.description import Description, Operator, Tensor
 
 MODULES: dict[type[nn.Module], str] = {
     nn.Conv2d: "Conv", nn.Linear: "Gemm", nn.ReLU: "Relu", nn.ReLU6: "Clip", nn.Hardtanh: "Clip",

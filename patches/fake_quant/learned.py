@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn.utils import parametrize
 
+from backends.device.artifact import Pixels, QuantSpec
+from backends.device.errors import UserError
 from exporters.ranges import resolve, to_collect
-from harness.schema import Pixels, QuantSpec, UserError
 from patches.fake_quant.graph import describe, fold, insert, layers, trace
 from patches.fake_quant.network import FLOAT, PLAIN, Grid, Trained, collect, grid, multiplied, watch
 from patches.fake_quant.rounding import Levels

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from exporters.files import Description
+from backends.device.artifact import Pixels, QuantSpec
+from exporters.calibration import Floats, Range, activation_affine, batches, collector
+from exporters.files.description import Description
 from exporters.ranges import AS_INPUT, AS_OUTPUT, WEIGHTED, Learned, resolve, sources, to_collect, weights
-from harness.calibration import Floats, Range, activation_affine, batches, collector
-from harness.schema import Pixels, QuantSpec
 from patches.fake_quant.graph import attribute, describe, fold, insert, layers, trace
 from patches.fake_quant.rounding import Fixed
 

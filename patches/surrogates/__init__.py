@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.schema import UserError
+from backends.device.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.schema import Pixels, UserError
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
 
 # Gives float32 (n, classes) for images, int32 (n,), of the stack that the device holds, with stamps uint8
 # (1 or n, p, p, 3) and masks bool (1 or n, p, p) at corners int32 (n, 2).

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.schema import UserError
+from backends.device.errors import UserError
 
 
 class Ensemble(nn.Module):

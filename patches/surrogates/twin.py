@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.schema import Artifact
+from backends.device.artifact import Artifact
 from patches.twins import Twin, twin
 
 

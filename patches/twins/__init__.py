@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.schema import Preproc, UserError
+from backends.device.artifact import Preproc
+from backends.device.errors import UserError
 from patches.twins.network import Twin
 
 __all__ = ["KERNELS", "Twin", "twin"]

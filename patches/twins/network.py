@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.schema import Preproc, UserError
+from backends.device.artifact import Preproc
+from backends.device.errors import UserError
 
 
 class Quant(NamedTuple):

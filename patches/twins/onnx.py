@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backends.device.artifact import Preproc
+from backends.device.errors import UserError
 from exporters.files import require_integer
-from harness.schema import Preproc, UserError
 from patches.twins.network import Quant, Step, Twin, single
 from patches.twins.onnx_layers import LAYERS
 from patches.twins.pixels import Levels

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from exporters.files import Operator
-from exporters.files import Tensor as FileTensor
-from harness.schema import UserError
+from backends.device.errors import UserError
+from exporters.files.description import Operator
+from exporters.files.description import Tensor as FileTensor
 from patches.twins import onnx_kernels as kernel
 from patches.twins.layers import Chain, Constant, Joined, Mover, Products, Rounded, Times
 from patches.twins.network import Quant

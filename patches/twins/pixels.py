@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.schema import Preproc
+from backends.device.artifact import Preproc
 from patches.twins.network import Quant
 from patches.twins.straight_through import rounded
 

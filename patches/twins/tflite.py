@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporters.files import Description, Operator, require_integer
-from exporters.files import Tensor as FileTensor
+from backends.device.artifact import Preproc
+from backends.device.errors import UserError
+from exporters.files import require_integer
+from exporters.files.description import Description, Operator
+from exporters.files.description import Tensor as FileTensor
 from exporters.files.tflite import delegated
-from harness.schema import Preproc, UserError
 from patches.twins.layers import Chain
 from patches.twins.network import Step, Twin, single
 from patches.twins.pixels import Levels, Quantized, guessed

@@ -1,0 +1,78 @@
+"""From a torch network to a file: ONNX or TFLite, float or INT8, with the proof that INT8 is integer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast
+
+from torch import nn
+
+from backends.device.artifact import Artifact, Pixels, Preproc, QuantSpec, sha256_file
+from backends.device.errors import UserError
+from exporters.ranges import Learned
+from exporters.victim import Victim
+
+__all__ = ["export"]
+
+ONLY_TFLITE = "onnxruntime computes convolutions of INT4 weights in float"
+
+
+def export(
+    network: nn.Module,
+    *,
+    name: str,
+    victim: Victim,
+    format: str,
+    quant: QuantSpec | None,
+    calibration_pixels: Pixels,
+    folder: Path,
+    learned: Learned = (),
+) -> Artifact:
+    """Writes ``folder/NAME.onnx`` or ``.tflite`` and its description ``folder/NAME.json``.
+
+    ``network`` takes float32 ``(n, 3, h, w)`` pixels in [0, 1] and gives logits. With ``quant`` None the file is float;
+    else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of
+    fewer bits are 8-bit integers that use the fewer levels alone, so that any INT8 kernel runs them, or with
+    ``quant.packed`` the same levels two to a byte (TFLite's int4); ``learned`` are the scales of weights that were
+    trained to their levels. An INT8 file that computes anything in float, or whose scales are not those of ``quant``,
+    is a `UserError` and is not left behind.
+    """
+    if format == "onnx":
+        from exporters import onnx_qdq as writer
+    elif format == "tflite":
+        from exporters import tflite as writer  # type: ignore[no-redef]
+    else:
+        raise UserError(f"expected the format onnx or tflite, got {format!r}")
+    if quant is not None and (quant.activation_bits != 8 or not 2 <= quant.weight_bits <= 8):
+        raise UserError(f"expected w2a8 to w8a8, got {quant.precision}: no exporter writes it")
+    if quant is not None and quant.packed and (format, quant.weight_bits) != ("tflite", 4):
+        raise UserError(f"packed weights are w4a8 in a .tflite file, got {quant.precision} in .{format}: {ONLY_TFLITE}")
+    if quant is not None and calibration_pixels.shape[1:] != (*victim.input_size, 3):
+        raise UserError(
+            f"{victim.name}: expected calibration pixels (n, {victim.input_size[0]}, {victim.input_size[1]}, 3), "
+            f"got {calibration_pixels.shape}"
+        )
+    if network.training:
+        raise UserError(f"{victim.name}: expected a network in evaluation mode, call its eval() first")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.{format}"
+    partial = folder / f".{name}.partial.{format}"
+    try:
+        writer.write(network, victim, quant, calibration_pixels, partial, learned)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    artifact = Artifact(
+        name=name,
+        victim=victim.name,
+        format=cast(Literal["onnx", "tflite"], format),
+        precision=quant.precision if quant else "fp32",
+        file=path.name,
+        sha256=sha256_file(path),
+        input_size=victim.input_size,
+        classes=victim.classes,
+        preproc=Preproc(layout=cast(Literal["nchw", "nhwc"], writer.LAYOUT)),
+        quant=quant,
+    )
+    artifact.save(folder / f"{name}.json")
+    return artifact

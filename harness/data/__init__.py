@@ -1,0 +1,1 @@
+"""Images: read, brought to one size, split into disjoint parts."""

@@ -1,0 +1,142 @@
+"""Images: read, brought to one size, split into disjoint parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from backends.device.artifact import sha256_file
+from backends.device.errors import UserError
+from harness import config
+from harness.data.readers import (
+    Images,
+    Size,
+    class_folders,
+    download_cifar10,
+    find_root,
+    hashed_order,
+    labelled_files,
+    read_digits,
+    read_files,
+    read_npz,
+    sized,
+)
+from harness.store import write_json
+
+__all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "split"]
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def load(spec: config.Data, size: Size, data_dir: Path | None, cache: Path) -> dict[str, Images]:
+    """All images of a data set at a size (height, width): pools ``train`` and ``test``, or ``all`` where there is one.
+
+    With ``spec.resize`` the short side is brought to it, antialiased, and the centre cropped; without, an image is
+    resized to the size, and left as it is where it has that size. ``cache`` takes torchvision's download.
+    """
+    if spec.crop is not None:
+        spec = spec.model_copy(update={"resize": round(min(size) / spec.crop), "crop": None})
+    if spec.resize is not None and spec.resize < max(size):
+        raise UserError(f"data.resize = {spec.resize} is less than the input size {size[0]}x{size[1]}")
+    root = find_root(spec, data_dir)
+    if spec.name == "digits":
+        pools = read_digits(size)
+    elif root is None:
+        pools = {pool: sized(spec, size, *arrays, pool) for pool, arrays in download_cifar10(cache).items()}
+    elif root.is_dir():
+        pools = {"all": read_files(spec, size, root)}
+    else:
+        pools = {pool: sized(spec, size, *arrays, pool) for pool, arrays in read_npz(root).items()}
+    count = len(class_names(spec, data_dir))
+    for pool, images in pools.items():
+        low, high = images.labels.min(), images.labels.max()
+        if not 0 <= low <= high < count:
+            raise UserError(f"{root}: expected labels from 0 to {count - 1}, got {low} to {high} in pool {pool!r}")
+    return pools
+
+
+def split(pools: dict[str, Images], spec: config.Data) -> dict[str, Images]:
+    """Calibration, craft, select and evaluate: consecutive shares of a hashed order of the ids, so disjoint.
+
+    Where there is a test pool, evaluate comes from it and the others from train. Asking for more images than there are
+    is a `UserError`.
+    """
+    sizes = {"calibration": spec.calibration, "craft": spec.craft, "select": spec.select, "evaluate": spec.evaluate}
+    order = {name: hashed_order(pool.ids, str(spec.seed)) for name, pool in pools.items()}
+    taken = dict.fromkeys(pools, 0)
+    parts = {}
+    for name, wanted in sizes.items():
+        pool = "all" if "all" in pools else "test" if name == "evaluate" else "train"
+        if taken[pool] + wanted > len(order[pool]):
+            left = f"{len(order[pool]) - taken[pool]} are left of the {len(order[pool])} in pool {pool!r}"
+            raise UserError(f"data.{name} asks for {wanted} images; {left} of {spec.name}")
+        parts[name] = pools[pool].take(order[pool][taken[pool] : taken[pool] + wanted])
+        taken[pool] += wanted
+    return parts
+
+
+def class_names(spec: config.Data, data_dir: Path | None) -> list[str]:
+    """The names of the classes in the order of their labels; those of the suite come first."""
+    names = _own_class_names(spec, data_dir)
+    if spec.classes and names and spec.name != "npz" and len(spec.classes) != len(names):
+        raise UserError(f"data.classes has {len(spec.classes)} names; {spec.name} has {len(names)} classes")
+    return list(spec.classes or names)
+
+
+def default_size(spec: config.Data) -> Size | None:
+    """(height, width) of a data set whose images have one size by nature; None: the victim must say."""
+    return (32, 32) if spec.name in ("digits", "cifar10") else None
+
+
+def fingerprint(spec: config.Data, data_dir: Path | None, cache: Path | None = None) -> str:
+    """Hex sha256 over the files that the images come from: labels, names, contents.
+
+    With ``cache``, a folder, a file is hashed again only where its size or modification time changed.
+    """
+    root = find_root(spec, data_dir)
+    if spec.name == "digits":
+        return hashlib.sha256(f"scikit-learn {version('scikit-learn')}".encode()).hexdigest()
+    if root is None:  # torchvision verifies its download against this
+        return hashlib.sha256(b"cifar-10-python.tar.gz md5 c58f30108f718f92721af3b95e74349a").hexdigest()
+    files = labelled_files(spec, root) if root.is_dir() else [(root, 0)]
+    memory = cache / "fingerprints.json" if cache else None
+    known = _remembered(memory)
+    now: dict[str, list[Any]] = {}
+    for file, _ in files:
+        facts = file.stat()
+        name, stamp = str(file.absolute()), [facts.st_size, facts.st_mtime_ns]
+        old = known.get(name, [])
+        now[name] = old if old[:2] == stamp else [*stamp, sha256_file(file)]
+    if memory and any(known.get(name) != value for name, value in now.items()):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_json(memory, known | now)
+    lines = [f"{label} {file.relative_to(root)} {now[str(file.absolute())][2]}" for file, label in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _remembered(memory: Path | None) -> dict[str, list[Any]]:
+    try:
+        content = json.loads(memory.read_text()) if memory else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _own_class_names(spec: config.Data, data_dir: Path | None) -> list[str]:
+    root = find_root(spec, data_dir)
+    if spec.name == "digits":
+        return [str(digit) for digit in range(10)]
+    if spec.name == "cifar10":
+        return list(CIFAR10)
+    if root and spec.name == "imagenet":
+        return [re.sub(r"^n\d+_", "", file.stem).replace("_", " ") for file, _ in labelled_files(spec, root)]
+    if root and spec.name == "folder":
+        return [folder.name for folder in class_folders(root)]
+    if spec.classes or root is None:
+        return []
+    highest = max(int(labels.max()) for _, labels in read_npz(root).values())
+    return [str(label) for label in range(highest + 1)]

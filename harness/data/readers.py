@@ -1,0 +1,170 @@
+"""Data sets, read: files and arrays to pools of images of one size."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from backends.device.artifact import Pixels
+from backends.device.errors import UserError
+from harness import config
+
+Size = tuple[int, int]
+Labels = NDArray[np.int64]
+USUAL_PATHS = {"cifar10": "cifar10/cifar10.npz", "imagenet": "imagenet/images"}
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+DIGITS_TRAIN = 1200  # of 1797; the rest are the test pool
+
+
+class Images(NamedTuple):
+    """A stack of images: uint8 ``(n, h, w, 3)`` RGB, int64 labels ``(n,)``, and an id each that is stable over runs."""
+
+    pixels: Pixels
+    labels: Labels
+    ids: tuple[str, ...]
+
+    def take(self, positions: Sequence[int]) -> Images:
+        """The images at these positions, in this order."""
+        chosen = np.asarray(positions, np.int64)
+        return Images(self.pixels[chosen], self.labels[chosen], tuple(self.ids[i] for i in positions))
+
+
+def find_root(spec: config.Data, data_dir: Path | None) -> Path | None:
+    """The file or folder of a data set; None for what is embedded or can be downloaded."""
+    path = spec.path or USUAL_PATHS.get(spec.name)
+    if spec.name == "digits":
+        return None
+    if path is None:
+        raise UserError(f'data {spec.name!r} needs a path under --data: [data] path = "..."')
+    found = (data_dir or Path()) / path
+    if (data_dir or found.is_absolute()) and found.exists():
+        if found.is_dir() != (spec.name in ("imagenet", "folder")):
+            raise UserError(f"{found}: expected {'a file' if found.is_dir() else 'a folder'} for data {spec.name!r}")
+        return found
+    if spec.name == "cifar10" and spec.path is None:
+        return None
+    where = f"not under --data {data_dir}" if data_dir else "--data (or PATCHBENCH_DATA) is not given"
+    raise UserError(f"{path}: {where}; put it there: {spec.name} has no download of its own (digits and cifar10 have)")
+
+
+def labelled_files(spec: config.Data, root: Path) -> list[tuple[Path, int]]:
+    """The image files of a folder in the order of names, each with its class."""
+    if spec.name == "imagenet":
+        files = _image_files(root)
+        if len(files) != 1000:
+            raise UserError(f"{root}: expected 1000 images, one a class in the order of their names; got {len(files)}")
+        return [(file, label) for label, file in enumerate(files)]
+    found = [(file, label) for label, folder in enumerate(class_folders(root)) for file in _image_files(folder)]
+    if not found:
+        raise UserError(f"{root}: expected a folder for each class with images ({', '.join(SUFFIXES)}); got none")
+    return found
+
+
+def class_folders(root: Path) -> list[Path]:
+    """The folders of a `folder` data set in the order of the classes."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def read_files(spec: config.Data, size: Size, root: Path) -> Images:
+    """The images under a folder; their paths from there are their ids. An unreadable one is a `UserError`."""
+    labelled = labelled_files(spec, root)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
+        pixels = list(pool.map(partial(_read_image, size=size, resize=spec.resize), [file for file, _ in labelled]))
+    ids = tuple(file.relative_to(root).as_posix() for file, _ in labelled)
+    return Images(np.stack(pixels), np.array([label for _, label in labelled], np.int64), ids)
+
+
+def _read_image(path: Path, size: Size, resize: int | None) -> Pixels:
+    try:
+        with Image.open(path) as image:
+            return _fit(image.convert("RGB"), size, resize)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _fit(image: Image.Image, size: Size, resize: int | None) -> Pixels:
+    """Resizes (bilinear, antialiased) and crops, with torchvision's Resize and CenterCrop agreeing to the pixel."""
+    height, width = size
+    if resize is None:
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    short = min(image.size)
+    image = image.resize((resize * image.width // short, resize * image.height // short), Image.Resampling.BILINEAR)
+    top, left = round((image.height - height) / 2), round((image.width - width) / 2)
+    return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
+def sized(spec: config.Data, size: Size, x: Pixels, y: Labels, pool: str) -> Images:
+    """Arrays as a pool of the right size, with ids by position: ``test/00017``."""
+    if x.shape[1:3] != size or spec.resize is not None:
+        x = np.stack([_fit(Image.fromarray(image), size, spec.resize) for image in x])
+    return Images(x, y, tuple(f"{pool}/{i:05d}" for i in range(len(y))))
+
+
+def read_npz(path: Path) -> dict[str, tuple[Pixels, Labels]]:
+    """The pools of an npz: x_train, y_train, x_test, y_test, or x and y; anything else is a `UserError`."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
+            if not {"x_train", "y_train", "x_test", "y_test"} <= set(arrays):
+                names = {"all": ("x", "y")}
+            pools = {pool: (arrays[x], arrays[y]) for pool, (x, y) in names.items()}
+    except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
+        raise UserError(f"{path}: expected an npz with x_train, y_train, x_test, y_test or x, y ({error})") from error
+    return {pool: _checked(path, pool, x, y) for pool, (x, y) in pools.items()}
+
+
+def _checked(path: Path, pool: str, x: NDArray[Any], y: NDArray[Any]) -> tuple[Pixels, Labels]:
+    if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] != 3) or 0 in x.shape:
+        expected = f"{pool} images as uint8 (n, h, w, 3) or grey (n, h, w)"
+        raise UserError(f"{path}: expected {expected}, got {x.dtype} {x.shape}")
+    if not np.issubdtype(y.dtype, np.integer) or y.shape not in ((len(x),), (len(x), 1)):
+        raise UserError(f"{path}: expected {pool} labels as integers ({len(x)},), got {y.dtype} {y.shape}")
+    return np.repeat(x[..., None], 3, axis=3) if x.ndim == 3 else x, y.reshape(-1).astype(np.int64)
+
+
+def download_cifar10(cache: Path) -> dict[str, tuple[Pixels, Labels]]:
+    """The arrays of CIFAR-10 from torchvision's own download, kept and verified in `cache`."""
+    from harness.torchvision_import import import_torchvision
+
+    import_torchvision()
+    from torchvision.datasets import CIFAR10 as Dataset
+
+    try:
+        both = {pool: Dataset(str(cache), train=pool == "train", download=True) for pool in ("train", "test")}
+    except Exception as error:  # urllib's, the file system's, torchvision's own
+        raise UserError(
+            f"{USUAL_PATHS['cifar10']}: not under --data, and CIFAR-10 cannot be downloaded ({error}); "
+            "put the file under --data (or PATCHBENCH_DATA), or go online"
+        ) from error
+    return {pool: (part.data, np.asarray(part.targets, np.int64)) for pool, part in both.items()}
+
+
+def read_digits(size: Size) -> dict[str, Images]:
+    """scikit-learn's digits, 8x8 in 17 greys, enlarged; the pools do not depend on the suite's seed."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    enlarged = [np.asarray(Image.fromarray(g).resize((size[1], size[0]), Image.Resampling.BICUBIC)) for g in grey]
+    ids = tuple(f"digit/{i:05d}" for i in range(len(grey)))
+    every = Images(np.repeat(np.stack(enlarged)[..., None], 3, axis=3), digits.target.astype(np.int64), ids)
+    order = hashed_order(ids, "pool")
+    return {"train": every.take(sorted(order[:DIGITS_TRAIN])), "test": every.take(sorted(order[DIGITS_TRAIN:]))}
+
+
+def hashed_order(ids: Sequence[str], seed: str) -> list[int]:
+    """Positions in the order of the sha256 of ``seed:id``: what an id's neighbours are does not move it."""
+    return sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest())

@@ -1,0 +1,1 @@
+"""Victims: architectures, weights and training."""

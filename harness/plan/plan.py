@@ -1,0 +1,177 @@
+"""From a suite to the steps of its run; nothing is computed and no torch is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from backends.device.artifact import QuantSpec
+from backends.device.errors import UserError
+from backends.device.runtimes import check_target_options, engine
+from backends.hosts import Target, is_emulated
+from harness import config
+from harness.plan.cases import cases as attack_cases
+from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
+from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep
+from harness.plan.surrogates import bits, training_of
+from harness.store import key
+from harness.tables import matches
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run is to do, in order."""
+
+    suite: config.Suite
+    data_dir: Path | None
+    data: tuple[DataStep, ...]
+    victims: tuple[VictimStep, ...]
+    artifacts: tuple[ArtifactStep, ...]
+    patches: tuple[PatchStep, ...]
+    replays: tuple[ReplayStep, ...]
+    latencies: tuple[LatencyStep, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def unused(self) -> list[ArtifactStep]:
+        """Artifacts that no target runs."""
+        used = {replay.artifact for replay in self.replays}
+        return [artifact for artifact in self.artifacts if artifact not in used]
+
+    @property
+    def key(self) -> str:
+        """Hash of everything, the report's code too: equal means that a finished run has nothing to do."""
+        steps = [[step.key for step in of] for of in (self.victims, self.artifacts, self.patches, self.latencies)]
+        cells = [f"{cell.replay.key}:{cell.target_class}" for cell in self.cells]
+        return key("report", suite=self.suite, steps=steps, cells=cells)
+
+
+def make(
+    suite: config.Suite,
+    data_dir: Path | None,
+    cache: Path,
+    targets: Sequence[str] = ("*",),
+    frozen: Mapping[str, tuple[str, str]] | None = None,
+) -> Plan:
+    """Lays out a suite's steps; ``targets`` are patterns that select among its targets.
+
+    ``frozen`` are patches of a baseline that stand in for those of their name: sha256, and that of the weights they are
+    for; on other weights a patch is crafted anew.
+    """
+    from harness.data.datasets import fingerprint
+
+    files = fingerprint(suite.data, data_dir, cache)
+    tables: list[config.Victim | config.Artifact] = [*suite.victim, *suite.artifact]
+    everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
+    everyone = [_taught(victim, everyone) for victim in everyone]
+    victims = everyone[: len(suite.victim)]
+    artifacts = [artifact for victim in everyone for artifact in _artifacts(suite, victim)]
+    cases = {victim: list(attack_cases(suite, victim, victims, artifacts)) for victim in everyone}
+    replays: dict[str, ReplayStep] = {}
+    cells, latencies = {}, []
+    for artifact, target in _pairs(artifacts, _targets(suite, targets)):
+        for wanted, target_class, control in cases[artifact.victim]:
+            case = _stand_in(wanted, frozen or {})
+            step = ReplayStep(case, artifact, target)
+            replays.setdefault(step.key, step)
+            cells[step.key, artifact.name, target.name, target_class, control] = Cell(step, target_class, control)
+        if target.name != TORCH:
+            timed = product(_timed(suite, target), dict.fromkeys(["", *suite.defence]))
+            latencies += [LatencyStep(artifact, at, suite.latency, defence) for at, defence in timed]
+    patches = {step.case.patch.key: step.case.patch for step in replays.values() if step.case.patch}
+    return Plan(
+        suite=suite,
+        data_dir=data_dir,
+        data=tuple(dict.fromkeys(victim.data for victim in everyone)),
+        victims=tuple(victims),
+        artifacts=tuple(artifact for artifact in artifacts if artifact.format != TORCH),
+        patches=tuple(patches.values()),
+        replays=tuple(replays.values()),
+        latencies=tuple(latencies),
+        cells=tuple(cells.values()),
+    )
+
+
+def _taught(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
+    """A victim with the teacher that its table names; one that cannot teach it is a `UserError`."""
+    name = victim.table.train.teacher if isinstance(victim.table, config.Victim) and victim.table.train else None
+    if name is None:
+        return victim
+    found = next((one for one in everyone if one.name == name), None)
+    if found is None or isinstance(found.table, config.Artifact):
+        raise UserError(f"victim {victim.name!r}: its teacher {name!r} is no [[victim]] of this suite")
+    if found.table.train and found.table.train.teacher:
+        raise UserError(f"victim {victim.name!r}: its teacher {name!r} has a teacher itself; name that one")
+    if found.data.size != victim.data.size or found.table.classes != victim.table.classes:
+        raise UserError(f"victim {victim.name!r}: its teacher {name!r} takes other images or has other classes")
+    return replace(victim, teacher=found)
+
+
+def _stand_in(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
+    patch = case.patch
+    known = frozen.get(patch.name) if patch and patch.source else None
+    return replace(case, patch=replace(patch, frozen=known)) if patch and known else case
+
+
+def _size(suite: config.Suite, victim: config.Victim | config.Artifact) -> tuple[int, int]:
+    from harness.data.datasets import default_size
+
+    if size := victim.input_size or default_size(suite.data):
+        return size
+    raise UserError(f"victim {victim.name!r}: give its input_size = [height, width]; this data set has none of its own")
+
+
+def _targets(suite: config.Suite, patterns: Sequence[str]) -> list[Target]:
+    chosen = [Target(**t.model_dump()) for t in suite.target if matches(t.name, patterns)]
+    for target in chosen:
+        try:
+            check_target_options(target.runtime, target.options)
+        except UserError as error:
+            raise UserError(f"target {target.name!r}: {error}") from error
+    if not chosen:
+        names = ", ".join(t.name for t in suite.target)
+        raise UserError(f"no target matches {', '.join(patterns)}; the suite has {names}")
+    return chosen
+
+
+def _pairs(artifacts: Sequence[ArtifactStep], targets: Sequence[Target]) -> Iterator[tuple[ArtifactStep, Target]]:
+    for artifact in artifacts:
+        if artifact.format == TORCH:
+            yield artifact, Target(name=TORCH, runtime=TORCH)
+        yield from ((artifact, target) for target in targets if artifact.format in engine(target.runtime).formats)
+
+
+def _timed(suite: config.Suite, target: Target) -> list[Target]:
+    """A target with each number of threads to be timed; an emulated one, which compares with nothing, with one."""
+    threads = [0 if n == "all" else n for n in suite.latency.threads]
+    return [replace(target, threads=n) for n in (threads[:1] if is_emulated(target) else threads)]
+
+
+def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
+    if isinstance(victim.table, config.Artifact):
+        return [ArtifactStep(victim, victim.table.file.rpartition(".")[2])]
+    found = [ArtifactStep(victim, TORCH)]
+    for table in suite.export:
+        if not matches(victim.name, table.victims):
+            continue
+        axes = (table.format, table.precision, table.signature, table.calibration, table.per_channel, table.packed)
+        for form, precision, signature, calibration, per_channel, packed in product(*axes):
+            quant = QuantSpec(
+                activation_signed=signature[0] == "s" or form == TORCH,  # in float both are the same
+                weight_signed=signature[2] == "s" or form == TORCH,
+                per_channel=per_channel,
+                packed=packed,
+                symmetric_activations=table.symmetric_activations,
+                calibration=calibration,
+                moving_average_constant=table.moving_average_constant,
+                percentile=table.percentile,
+                calibration_images=suite.data.calibration,
+                calibration_batch=table.calibration_batch,
+                weight_bits=bits(precision)[0],
+                activation_bits=bits(precision)[1],
+            )
+            training = training_of(suite, victim, quant, table.qat) if table.qat and precision != "fp32" else None
+            found.append(ArtifactStep(victim, form, None if precision == "fp32" else quant, training))
+    return list(dict.fromkeys(found))

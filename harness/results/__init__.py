@@ -1,0 +1,1 @@
+"""Results: records, rates, intervals, checks and baselines."""

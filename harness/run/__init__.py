@@ -1,0 +1,1 @@
+"""Runs: carry a plan out and keep every result."""

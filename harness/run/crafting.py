@@ -1,0 +1,177 @@
+"""The stages of patches: crafted or given, laid on images, and packed with an artifact into what a device gets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends.device.bundle import Stamps
+from harness.plan.cells import Case
+from harness.plan.steps import TORCH, ArtifactStep, PatchStep, VictimStep
+from harness.run import queries
+from harness.run.bundles import pack
+from harness.run.stages import Work, artifact, images, source, trained, victim
+from harness.store import place
+from patches.patch import Patch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from patches.fake_quant import Source
+
+
+def patch(work: Work, step: PatchStep) -> Patch:
+    """A crafted patch or a control, at the input size of the victim that it was made on."""
+    folder = work.store.path("patch", step.key)
+    if not work.store.has("patch", step.key):
+        from PIL import Image
+
+        with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
+            made = _given(work, step) if step.source is None else _made_on(work, step, step.source, tick)
+            made.save(beside / "patch.npz")
+            Image.fromarray(_sheet(made), "RGBA").save(beside / "patch.png")
+    return Patch.read(folder / "patch.npz")
+
+
+def _sheet(made: Patch) -> np.ndarray:
+    """A picture of a patch, its mask as alpha; of a patch for each image the first sixteen, four by four."""
+    several = made.pixels.reshape(-1, *made.pixels.shape[-3:])
+    several = several[: 16 if len(several) >= 16 else 1]
+    alpha = np.broadcast_to((made.mask * 255).astype(np.uint8)[..., None], (*several.shape[:3], 1))
+    rows, px = round(len(several) ** 0.5), made.px
+    grid = np.concatenate([several, alpha], axis=3).reshape(rows, rows, px, px, 4)
+    return np.ascontiguousarray(grid.swapaxes(1, 2).reshape(rows * px, rows * px, 4))
+
+
+def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
+    """A baseline's patch where it stands in and the weights are those that it was made for; else one crafted here."""
+    if step.frozen and made_of_sha256(work, step) == step.frozen[1]:
+        return work.frozen[step.name]
+    return _craft(work, step, source, tick)
+
+
+def made_of_sha256(work: Work, step: PatchStep) -> str:
+    """Hash of the weights, or of the file, that a patch was made on; of several, a hash of these; empty for a control.
+
+    A network that is merely rounded has its victim's.
+    """
+    if step.source is None:
+        return ""
+    if step.members:
+        hashes = [_sha256(work, member.victim, member.artifact) for member in step.members]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return _sha256(work, step.source, step.artifact)
+
+
+def _sha256(work: Work, source: VictimStep, made: ArtifactStep | None) -> str:
+    from harness.networks import quantization_aware_training as qat
+
+    if made and made.format != TORCH:
+        return artifact(work, made)[0].sha256
+    return qat.digest(trained(work, made.training)) if made and made.training else victim(work, source).sha256
+
+
+def _given(work: Work, step: PatchStep) -> Patch:
+    """A patch that no gradient makes: a control, or one from a file."""
+    from patches.attacks import IMPORTED
+    from patches.attacks.controls import control, sticker
+    from patches.attacks.imported import bring, cutout
+    from patches.placement import cut, resized
+
+    if step.attack == IMPORTED:
+        assert step.file
+        return bring(step.file, name=step.name, target_class=step.target_class, px=step.px, image_size=step.data.size)
+    shape = "square" if step.file else step.shape
+    if step.attack == "sticker":
+        seen = images(work, step.data, "craft")
+        made: Patch | None = sticker(seen.pixels, seen.labels, step.target_class, step.px, shape, step.seed)
+    else:
+        made = control(step.attack, step.px, shape, step.seed)
+    if made is None:
+        raise ValueError(f"{step.attack} makes no patch")
+    return cut(made, resized(cutout(step.file).mask, step.px), step.shape) if step.file else made
+
+
+def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
+    from patches.attacks import options
+    from patches.craft import craft
+    from patches.placement import corners
+    from patches.problem import Problem
+
+    seen = images(work, step.data, step.split)
+    chosen = options(step.attack, step.options)
+    steps = int(chosen.get("steps", 0)) * int(chosen.get("restarts", 1))
+    anywhere = step.placement in ("", "best") or (step.placement == "random" and not step.per_image)
+    known = None if anywhere else corners(step.placement, seen.ids, step.px, step.data.size, step.placement_seed)
+    given = step.options | ({"disguise": str(step.file)} if step.file else {})
+    with _surrogate(work, step, source) as surrogate:
+        problem = Problem(
+            surrogate=surrogate,
+            pixels=np.array(seen.pixels), labels=np.array(seen.labels),
+            target_class=step.target_class, px=step.px, shape=step.shape, seed=step.seed, device=work.device,
+            per_image=step.per_image, corners=known if known is None or step.per_image else known[:1],
+            progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
+        )  # fmt: skip
+        return craft(
+            step.attack, problem, given, name=step.name, surrogate=step.made_against(),
+            images=seen.ids if step.per_image else (), best=step.placement == "best",
+        )  # fmt: skip
+
+
+@contextmanager
+def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
+    """What a patch is made against: a network with gradients, or a target that is asked."""
+    from patches.defences import through
+    from patches.surrogates import build
+
+    if step.target:
+        with queries.device(work, step) as asked:
+            yield asked
+        return
+    if step.members:
+        made = build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
+    else:
+        made = build(step.surrogate, _made_of(work, source, step.artifact))
+    yield through(step.through, made) if step.through else made
+
+
+def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:
+    """What a surrogate is made of: a network, what a simulation needs, or an artifact's description, brought about."""
+    if made is None:
+        return work.network(victim)
+    if made.format == TORCH:
+        return source(work, made)
+    described, folder = artifact(work, made)
+    return folder / f"{described.name}.json"
+
+
+def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
+    """What a case pastes on images with these ids; None where it leaves them clean."""
+    from patches import placement
+
+    if case.patch is None:
+        return None
+    carried, at = (
+        placement.carry(patch(work, step), step.data.size, case.data.size, case.px)
+        for step in (case.patch, case.at or case.patch)
+    )
+    return Stamps(*placement.lie(carried, case.placement, ids, case.data.size, case.placement_seed, at, case.pose))
+
+
+def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
+    """Pack an artifact and all cases of one split into the directory that a device gets."""
+    return pack(work, step, cases, partial(stamps, work))
+
+
+def place_patch(work: Work, step: PatchStep, into: Path) -> Path:
+    """Puts a patch where a user looks for it, as npz and as a picture."""
+    patch(work, step)
+    for suffix in (".npz", ".png"):
+        place(work.store.path("patch", step.key) / f"patch{suffix}", into / f"{step.name}{suffix}")
+    return into / f"{step.name}.npz"

@@ -1,0 +1,106 @@
+"""Query a target for a black-box attack; keep every answer, so that an interrupted search resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device.artifact import Artifact, Pixels
+from backends.device.bundle import Stamps
+from backends.device.errors import UserError
+from backends.hosts import prepare
+from backends.session import session
+from harness.plan.cells import Case
+from harness.plan.steps import PatchStep
+from harness.run import stages
+from harness.run.bundles import pack
+
+if TYPE_CHECKING:
+    from patches.surrogates.device import Device
+
+RECORD = np.dtype([("asked", "V32"), ("floats", "<u4")])
+LEAST_PROBABILITY = 2.0**-9  # half a step of an 8-bit softmax, whose 0 is anything below
+
+
+@contextmanager
+def device(work: stages.Work, step: PatchStep) -> Iterator[Device]:
+    """A session on the target that a patch's attack asks, over the images that it is made on.
+
+    What was answered before the session broke, or the run was stopped, is not asked again.
+    """
+    from patches.surrogates.device import Device
+
+    assert step.artifact is not None
+    assert step.target is not None
+    target, (described, _) = step.target, stages.artifact(work, step.artifact)
+    root = pack(work, step.artifact, [Case(step.data, step.split)], lambda case, ids: None)
+    with work.display.preparing("prepare", target.name) as tell:
+        prepare(target, tell)
+    path = work.store.root / "checkpoints" / f"{step.key}.answers"
+    with Answers(path) as known, tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
+        try:
+            with session(target, root, Path(out)) as held:
+                ask = known.first(lambda *query: _scores(described, held.scores(Stamps(*query[:3]), query[3])))
+                yield Device(ask, about={"target": target.name, "info": held.info, "machine": held.machine})
+        except UserError as error:
+            raise UserError(f"{error}\n{known.images} queries are answered and kept: run again to go on") from error
+    path.unlink()
+
+
+class Answers:
+    """What a device answered, in order, on disk: a search from the same seed asks the same, and gets it at once."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream, self.images = path.open("a+b"), 0
+
+    def __enter__(self) -> Answers:
+        """Begins with the first answer."""
+        self._stream.seek(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves what was answered on disk."""
+        self._stream.close()
+
+    def first(self, ask: Callable[..., NDArray[np.float32]]) -> Callable[..., NDArray[np.float32]]:
+        """Gives what is known, then asks; whatever does not fit what is asked is forgotten, and all after it."""
+
+        def answer(
+            stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32], images: NDArray[np.int32]
+        ) -> NDArray[np.float32]:
+            query = (stamps, mask, corners, images)
+            asked = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in query)).digest()
+            if (found := self._next(asked, len(images))) is None:
+                found = ask(*query)
+                self._stream.write(np.array((asked, found.size), RECORD).tobytes() + found.tobytes())
+                self._stream.flush()
+            self.images += len(images)
+            return found
+
+        return answer
+
+    def _next(self, asked: bytes, n: int) -> NDArray[np.float32] | None:
+        begin, head = self._stream.tell(), self._stream.read(RECORD.itemsize)
+        if len(head) == RECORD.itemsize:
+            record = np.frombuffer(head, RECORD)[0]
+            data = self._stream.read(4 * int(record["floats"]))
+            if record["asked"].tobytes() == asked and len(data) == 4 * record["floats"]:
+                return np.frombuffer(data, np.float32).reshape(n, -1)
+        self._stream.truncate(begin)
+        self._stream.seek(begin)
+        return None
+
+
+def _scores(artifact: Artifact, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits by class, or the logarithms of probabilities."""
+    first = artifact.class_offset
+    scores = outputs[:, first : first + artifact.classes]
+    return np.log(np.maximum(scores, LEAST_PROBABILITY)) if artifact.output_kind == "softmax" else scores

@@ -1,0 +1,171 @@
+"""The stages on targets: replays side by side, then latencies one at a time; each answer is kept as it comes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.device.bundle import Bundle, paste
+from backends.device.defences import defend
+from backends.device.errors import UserError
+from backends.hosts import cores, is_emulated, prepare, replay
+from harness.plan.cells import LatencyStep, ReplayStep
+from harness.plan.steps import TORCH, ArtifactStep
+from harness.results.records import Answers
+from harness.run import crafting, stages
+from harness.run.lanes import Job, Share, side_by_side
+from harness.run.stages import Work
+from harness.store import write_json
+
+# An emulated latency compares with nothing: a few runs tell that it works.
+EMULATED_LATENCY = {"warmup": 1, "runs": 5, "seconds": 0.0}
+
+
+def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
+    """Replays what is not in the store yet: the float network first, then the targets next to each other."""
+    missing: dict[str, dict[tuple[ArtifactStep, str], list[ReplayStep]]] = {}
+    whole: dict[tuple[ArtifactStep, str], list[ReplayStep]] = {}
+    for step in steps:
+        part = (step.artifact, step.case.split)
+        whole.setdefault(part, []).append(step)
+        if not work.store.has("replay", step.key):
+            missing.setdefault(step.target.name, {}).setdefault(part, []).append(step)
+    for todo in missing.pop(TORCH, {}).values():
+        _in_torch(work, todo)
+    ready = [name for name, parts in missing.items() if _prepared(work, [s for part in parts.values() for s in part])]
+    # Bundles are made by one thread, before the targets share the store's paths.
+    roots = {
+        part: crafting.bundle(work, part[0], list(dict.fromkeys(step.case for step in whole[part])))
+        for part in dict.fromkeys(part for name in ready for part in missing[name])
+    }
+    share = Share()
+    lanes = []
+    for name in ready:
+        parts = missing[name]
+        lanes.append(
+            [
+                Job(cores(todo[0].target), lambda todo=todo, root=roots[part]: _replay(work, todo, root, share))  # type: ignore[misc]
+                for part, todo in parts.items()
+            ]
+        )
+    side_by_side(lanes, share)
+
+
+def latencies(work: Work, steps: Iterable[LatencyStep]) -> None:
+    """Measures what is not in the store yet, one at a time, with nothing of ours beside it."""
+    missing = [step for step in steps if not work.store.has("latency", step.key)]
+    of_target: dict[str, list[LatencyStep]] = {}
+    for step in missing:
+        of_target.setdefault(step.target.name, []).append(step)
+    for several in of_target.values():
+        if _prepared(work, several):
+            for step in several:
+                _latency(work, step)
+
+
+def answers(work: Work, step: ReplayStep) -> Answers:
+    """What came back of a replay, from the store; or its error."""
+    folder = work.store.path("replay", step.key)
+    if not work.store.has("replay", step.key):
+        return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
+    ran: Mapping[str, Any] = json.loads((folder / "ran.json").read_text())
+    with np.load(folder / "answers.npz", allow_pickle=False) as arrays:
+        return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
+
+
+def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
+    """Whether their target has all that it needs; what is missing is the error of each of its steps."""
+    target = steps[0].target
+    try:
+        with work.display.preparing("prepare", target.name) as tell:
+            prepare(target, tell)
+    except UserError as error:
+        for step in steps:
+            work.errors[step.key] = str(error)
+        return False
+    return True
+
+
+def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> None:
+    first, by_name = todo[0], {step.case.name: step for step in todo}
+    ran: dict[str, Any] = {}
+    n, finished = Bundle.read(root).n, 0
+    with (
+        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
+        work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
+    ):
+
+        def hear(event: dict[str, Any]) -> None:
+            nonlocal finished
+            share.go_on()
+            if event["event"] == "loaded":
+                ran.update(info=event["info"], machine=event["machine"])
+            elif event["event"] == "progress" and event.get("case"):
+                tick(finished * n + event["done"], len(todo) * n, event["case"])
+            elif event["event"] == "case":
+                finished += 1
+                _keep(work, by_name[event["case"]], event, ran)
+            elif event["event"] == "case_error":
+                work.errors[by_name[event["case"]].key] = event["message"]
+
+        replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
+
+
+def _keep(work: Work, step: ReplayStep, event: Mapping[str, Any], ran: Mapping[str, Any]) -> None:
+    facts = {name: event[name] for name in ("seconds", "pixels_sha256", "defended_sha256") if name in event}
+    with work.store.writing("replay", step.key) as beside:
+        Path(event["file"]).rename(beside / "answers.npz")
+        write_json(beside / "ran.json", {**ran, **facts})
+
+
+def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
+    import torch
+
+    from backends.device.machine import describe
+    from harness.networks.victims import logits
+
+    with work.display.doing("run", f"{todo[0].artifact.name}, {len(todo)} cases") as tick:
+        for done, step in enumerate(todo, 1):
+            seen = stages.images(work, step.case.data, step.case.split)
+            lying = crafting.stamps(work, step.case, seen.ids)
+            pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
+            if step.case.defence:
+                pixels = defend(step.case.defence, pixels)
+            with work.store.writing("replay", step.key) as beside:
+                np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
+                ran = {"info": {"version": torch.__version__}, "machine": describe()._asdict()}
+                write_json(beside / "ran.json", ran)
+            tick(done, len(todo), "")
+
+
+def _latency(work: Work, step: LatencyStep) -> None:
+    data, settings = step.artifact.victim.data, work.plan.suite.latency
+    clean = next(
+        r.case
+        for r in work.plan.replays
+        if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data
+    )
+    root = crafting.bundle(work, step.artifact, [clean])
+    asked = settings.model_dump(include={"warmup", "runs", "seconds"})
+    limits = EMULATED_LATENCY if is_emulated(step.target) else asked
+    limits = limits | ({"defence": step.defence} if step.defence else {})
+    threads = "all" if step.target.threads == 0 else step.target.threads
+    with (
+        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
+        work.display.doing(
+            "time",
+            f"{step.artifact.name} on {step.target.name}, threads {threads}{f', {step.defence}' * bool(step.defence)}",
+        ),
+    ):
+        outcome = replay(step.target, root, Path(out), cases=[], latency=limits)
+        if outcome.latency is None:
+            work.errors[step.key] = outcome.latency_error or "no latency came back"
+            return
+        with work.store.writing("latency", step.key) as beside:
+            (Path(out) / "latency.npy").rename(beside / "latency.npy")
+            write_json(beside / "latency.json", outcome.latency | {"info": outcome.info, "machine": outcome.machine})

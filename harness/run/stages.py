@@ -1,0 +1,227 @@
+"""The stages, one function each: what it needs is brought about first, and its result is kept in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from backends.device.artifact import Artifact, Preproc, QuantSpec, sha256_file
+from backends.device.errors import UserError
+from exporters.victim import Victim
+from harness import config
+from harness.data.readers import Images
+from harness.display import Display
+from harness.plan.plan import Plan
+from harness.plan.steps import ArtifactStep, DataStep, TrainingStep, VictimStep
+from harness.store import Store, place, write_json
+from patches.patch import Patch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from exporters.files.description import Description
+    from patches.fake_quant import Source
+    from patches.fake_quant.network import Trained
+
+
+@dataclass
+class Work:
+    """A plan being carried out: where results go, what is shown, and what failed on the way."""
+
+    plan: Plan
+    store: Store
+    display: Display
+    device: str = "cpu"
+    frozen: Mapping[str, Patch] = field(default_factory=dict)  # a baseline's patches, by name
+    errors: dict[str, str] = field(default_factory=dict)  # by replay or latency key
+    _networks: dict[str, nn.Module] = field(default_factory=dict)
+
+    def simulated(self, step: ArtifactStep) -> nn.Module:
+        """The network of an artifact that is no file: the victim's, or the fake-quantized one."""
+        from patches.surrogates import build
+
+        if step.quant is None:
+            return self.network(step.victim)
+        if step.key not in self._networks:
+            self._networks[step.key] = build("fake_quant", source(self, step))
+        return self._networks[step.key]
+
+    def network(self, step: VictimStep) -> nn.Module:
+        """A victim's network, loaded once."""
+        from harness.networks.victims import load
+
+        if step.key not in self._networks:
+            self._networks[step.key] = load(victim(self, step))
+        return self._networks[step.key]
+
+
+def check_device(device: str) -> None:
+    """A `UserError` unless patches can be made on a device, ``cpu``, ``cuda`` or ``cuda:N``."""
+    if device == "cpu":
+        return
+    import torch
+
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number or "0").isdigit():
+        raise UserError(f"--device {device}: expected cpu, cuda, or cuda:N")
+    if int(number or 0) >= torch.cuda.device_count():
+        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        raise UserError(
+            f"--device {device}: torch {torch.__version__} {built} and finds {torch.cuda.device_count()} GPUs here; "
+            "leave --device out, or install a torch with CUDA and its driver (pytorch.org/get-started)"
+        )
+
+
+def images(work: Work, step: DataStep, split: str) -> Images:
+    """A split's images: ``calibration``, ``craft``, ``select``, ``evaluate``, ``all``, ``train``; mapped."""
+    from harness.data import datasets as data
+    from harness.networks.training import training_images
+
+    spec = work.plan.suite.data
+    if not work.store.has("data", step.key):
+        with work.display.doing("read", f"{spec.name} at {step.size[0]}x{step.size[1]}"):
+            pools = data.load(spec, step.size, work.plan.data_dir, work.store.root / "downloads")
+            splits = data.split(pools, spec)
+            pixels, labels, ids = (np.concatenate(parts) for parts in zip(*pools.values(), strict=True))
+            every = Images(pixels, labels, tuple(map(str, ids)))
+            with work.store.writing("data", step.key) as folder:
+                for name, part in {**splits, "all": every, "train": training_images(pools, splits)}.items():
+                    for what, array in part._asdict().items():
+                        np.save(folder / f"{name}.{what}.npy", array, allow_pickle=False)
+    pixels, labels, ids = (np.load(images_file(work, step, split, what), mmap_mode="r") for what in Images._fields)
+    return Images(pixels, labels, tuple(map(str, ids)))
+
+
+def images_file(work: Work, step: DataStep, split: str, what: str = "pixels") -> Path:
+    """The ``.npy`` that holds a split's pixels, labels or ids."""
+    return work.store.path("data", step.key) / f"{split}.{what}.npy"
+
+
+def victim(work: Work, step: VictimStep) -> Victim:
+    """A victim with its weights: from a file, a download or training."""
+    from harness.networks import victims
+
+    assert isinstance(step.table, config.Victim)
+    folder = work.store.path("victim", step.key)
+    if not work.store.has("victim", step.key):
+        train = step.table.train
+        checkpoint = work.store.root / "checkpoints" / f"{step.key}.pt"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        seen = images(work, step.data, "train") if train else None
+        teacher = _teacher(work, step.teacher) if step.teacher else None
+        with (
+            work.display.doing("train" if train else "load", step.name) as tick,
+            work.store.writing("victim", step.key) as beside,
+        ):
+            victims.prepare(
+                step.table, data_dir=work.plan.data_dir, images=seen, size=step.data.size,
+                classes=classes(work, step),
+                folder=beside, cache=work.store.root / "downloads", checkpoint=checkpoint, progress=tick,
+                teacher=teacher,
+            )  # fmt: skip
+        checkpoint.unlink(missing_ok=True)
+    return victims.read(folder)
+
+
+def _teacher(work: Work, step: VictimStep) -> nn.Module:
+    """A victim's network as a teacher: folded, which is faster and answers the same."""
+    import torch
+
+    from patches.fake_quant.network import folded
+
+    return folded(work.network(step)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def classes(work: Work, step: VictimStep) -> int:
+    """How many classes a victim tells apart: its own word, else those of the data."""
+    from harness.data.datasets import class_names
+
+    return step.table.classes or len(class_names(work.plan.suite.data, work.plan.data_dir))
+
+
+def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
+    """A victim as a file, and the folder of that file; an INT8 one has passed the proof of integer."""
+    folder = work.store.path("artifact", step.key)
+    if step.brought and not work.store.has("artifact", step.key):
+        from exporters.brought import bring
+
+        with work.display.doing("read", step.name), work.store.writing("artifact", step.key) as beside:
+            described = _described(step, step.brought, classes(work, step.victim))
+            found = _found(bring(step.victim.brought_file(), described, beside))
+            write_json(beside / "found.json", found)
+    if not work.store.has("artifact", step.key):
+        from exporters.export import export
+        from exporters.files import describe
+        from patches.fake_quant.network import folded, learned_weights
+
+        known, made = victim(work, step.victim), source(work, step)
+        network = folded(made.network, made.trained) if made.trained else made.network
+        with work.display.doing("export", step.name), work.store.writing("artifact", step.key) as beside:
+            export(
+                network, name=step.name, victim=known, format=step.format, quant=step.quant,
+                calibration_pixels=made.pixels, folder=beside, learned=learned_weights(made.trained),
+            )  # fmt: skip
+            write_json(beside / "found.json", _found(describe(beside / f"{step.name}.{step.format}")))
+    return Artifact.read(folder / f"{step.name}.json"), folder
+
+
+def trained(work: Work, step: TrainingStep) -> Trained:
+    """What quantization-aware training made of a victim."""
+    from harness.networks import quantization_aware_training as qat
+
+    if not work.store.has("qat", step.key):
+        checkpoint = work.store.root / "checkpoints" / f"{step.key}.pt"
+        network = work.network(step.victim)
+        seen, ranged = (images(work, step.victim.data, split) for split in ("train", "calibration"))
+        with work.display.doing("train", step.name) as tick, work.store.writing("qat", step.key) as beside:
+            made = qat.train(network, step.quant, seen, np.array(ranged.pixels), step.table, checkpoint, tick)
+            qat.write(made, beside)
+        checkpoint.unlink(missing_ok=True)
+    return qat.read(work.store.path("qat", step.key))
+
+
+def source(work: Work, step: ArtifactStep) -> Source:
+    """What an artifact is made of: the victim's network, the calibration images, what it was trained to."""
+    from patches.fake_quant import Source
+
+    pixels = np.array(images(work, step.victim.data, "calibration").pixels)
+    made = trained(work, step.training) if step.training else None
+    return Source(work.network(step.victim), step.quant or QuantSpec(), pixels, made)
+
+
+def found(work: Work, step: ArtifactStep) -> dict[str, Any]:
+    """What a file was found to hold: ``operators`` as executed, ``output_scale`` (a step in logits, or None)."""
+    _, folder = artifact(work, step)
+    facts: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return facts
+
+
+def _found(file: Description) -> dict[str, Any]:
+    """What the report says of a file: its operators as executed, and one step of its output, in logits."""
+    scale = file.outputs[0].scale
+    return {"operators": file.counts, "output_scale": scale[0] if scale else None}
+
+
+def _described(step: ArtifactStep, table: config.Artifact, classes: int) -> Artifact:
+    layout = table.layout or ("nhwc" if step.format == "tflite" else "nchw")
+    file = step.victim.brought_file()
+    return Artifact(
+        name=step.name, victim=step.victim.name, format=cast(Literal["onnx", "tflite"], step.format),
+        precision=step.precision, file=f"{step.name}.{step.format}", sha256=sha256_file(file),
+        input_size=step.victim.data.size, classes=classes, class_offset=table.class_offset,
+        preproc=Preproc(layout, table.divisor, table.mean, table.std, table.channel_order),
+        output_kind=table.output_kind,
+    )  # fmt: skip
+
+
+def place_artifact(work: Work, step: ArtifactStep, into: Path) -> Path:
+    """Puts an artifact and its description where a user looks for them."""
+    described, folder = artifact(work, step)
+    place(folder / f"{step.name}.json", into / f"{step.name}.json")
+    place(folder / described.file, into / described.file)
+    return into / described.file

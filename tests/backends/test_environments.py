@@ -1,0 +1,201 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from helpers import tiny
+from helpers.required import absent
+
+from backends import environments
+from backends.device.errors import UserError
+from backends.hosts import Target, availability, identity, prepare, replay
+
+ROOT = Path(environments.__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATCHBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """The only place where pip finds anything: a folder with a wheel for any machine and one for an ARM."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for name, tag in (("anyone", "py3-none-any"), ("armed", "cp311-cp311-manylinux2014_aarch64")):
+        with zipfile.ZipFile(folder / f"{name}-1.0-{tag}.whl", "w") as wheel:
+            info = f"{name}-1.0.dist-info"
+            wheel.writestr(f"{name}.py", "here = __file__\n")
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+            wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_what_is_here_as_wanted_needs_no_environment():
+    assert environments.needed("numpy") == ()
+    assert environments.needed("onnxruntime") == ()
+    assert environments.needed("onnxruntime", environments.installed("onnxruntime")) == ()
+    assert environments.needed("onnxruntime", "1.23.2") == environments.pinned("onnxruntime", "1.23.2")
+
+
+def test_requirements_are_the_projects_pins():
+    core = {line.partition("==")[0]: line for line in PROJECT["dependencies"]}
+    assert environments.pinned("onnxruntime") == (core["numpy"], core["onnxruntime"], core["pillow"])
+    assert environments.pinned("onnxruntime", "1.23.2") == (core["numpy"], "onnxruntime==1.23.2", core["pillow"])
+    extras = PROJECT["optional-dependencies"]
+    assert environments.pinned("tflite-runtime") == tuple(sorted([core["pillow"], *extras["tflite-runtime"]]))
+    assert environments.pinned("tensorflow-cpu") == tuple(
+        sorted([core["numpy"], core["pillow"], *extras["tensorflow"]])
+    )
+    assert "numpy==1.26.4" in environments.pinned("tflite-runtime", "2.13.0")
+    assert "tflite-runtime==2.13.0" in environments.pinned("tflite-runtime", "2.13.0")
+
+
+def test_a_strangers_package_is_for_its_user_to_install():
+    with pytest.raises(UserError, match=r"^no-such is not installed: pip install no-such$"):
+        environments.needed("no-such")
+    found = environments.installed("pytest")
+    with pytest.raises(UserError, match=rf"^pytest 1.0 is asked for, found {found}: pip install pytest==1.0$"):
+        environments.needed("pytest", "1.0")
+
+
+def test_another_requirement_is_another_place(cache):
+    places = [
+        environments.python(("a==1",)),
+        environments.python(("a==2",)),
+        environments.python(("a==1", "numpy==1")),
+        environments.site(("a==1",), "aarch64"),
+        environments.site(("a==1",), "armv7l"),
+    ]
+    assert len({str(place) for place in places}) == len(places)
+    assert all(place.is_relative_to(cache) for place in places)
+    assert environments.python(("a==1",)) == places[0]
+
+
+def test_wheels_of_another_architecture_come_from_where_pip_is_told(cache, wheels):
+    heard = []
+    environments.make_site(("anyone==1.0", "armed==1.0"), "aarch64", heard.append)
+    site = environments.site(("anyone==1.0", "armed==1.0"), "aarch64")
+    assert {"anyone.py", "armed.py"} <= {path.name for path in site.iterdir()}
+    assert any("Installing collected packages" in word for word in heard)
+    heard.clear()
+    environments.make_site(("anyone==1.0", "armed==1.0"), "aarch64", heard.append)
+    assert heard == []
+
+
+def test_what_pip_cannot_have_is_an_error_with_its_last_lines_and_leaves_nothing(cache, wheels):
+    for requirement, arch in (("armed==1.0", "armv7l"), ("nowhere==1.0", "aarch64")):
+        with pytest.raises(UserError, match="No matching distribution found for " + requirement):
+            environments.make_site((requirement,), arch, lambda word: None)
+    assert [path for path in (cache / "sites").iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.slow
+def test_an_environment_has_its_own_packages_alone(cache, wheels):
+    environments.make_environment(("anyone==1.0",), lambda word: None)
+    python = environments.python(("anyone==1.0",))
+    script = "import anyone, importlib.util; print(anyone.here, importlib.util.find_spec('numpy'))"
+    said = subprocess.run([python, "-I", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == f"{environments.packages(('anyone==1.0',)) / 'anyone.py'} None\n"
+
+
+@pytest.mark.parametrize("host", [{}, {"host": "qemu", "arch": "armv7l"}])
+def test_a_target_that_was_not_prepared_says_so(tmp_path, cache, host):
+    bundle = tiny.bundle(tmp_path / "bundle", tiny.tflite_file(tmp_path / "tiny.tflite"))
+    outcome = replay(Target("t", "tflite_runtime", **host), bundle.root, tmp_path / "out")
+    assert len(outcome.errors) == 3
+    assert all(message.endswith("is not there; the target was not prepared") for message in outcome.errors.values())
+
+
+# A maker that says when it begins, works for a time given, and has an effect that would show if it came twice.
+MAKER = """
+import os, sys, time
+from pathlib import Path
+from backends.environments import make_once
+
+def make(folder):
+    print("begun", flush=True)
+    folder.mkdir()
+    (folder / "half").touch()
+    time.sleep(float(sys.argv[2]))
+    (folder / "whole").write_text(str(os.getpid()))
+
+make_once(Path(sys.argv[1]), make, lambda word: print(word, flush=True))
+"""
+
+
+def maker(folder, seconds):
+    command = [sys.executable, "-c", MAKER, str(folder), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_two_at_once_make_it_once(tmp_path):
+    folder = tmp_path / "made"
+    first = maker(folder, 1)
+    assert first.stdout.readline() == "begun\n"
+    second = maker(folder, 1)
+    said = second.communicate(timeout=30)[0]
+    assert said == "made: waiting for another run that makes it\n"
+    assert first.wait(30) == second.returncode == 0
+    assert (folder / "whole").read_text() == str(first.pid)
+
+
+def test_a_killed_one_leaves_nothing_half_and_the_next_makes_it(tmp_path):
+    folder = tmp_path / "made"
+    first = maker(folder, 100)
+    assert first.stdout.readline() == "begun\n"
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not folder.exists()
+    assert maker(folder, 0).wait(30) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["half", "whole"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_key_ends_what_runs(tmp_path):
+    def hear(word):
+        raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        environments.run(["sh", "-c", "echo $$; exec sleep 100"], "it", hear)
+    assert time.monotonic() - begin < 10
+
+
+def test_a_place_that_cannot_be_written_is_an_error_that_names_the_other(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PATCHBENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"file/sites/.* cannot be made .*; PATCHBENCH_CACHE names another place"):
+        environments.make_site(("a==1",), "aarch64", lambda word: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runtime", "version"), [("onnxruntime", "1.23.2"), ("tflite_runtime", ""), ("tflite_runtime", "2.14.0")]
+)
+def test_a_target_runs_in_the_environment_of_its_version(tmp_path, runtime, version, monkeypatch):
+    target = Target("t", runtime, version=version)
+    assert availability(target) is None
+    try:
+        prepare(target)
+    except UserError as error:
+        absent("environments", str(error))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # whose packages are not those of the environment
+    kind = "onnx" if runtime == "onnxruntime" else "tflite"
+    bundle = tiny.bundle(tmp_path / "bundle", getattr(tiny, f"{kind}_file")(tmp_path / f"tiny.{kind}"))
+    outcome = replay(target, bundle.root, tmp_path / "out")
+    assert outcome.errors == {}
+    assert outcome.info["version"] == (version or "2.14.0")
+    assert identity(target)["version"] == outcome.info["version"]
+    assert identity(target)["numpy"] == outcome.machine["numpy"]

@@ -1,0 +1,276 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import tiny
+from helpers.elsewhere import Elsewhere
+from PIL import Image
+
+from backends.conformance import networks
+from backends.device.artifact import Preproc
+from backends.device.errors import UserError
+from backends.device.runtimes import engine, prepare, real
+
+# Those whose packages this Python lacks run in an environment of their own.
+ELSEWHERE = ("tflite_runtime", "tensorflow")
+TFLITE = ("litert", *ELSEWHERE)
+# Every runtime with every option of its own.
+ENGINES = [
+    ("onnxruntime", {}),
+    ("onnxruntime", {"optimization": "extended"}),
+    ("onnxruntime", {"optimization": "basic"}),
+    ("onnxruntime", {"optimization": "disabled"}),
+    ("litert", {}),
+    ("litert", {"kernels": "builtin"}),
+    ("litert", {"kernels": "reference"}),
+    ("reference", {}),
+    ("tflite_runtime", {}),
+    ("tflite_runtime", {"kernels": "reference"}),
+    ("tensorflow", {}),
+    ("tensorflow", {"kernels": "builtin"}),
+    ("tensorflow", {"kernels": "reference"}),
+]
+
+
+def marked(name, *more):
+    return pytest.param(name, *more, marks=pytest.mark.slow if name in ELSEWHERE else ())
+
+
+EACH = pytest.mark.parametrize(
+    ("name", "options"),
+    [marked(*row) for row in ENGINES],
+    ids=lambda v: v if isinstance(v, str) else "-".join(v.values()),
+)
+NAMES = pytest.mark.parametrize("name", [marked(name) for name in dict(ENGINES)])
+
+
+def tiny_file(folder, name, **changes):
+    return tiny.tflite_file(folder / "t.tflite", **changes) if name in TFLITE else tiny.onnx_file(folder / "t.onnx")
+
+
+def loaded(name, file, options=None, threads=1):
+    runtime = Elsewhere(name) if name in ELSEWHERE else engine(name)()
+    runtime.load(file, options or {}, threads)
+    return runtime
+
+
+def prepared(runtime, x):
+    return prepare(runtime.input, x, Path("file"))
+
+
+def images(name, n=5):
+    return Preproc("nhwc" if name in TFLITE else "nchw")(tiny.pixels(n))
+
+
+@EACH
+def test_outputs_are_those_of_an_independent_computation(tmp_path, name, options):
+    runtime, x = loaded(name, tiny_file(tmp_path, name), options), images(name)
+    found = runtime.run(prepared(runtime, x))
+    if name not in TFLITE:
+        import onnx
+
+        constants = {c.name: onnx.numpy_helper.to_array(c) for c in onnx.load(tmp_path / "t.onnx").graph.initializer}
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+        features = np.einsum("nchwij,ocij->nohw", windows, constants["w"]) + constants["b"][:, None, None]
+        expected = np.maximum(features, 0).mean((2, 3)) @ constants["v"]
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(real(runtime.output, found), found)
+        return
+    (sx, zx), (sw, _), (sy, zy) = networks.X, networks.W, networks.Y
+    weights, bias = (constant.astype(np.int64) for constant in networks.dense_constants())
+    inputs = tiny.pixels(5).reshape(5, -1).astype(np.int64) - 128  # the input's scale is 1 / 255
+    steps = ((inputs - zx) @ weights.T + bias) * (sx * sw / sy) + zy
+    assert found.dtype == np.int8
+    # Half a step of rounding, and the little by which a kernel's fixed-point multiplier is off.
+    assert np.abs(found - np.clip(steps, -128, 127)).max() < 0.51
+    np.testing.assert_allclose(real(runtime.output, found), (found.astype(float) - zy) * sy, rtol=1e-6)
+
+
+@EACH
+def test_batch_does_not_matter_nor_does_the_order_and_inputs_are_untouched(tmp_path, name, options):
+    runtime, x = loaded(name, tiny_file(tmp_path, name), options), images(name, 7)
+    before = x.copy()
+    own = prepared(runtime, x)
+    own_before = own.copy()
+    whole = runtime.run(own)
+    for batch in (1, 3):
+        parts = [runtime.run(own[i : i + batch]) for i in range(0, 7, batch)]  # kept: no run writes into another's
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(runtime.run(own), whole)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(own, own_before)
+
+
+@NAMES
+def test_a_file_for_one_image_is_called_once_an_image(tmp_path, name):
+    free = loaded(name, tiny_file(tmp_path, name))
+    if name in TFLITE:
+        single = loaded(name, tiny.tflite_file(tmp_path / "one.tflite", free_batch=False))
+    else:
+        single = loaded(name, tiny.onnx_file(tmp_path / "one.onnx", batch=1))
+    x = images(name)
+    np.testing.assert_allclose(single.run(prepared(single, x)), free.run(prepared(free, x)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "reference"])
+def test_an_integer_output_of_onnx_keeps_its_integers(tmp_path, name):
+    in_float = loaded(name, tiny.onnx_file(tmp_path / "real.onnx")).run(images(name))
+    runtime = loaded(name, tiny.onnx_file(tmp_path / "int.onnx", integer_output=True))
+    found = runtime.run(images(name))
+    expected = np.clip(np.rint(in_float / np.float32(0.05)) + 3, -128, 127)
+    assert found.dtype == runtime.output.dtype == np.int8
+    assert np.abs(found - expected).max() <= 1
+    np.testing.assert_array_equal(real(runtime.output, found), found.astype(np.float32))
+
+
+@EACH
+def test_info_says_what_is_in_force(tmp_path, name, options):
+    info = loaded(name, tiny_file(tmp_path, name), options, threads=2).info()
+    assert all(isinstance(value, str) for value in info.values())
+    assert {"version", "kernels", "threads"} <= set(info)
+    assert info["threads"] == "2"
+    if name in TFLITE:
+        assert info["kernels"] == options.get("kernels", "builtin" if name == "tflite_runtime" else "xnnpack")
+        assert (int(info["delegates"]) > 0) == (info["kernels"] == "xnnpack")
+    if name == "onnxruntime":
+        assert info["provider"] == "CPUExecutionProvider"
+        assert info["optimization"] == options.get("optimization", "all")
+
+
+@NAMES
+def test_unknown_options_and_values_are_refused(tmp_path, name):
+    file = tiny_file(tmp_path, name)
+    with pytest.raises(UserError, match="unknown option 'speed'"):
+        loaded(name, file, {"speed": 9})
+    known = {"onnxruntime": "optimization", "reference": None}.get(name, "kernels")
+    if known:
+        with pytest.raises(UserError, match=f"{known} = 'best': expected one of"):
+            loaded(name, file, {known: "best"})
+
+
+@NAMES
+@pytest.mark.parametrize("content", [b"", b"not a network", "cut"], ids=["empty", "text", "cut"])
+def test_a_file_that_does_not_load_is_named(tmp_path, name, content):
+    file = tiny_file(tmp_path, name)
+    file.write_bytes(file.read_bytes()[:100] if content == "cut" else content)
+    with pytest.raises(UserError, match=str(file)):
+        loaded(name, file)
+
+
+@NAMES
+def test_inputs_of_another_shape_or_dtype_are_refused(tmp_path, name):
+    runtime, x = loaded(name, tiny_file(tmp_path, name)), images(name)
+    for wrong in (x[:, 1:], x[:, :, :-1], x[0], x.swapaxes(1, 3)):
+        with pytest.raises(UserError, match=r"takes inputs .*; check input_size and preproc.layout"):
+            prepared(runtime, np.ascontiguousarray(wrong))
+    for dtype in (np.uint8, np.float64):
+        with pytest.raises(UserError, match="expected float32 inputs"):
+            prepared(runtime, x.astype(dtype))
+
+
+@pytest.mark.parametrize("name", dict(ENGINES))
+def test_a_missing_package_says_what_to_install(tmp_path, name, monkeypatch):
+    file, found = tiny_file(tmp_path, name), engine(name)
+    for module in (found.package.replace("-", "_"), name):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"pip install {found.package}$"):
+        found().load(file, {}, 1)
+
+
+@pytest.mark.slow
+def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(tmp_path):
+    with pytest.raises(UserError, match="kernels 'xnnpack' are not in force, 0 delegates are"):
+        loaded("tflite_runtime", tiny_file(tmp_path, "tflite_runtime"), {"kernels": "xnnpack"})
+
+
+def test_an_unknown_runtime_is_refused_with_those_that_there_are():
+    with pytest.raises(
+        UserError,
+        match="no runtime named 'abacus'; there are dummy, litert, onnxruntime, reference, tensorflow, tflite_runtime",
+    ):
+        engine("abacus")
+
+
+def test_reading_the_modules_imports_no_runtime():
+    script = (
+        "import sys\n"
+        "from backends.device.runtimes import engine\n"
+        "print([(e.formats, e.package) for e in map(engine, ('litert', 'onnxruntime', 'reference'))])\n"
+        "print({'onnx', 'onnxruntime', 'ai_edge_litert'} & set(sys.modules))\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [
+        "[(('tflite',), 'ai-edge-litert'), (('onnx',), 'onnxruntime'), (('onnx',), 'onnx')]",
+        "set()",
+    ]
+
+
+RESNET8 = Preproc("nhwc", divisor=1)
+
+
+@pytest.fixture(scope="module")
+def cifar(data_dir):
+    with np.load(data_dir / "cifar10/cifar10.npz") as arrays:
+        return arrays["x_test"], arrays["y_test"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("kernels", ["xnnpack", "builtin"])
+def test_mlperf_tiny_reaches_its_accuracy_and_batches_change_no_integer(data_dir, cifar, kernels):
+    file, (pixels, labels) = data_dir / "vendor/mlperf_tiny_resnet8_int8.tflite", cifar
+    runtime = loaded("litert", file, {"kernels": kernels})
+    x = prepared(runtime, RESNET8(pixels))
+    np.testing.assert_array_equal(x, (pixels.astype(int) - 128).astype(np.int8))  # as its makers feed it
+    found = runtime.run(x)
+    assert abs((found.argmax(1) == labels).mean() - 0.878) <= 0.003
+    singles = [runtime.run(x[i : i + 1]) for i in range(200)]
+    np.testing.assert_array_equal(np.concatenate(singles), found[:200])
+    np.testing.assert_allclose(real(runtime.output, found).sum(1), 1, atol=0.03)  # a softmax, in steps of 1/256
+
+
+@pytest.mark.data
+def test_the_kernels_asked_for_are_other_kernels(data_dir, cifar):
+    file = data_dir / "vendor/mlperf_tiny_resnet8_int8.tflite"
+    found = {}
+    for kernels in ("xnnpack", "builtin", "reference"):
+        runtime = loaded("litert", file, {"kernels": kernels})
+        found[kernels] = runtime.run(prepared(runtime, RESNET8(cifar[0][:100]))).astype(int)
+    for a, b in (("xnnpack", "builtin"), ("xnnpack", "reference"), ("builtin", "reference")):
+        assert (found[a] != found[b]).any()
+        assert (found[a].argmax(1) == found[b].argmax(1)).mean() > 0.9
+
+
+# Facts of the vendor's files: size, top-1 on all 1000 images, and what turns raw RGB into their input.
+MOBILENETS = {
+    "mobilenet_v1_0.25_128_quant": (128, 0.461, Preproc("nhwc", 1, (128,) * 3, (128,) * 3)),
+    "mobilenet_v2_1.0_224_quant": (224, 0.887, Preproc("nhwc", 1, (128,) * 3, (128,) * 3)),
+    "tf2_mobilenet_v2_1.0_224_ptq": (224, 0.893, Preproc("nhwc", 1, (127,) * 3, (127.5,) * 3)),
+}
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MOBILENETS)
+def test_the_vendors_mobilenets_reach_their_accuracy(data_dir, name):
+    size, accuracy, preproc = MOBILENETS[name]
+    files = sorted((data_dir / "imagenet/images").glob("*.JPEG"))
+    runtime = loaded("litert", data_dir / f"vendor/{name}.tflite", threads=2)
+    right = []
+    for label, file in enumerate(files):
+        pixels = _cropped(file, size)
+        x = prepared(runtime, preproc(pixels))
+        np.testing.assert_array_equal(x, pixels)  # raw RGB, as its makers feed it
+        right.append(runtime.run(x).argmax() == label + 1)
+    assert abs(np.mean(right) - accuracy) <= 0.01  # filter and rounding of the resizing move it by .005
+
+
+def _cropped(file: Path, size: int) -> np.ndarray:
+    image = Image.open(file).convert("RGB")
+    scale = round(size / 0.875) / min(image.size)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    left, top = ((side - size) // 2 for side in image.size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))[None]

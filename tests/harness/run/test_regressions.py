@@ -1,0 +1,326 @@
+"""Real regressions, end to end by the command line: each with the exit code that it must have, and its cause in words.
+
+Written down before they were run: which of them are worse, which are no worse but named, and which cannot be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import ROOT
+from helpers.command import patchbench
+from helpers.faulty_runtime import FAULTY
+from helpers.required import absent
+
+from backends.device.errors import UserError
+from backends.hosts import Target, availability, prepare
+from patches.patch import Patch
+
+pytestmark = pytest.mark.slow
+NO_WORSE, WORSE, CANNOT_COMPARE = 0, 1, 2
+FILES = ROOT / "benchmarks" / "baselines"  # the demo's victim
+
+SUITE = """
+schema = 1
+name = "small"
+[data]
+name = "digits"
+calibration = 32
+craft = 64
+evaluate = 300
+[[victim]]
+name = "resnet8"
+model = "resnet8"
+[victim.train]
+epochs = 2
+[[export]]
+format = "onnx"
+calibration = "moving_average"
+[[attack]]
+name = "gap"
+target_classes = [3, 8]
+pixels = 8
+options = { steps = 40 }
+[controls]
+grey = 0
+noise = 1
+[latency]
+warmup = 1
+runs = 2
+seconds = 0
+[[target]]
+name = "device"
+runtime = "onnxruntime"
+"""
+
+
+def run(suite: str, folder: Path, out: Path, data: Path | None = None, code: int = 0, **environment: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "suite.toml").write_text(suite)
+    where = ("--data", data) if data else ()
+    done = patchbench("run", folder / "suite.toml", "--out", out, *where, cwd=folder, **environment)
+    assert done.returncode == code, done.stdout + done.stderr
+
+
+def gate(before: Path, after: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The gate's answer; its text on one line, without the tables' frames."""
+    said = patchbench("gate", before, after, "--markdown", cwd / "said.md", "--json", cwd / "said.json", cwd=cwd)
+    assert "Traceback" not in said.stderr
+    return said
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run and its baseline."""
+    folder = tmp_path_factory.mktemp("base")
+    run(SUITE, folder, folder / "run")
+    frozen = patchbench("baseline", folder / "run", "-o", folder / "base.json", cwd=folder)
+    assert frozen.returncode == 0, frozen.stderr
+    return folder
+
+
+@pytest.fixture
+def again(base: Path, tmp_path: Path) -> Path:
+    """A copy of the run's store, so that only what changed is done again."""
+    (tmp_path / "run").mkdir()
+    shutil.copytree(base / "run" / "store", tmp_path / "run" / "store")
+    return tmp_path / "run"
+
+
+def test_from_scratch_gives_the_same_and_the_gate_finds_nothing(base: Path, tmp_path: Path) -> None:
+    run(SUITE, tmp_path, tmp_path / "run")
+    columns = ["artifact", "target", "patch", "target_class", "image"]
+    tables = [pd.read_parquet(folder / "run" / "records.parquet").sort_values(columns) for folder in (base, tmp_path)]
+    pd.testing.assert_frame_equal(tables[0].reset_index(drop=True), tables[1].reset_index(drop=True))
+    said = gate(base / "base.json", tmp_path / "run", tmp_path)
+    assert said.returncode == NO_WORSE, said.stdout
+    assert "drift" not in said.stdout
+    verdict = json.loads((tmp_path / "said.json").read_text())
+    assert (verdict["drift"], verdict["faults"]) == ([], [])
+    assert {(c["change"], c["p"]) for c in verdict["comparisons"]} == {(0, 1)}
+
+
+def test_a_run_passes_its_own_checks_and_keeps_its_splits(base: Path) -> None:
+    facts = json.loads((base / "run" / "run.json").read_text())
+    status = {check["name"]: check["status"] for check in facts["checks"]}
+    assert {name for name, value in status.items() if value == "unknown"} == set()
+    assert status["twice equal"] == status["pixels as crafted"] == status["kind of outputs"] == "passed"
+    kept = json.loads((base / "run" / "splits.json").read_text())["splits"]
+    assert {name: part["sha256"] for name, part in kept.items()} == facts["data"]["ids_sha256"]
+    ids = [image for part in kept.values() for image in part["ids"]]
+    assert len(ids) == len(set(ids)) == 32 + 64 + 300
+
+
+def test_a_baselines_patches_are_replayed_to_the_byte_where_crafting_would_give_others(base: Path, again: Path) -> None:
+    """A machine that crafts otherwise (here: nothing stored, other patches wanted) replays what was frozen."""
+    folder = again.parent
+    shutil.rmtree(again / "store" / "patch")
+    (folder / "suite.toml").write_text(SUITE)
+    done = patchbench(
+        "run", folder / "suite.toml", "--out", again, "--frozen", base / "base.json", cwd=folder, OMP_NUM_THREADS="1"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = (json.loads((f / "run.json").read_text())["patches"] for f in (base / "run", again))
+    assert [p["sha256"] for p in after] == [p["sha256"] for p in before]
+    assert [p["checks"].get("frozen") for p in after if p["attack"] == "gap"] == ["base.json"] * 2
+    assert gate(base / "base.json", again, folder).returncode == NO_WORSE
+    # On other weights they would only be a transfer attack: they are crafted anew, and compared as such.
+    (folder / "suite.toml").write_text(SUITE.replace("epochs = 2", "epochs = 1"))
+    done = patchbench("run", folder / "suite.toml", "--out", again, "--frozen", base / "base.json", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not any("frozen" in p["checks"] for p in json.loads((again / "run.json").read_text())["patches"])
+    said = gate(base / "base.json", again, folder)
+    assert said.returncode in (NO_WORSE, WORSE), said.stdout
+    assert "patches were crafted anew for new weights" in (folder / "said.md").read_text()
+
+
+def test_per_channel_switched_off_is_named(base: Path, again: Path, tmp_path: Path) -> None:
+    """On this network it costs next to nothing: no worse, but said."""
+    run(SUITE.replace('"moving_average"', '"moving_average"\nper_channel = false'), tmp_path, again)
+    said = gate(base / "base.json", again, tmp_path)
+    assert said.returncode == NO_WORSE, said.stdout
+    assert (
+        "per_channel True became False: resnet8-onnx-s8s8-moving_average on device"
+        in (tmp_path / "said.md").read_text()
+    )
+    assert "drift" not in said.stdout
+
+
+def test_a_runtime_downgraded_is_named_and_statistics_decide(base: Path, again: Path, tmp_path: Path) -> None:
+    """Another version may compute otherwise, so a flip is no drift; on this network none is a change: no worse."""
+    older = 'runtime = "onnxruntime"\nversion = "1.23.2"'
+    if why_not := availability(Target("device", "onnxruntime", version="1.23.2")):
+        absent("environments", why_not)
+    try:
+        prepare(Target("device", "onnxruntime", version="1.23.2"))
+    except UserError as error:
+        absent("environments", str(error))
+    run(SUITE.replace('runtime = "onnxruntime"', older), tmp_path, again)
+    said = gate(base / "base.json", again, tmp_path)
+    assert said.returncode == NO_WORSE, said.stdout
+    verdict = json.loads((tmp_path / "said.json").read_text())
+    on_device = [c for c in verdict["comparisons"] if " on device" in c["name"]]
+    installed = version("onnxruntime")
+    assert on_device
+    assert all(f"onnxruntime version {installed} became 1.23.2" in c["changes"] for c in on_device)
+    assert (verdict["drift"], verdict["faults"]) == ([], [])
+
+
+BROUGHT = """
+schema = 1
+name = "brought"
+[data]
+name = "digits"
+calibration = 1
+craft = 64
+evaluate = 60
+[[victim]]
+name = "network"
+model = "resnet8"
+weights = "demo/resnet8.pt"
+[[artifact]]
+name = "file"
+file = "demo/resnet8.tflite"
+[[attack]]
+name = "gap"
+surrogate = "float:network"
+target_classes = 8
+pixels = 8
+options = { steps = 20 }
+[controls]
+grey = 0
+noise = 1
+[latency]
+threads = 1
+warmup = 1
+runs = 2
+seconds = 0
+[[target]]
+name = "device"
+runtime = "litert"
+options = { kernels = "xnnpack" }
+"""
+
+
+@pytest.mark.qemu
+def test_a_target_that_is_identical_to_the_bit_on_another_architecture_has_changed_in_nothing(
+    qemu: None, tmp_path: Path
+) -> None:
+    """XNNPACK's integers are the same on x86 and arm64: no worse, no drift, not one image otherwise."""
+    run(BROUGHT, tmp_path, tmp_path / "run", FILES)
+    frozen = patchbench("baseline", tmp_path / "run", "-o", tmp_path / "base.json", cwd=tmp_path)
+    assert frozen.returncode == 0, frozen.stderr
+    run(BROUGHT + 'host = "qemu"\narch = "aarch64"\n', tmp_path, tmp_path / "run", FILES)
+    said = gate(tmp_path / "base.json", tmp_path / "run", tmp_path)
+    assert said.returncode == NO_WORSE, said.stdout
+    verdict = json.loads((tmp_path / "said.json").read_text())
+    assert (verdict["drift"], verdict["faults"]) == ([], [])
+    assert {(c["change"], c["p"]) for c in verdict["comparisons"]} == {(0, 1)}
+    on_device = [c for c in verdict["comparisons"] if " on device" in c["name"]]
+    assert len(on_device) == 3
+    assert all("arch x86_64 became aarch64" in c["changes"] for c in on_device)
+
+
+def test_a_patchs_bytes_changed_cannot_be_compared(base: Path, again: Path, tmp_path: Path) -> None:
+    """And the run doubts itself: what was replayed is no longer what lies there as crafted."""
+    stored = next(file for file in (again / "store" / "patch").rglob("patch.npz") if "c3" in Patch.read(file).name)
+    patch = Patch.read(stored)
+    patch.pixels[0, 0, 0] ^= 255
+    stored.unlink()
+    patch.save(stored)
+    run(SUITE, tmp_path, again)
+    said = gate(base / "base.json", again, tmp_path)
+    assert said.returncode == CANNOT_COMPARE, said.stdout
+    text = (tmp_path / "said.md").read_text()
+    assert f"patch {patch.name} has other bytes" in text
+    assert "while the weights of resnet8 are the same" in text
+    failed = [c["name"] for c in json.loads((again / "run.json").read_text())["checks"] if c["status"] == "failed"]
+    assert "pixels as crafted" in failed
+
+
+def test_an_image_removed_cannot_be_compared(base: Path, again: Path, tmp_path: Path) -> None:
+    run(SUITE.replace("evaluate = 300", "evaluate = 299"), tmp_path, again)
+    said = gate(base / "base.json", again, tmp_path)
+    assert said.returncode == CANNOT_COMPARE, said.stdout
+    gone = json.loads((base / "run" / "splits.json").read_text())["splits"]["evaluate"]["ids"][299]
+    assert (
+        f"1 images of {base / 'base.json'} are not in {again}, the first '{gone}'" in (tmp_path / "said.md").read_text()
+    )
+
+
+def test_a_backend_that_crashes_on_patched_inputs_cannot_be_compared(base: Path, again: Path, tmp_path: Path) -> None:
+    """Never a pass: a crash is neither a successful attack nor a robust network."""
+    site = tmp_path / "site"
+    (site / "faulty-1.dist-info").mkdir(parents=True)
+    (site / "faulty-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
+    (site / "faulty-1.dist-info" / "entry_points.txt").write_text("[patchbench.runtimes]\nfaulty = faulty:Engine\n")
+    (site / "faulty.py").write_text(FAULTY)
+    options = 'runtime = "faulty"\noptions = { fault = "crash", after = 301 }'  # the clean images, and the one before
+    run(SUITE.replace('runtime = "onnxruntime"', options), tmp_path, again, code=1, PYTHONPATH=str(site))
+    said = gate(base / "base.json", again, tmp_path)
+    assert said.returncode == CANNOT_COMPARE, said.stdout
+    assert "SIGSEGV" in (tmp_path / "said.md").read_text()
+    assert "worse" not in said.stdout.splitlines()[-1]
+
+
+CIFAR = """
+schema = 1
+name = "calibrated"
+[data]
+name = "cifar10"
+calibration = 64
+craft = 500
+evaluate = 500
+[[victim]]
+name = "resnet20"
+model = "resnet20"
+weights = "cifar10/resnet20.th"
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+[[export]]
+format = "onnx"
+calibration = "moving_average"
+[[attack]]
+name = "gap"
+target_classes = [5]
+pixels = 8
+options = { steps = 60 }
+[controls]
+grey = 0
+noise = 1
+[latency]
+warmup = 1
+runs = 2
+seconds = 0
+[[target]]
+name = "device"
+runtime = "onnxruntime"
+"""
+
+
+@pytest.mark.data
+def test_moving_average_become_minmax_is_worse(data_dir: Path, tmp_path: Path) -> None:
+    """The project's own finding as a regression: clean accuracy says nothing, success rises by a lot."""
+    out = tmp_path / "run"
+    run(CIFAR, tmp_path, out, data_dir)
+    frozen = patchbench("baseline", out, "-o", tmp_path / "base.json", cwd=tmp_path)
+    assert frozen.returncode == 0, frozen.stderr
+    run(CIFAR.replace("moving_average", "minmax"), tmp_path, out, data_dir)
+    said = gate(tmp_path / "base.json", out, tmp_path)
+    assert said.returncode == WORSE, said.stdout
+    verdict = json.loads((tmp_path / "said.json").read_text())
+    bad = [c for c in verdict["comparisons"] if c["worse"]]
+    assert {(c["metric"], c["name"].partition(" ")[0]) for c in bad} >= {
+        ("targeted_success", "resnet20-onnx-s8s8-moving_average")
+    }
+    assert not any(c["metric"] == "clean_accuracy" for c in bad)
+    assert all("torch" not in c["name"] for c in bad)
+    assert "calibration moving_average became minmax" in (tmp_path / "said.md").read_text()
+    assert np.isfinite([c["p"] for c in verdict["comparisons"]]).all()

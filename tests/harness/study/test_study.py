@@ -1,0 +1,288 @@
+"""The study: its words, its statistics against closed forms, and small ones carried out whole."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import ROOT
+from scipy import stats
+from torch import nn
+from typer.testing import CliRunner
+
+from backends.device.errors import UserError
+from harness.cli.main import app
+from harness.config.study import ANALYSES, Study
+from harness.study import bitwidth, findings, places, transfer
+from harness.study.lib import words
+from harness.study.study import _check, analysis, write
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_has_a_question_and_says_when_there_is_nothing(name, tmp_path):
+    assert analysis(name).QUESTION.endswith("?")
+    write(name, pd.DataFrame(), tmp_path)
+    assert json.loads((tmp_path / f"{name}.json").read_text())["figures"] == []
+
+
+@pytest.mark.parametrize(
+    ("victim", "surrogate", "made"),
+    [
+        ("a", "float", ("a", "float")),
+        ("a", "float:b", ("b", "float")),
+        ("a", "fake_quant:w4a4", ("a", "w4a4")),
+        ("a", "fake_quant:w4a4:b", ("b", "w4a4")),
+        ("a", "qat:w2a2:b", ("b", "w2a2 trained")),
+        ("a", "twin:b-tflite", ("b", "twin of tflite")),
+        ("a", "twin:b-tflite:builtin", ("b", "twin of tflite")),
+        ("a", "twin:c", ("c", "twin")),
+        ("a", "fake_quant:b-tflite", ("b", "as b-tflite")),
+    ],
+)
+def test_a_surrogate_has_one_name_whichever_victim_saw_it(victim, surrogate, made):
+    assert words.maker(victim, surrogate, {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
+
+
+def summary(**columns):
+    """A row of `harness.results.metrics.summarise` with what analyses read."""
+    row = {
+        "victim": "net", "precision": "fp32", "format": "torch", "calibration": "", "granularity": "per_channel",
+        "artifact": "net-torch", "surrogate": "float", "attack": "gap", "patch_px": 8, "patch_area": 0.06,
+        "shape": "square", "placement": "random", "defence": "", "split": "evaluate", "runtime": "torch",
+        "target": "torch", "host": "local",
+        "cpu": "", "arch": "x86_64", "status": "ok", "n_patches": 3, "n_clean": 100, "n_targeted": 240,
+        "n_untargeted": 270, "interval_over": "images",
+        "noise": 0.01, "grey": 0.02, "clean_accuracy": 0.9, "clean_accuracy_low": 0.85,
+        "clean_accuracy_high": 0.95, "targeted_success": 0.5, "targeted_success_low": 0.4, "targeted_success_high": 0.6,
+        "untargeted_success": 0.7, "untargeted_success_low": 0.6, "untargeted_success_high": 0.8,
+    }  # fmt: skip
+    return row | columns
+
+
+class Given:
+    """The part of `Inputs` that analyses of cells read."""
+
+    class settings:
+        attack = "gap"
+
+    def __init__(self, *rows):
+        self.over_patches = pd.DataFrame(list(rows))
+
+
+def test_bits_are_read_from_precision_and_patches_from_elsewhere_left_out():
+    rounded = {"precision": "w4a4", "artifact": "net-torch-w4a4", "calibration": "minmax"}
+    kernels = {"precision": "w4a8", "artifact": "net-tflite", "calibration": "minmax", "format": "tflite"}
+    given = Given(
+        summary(),
+        summary(**rounded),
+        summary(**rounded, surrogate="fake_quant:w4a4"),
+        summary(**rounded, surrogate="float:other"),
+        summary(**rounded, surrogate="fake_quant:w8a8"),
+        summary(**kernels, runtime="litert", target="litert"),
+        summary(**kernels, runtime="litert", target="litert", surrogate="twin:net-tflite"),
+        summary(**kernels, runtime="litert", target="litert", surrogate="twin:net-tflite-w3a8"),
+        summary(**kernels | {"calibration": "moving_average"}, runtime="litert", target="litert"),
+        summary(attack="noise"),
+        summary(status="error"),
+        summary(defence="jpeg:75"),
+    )
+    found = bitwidth.measure(given)
+    assert found[["weights", "activations", "made"]].to_numpy().tolist() == [
+        [32, 32, "float"],
+        [4, 4, "float"],
+        [4, 4, "same bits"],
+        [4, 8, "float"],
+        [4, 8, "its twin"],
+    ]
+    assert found["kind"].tolist() == [bitwidth.SIMULATED] * 3 + [bitwidth.KERNELS] * 2
+    assert bitwidth.draw(found)[0].name == "gap"
+
+
+def test_the_transfer_matrix_has_the_summarys_rates_and_draws_what_is_absent_as_empty():
+    given = Given(
+        *(summary(victim=v, artifact=f"{v}-torch", surrogate=s, targeted_success=r)
+          for v, s, r in (("a", "float", 0.5), ("b", "float", 0.4), ("b", "float:a", 0.2)))
+    )  # fmt: skip
+    found = transfer.measure(given)
+    matrix = found.pivot_table(index="surrogate", columns="victim", values="targeted")
+    assert matrix.loc["a float", "b float, PyTorch"] == 0.2
+    assert np.isnan(matrix.loc["b float", "a float, PyTorch"])
+    assert found["same_network"].tolist() == [True, True, False]
+    assert [f.name for f in transfer.draw(found)] == ["targeted", "untargeted"]
+
+
+def test_like_rows_come_to_lie_beside_each_other():
+    rows = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.0], [0.9, 1.0]])
+    order = transfer.order(rows).tolist()
+    assert abs(order.index(0) - order.index(2)) == abs(order.index(1) - order.index(3)) == 1
+
+
+def test_the_saliency_of_a_linear_network_is_its_weights():
+    """The margin of two classes has the gradient ``w0 - w1``, whatever the image."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)).double().requires_grad_(False)
+    network.forward = lambda x: nn.Sequential.forward(network, x.double())
+    expected = (network[1].weight[0] - network[1].weight[1]).abs().reshape(3, 4, 4).sum(dim=0)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3)).astype(np.uint8)
+    found = places.saliency(network, pixels, np.array([0, 1, 0, 1, 1]), batch=2)
+    assert found == pytest.approx(np.broadcast_to((expected / expected.sum()).numpy(), (5, 4, 4)), rel=1e-5)
+
+
+def test_what_lies_under_a_patch_is_counted_by_hand():
+    looks = np.zeros((1, 4, 4))
+    looks[0, 1, 2] = 1.0
+    assert places.under(looks, [(0, 0), (0, 1), (1, 2), (2, 2)], 2).tolist() == [[0.0, 1.0, 1.0, 0.0]]
+
+
+def test_a_mean_of_shares_has_nearly_students_interval_where_they_are_normal():
+    values = np.random.default_rng(3).normal(0.7, 0.1, 60)
+    found = findings.mean(np.append(values, np.nan))
+    half = stats.t.ppf(0.975, 59) * values.std(ddof=1) / np.sqrt(60)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
+    assert found.n == 60
+    assert np.isnan(findings.mean(np.array([0.5])).low)
+    assert findings.mean(np.array([])).n == 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "low_is_claimed", "says"),
+    [
+        (0.81, 0.9, False, "holds"),
+        (0.7, 0.9, False, "holds in part"),
+        (0.4, 0.6, False, "holds in part"),
+        (0.1, 0.49, False, "does not hold"),
+        (0.1, 0.49, True, "holds"),
+        (0.81, 0.9, True, "does not hold"),
+        (np.nan, np.nan, False, "too few"),
+    ],
+)
+def test_a_verdict_is_the_whole_intervals(low, high, low_is_claimed, says):
+    assert findings.verdict(findings.Share((low + high) / 2, low, high, 9), low_is_claimed) == says
+
+
+def test_what_is_kept_at_few_bits_is_counted_where_the_network_still_works(tmp_path):
+    """By hand: .4 of .5 simulated; .5 of .5 on kernels, whose other file is broken; 2 % on float is no base."""
+    rounded = {"calibration": "minmax", "clean_accuracy": 0.8}
+    kernels = rounded | {"runtime": "litert", "target": "litert", "format": "tflite"}
+    given = Given(
+        summary(),
+        summary(**rounded, precision="w4a4", artifact="net-w4a4", targeted_success=0.4),
+        summary(**kernels, precision="w4a8", artifact="net-w4a8", targeted_success=0.5),
+        summary(**kernels | {"clean_accuracy": 0.7}, precision="w2a8", artifact="net-w2a8", targeted_success=0.1),
+        summary(victim="weak", artifact="weak-torch", targeted_success=0.02),
+        summary(**rounded, victim="weak", precision="w4a4", artifact="weak-w4a4", targeted_success=0.02),
+    )
+    bitwidth.measure(given).to_csv(tmp_path / "bitwidth.csv", index=False)
+    found = findings.measure(tmp_path).query("claim == 'bitwidths'").set_index("where")
+    assert found["value"].tolist() == pytest.approx([0.8, 1.0])
+    assert found["n"].tolist() == [1, 1]
+    assert set(findings.measure(tmp_path).query("claim == 'features'")["verdict"]) == {"not measured"}
+
+
+def test_float_on_moved_pixels_is_no_quantized_network(tmp_path):
+    rows = [{"region": "patch", "transfer": 1.0, "kind": kind, "cosine": cosine}
+            for kind, cosine in (("float, moved pixels", 0.96), ("simulated", 0.4), ("twin", 0.5))]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "gradients.csv", index=False)
+    found = findings.measure(tmp_path).query("claim == 'alignment'").set_index("where")
+    assert found["value"].to_dict() == {"simulated": 0.4, "integer kernels": 0.5}
+
+
+def test_where_no_patch_comes_from_elsewhere_transfer_is_not_measured(tmp_path):
+    transfer.measure(Given(summary(), summary(surrogate="twin:net-tflite"))).to_csv(tmp_path / "transfer.csv")
+    found = findings.measure(tmp_path).query("claim.str.startswith('across')")
+    assert set(found["verdict"]) == {"not measured"}
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """The small sibling of the study, carried out whole by its command, and what it printed."""
+    out = tmp_path_factory.mktemp("study")
+    suite = ROOT / "benchmarks/suites/study-digits.toml"
+    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return out, suite
+
+
+@pytest.mark.slow
+def test_the_small_study_answers_every_question_with_numbers_and_figures(studied):
+    out, _ = studied
+    page = (out / "study.html").read_text()
+    for name in set(ANALYSES) - {"defences"}:
+        table = pd.read_csv(out / "study" / f"{name}.csv")
+        assert len(table), name
+        assert any(column.startswith("n") for column in table), name
+        known = json.loads((out / "study" / f"{name}.json").read_text())
+        assert known["figures"], name
+        assert all((out / "study" / figure["file"]).is_file() for figure in known["figures"])
+        assert known["question"] in page
+
+
+@pytest.mark.slow
+def test_a_second_study_does_nothing_again_and_one_analysis_can_be_had_alone(studied):
+    out, suite = studied
+    before = (out / "study" / "places.csv").read_bytes()
+    (out / "study" / "places.csv").unlink()
+    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out), "--only", "places"])
+    assert "nothing to do" in done.output
+    assert "replay" not in done.output
+    assert (out / "study" / "places.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_places_agree_with_a_count_of_the_devices_own_answers(studied):
+    """Success at a place, once more from the records of a run whose patches lie there."""
+    out, suite = studied
+    table = pd.read_csv(out / "study" / "places.csv")
+    here = table[(table["target"] == "litert") & (table["artifact"] == "resnet8-tflite-s8s8-minmax")]
+    row, column = (int(here.iloc[5][name]) for name in ("row", "column"))
+    text = suite.read_text().split("[[attack]]")
+    fixed = text[1].replace("area = 0.08", f'area = 0.08\nplacement = "{row},{column}"')
+    other = out.parent / "fixed.toml"
+    rest = text[-1][text[-1].index("[controls]") :]
+    other.write_text((text[0] + "[[attack]]" + fixed + rest).replace('name = "study-digits"', 'name = "fixed"'))
+    done = CliRunner().invoke(app, ["run", str(other), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    cells = pd.read_csv(out / "cells.csv").query("artifact == 'resnet8-tflite-s8s8-minmax' and target == 'litert'")
+    mean = cells.query("attack == 'gap' and surrogate == 'float'")["targeted_success"].mean()
+    assert here.iloc[5]["success"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_an_analysis_that_is_none_is_refused_with_those_there_are(tmp_path):
+    suite = ROOT / "benchmarks/suites/study-digits.toml"
+    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(tmp_path), "--only", "transfers"])
+    assert "transfers" in str(done.exception)
+    assert "saturation" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("artifacts", '["resnet9-*"]', "'resnet9-*' fits none of this suite's"),
+        ("attack", '"lavan"', "no 'lavan' in this suite"),
+    ],
+)
+def test_what_a_study_cannot_look_at_is_said_before_hours_go_by(tmp_path, key, value, says):
+    suite = (ROOT / "benchmarks/suites/study-digits.toml").read_text()
+    text = suite.replace('artifacts = ["resnet8-*"]', f"{key} = {value}")
+    (tmp_path / "suite.toml").write_text(text)
+    done = CliRunner().invoke(app, ["study", str(tmp_path / "suite.toml"), "--out", str(tmp_path / "out")])
+    assert says in str(done.exception)
+    assert "pgd-each" in str(done.exception) or "resnet8-onnx-s8s8-minmax" in str(done.exception)
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_study_without_the_usual_attack_is_none_the_less_one():
+    """Nobody asked for `gap`: it is what is looked at where nothing is said."""
+    replay = SimpleNamespace(artifact=Path("net"), case=SimpleNamespace(patch=None))  # a path has a name
+    plan = SimpleNamespace(replays=[replay])
+    _check(Study(), plan)
+    with pytest.raises(UserError, match="no 'gap' in this suite"):
+        _check(Study(attack="gap"), plan)
+
+
+def test_the_bits_of_a_precision():
+    assert words.bits("w4a8") == (4, 8)
+    assert words.bits("fp32") == (32, 32)

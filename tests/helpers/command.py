@@ -1,0 +1,18 @@
+"""The command line, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers import ROOT
+
+
+def patchbench(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environ(**environment), capture_output=True, text=True, timeout=900)
+
+
+def environ(**extra: str) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), extra.pop("PYTHONPATH", "")]))
+    return os.environ | {"PYTHONPATH": path} | extra
