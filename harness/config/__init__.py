@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from backends.device.artifact import Calibration
 from backends.device.defences import parse_defence
 from backends.device.errors import UserError
-from harness.config.study import Study
+from harness.config.study import StudyTable
 from harness.tables import Axis, Table, read_toml
 
 Triple = tuple[float, float, float]
@@ -32,7 +32,7 @@ def _known_defence(word: str) -> str:
 Defence = Annotated[str, AfterValidator(_known_defence)]  # jpeg:QUALITY, median:SIDE; none becomes empty
 
 
-class Data(Table):
+class DataTable(Table):
     """Which images, and how many go where; the four splits are disjoint, drawn by a seeded hash of the image's id.
 
     ``digits`` is scikit-learn's; ``cifar10`` an npz (x_train, y_train, x_test, y_test) or torchvision's download;
@@ -54,13 +54,13 @@ class Data(Table):
     note: str = ""  # what the networks were trained on, said in the report
 
     @model_validator(mode="after")
-    def _one_way_to_the_size(self) -> Data:
+    def _one_way_to_the_size(self) -> DataTable:
         if self.resize is not None and self.crop is not None:
             raise ValueError("give either resize (short side in pixels) or crop (share of it), not both")
         return self
 
 
-class Train(Table):
+class TrainTable(Table):
     """Training from scratch, from a seed; with a ``teacher``, another victim, on its answers instead of labels."""
 
     epochs: int = Field(10, ge=1)
@@ -74,14 +74,14 @@ class Train(Table):
     mix: float = Field(0.5, ge=0, le=1)  # how much of another image each has in it at most, where a teacher answers
 
 
-class Victim(Table):
+class VictimTable(Table):
     """A classifier: ``model`` names one of ours, one of torchvision's, or ``package.module:function``."""
 
     name: Name
     model: str
     weights: str | None = None  # a file under --data, a URL, or one of torchvision's names (IMAGENET1K_V1)
     weights_sha256: str | None = None
-    train: Train | None = None
+    train: TrainTable | None = None
     classes: int | None = None  # default: those of the data
     input_size: Size | None = None  # (height, width); default: that of the data
     mean: Triple = (0.0, 0.0, 0.0)
@@ -90,13 +90,13 @@ class Victim(Table):
     claimed_accuracy: float | None = Field(None, gt=0, le=1)  # what its maker says; the run checks it on its images
 
     @model_validator(mode="after")
-    def _one_source(self) -> Victim:
+    def _one_source(self) -> VictimTable:
         if (self.weights is None) == (self.train is None):
             raise ValueError(f"victim {self.name!r}: give either weights or a [victim.train] table")
         return self
 
 
-class Artifact(Table):
+class ArtifactTable(Table):
     """A file that the user brings: an ``.onnx`` or ``.tflite`` under --data, and how a device feeds it.
 
     ``(pixels / divisor - mean) / std`` in ``channel_order`` is the file's input; integers take its own scale and zero
@@ -119,13 +119,13 @@ class Artifact(Table):
     claimed_accuracy: float | None = Field(None, gt=0, le=1)  # what its maker says; the run checks it on its images
 
     @model_validator(mode="after")
-    def _known_format(self) -> Artifact:
+    def _known_format(self) -> ArtifactTable:
         if not self.file.endswith((".onnx", ".tflite")):
             raise ValueError(f"artifact {self.name!r}: expected an .onnx or .tflite file, got {self.file}")
         return self
 
 
-class Qat(Table):
+class QatTable(Table):
     """Quantization-aware training, from the victim's own weights; it needs images alone, no labels."""
 
     epochs: int = Field(30, ge=1)
@@ -137,7 +137,7 @@ class Qat(Table):
     seed: int = 0
 
 
-class Export(Table):
+class ExportTable(Table):
     """Artifacts to make: the product of its axes, each a value or a list of values."""
 
     victims: Axis[str] = ("*",)
@@ -151,29 +151,29 @@ class Export(Table):
     moving_average_constant: float = Field(0.95, gt=0, lt=1)
     percentile: float = Field(99.99, gt=50, le=100)
     calibration_batch: int = Field(1, ge=1)
-    qat: Qat | None = None  # given, the network is trained to its precision first
+    qat: QatTable | None = None  # given, the network is trained to its precision first
 
     @model_validator(mode="after")
-    def _files_have_activations_of_8_bits(self) -> Export:
+    def _files_have_activations_of_8_bits(self) -> ExportTable:
         bad = [p for p in self.precision if p != "fp32" and (not p.endswith("a8") or p.startswith("w32"))]
         if bad and set(self.format) != {"torch"}:
             raise ValueError(f'no file has {", ".join(bad)}: give weights of 2 to 8 bits and a8, or format = "torch"')
         return self
 
     @model_validator(mode="after")
-    def _training_learns_a_step_a_channel(self) -> Export:
+    def _training_learns_a_step_a_channel(self) -> ExportTable:
         if self.qat and set(self.per_channel) != {True}:
             raise ValueError("[export.qat] learns a step a channel: leave per_channel = true")
         return self
 
     @model_validator(mode="after")
-    def _packed_weights_are_tflites(self) -> Export:
+    def _packed_weights_are_tflites(self) -> ExportTable:
         if True in self.packed and (set(self.format), set(self.precision)) != ({"tflite"}, {"w4a8"}):
             raise ValueError('packed = true needs an [[export]] of format = "tflite" and precision = "w4a8" alone')
         return self
 
     @model_validator(mode="after")
-    def _tflite_is_signed(self) -> Export:
+    def _tflite_is_signed(self) -> ExportTable:
         if "tflite" in self.format and set(self.precision) != {"fp32"} and set(self.signature) != {"s8s8"}:
             raise ValueError('TFLite\'s integers are signed: give its [[export]] signature = "s8s8" (the default)')
         return self
@@ -188,7 +188,7 @@ class PoseTable(Table):
     contrast: float = Field(default=0.0, ge=0, le=0.99)
 
 
-class Attack(Table):
+class AttackTable(Table):
     """Patches to make: the product of its axes; ``options`` are those of the attack's function.
 
     A surrogate is ``float``, of the victim itself, or ``float:VICTIM``; ``twin:ARTIFACT`` or ``twin:ARTIFACT:KERNELS``;
@@ -216,7 +216,7 @@ class Attack(Table):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Controls(Table):
+class ControlsTable(Table):
     """What stands in for every patch, of its size, in its places.
 
     A grey one (0 or 1), draws of uniform noise, pictures of the target class (of any, where none of it is to craft on),
@@ -229,7 +229,7 @@ class Controls(Table):
     other_class: int = Field(default=0, ge=0)
 
 
-class Latency(Table):
+class LatencyTable(Table):
     """A closed loop, one image at a time: warm-up, then at least so many runs and so many seconds, each thread count.
 
     Of an emulated target a few runs are timed, to see that they can be: they compare with nothing.
@@ -265,18 +265,18 @@ class Suite(Table):
     schema_: Literal[1] = Field(alias="schema")
     name: Name
     title: str = ""
-    data: Data
-    victim: list[Victim] = Field(default_factory=list)
-    export: list[Export] = Field(default_factory=list)
-    artifact: list[Artifact] = Field(default_factory=list)
-    attack: list[Attack] = Field(default_factory=list)
+    data: DataTable
+    victim: list[VictimTable] = Field(default_factory=list)
+    export: list[ExportTable] = Field(default_factory=list)
+    artifact: list[ArtifactTable] = Field(default_factory=list)
+    attack: list[AttackTable] = Field(default_factory=list)
     target: list[TargetTable] = Field(min_length=1)
     # What a device does to pixels before its network; each case is replayed with each. A default is not validated: not
     # "none", which is a user's word.
     defence: Axis[Defence] = ("",)
-    controls: Controls = Controls()
-    latency: Latency = Latency()
-    study: Study = Study()
+    controls: ControlsTable = ControlsTable()
+    latency: LatencyTable = LatencyTable()
+    study: StudyTable = StudyTable()
 
     @model_validator(mode="after")
     def _has_files(self) -> Suite:

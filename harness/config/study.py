@@ -12,7 +12,7 @@ Analysis = Literal["bitwidth", "transfer", "features", "strength", "gradients", 
 ANALYSES: tuple[Analysis, ...] = Analysis.__args__  # type: ignore[attr-defined]
 
 
-class Study(Table):
+class StudyTable(Table):
     """What `patchbench study` does after the run; ``bitwidth``, ``transfer`` and ``defences`` look at its cells alone.
 
     The others look inside: at ``artifacts`` (patterns; those of them that an analysis can take) and their victims, on
