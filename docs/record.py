@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -46,7 +47,7 @@ def without(line: str, columns: tuple[str, ...], head: str) -> str:
     edges = [match.start() for match in re.finditer("┃", head)]
     if len(line) <= edges[-1]:
         return line.strip()
-    kept = [line[a:b] for a, b in zip(edges, edges[1:], strict=False) if head[a + 1 : b].strip() not in columns]
+    kept = [line[a:b] for a, b in pairwise(edges) if head[a + 1 : b].strip() not in columns]
     return "".join([line[0], *[cell[1:] + line[edges[1]] for cell in kept]])[:-1] + line[-1]
 
 

@@ -19,10 +19,12 @@ COMMON = """
 
 | option | default | meaning |
 |---|---|---|
-| `bfloat16` | `false` | run the surrogate in bfloat16: faster on CPUs with AMX or AVX-512 BF16, at less precise gradients |
+| `bfloat16` | `false` | run the surrogate in bfloat16: faster on some CPUs, with less precise gradients |
 | `compile` | `false` | compile the surrogate with `torch.compile`: the same function, half a minute to compile |
 """
-FILE = "| `file` | required | picture (its alpha channel is the mask) or `.npz` with `pixels` and `mask`, under `--data` |"
+FILE = (
+    "| `file` | required | picture (its alpha channel is the mask) or `.npz` with `pixels` and `mask`, under `--data` |"
+)
 TABLE = "| option | default | allowed | meaning |\n|---|---|---|---|"
 
 

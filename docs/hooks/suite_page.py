@@ -60,7 +60,9 @@ def _nested(schema: Schema, tables: Schema, prefix: str) -> Iterator[str]:
 def _section(heading: str, schema: Schema, tables: Schema) -> str:
     rows = [_row(key, value, key in schema.get("required", ())) for key, value in schema["properties"].items()]
     about = schema.get("description", "")
-    return "\n".join([f"\n## {heading}\n", about, "", "| key | value | default | meaning |", "|---|---|---|---|", *rows])
+    return "\n".join(
+        [f"\n## {heading}\n", about, "", "| key | value | default | meaning |", "|---|---|---|---|", *rows]
+    )
 
 
 def _row(key: str, value: Schema, required: bool) -> str:

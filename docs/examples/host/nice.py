@@ -1,4 +1,4 @@
-"""This machine, at the lowest priority: replays that leave the cores to everything else."""
+"""The machine itself, at the lowest priority: replays leave its cores to everything else."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def identity(target: Target) -> dict[str, object]:
 def availability(target: Target) -> str | None:
     """Return None where the target can run, else why not and the command that mends it."""
     if not hasattr(os, "setpriority"):
-        return "this system has no priorities; choose host = \"local\""
+        return 'this system has no priorities; choose host = "local"'
     return local.availability(target)
