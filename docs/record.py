@@ -1,8 +1,8 @@
 """Keep what the pages quote true: whole files, and the output of commands.
 
 In a page, ``<!-- file: PATH -->`` or ``<!-- output: NAME -->`` stands before a code block that this script fills:
-``python docs/record.py`` copies the files; ``python docs/record.py FOLDER`` also runs the commands, in that
-empty folder (or one where it did so before), which takes two minutes. A test checks that every quoted file is up to date.
+``python docs/record.py`` copies the files. ``python docs/record.py FOLDER`` also runs the commands in that folder, empty
+or left by an earlier time, which takes a few minutes. A test checks that every quoted file is up to date.
 """
 
 import os
@@ -50,15 +50,15 @@ def record(folder: Path) -> dict[str, str]:
         "inspect": inspected(run(own, *PATCHBENCH, "inspect", FILE)),
         "twin": run(own, *PATCHBENCH, "twin", FILE, "--images", "100"),
     }
-    outputs["readme-run"] = shown(f"run {DEMO}", shortened(demo, 6))
+    outputs["readme-run"] = shown(f"run {DEMO}", shortened(demo, 5))
     inspect = inspected(run(folder, *PATCHBENCH, "inspect", DEMO_FILE))
-    outputs["readme-inspect"] = shown(f"inspect {DEMO_FILE}", shortened(inspect, 6))
+    outputs["readme-inspect"] = shown(f"inspect {DEMO_FILE}", shortened(inspect, 5))
     twin = run(folder, *PATCHBENCH, "twin", DEMO_FILE, "--kernels", "xnnpack")
     outputs["readme-twin"] = shown(f"twin {DEMO_FILE} --kernels xnnpack", twin)
     baseline = run(folder, *PATCHBENCH, "baseline", "out/demo", "-o", "baselines/demo.json")
     gate = run(folder, *PATCHBENCH, "gate", "baselines/demo.json", "out/demo")
     outputs["readme-gate"] = shown("baseline out/demo -o baselines/demo.json", baseline) + shown(
-        "gate baselines/demo.json out/demo", shortened(gate, 5)
+        "gate baselines/demo.json out/demo", shortened(gate, 4)
     )
     return outputs
 
