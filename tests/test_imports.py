@@ -35,7 +35,7 @@ FLOORS = [
 # What may be imported of third parties, by folder; others may import any.
 THIRD_PARTIES = {
     "backends.device": {"numpy", "PIL"},
-    "backends": {"numpy", "filelock"},
+    "backends": {"numpy", "filelock", "packaging"},
     "harness.results": {"numpy", "pandas", "pyarrow", "scipy"},
     "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
     "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
