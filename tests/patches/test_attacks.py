@@ -8,7 +8,7 @@ from torch import nn
 
 from backends.device.errors import UserError
 from patches import placement
-from patches.attacks import known
+from patches.attacks import names
 from patches.best_place import best_place
 from patches.craft import craft
 from patches.patch import CONTROLS
@@ -24,7 +24,7 @@ def shades(entry, target_class=0, seed=0, **more):
 
 
 def test_every_attack_that_follows_gradients_is_in_the_table():
-    assert {entry.attack for entry in TABLE} == set(known()) - {*CONTROLS, "imported", "sparse_rs"}
+    assert {entry.attack for entry in TABLE} == set(names()) - {*CONTROLS, "imported", "sparse_rs"}
 
 
 @every
