@@ -21,26 +21,39 @@ Columns = dict[str, str]  # of a cell, each with a pattern: { target = "litert*"
 
 
 class Compare(Table):
-    """A metric compared with the baseline's, image by image.
+    """Compare a metric with the baseline's, image by image.
 
-    A change in the direction that is ``worse`` is a regression when it is greater than ``margin`` (a fraction) and
-    significant: by Holm's correction over all comparisons under this rule, at ``confidence`` for them together. Without
-    a confidence of its own the rule has an equal share of the gate's.
+    A change for the worse is a regression when it exceeds the margin and is significant, with Holm's correction over
+    all comparisons under this rule.
     """
 
     metric: Metric
+    """What to compare."""
+
     worse: Literal["higher", "lower"]
+    """Which direction of change is a regression."""
+
     margin: float = Field(default=0.02, ge=0, lt=1)
+    """Change that is tolerated, as a fraction."""
+
     confidence: float | None = Field(default=None, gt=0.5, lt=1)
+    """Confidence of all comparisons under this rule together; by default, an equal share of the gate's."""
+
     where: Columns = Field(default_factory=dict)
+    """Which cells: columns of `cells.csv`, each with a pattern."""
 
 
 class Limit(Table):
-    """An absolute limit such as ``targeted_success <= 0.20``, judged by the bound of the ``confidence`` interval."""
+    """Limit a metric, whatever the baseline says; the bound of its interval is what counts."""
 
     rule: str
+    """The limit, such as `targeted_success <= 0.20`."""
+
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Confidence of the interval."""
+
     where: Columns = Field(default_factory=dict)
+    """Which cells: columns of `cells.csv`, each with a pattern."""
 
     @field_validator("rule")
     @classmethod
@@ -67,13 +80,22 @@ class Limit(Table):
 
 
 class Rules(Table):
-    """All rules; ``confidence`` is the whole gate's: false alarms in at most 1 - confidence of unchanged runs."""
+    """All rules of a gate. A file needs at least one `[[compare]]` or `[[limit]]` table."""
 
     schema_: Literal[1] = Field(alias="schema")
+    """Version of this format."""
+
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
-    drift: Literal["report", "worse"] = "report"  # a prediction that flips where nothing changed
+    """Confidence of the whole gate: at most this share's complement of unchanged runs raise a false alarm."""
+
+    drift: Literal["report", "worse"] = "report"
+    """What a prediction that flips where nothing changed counts as."""
+
     compare: list[Compare] = Field(default_factory=list)
+    """Comparisons with the baseline."""
+
     limit: list[Limit] = Field(default_factory=list)
+    """Limits that hold without one."""
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Rules:
