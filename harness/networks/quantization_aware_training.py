@@ -27,7 +27,7 @@ def train(
     quant: QuantSpec,
     images: Images,
     calibration: Pixels,
-    table: config.Qat,
+    table: config.QatTable,
     checkpoint: Path,
     progress: Progress | None = None,
 ) -> Trained:

@@ -74,7 +74,7 @@ class LatencyStep:
 
     artifact: ArtifactStep
     target: Target
-    settings: config.Latency
+    settings: config.LatencyTable
     defence: str = ""
 
     @cached_property

@@ -15,7 +15,7 @@ from rich.console import Console
 from backends.device.errors import UserError
 from harness import store
 from harness.config import read_suite
-from harness.config.study import ANALYSES, Analysis, Study
+from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.display import Display
 from harness.plan.plan import Plan, make
 from harness.report.svg import standalone
@@ -78,7 +78,7 @@ def carry_out(
     return fine
 
 
-def _check(asked: Study, plan: Plan) -> None:
+def _check(asked: StudyTable, plan: Plan) -> None:
     """Whether everything that ``[study]`` names is there, before hours go by; an absent default is no fault."""
     names = [artifact.name for artifact in dict.fromkeys(replay.artifact for replay in plan.replays)]
     for pattern in asked.artifacts:

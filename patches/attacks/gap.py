@@ -30,12 +30,24 @@ def craft(
     smooth: float = 0.0,
     printable: float = 0.0,
 ) -> Tensor:
-    """A patch ``(1 or n, 3, p, p)`` in [0, 1], by Adam with every step clipped to [0, 1].
+    """Optimise a patch ``(1 or n, 3, p, p)`` in [0, 1] with Adam, clipping it to [0, 1] after every step.
 
-    Each step takes a fresh batch of images, each image a fresh random place: the expectation over images and locations
-    of section 2 of the paper; over poses too, uniform to so many degrees and shares either way (`patches.poses`), none
-    unless given. `disguise` is ``grey`` or a picture under --data: every value of the patch stays `within` so much of
-    it, the paper's bound. `smooth` and `printable` are weights of the terms of `patches.printable`.
+    Each step draws a fresh batch of images and, for each image, a fresh random place: the expectation over images and
+    locations of section 2 of the paper. If asked, it also draws a pose, uniformly (`patches.poses`).
+
+    Args:
+        problem: What to attack.
+        steps: Gradient steps.
+        learning_rate: Adam's, for pixels in [0, 1].
+        batch: Images per step.
+        rotation: Rotate each stamp by up to this many degrees either way.
+        scale: Scale it by up to this share of its size either way.
+        brightness: Shift its brightness by up to this share of white either way.
+        contrast: Change its contrast by up to this share either way.
+        disguise: Stay close to ``"grey"`` or to a picture under ``--data``; empty for no constraint.
+        within: How far each value may differ from the disguise, as a share of white.
+        smooth: Weight of total variation in the loss.
+        printable: Weight of the distance to printable colours in the loss.
     """
     random, pose = problem.generator(), Pose(rotation, scale, brightness, contrast)
     patch = problem.start(random)

@@ -19,11 +19,19 @@ def craft(
     restarts: int = 1,
     batch: int = 64,
 ) -> Tensor:
-    """Patches ``(n, 3, p, p)`` in [0, 1]: of all steps and restarts, each image's with the least loss.
+    """Optimise one patch per image, ``(n, 3, p, p)`` in [0, 1], and keep each image's best over all restarts.
 
-    A step goes `step_size` against the sign of the gradient that momentum accumulates, each new one first divided by
-    its L1 norm (Dong et al. 2018, equations 6 and 7); the only bound is [0, 1]. A restart begins at fresh noise. Each
-    restart's last patches are looked at too, so that there are ``steps + 1`` passes, of which ``steps`` count as steps.
+    A step moves by `step_size` against the sign of the accumulated gradient; each new gradient is first divided by its
+    L1 norm (Dong et al. 2018, equations 6 and 7). The only bound is [0, 1]. A restart begins at fresh noise. The last
+    patches of a restart are evaluated too, so it takes ``steps + 1`` passes.
+
+    Args:
+        problem: What to attack.
+        steps: Gradient steps per restart.
+        step_size: Length of a step, for pixels in [0, 1].
+        momentum: Share of the accumulated gradient that each step keeps.
+        restarts: Independent starts from noise.
+        batch: Images per pass.
     """
     random, minimised = problem.generator(), likelihoods(problem.target_class)
     corners = problem.places(len(problem.pixels), random)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from backends.device.artifact import Pixels
 from backends.device.bundle import paste
 from harness import store
-from harness.config import Artifact
-from harness.config.study import Study
+from harness.config import ArtifactTable
+from harness.config.study import StudyTable
 from harness.plan.cells import Case
 from harness.plan.steps import TORCH, ArtifactStep, VictimStep
 from harness.run import crafting, stages
@@ -54,7 +54,7 @@ class Inputs:
     work: Work
     cells: pd.DataFrame
     over_patches: pd.DataFrame
-    settings: Study
+    settings: StudyTable
     run: Mapping[str, Any]
 
     def subjects(self) -> Iterator[Subject]:
@@ -65,7 +65,7 @@ class Inputs:
         """
         replays = self.work.plan.replays
         for victim in self.work.plan.victims:
-            mine = [r for r in replays if r.artifact.victim == victim and not isinstance(victim.table, Artifact)]
+            mine = [r for r in replays if r.artifact.victim == victim and not isinstance(victim.table, ArtifactTable)]
             files = [a for a in dict.fromkeys(r.artifact for r in mine) if matches(a.name, self.settings.artifacts)]
             cases = list(dict.fromkeys(r.case for r in mine if r.case.split == "evaluate" and not r.case.defence))
             clean = [case for case in cases if case.patch is None]

@@ -27,14 +27,14 @@ from patches.fake_quant.network import fake_quantized, folded, learned_weights
 from patches.patch import Patch
 from patches.surrogates import build
 
-TABLE = config.Qat(epochs=3, batch=16, learning_rate=0.005)
+TABLE = config.QatTable(epochs=3, batch=16, learning_rate=0.005)
 IMAGES = Images(PIXELS, np.zeros(len(PIXELS), np.int64), tuple(map(str, range(len(PIXELS)))))
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def train(folder: Path, quant: QuantSpec, table: config.Qat = TABLE, progress=None) -> qat.Trained:
+def train(folder: Path, quant: QuantSpec, table: config.QatTable = TABLE, progress=None) -> qat.Trained:
     return qat.train(small.resnet(), quant, IMAGES, PIXELS, table, folder / "checkpoint.pt", progress)
 
 
@@ -49,7 +49,7 @@ def test_training_brings_few_bits_closer_to_float(tmp_path: Path) -> None:
     assert distance(fake_quantized(network, quant, PIXELS, trained), network) < 0.7 * rounded
 
 
-def replace_table(**changes) -> config.Qat:
+def replace_table(**changes) -> config.QatTable:
     return TABLE.model_copy(update=changes)
 
 

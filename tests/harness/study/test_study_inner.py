@@ -17,7 +17,7 @@ from torch.nn import functional
 from backends.device.artifact import QuantSpec
 from exporters.files import activation_ranges
 from exporters.ranges import sources
-from harness.config.study import Study
+from harness.config.study import StudyTable
 from harness.networks.victims import logits
 from harness.study import gradients, saturation, strength
 from harness.study.findings import LEAST
@@ -253,7 +253,7 @@ def test_success_is_that_of_the_very_patch_as_a_share_of_its_success_on_float():
     ]  # fmt: skip
     lab = cell(artifact="net-torch", target="torch", runtime="torch", targeted_success=0.5)
     wrong = [cell(**other, targeted_success=0.9) for other in others]
-    inputs = Inputs(None, pd.DataFrame([*wrong, cell(), lab]), pd.DataFrame(), Study(), {})  # type: ignore[arg-type]
+    inputs = Inputs(None, pd.DataFrame([*wrong, cell(), lab]), pd.DataFrame(), StudyTable(), {})  # type: ignore[arg-type]
     arguments = inputs, Artifact("net-int8"), Artifact("net-torch"), Case(Of("p", 3))
     (found,) = relative(*arguments).to_dict("records")
     assert found == {
