@@ -95,6 +95,7 @@ def bundle(
     from backends.device.bundle import Stamps, write_bundle
     from harness.run import stages
     from patches.patch import Patch
+    from patches.placement import stamps_for
 
     patch_files = patch or []
     _check_bundle(into, artifact, patch_files)

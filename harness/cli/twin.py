@@ -74,6 +74,7 @@ def _images(file: Path, suite: Suite | None, data_dir: Path | None, patch_file: 
     from exporters.files import describe
     from harness.data import datasets
     from patches.patch import Patch
+    from patches.placement import stamps_for
 
     shape = describe(file).inputs[0].shape or ()
     height, width = (shape[1], shape[2]) if file.suffix == ".tflite" else (shape[2], shape[3])
