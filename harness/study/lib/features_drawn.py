@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from harness.report.figures import WIDTH
-from harness.report.svg import COLOURS, MARKERS, drawing, legend, legend_columns, percent_axis, short
+from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, legend, legend_columns, percent_axis, short
 from harness.study.lib.inputs import Figure
 
 LINES = 6  # artifacts in a figure: one a colour
