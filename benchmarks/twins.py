@@ -83,7 +83,7 @@ def _images(file: Path, data_dir: Path, on_cifar10: bool, patch_file: Path | Non
     if patch_file is None:
         return images.pixels
     patch = Patch.read(patch_file)
-    return paste(images.pixels, *placement.lie(patch, "random", list(images.ids), size))
+    return paste(images.pixels, *placement.stamps_for(patch, "random", list(images.ids), size))
 
 
 def _table(rows: list[dict[str, str]]) -> str:

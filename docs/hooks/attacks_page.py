@@ -30,7 +30,7 @@ TABLE = "| option | default | allowed | meaning |\n|---|---|---|---|"
 
 def page() -> str:
     """Return a section per attack: its source, what it makes, and its options with their defaults."""
-    names = [name for name in attacks.known() if not attacks.is_control(name)]
+    names = [name for name in attacks.names() if not attacks.is_control(name)]
     return HEAD + "\n".join(_section(name) for name in names) + COMMON
 
 
@@ -41,7 +41,7 @@ def _section(name: str) -> str:
         return f"\n## `{name}`\n\n{about}\n\n| option | default | meaning |\n|---|---|---|\n{FILE}\n"
     text, meanings = _documented(module["craft"].docstring)
     rows = [_row(option, default, meanings[option]) for option, default in attacks.options(name, {}).items()
-            if option not in attacks.OF_ALL]  # fmt: skip
+            if option not in attacks.COMMON_OPTIONS]  # fmt: skip
     return "\n".join([f"\n## `{name}`\n", about, "", text, "", TABLE, *rows, ""])
 
 

@@ -74,7 +74,7 @@ def _images(file: Path, suite: Suite | None, data_dir: Path | None, patch_file: 
     from exporters.files import describe
     from harness.data import datasets
     from patches.patch import Patch
-    from patches.placement import lie
+    from patches.placement import stamps_for
 
     shape = describe(file).inputs[0].shape or ()
     height, width = (shape[1], shape[2]) if file.suffix == ".tflite" else (shape[2], shape[3])
@@ -91,7 +91,7 @@ def _images(file: Path, suite: Suite | None, data_dir: Path | None, patch_file: 
         source = f"images of {suite.data.name}, {height}x{width}"
     if patch_file is None:
         return pixels, source
-    return paste(pixels, *lie(Patch.read(patch_file), "random", ids, size)), f"{source}, patched"
+    return paste(pixels, *stamps_for(Patch.read(patch_file), "random", ids, size)), f"{source}, patched"
 
 
 def _photograph_pieces(size: tuple[int, int]) -> Pixels:

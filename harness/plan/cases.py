@@ -34,10 +34,10 @@ def cases(
             continue
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
-        attacks.check(table.name)
+        attacks.check_name(table.name)
         _check_options(suite, table)
         for word in table.placement:
-            places.check(word, (*places.WORDS, "best"))
+            places.check_placement(word, (*places.POSITIONS, "best"))
         classes: Sequence[int | None] = table.target_classes or (None,)
         pose = Pose(**table.pose.model_dump())
         for size, cut, placement in product(_sizes(table), _cuts(table, victim), table.placement):
@@ -62,13 +62,13 @@ def _check_options(suite: config.Suite, table: config.AttackTable) -> None:
     if table.name == attacks.IMPORTED and any(table.through):
         raise UserError(f"attack {table.name!r}: its patch is made already, through whatever it was: leave through out")
     filled = attacks.options(table.name, table.options)
-    attacks.check_each(table.name, table.per_image)
+    attacks.check_per_image(table.name, table.per_image)
     members = [one for word in table.surrogate for one in (word if isinstance(word, tuple) else (word,))]
     exact = [word for word in members if word.partition(":")[0] in EXACT]
     if exact and filled.get("bfloat16"):
         raise UserError(f"attack {table.name!r}, option 'bfloat16', surrogate {exact[0]!r}: {IN_FLOAT32}")
     least = suite.data.evaluate if table.per_image else filled.get("batch", 1)
-    if table.name in attacks.ASKS and filled["queries"] < least:
+    if table.name in attacks.QUERY_ATTACKS and filled["queries"] < least:
         raise UserError(
             f"attack {table.name!r}, option 'queries': expected at least {least}, one for each "
             f"{'counted image' if table.per_image else 'image of a batch'}, got {filled['queries']}"
@@ -209,11 +209,11 @@ def _cuts(table: config.AttackTable, victim: VictimStep) -> list[_Cut]:
 def _at_side(table: config.AttackTable, cut: _Cut, px: int) -> _Cut:
     """The cut as it is at a side in pixels; a file's mask that covers none there is a `UserError`."""
     from patches.attacks.imported import cutout
-    from patches.placement import resized
+    from patches.placement import resize_mask
 
     if cut.file is None:
         return cut
-    if not (fill := float(resized(cutout(cut.file).mask, px).mean())):
+    if not (fill := float(resize_mask(cutout(cut.file).mask, px).mean())):
         raise UserError(f"attack {table.name!r}: at {px} pixels nothing is left of the mask of {cut.file}")
     return cut._replace(fill=fill)
 

@@ -138,7 +138,7 @@ def asked_target(
 
     An attack that cannot use what it is given, or a pair of file and target that is not there, is a `UserError`.
     """
-    from patches.attacks import ASKS, needs_gradients
+    from patches.attacks import QUERY_ATTACKS, needs_gradients
 
     several = surrogate if isinstance(surrogate, tuple) else (surrogate,)
     if len(several) > 1 and any(one.startswith("device:") for one in several):
@@ -150,7 +150,7 @@ def asked_target(
     ]
     there = ", ".join(f'"device:{artifact}:{target.name}"' for artifact, target in runs) or "none"
     if kind != "device":
-        if attack in ASKS:
+        if attack in QUERY_ATTACKS:
             raise UserError(
                 f"attack {attack!r} asks a target for scores, and needs no gradients of {surrogate!r}: "
                 f"give it a surrogate of {there}"
@@ -159,7 +159,7 @@ def asked_target(
     if needs_gradients(attack):
         raise UserError(
             f"attack {attack!r} needs gradients, and {surrogate!r} gives scores alone: "
-            f"give it float or twin:ARTIFACT, or take the attack {' or '.join(ASKS)}"
+            f"give it float or twin:ARTIFACT, or take the attack {' or '.join(QUERY_ATTACKS)}"
         )
     for artifact, target in runs:
         if (artifact, target.name) == (name, target_name):

@@ -25,7 +25,7 @@ from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.lib.relative import relative
 from harness.study.lib.similarity import mean
 from harness.study.lib.words import between, bits
-from patches.objectives import likelihoods
+from patches.objectives import cross_entropies
 from patches.surrogates import build
 from patches.twins import KERNELS
 
@@ -89,7 +89,7 @@ def gradients(network: nn.Module, pixels: Pixels, labels: NDArray[np.int64], tar
     for at in range(0, len(pixels), BATCH):
         x = torch.tensor(pixels[at : at + BATCH]).permute(0, 3, 1, 2).contiguous().float() / 255
         logits = network(x.requires_grad_())
-        loss = likelihoods(target_class)(logits, torch.from_numpy(labels[at : at + BATCH])).sum()
+        loss = cross_entropies(target_class)(logits, torch.from_numpy(labels[at : at + BATCH])).sum()
         parts.append(torch.autograd.grad(loss, x)[0])
     return torch.cat(parts)
 

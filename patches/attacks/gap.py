@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from patches import posing
-from patches.disguise import disguised
+from patches.disguise import value_bounds
 from patches.objectives import objective
-from patches.paste import paste
+from patches.paste import draw_poses, paste, pose_patch
 from patches.patch import Pose
-from patches.poses import side
+from patches.poses import canvas_side
 from patches.printable import non_printability, palette, total_variation
 from patches.problem import Problem
 
@@ -51,22 +50,22 @@ def craft(
     """
     random, pose = problem.generator(), Pose(rotation, scale, brightness, contrast)
     patch = problem.start(random)
-    low, high = disguised(disguise, within, problem)
+    low, high = value_bounds(disguise, within, problem)
     patch.data = patch.data.clamp(low, high)
     optimizer = torch.optim.Adam([patch], learning_rate)
-    minimised, canvas = objective(problem.target_class), side(problem.px, pose)
+    minimised, canvas = objective(problem.target_class), canvas_side(problem.px, pose)
     colours = palette().to(problem.device)
     for images, labels in problem.batches(steps, batch, random):
         corners, stamps, covers = problem.places(len(images), random, canvas), patch, problem.mask
         if any(pose):
-            stamps, covers = posing.posed(patch, problem.mask, posing.draw(pose, len(images), random), canvas)
+            stamps, covers = pose_patch(patch, problem.mask, draw_poses(pose, len(images), random), canvas)
         loss = minimised(problem.surrogate(paste(images, stamps, covers, corners)), labels)
         if smooth:
             loss = loss + smooth * total_variation(patch, problem.mask)
         if printable:
             loss = loss + printable * non_printability(patch, problem.mask, colours)
         (patch.grad,) = torch.autograd.grad(loss, patch)
-        problem.step(loss, patch.grad)
+        problem.log_step(loss, patch.grad)
         optimizer.step()
         patch.data = patch.data.clamp(low, high)
     return patch.detach()

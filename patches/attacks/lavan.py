@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from patches.objectives import margins
+from patches.objectives import label_margins
 from patches.paste import paste
 from patches.problem import Problem
 
@@ -25,12 +25,12 @@ def craft(problem: Problem, *, steps: int = 300, learning_rate: float = 0.05, ba
     random = problem.generator()
     patch = problem.start(random)
     optimizer = torch.optim.Adam([patch], learning_rate)
-    minimised = margins(problem.target_class)
+    minimised = label_margins(problem.target_class)
     for images, labels in problem.batches(steps, batch, random):
         corners = problem.places(len(images), random)
         loss = minimised(problem.surrogate(paste(images, patch, problem.mask, corners)), labels).mean()
         (patch.grad,) = torch.autograd.grad(loss, patch)
-        problem.step(loss, patch.grad)
+        problem.log_step(loss, patch.grad)
         optimizer.step()
         patch.data.clamp_(0, 1)
     return patch.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from patches.objectives import likelihoods
+from patches.objectives import cross_entropies
 from patches.paste import paste
 from patches.problem import Problem
 
@@ -33,7 +33,7 @@ def craft(
         restarts: Independent starts from noise.
         batch: Images per pass.
     """
-    random, minimised = problem.generator(), likelihoods(problem.target_class)
+    random, minimised = problem.generator(), cross_entropies(problem.target_class)
     corners = problem.places(len(problem.pixels), random)
     best = torch.zeros(len(problem.pixels), 3, problem.px, problem.px, device=problem.device)
     least = torch.full((len(best),), torch.inf, device=problem.device)
@@ -50,7 +50,7 @@ def craft(
         for images, labels in problem.batches(steps, batch, random):
             losses = look(patch, images, labels)
             (gradient,) = torch.autograd.grad(losses.sum(), patch)
-            problem.step(losses.mean(), gradient)
+            problem.log_step(losses.mean(), gradient)
             velocity = momentum * velocity + gradient / gradient.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
             patch = (patch.detach() - step_size * velocity.sign()).clamp(0, 1).requires_grad_()
         with torch.no_grad():

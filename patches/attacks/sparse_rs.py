@@ -119,7 +119,7 @@ def _universal(search: _Search, batch: int, period: int) -> Tensor:
         found = float(search.losses(candidate[None], corners, images)[0].mean())
         if found <= best:
             best, patch = found, candidate
-        search.problem.step(torch.tensor(best))
+        search.problem.log_step(torch.tensor(best))
         step += 1
     return _tensor(patch[None])[0]
 
@@ -140,7 +140,7 @@ def _each(search: _Search) -> Tensor | tuple[Tensor, NDArray[np.int32]]:
         kept = todo[better]
         best[kept], patches[kept], corners[kept] = found[better], stamps[better], places[better]
         todo = todo[~(won & better)]
-        problem.step(torch.tensor(best.mean()))
+        problem.log_step(torch.tensor(best.mean()))
         step += 1
     return (_tensor(patches), corners) if free else _tensor(patches)
 

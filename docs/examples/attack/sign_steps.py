@@ -19,6 +19,6 @@ def craft(problem: Problem, *, steps: int = 100, step_size: float = 0.02, batch:
         corners = problem.places(len(images), random)
         loss = minimised(problem.surrogate(paste(images, patch, problem.mask, corners)), labels)
         (gradient,) = torch.autograd.grad(loss, patch)
-        problem.step(loss, gradient)  # logs the loss, and refuses one that is infinite or NaN
+        problem.log_step(loss, gradient)  # logs the loss, and refuses one that is infinite or NaN
         patch = (patch.detach() - step_size * gradient.sign()).clamp(0, 1).requires_grad_()
     return patch.detach()

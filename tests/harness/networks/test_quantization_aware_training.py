@@ -22,7 +22,7 @@ from harness import config
 from harness.data.datasets import Images
 from harness.networks import quantization_aware_training as qat
 from harness.networks.victims import logits
-from patches.fake_quant.learned import finished, learnable
+from patches.fake_quant.learned import finish, learnable
 from patches.fake_quant.network import fake_quantized, folded, learned_weights
 from patches.patch import Patch
 from patches.surrogates import build
@@ -60,7 +60,7 @@ def test_folding_keeps_what_was_trained_and_its_levels() -> None:
         for parameter in student.parameters():
             parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     expected = logits(student.eval(), PIXELS)
-    trained = finished(student)
+    trained = finish(student)
     assert logits(fake_quantized(small.resnet(), quant, PIXELS, trained), PIXELS) == pytest.approx(expected, abs=1e-4)
     for name, steps in trained.weights.items():
         levels = trained.state[name].flatten(1) / steps[:, None]
