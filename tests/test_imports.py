@@ -51,7 +51,7 @@ LIGHT = [
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
 # What a device may not have; one that lacks them gives the same results.
 BLOCKED = ["torch", "torchvision", "pandas", "pydantic", "scipy", "PIL", "harness", "exporters", "patches"]
-BLOCKED += ["backends.hosts", "backends.watch", "backends.session"]
+BLOCKED += ["backends.hosts", "backends.conversation", "backends.query_client"]
 
 FILES = sorted(str(p.relative_to(ROOT)) for package in OURS for p in (ROOT / package).rglob("*.py"))
 

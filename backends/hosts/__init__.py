@@ -21,11 +21,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from backends.conversation import Conversation, Ending, Event
 from backends.device.artifact import SCHEMA, sha256_file
 from backends.device.bundle import Bundle, Case, check_name
 from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import Option, check_target_options
-from backends.watch import Conversation, Ending, Event
 
 Tell = Callable[[str], None]  # hears a word on how long work goes on
 TRIES = 3  # for a case whose device was lost on the way
