@@ -268,7 +268,7 @@ def test_torchvisions_weights_by_their_name(tmp_path, server, monkeypatch):
         squeezenet(weights="IMAGENET1K_V9")
     monkeypatch.setattr(weights.value, "url", f"{server}/squeezenet1_0-00000000.pth")
     (tmp_path / "www/squeezenet1_0-00000000.pth").write_bytes(content)
-    with pytest.raises(UserError, match="expected \"00000000"):
+    with pytest.raises(UserError, match='expected "00000000'):
         squeezenet(weights="IMAGENET1K_V1")
 
 
