@@ -4,7 +4,7 @@ import typer
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from harness.cli import app
+from harness.cli.main import app
 
 TITLE = "Command line"
 

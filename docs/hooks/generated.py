@@ -19,6 +19,19 @@ PAGES = {
 }
 
 
+ROOT = Path(__file__).parents[2]
+HERE = "<!-- folders -->"
+END = "<!-- /folders -->"
+
+
+def on_page_markdown(markdown: str, **others: object) -> str:
+    """Put the README's table of folders where a page asks for it."""
+    if HERE not in markdown:
+        return markdown
+    table = (ROOT / "README.md").read_text().split(HERE)[1].split(END)[0]
+    return markdown.replace(HERE, table)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add each generated page as if it lay among the written ones."""
     for uri, write in PAGES.items():

@@ -40,7 +40,7 @@ def rules() -> str:
 def _sections(model: type[BaseModel]) -> Iterator[str]:
     schema = model.model_json_schema(by_alias=True)
     tables = schema.get("$defs", {})
-    yield _section("At the top of the file", schema, tables)
+    yield _section("At the top of the file", schema, "")
     yield from _nested(schema, tables, "")
 
 
@@ -53,20 +53,26 @@ def _nested(schema: Schema, tables: Schema, prefix: str) -> Iterator[str]:
         is_list = value.get("type") == "array"
         path = f"{prefix}{key}"
         heading = f"[[{path}]]" if is_list else f"[{path}]"
-        yield _section(f"`{heading}`", tables[reference], tables)
+        yield _section(f"`{heading}` {{ #{_anchor(path)} }}", tables[reference], path)
         yield from _nested(tables[reference], tables, f"{path}.")
 
 
-def _section(heading: str, schema: Schema, tables: Schema) -> str:
-    rows = [_row(key, value, key in schema.get("required", ())) for key, value in schema["properties"].items()]
+def _section(heading: str, schema: Schema, path: str) -> str:
+    required = schema.get("required", ())
+    rows = [
+        _row(key, value, f"{path}.{key}".strip("."), key in required) for key, value in schema["properties"].items()
+    ]
     about = schema.get("description", "")
     return "\n".join(
         [f"\n## {heading}\n", about, "", "| key | value | default | meaning |", "|---|---|---|---|", *rows]
     )
 
 
-def _row(key: str, value: Schema, required: bool) -> str:
-    cells = (f"`{key}`", _kind(value), _default(value, required), " ".join(value.get("description", "").split()))
+def _row(key: str, value: Schema, path: str, required: bool) -> str:
+    kind = _kind(value)
+    if _table_of(value):
+        kind = f"[{kind}](#{_anchor(path)})"
+    cells = (f"`{key}`", kind, _default(value, required), " ".join(value.get("description", "").split()))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -82,8 +88,8 @@ def _default(value: Schema, required: bool) -> str:
 
 
 def _kind(value: Schema) -> str:
-    if reference := _table_of(value):
-        return f"a list of tables ({reference})" if value.get("type") == "array" else f"a table ({reference})"
+    if _table_of(value):
+        return "tables" if value.get("type") == "array" else "table"
     if "anyOf" in value:
         return " or ".join(filter(None, map(_kind, value["anyOf"])))
     if "const" in value:
@@ -93,7 +99,7 @@ def _kind(value: Schema) -> str:
     if value.get("type") == "array":
         return _list(value)
     if value.get("type") == "object":
-        return "a table"
+        return "table"
     bounds = [text.format(value[name]) for name, text in BOUNDS.items() if name in value]
     return " ".join([KINDS[value["type"]], ", ".join(bounds)]).strip()
 
@@ -103,6 +109,10 @@ def _list(value: Schema) -> str:
         kinds = [_kind(item) for item in value["prefixItems"]]
         return f"`[…]` of {len(kinds)} {kinds[0]}s"
     return f"{_kind(value['items'])}; or a list"
+
+
+def _anchor(path: str) -> str:
+    return path.replace(".", "-")
 
 
 def _table_of(value: Schema) -> str | None:

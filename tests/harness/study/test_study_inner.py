@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import small_networks as small
+from helpers.scales import activation_ranges
 from helpers.small_networks import PIXELS, SPEC
 from scipy import stats
 from scipy.spatial import distance
@@ -15,7 +16,6 @@ from torch import nn
 from torch.nn import functional
 
 from backends.device.artifact import QuantSpec
-from exporters.files import activation_ranges
 from exporters.ranges import sources
 from harness.config.study import StudyTable
 from harness.networks.victims import logits
