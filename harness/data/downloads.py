@@ -62,8 +62,8 @@ def _download(url: str, digest: str, file: Path) -> None:
         raise UserError(f"{url}: the server answers {error.code} {error.reason}") from error
     except (URLError, TimeoutError, ConnectionError, HTTPException, ValueError) as error:
         raise UserError(f"{url}: cannot be reached ({getattr(error, 'reason', error)})") from error
-    except RuntimeError as error:  # a short answer is only noticed by its hash
-        raise UserError(f"{url}: {error}: the connection broke off, or this is another file; run it again") from error
+    except RuntimeError as error:  # torch notices a short answer by its hash alone
+        raise UserError(f"{url}: {error}; the connection broke off or the file has changed: run it again") from error
 
 
 @contextmanager

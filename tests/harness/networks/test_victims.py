@@ -247,7 +247,7 @@ def test_weights_from_a_url(trained, tmp_path, server):
     assert prepared(tmp_path, weights=f"{server}/net.th", weights_sha256=sha256, data_dir=None).sha256 == expected
     with pytest.raises(UserError, match="give weights_sha256 beside the URL"):
         prepared(tmp_path, weights=f"{server}/net.th")
-    with pytest.raises(UserError, match=f"got {sha256}.*under --data"):
+    with pytest.raises(UserError, match=f'got "{sha256}".*under --data'):
         prepared(tmp_path, weights=f"{server}/net.th", weights_sha256="1" * 64)
     (tmp_path / "net.th").write_bytes(content)  # under --data, by the name that the URL ends in
     assert prepared(tmp_path, weights="http://127.0.0.1:9/net.th", weights_sha256=sha256).sha256 == expected
