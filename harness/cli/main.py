@@ -67,9 +67,9 @@ def study(
     OUT/study.html is the page, OUT/study/ has each analysis as CSV and SVG. A second call does only what is new. Exit
     codes are those of `run`.
     """
-    from harness.study.study import carry_out
+    from harness.study.study import run_study
 
-    if not carry_out(suite, data, out, only=only or [], device=device, console=_console()):
+    if not run_study(suite, data, out, only=only or [], device=device, console=_console()):
         raise typer.Exit(1)
 
 
