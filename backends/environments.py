@@ -1,8 +1,8 @@
-"""Environments: a runtime's packages beside this program's own, made once and kept in the user's cache.
+"""Environments: a runtime's packages apart from this program's own, installed once and kept in the user's cache.
 
-An environment is a virtual one of this very Python; a site is a folder of wheels for another architecture. Either lies
-under the hash of what it is made of, so it is never changed, and may be deleted at any time. Where pip finds its
-packages is pip's own business: its configuration and the ``PIP_*`` variables hold as everywhere.
+An environment is a virtual environment of this very Python; a site is a folder of wheels for another architecture.
+Either is named by the hash of what it is made of, so it never changes and may be deleted at any time. pip finds
+packages as it always does, by its configuration and the ``PIP_*`` variables.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+from packaging.requirements import Requirement
 
 from backends.device.errors import UserError
 
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 QUIET = ("--progress-bar=off", "--disable-pip-version-check")
 TAIL_LINES = 15
 GLIBC_MINORS = range(36, 16, -1)  # of manylinux wheels that Debian 12's sysroots run
+ALWAYS = ("numpy", "pillow")  # pillow for the defence ``jpeg``
+EXTRAS = ("", "tflite-runtime", "tensorflow")  # of pyproject.toml; the first is the project itself
 
 
 def needed(package: str, wanted: str = "") -> tuple[str, ...]:
-    """The requirements of the environment that a runtime's package needs; none where this Python has it as wanted.
+    """Return the requirements of the environment for a runtime's package; none where this Python has it.
 
     A package that this project does not pin is for its user to install: a `UserError` says so.
     """
@@ -43,7 +45,7 @@ def needed(package: str, wanted: str = "") -> tuple[str, ...]:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package in this Python; None where it is missing."""
+    """Return the version of a package in this Python; None where it is missing."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -51,7 +53,7 @@ def installed(package: str) -> str | None:
 
 
 def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]:
-    """``version`` of a runtime's package and ``numpy``'s: as required, else those here; None for one unknown."""
+    """Return ``version`` of a runtime's package and of ``numpy``: as required, else as installed here, else None."""
     if not requirements:
         return {"version": installed(package), "numpy": installed("numpy")}
     pins = dict(one.split("==") for one in requirements if "==" in one)
@@ -59,72 +61,67 @@ def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]
 
 
 def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
-    """Requirements for a runtime's package, as this project's metadata pins them; or in the version wanted.
+    """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
-    With them come numpy, and Pillow for the defence that needs it. A package of an extra comes with all of that extra.
+    numpy and Pillow come with them. A package of an extra comes with the whole extra.
     """
-    groups: dict[str, dict[str, str]] = {}
-    for line in requires("patchbench") or ():
-        requirement, _, marker = line.partition(";")
-        name, extra = re.split(r"[^\w.-]", requirement)[0], re.search(r"extra\s*==\s*[\"']([^\"']+)", marker)
-        groups.setdefault(extra[1] if extra else "", {})[name] = "".join(requirement.removeprefix(name).split())
-    for extra_name, group in groups.items():
-        if package in group and extra_name != "dev":
-            chosen = group if extra_name else {package: group[package]}
-            pins = (
-                {name: groups[""][name] for name in ("numpy", "pillow")}
-                | chosen
-                | ({package: f"=={wanted}"} if wanted else {})
-            )
-            return tuple(sorted(name + pin for name, pin in pins.items()))
+    requirements = [Requirement(line) for line in requires("patchbench") or ()]
+    for extra in EXTRAS:
+        pins = _pins(requirements, extra)
+        if package in pins:
+            core = _pins(requirements, "")
+            chosen = {name: core[name] for name in ALWAYS} | (pins if extra else {package: pins[package]})
+            if wanted:
+                chosen[package] = f"=={wanted}"
+            return tuple(sorted(name + pin for name, pin in chosen.items()))
     if wanted:
         raise UserError(f"{package} {wanted} is asked for, found {installed(package)}: pip install {package}=={wanted}")
     raise UserError(f"{package} is not installed: pip install {package}")
 
 
+def _pins(requirements: Sequence[Requirement], extra: str) -> dict[str, str]:
+    """Version specifiers by package of one extra, or of the project itself."""
+    belong = [one for one in requirements if (one.marker.evaluate({"extra": extra}) if one.marker else not extra)]
+    return {one.name: str(one.specifier) for one in belong}
+
+
 def python(requirements: Sequence[str]) -> Path:
-    """The interpreter of an environment, made or not."""
+    """Return the interpreter of an environment, whether installed yet or not."""
     return _environment(requirements) / "bin" / "python"
 
 
 def packages(requirements: Sequence[str]) -> Path:
-    """The folder of an environment's packages."""
-    major, minor, _ = platform.python_version_tuple()
-    return _environment(requirements) / "lib" / f"python{major}.{minor}" / "site-packages"
+    """Return the folder of an environment's packages."""
+    return _environment(requirements) / "lib" / f"python{_python_version()}" / "site-packages"
 
 
 def make_environment(requirements: Sequence[str], tell: Tell) -> None:
-    """Makes an environment, unless it is there. Its scripts do not work, its interpreter and ``-m`` do."""
+    """Create an environment, unless it exists. Its scripts do not work; its interpreter and ``-m`` do."""
 
     def make(folder: Path) -> None:
         run([sys.executable, "-I", "-m", "venv", str(folder)], folder.name, tell)
-        run(
-            [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET, *requirements],
-            _label(requirements),
-            tell,
-        )
+        pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET, *requirements]
+        run(pip, _label(requirements), tell)
 
     make_once(_environment(requirements), make, tell)
 
 
 def site(requirements: Sequence[str], arch: str) -> Path:
-    """The folder of wheels for an architecture, made or not; goes into a ``PYTHONPATH``."""
+    """Return the folder of wheels for an architecture, for a ``PYTHONPATH``, whether installed yet or not."""
     return cached("sites", _label(requirements), arch, platform.python_version_tuple()[:2], requirements)
 
 
 def make_site(requirements: Sequence[str], arch: str, tell: Tell, dependencies: bool = True) -> None:
-    """Puts wheels of an architecture, of this Python's version, into a folder, unless they are there."""
+    """Install wheels for an architecture and this Python's version into a folder, unless it exists."""
     tags = [f"manylinux_2_{minor}_{arch}" for minor in GLIBC_MINORS] + [f"manylinux2014_{arch}", f"linux_{arch}"]
-    which = [word for tag in tags for word in ("--platform", tag)] + ["--only-binary=:all:", "--implementation", "cp"]
-    which += [
-        "--python-version",
-        ".".join(platform.python_version_tuple()[:2]),
-        *([] if dependencies else ["--no-deps"]),
-    ]
+    which = [word for tag in tags for word in ("--platform", tag)]
+    which += ["--only-binary=:all:", "--implementation", "cp", "--python-version", _python_version()]
+    if not dependencies:
+        which.append("--no-deps")
 
     def make(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        if not requirements:  # a runtime of ours, on a system that has numpy of its own
+        if not requirements:  # a runtime of ours, on a system that has its own numpy
             return
         pip = [sys.executable, "-I", "-m", "pip", "install", *QUIET, "--target", str(folder), *which, *requirements]
         run(pip, f"{_label(requirements)} for {arch}", tell)
@@ -133,25 +130,25 @@ def make_site(requirements: Sequence[str], arch: str, tell: Tell, dependencies: 
 
 
 def cached(kind: str, label: str, *facts: object) -> Path:
-    """Where something made of these facts lies: ``CACHE/KIND/LABEL-HASH``."""
+    """Return the place in the cache for something made of these facts: ``CACHE/KIND/LABEL-HASH``."""
     root = os.environ.get("PATCHBENCH_CACHE") or "~/.cache/patchbench"
     digest = hashlib.sha256(json.dumps([kind, label, facts]).encode()).hexdigest()[:16]
     return Path(root).expanduser().absolute() / kind / f"{label}-{digest}"
 
 
 def make_once(folder: Path, make: Callable[[Path], None], tell: Tell) -> None:
-    """Makes a folder beside its place and renames it there, unless it is there; one at a time, others wait for it.
+    """Create a folder beside its place and rename it, unless it exists; concurrent runs wait for the first.
 
-    What a killed one left goes. `make` gets the folder to fill, which does not exist.
+    `make` gets the folder to fill, which does not exist yet. What a killed run left behind is removed.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")  # an orphan of a killed one may still write into its own
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")  # an orphan of a killed run may still write into its own
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            tell(f"{folder.name}: waiting for another run that makes it")
+            tell(f"{folder.name}: waiting for another run to install it")
             lock.acquire()
         try:
             if not folder.exists():
@@ -163,11 +160,11 @@ def make_once(folder: Path, make: Callable[[Path], None], tell: Tell) -> None:
             shutil.rmtree(beside, ignore_errors=True)
             lock.release()
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error}); PATCHBENCH_CACHE names another place") from error
+        raise UserError(f"{folder}: cannot be created ({error}); set PATCHBENCH_CACHE to another folder") from error
 
 
 def run(command: Sequence[str], what: str, tell: Tell) -> None:
-    """Runs a command that says on its output how it goes; a failure is a `UserError` with its last lines."""
+    """Run a command and pass its output on line by line; on failure raise a `UserError` with the last lines."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -189,5 +186,9 @@ def _environment(requirements: Sequence[str]) -> Path:
 
 
 def _label(requirements: Sequence[str]) -> str:
-    """A word for people: what is asked for beside numpy."""
-    return "-".join(one.replace("==", "-") for one in requirements if not one.startswith(("numpy", "pillow")))
+    """Name an environment for people: its packages, without those that all have."""
+    return "-".join(one.replace("==", "-") for one in requirements if not one.startswith(ALWAYS))
+
+
+def _python_version() -> str:
+    return ".".join(platform.python_version_tuple()[:2])

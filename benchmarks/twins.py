@@ -30,7 +30,7 @@ from patches.twins import KERNELS
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("file", "sha256", "kernels", "images", "patch", "n", "outputs", "top1", "equal", "within_one", "largest")
-CIFAR10 = config.Data(name="cifar10", calibration=1, craft=1, evaluate=1000)
+CIFAR10 = config.DataTable(name="cifar10", calibration=1, craft=1, evaluate=1000)
 SLOW = 100  # images
 
 
@@ -77,13 +77,13 @@ def _images(file: Path, data_dir: Path, on_cifar10: bool, patch_file: Path | Non
     size = (shape[1], shape[2]) if file.suffix == ".tflite" else (shape[2], shape[3])
     if not on_cifar10:
         crop = None if "squeezenet" in file.name else 0.875
-        spec = config.Data(name="imagenet", crop=crop, resize=None if crop else 256)
+        spec = config.DataTable(name="imagenet", crop=crop, resize=None if crop else 256)
         return data.load(spec, size, data_dir, Path("out"))["all"].pixels
     images = data.split(data.load(CIFAR10, size, data_dir, Path("out")), CIFAR10)["evaluate"]
     if patch_file is None:
         return images.pixels
     patch = Patch.read(patch_file)
-    return paste(images.pixels, *placement.lie(patch, "random", list(images.ids), size))
+    return paste(images.pixels, *placement.stamps_for(patch, "random", list(images.ids), size))
 
 
 def _table(rows: list[dict[str, str]]) -> str:

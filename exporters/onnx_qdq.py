@@ -32,8 +32,8 @@ def write(
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        model = _float_model(network, victim, Path(folder))
-        tidy(model, symmetric=quant is not None and quant.symmetric_activations)
+        symmetric = quant is not None and quant.symmetric_activations
+        model = tidy(_float_model(network, victim, Path(folder)), symmetric)
         if quant is None:
             onnx.save(model, path)
             return
@@ -124,8 +124,7 @@ def _quantized(model: Any, ranges: dict[str, Range], scales_of: dict[str, Weight
     with quiet():
         quantizer.quantize_model()
     quantizer.model.topological_sort()
-    pad_integers(quantizer.model.model)
-    return quantizer.model.model
+    return pad_integers(quantizer.model.model)
 
 
 def _override(scale: float, zero_point: int, signed: bool) -> dict[str, Any]:

@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from patches.objectives import margins
+from patches.objectives import label_margins
 from patches.problem import Problem
 
 BATCH = 64
 
 
 def best_place(problem: Problem) -> NDArray[np.int32]:
-    """Row and column, int32 ``(1, 2)``, or ``(n, 2)`` of a patch for each image.
+    """Return row and column, int32 ``(1, 2)``, or ``(n, 2)`` with a patch for each image.
 
-    The absolute gradient of LaVAN's margin (`patches.objectives.margins`) by the clean image, summed over channels and
-    over the pixels that the patch would cover; of one patch for all images, over the images too. Of places alike the
-    first, row by row. Karmon et al. 2018 choose places by hand or at random; this is the first-order choice.
+    Each place scores the absolute gradient of LaVAN's margin (`patches.objectives.label_margins`) with respect to the
+    clean image, summed over channels, covered pixels and, for a universal patch, images. The first of equal places,
+    row by row, wins. Karmon et al. 2018 choose places by hand or at random; this is the first-order choice.
     """
-    loss, kernel, found = margins(problem.target_class), problem.mask[:, None].float(), []
+    loss, kernel, found = label_margins(problem.target_class), problem.mask[:, None].float(), []
     total: Tensor | None = None
     for part in problem.parts(BATCH):
         images, labels = part.images(torch.arange(len(part.pixels)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
-from patches.attacks import OF_ALL, check_each, find, options
+from patches.attacks import COMMON_OPTIONS, check_per_image, load, options
 from patches.attacks.controls import control
 from patches.patch import Patch
 
@@ -45,15 +45,15 @@ def craft(
     """
     import torch
 
-    from patches.faster import faster
-    from patches.problem import combined, curve
+    from patches.acceleration import accelerate
+    from patches.problem import loss_curve, merge_logs
     from patches.surrogates.device import Device
 
-    function, filled = find(attack), options(attack, given or {})
-    check_each(attack, problem.per_image)
+    function, filled = load(attack), options(attack, given or {})
+    check_per_image(attack, problem.per_image)
     asks = isinstance(problem.surrogate, Device)
-    if any(filled.get(option) for option in OF_ALL):
-        fast = faster(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
+    if any(filled.get(option) for option in COMMON_OPTIONS):
+        fast = accelerate(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
         problem = replace(problem, surrogate=fast)
     problem = _prepared(problem, filled)
     if best and asks and not problem.per_image:
@@ -70,14 +70,14 @@ def craft(
             problem = replace(problem, corners=best_place(problem))
         batch = len(problem.pixels) if asks else max(1, int(filled.get("batch", 64)))
         parts = list(problem.parts(batch)) if problem.per_image else [problem]
-        own = {key: value for key, value in filled.items() if key not in OF_ALL}
+        own = {key: value for key, value in filled.items() if key not in COMMON_OPTIONS}
         found = [function(part, **own) for part in parts]
     if best and asks:
         found, corners = [found[0][0]], found[0][1]
         problem = replace(problem, corners=corners)
     made = [_rounded(patch, part, attack) for patch, part in zip(found, parts, strict=True)]
     seconds = time.perf_counter() - started
-    log = combined([part.steps for part in parts])
+    log = merge_logs([part.log for part in parts])
     shares = [step.zero_gradient_share for step in log if step.zero_gradient_share is not None]
     return Patch(
         name=name or f"{attack}-{problem.target_class}-s{problem.seed}-{problem.px}px",
@@ -91,7 +91,7 @@ def craft(
         images=images if problem.per_image else (),
         corners=problem.corners if best else None,
         checks={
-            "loss": curve(log),
+            "loss": loss_curve(log),
             "zero_gradient_share": float(np.mean(shares)) if shares else None,
             "seconds": seconds,
             **_cost(problem, len(log)),
@@ -131,9 +131,9 @@ def _prepared(problem: Problem, filled: Mapping[str, Any]) -> Problem:
         problem = replace(problem, pixels=problem.pixels[images], labels=problem.labels[images])
     if isinstance(problem.surrogate, Device):
         asked = problem.surrogate.over(images, filled.get("queries"))
-        return replace(problem, surrogate=asked, steps=[])
+        return replace(problem, surrogate=asked, log=[])
     surrogate = problem.surrogate.to(problem.device)
-    problem = replace(problem, surrogate=surrogate, steps=[])
+    problem = replace(problem, surrogate=surrogate, log=[])
     with torch.no_grad():
         logits = surrogate(problem.images(torch.arange(1))[0])
     if logits.ndim != 2 or not 0 <= (problem.target_class or 0) < logits.shape[1]:

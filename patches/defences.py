@@ -37,7 +37,7 @@ CHROMINANCE = (
 YCBCR = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
 
 
-class Through(nn.Module):
+class Defended(nn.Module):
     """A surrogate that sees pixels after a defence."""
 
     def __init__(self, defence: nn.Module, surrogate: nn.Module) -> None:
@@ -50,12 +50,12 @@ class Through(nn.Module):
         return logits
 
 
-def through(word: str, surrogate: nn.Module) -> Through:
+def defended(word: str, surrogate: nn.Module) -> Defended:
     """A surrogate behind the stand-in of a defence, named as a suite names it."""
-    return Through(stand_in(word), surrogate).eval()
+    return Defended(differentiable_defence(word), surrogate).eval()
 
 
-def stand_in(word: str) -> nn.Module:
+def differentiable_defence(word: str) -> nn.Module:
     """The differentiable stand-in of a defence; a word that names none is a `UserError`."""
     kind, setting = parse_defence(word)
     return Jpeg(setting) if kind == "jpeg" else Median(setting)

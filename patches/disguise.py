@@ -13,7 +13,7 @@ from backends.device.errors import UserError
 from patches.problem import Problem
 
 
-def disguised(disguise: str, within: float, problem: Problem) -> tuple[Tensor, Tensor]:
+def value_bounds(disguise: str, within: float, problem: Problem) -> tuple[Tensor, Tensor]:
     """The least and greatest value that a patch may have at each pixel, ``(1, 3, p, p)`` in [0, 1].
 
     `disguise` is empty for no bound but [0, 1], ``grey``, or the path of a picture, which is shrunk or stretched to the

@@ -13,10 +13,10 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 def objective(target_class: int | None) -> Objective:
     """The loss of an attack: targeted at a class, or untargeted where that is None."""
-    return lambda logits, labels: likelihoods(target_class)(logits, labels).mean()
+    return lambda logits, labels: cross_entropies(target_class)(logits, labels).mean()
 
 
-def likelihoods(target_class: int | None) -> Objective:
+def cross_entropies(target_class: int | None) -> Objective:
     """The same for each image, ``(n,)``."""
     if target_class is None:
         return untargeted
@@ -33,7 +33,7 @@ def untargeted(logits: Tensor, labels: Tensor) -> Tensor:
     return -cross_entropy(logits, labels, reduction="none")
 
 
-def margins(target_class: int | None) -> Objective:
+def label_margins(target_class: int | None) -> Objective:
     """The label's logit less the target class's, ``(n,)``: what Karmon et al. 2018 (LaVAN, section 3) bring down.
 
     Of an image of the target class, or untargeted, it is the label's less the best other one, whichever that is.

@@ -29,12 +29,12 @@ class Pose(NamedTuple):
     contrast: float = 0.0
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """``rotation20-scale0.2``; empty for a patch that lies as it is."""
         return "-".join(f"{name}{value:g}" for name, value in self._asdict().items() if value)
 
 
-LEVEL = Pose()
+UNPOSED = Pose()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backends.device.artifact import Pixels
+from backends.device.bundle import Stamps
 from backends.device.errors import UserError
 from patches import poses
-from patches.patch import LEVEL, Patch, Pose
+from patches.patch import UNPOSED, Patch, Pose
 
 Shape = str  # square, round, or of a file's own mask that mask's name (`patches.attacks.imported.cutout`)
 Size = tuple[int, int]  # (height, width)
-WORDS = ("random", "center", "top-left", "top-right", "bottom-left", "bottom-right")
-EXACT = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*")
+POSITIONS = ("random", "center", "top-left", "top-right", "bottom-left", "bottom-right")
+ROW_COLUMN = re.compile(r"\s*(\d+)\s*,\s*(\d+)\s*")
 _FILLS: dict[str, float] = {"square": 1.0, "round": math.pi / 4}  # what a shape covers of the square around it
 
 
@@ -37,11 +38,6 @@ def side(area: float, image_size: Size, shape: Shape = "square") -> int:
     return px
 
 
-def covered(px: int, image_size: Size, shape: Shape = "square") -> float:
-    """Share of the image's area that a patch really covers: the pixels of its mask over those of the image."""
-    return float(mask(px, shape).sum()) / math.prod(image_size)
-
-
 def mask(px: int, shape: Shape = "square") -> NDArray[np.bool_]:
     """Which pixels of a ``(px, px)`` patch cover the image: all, or those with their centre in the inscribed disc."""
     _fill(shape)
@@ -54,14 +50,14 @@ def mask(px: int, shape: Shape = "square") -> NDArray[np.bool_]:
     return disc
 
 
-def cut(patch: Patch, covers: NDArray[np.bool_], shape: Shape) -> Patch:
+def with_mask(patch: Patch, covers: NDArray[np.bool_], shape: Shape) -> Patch:
     """The patch under another mask ``(p, p)`` of its side, black outside of it."""
     return replace(
         patch, pixels=np.where(covers[..., None], patch.pixels, 0).astype(np.uint8), mask=covers, shape=shape
     )
 
 
-def resized(covers: NDArray[np.bool_], px: int) -> NDArray[np.bool_]:
+def resize_mask(covers: NDArray[np.bool_], px: int) -> NDArray[np.bool_]:
     """A mask at another side: a pixel covers where at least half of it does."""
     if px < 1:
         raise UserError(f"patch size: expected at least 1 pixel, got {px}")
@@ -91,22 +87,22 @@ def corners(placement: str, ids: Sequence[str], px: int, image_size: Size, seed:
     return np.tile(np.array([[row, column]], np.int32), (len(ids), 1))
 
 
-def lie(
+def stamps_for(
     patch: Patch,
     placement: str,
     ids: Sequence[str],
     image_size: Size,
     seed: int = 0,
     at: Patch | None = None,
-    pose: Pose = LEVEL,
-) -> tuple[Pixels, NDArray[np.bool_], NDArray[np.int32]]:
+    pose: Pose = UNPOSED,
+) -> Stamps:
     """The patch as it lies on images with these ids: uint8 stamps, bool masks, int32 corners as in a bundle.
 
     Stamps are ``(1, p, p, 3)``, or ``(n, p, p, 3)`` of a patch made for each image. Besides the words of `corners`,
     placement ``best`` is where the attack chose, or that of the patch `at` in whose place a control lies. A `pose`
     turns, scales and lights each image's stamp by its own draw; the stamps are then as wide as the widest pose.
     """
-    chosen, canvas = at or patch, poses.side(patch.px, pose)
+    chosen, canvas = at or patch, poses.canvas_side(patch.px, pose)
     stamps = patch.pixels[_rows(patch, ids)] if patch.images else patch.pixels[None]
     if placement != "best":
         places = corners(placement, ids, canvas, image_size, seed)
@@ -117,8 +113,8 @@ def lie(
         _must_fit(canvas, image_size)
         places = (own - (canvas - patch.px) // 2).clip(0, np.array(image_size) - canvas).astype(np.int32)
     if not any(pose):
-        return stamps, patch.mask[None], places
-    return *poses.posed(stamps, patch.mask, poses.drawn(pose, ids, seed), canvas), places
+        return Stamps(stamps, patch.mask[None], places)
+    return Stamps(*poses.pose_stamps(stamps, patch.mask, poses.draw(pose, ids, seed), canvas), places)
 
 
 def _rows(patch: Patch, ids: Sequence[str]) -> list[int]:
@@ -131,7 +127,7 @@ def _rows(patch: Patch, ids: Sequence[str]) -> list[int]:
     return [known[image] for image in ids]
 
 
-def carry(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -> Patch:
+def resize_patch(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -> Patch:
     """The patch for a victim of another input size: resized with antialiasing, then rounded once.
 
     Its side becomes `px`, by default the one of the same share of the area. Covered pixels alone are averaged
@@ -144,7 +140,7 @@ def carry(patch: Patch, from_size: Size, to_size: Size, px: int | None = None) -
         return patch
     weight = _resized(patch.mask.astype(np.float32), px)
     ours = patch.shape in _FILLS and (patch.mask == mask(patch.px, patch.shape)).all()
-    covers = mask(px, patch.shape) if ours else resized(patch.mask, px)
+    covers = mask(px, patch.shape) if ours else resize_mask(patch.mask, px)
     each = [
         _carried(pixels, patch.mask, weight, covers) for pixels in patch.pixels.reshape(-1, *patch.pixels.shape[-3:])
     ]
@@ -187,9 +183,9 @@ def _fractions(image: str, seed: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
 
 
-def check(placement: str, words: Sequence[str] = WORDS) -> None:
+def check_placement(placement: str, words: Sequence[str] = POSITIONS) -> None:
     """A `UserError` naming the nearest word unless this is one, or ``ROW,COLUMN``."""
-    if EXACT.fullmatch(placement) or placement in words:
+    if ROW_COLUMN.fullmatch(placement) or placement in words:
         return
     near = difflib.get_close_matches(placement, words, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -197,9 +193,9 @@ def check(placement: str, words: Sequence[str] = WORDS) -> None:
 
 
 def _fixed(placement: str, room: Size) -> tuple[int, int]:
-    if exact := EXACT.fullmatch(placement):
+    if exact := ROW_COLUMN.fullmatch(placement):
         return int(exact[1]), int(exact[2])
-    check(placement)
+    check_placement(placement)
     if placement == "center":
         return room[0] // 2, room[1] // 2
     vertical, horizontal = placement.split("-")

@@ -14,7 +14,7 @@ from backends.device.errors import UserError
 from patches.patch import Pose
 
 
-def side(px: int, pose: Pose) -> int:
+def canvas_side(px: int, pose: Pose) -> int:
     """Side of the square that holds the patch in its widest pose, around its middle; `px` itself if it only is lit."""
     for name, value in pose._asdict().items():
         if not 0 <= value <= (180 if name == "rotation" else 0.99):
@@ -27,14 +27,14 @@ def side(px: int, pose: Pose) -> int:
     return px + 2 * math.ceil((widest - px) / 2 - 1e-9)
 
 
-def drawn(pose: Pose, ids: Sequence[str], seed: int = 0) -> NDArray[np.float64]:
+def draw(pose: Pose, ids: Sequence[str], seed: int = 0) -> NDArray[np.float64]:
     """Each image's pose, ``(n, 4)``, uniform within `pose`: of sha256 of seed and id, as `placement.corners`."""
     digests = (hashlib.sha256(f"pose:{seed}:{image}".encode()).digest() for image in ids)
     fractions = [[int.from_bytes(digest[8 * i : 8 * i + 8], "big") / 2**64 for i in range(4)] for digest in digests]
     return np.asarray((np.array(fractions, np.float64).reshape(-1, 4) * 2 - 1) * np.array(pose))
 
 
-def posed(
+def pose_stamps(
     stamps: Pixels, mask: NDArray[np.bool_], poses: NDArray[np.float64], canvas: int
 ) -> tuple[Pixels, NDArray[np.bool_]]:
     """Stamps ``(1 or n, p, p, 3)`` in their poses ``(n, 4)``: uint8 ``(n, canvas, canvas, 3)``, and where they cover.

@@ -20,7 +20,7 @@ from patches import placement
 CURVE_POINTS = 200
 
 
-class Step(NamedTuple):
+class LogEntry(NamedTuple):
     """What one step measured of itself: its loss, and the share of exactly zero gradients under the mask, if any."""
 
     loss: float
@@ -32,7 +32,7 @@ class Problem:
     """A patch to be made: against `surrogate` (pixels in [0, 1] to logits), over uint8 images ``(n, h, w, 3)``.
 
     ``target_class`` None is untargeted; `craft` leaves images of the target class out before an attack sees
-    them. An attack draws all that is random from `generator`, and calls `step` once a step.
+    them. An attack draws all that is random from `generator`, and calls `log_step` once a step.
 
     With ``per_image`` each image gets a patch of its own, and `craft` hands the images over batch by batch: an
     attack that takes its start from `start`, its images from `batches` and its places from `places` does both.
@@ -50,7 +50,7 @@ class Problem:
     corners: NDArray[np.int32] | None = None  # (1 or n, 2), where the places are known; None: anywhere
     first: int = 0  # of a part: how many images came before
     progress: Callable[[int, float], None] | None = None  # told of each step, from 1, and its loss
-    steps: list[Step] = field(default_factory=list)
+    log: list[LogEntry] = field(default_factory=list)
 
     @property
     def image_size(self) -> placement.Size:
@@ -82,7 +82,7 @@ class Problem:
                 labels=self.labels[part],
                 corners=own,
                 first=self.first + first,
-                steps=[],
+                log=[],
             )
 
     def images(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class Problem:
         rows = torch.randint(height - side + 1, (n,), generator=random)
         return torch.stack([rows, torch.randint(width - side + 1, (n,), generator=random)], dim=1).to(self.device)
 
-    def step(self, loss: Tensor, gradient: Tensor | None = None) -> None:
+    def log_step(self, loss: Tensor, gradient: Tensor | None = None) -> None:
         """Logs a step; `gradient` is the patch's, ``(..., 3, p, p)``. A loss or gradient that is no number is an error.
 
         The share of zero gradients counts the covered pixels' channels. A search without gradients gives none.
@@ -136,28 +136,28 @@ class Problem:
         if gradient is not None:
             covered = gradient.movedim(-3, -1)[self.mask.expand(gradient.movedim(-3, -1).shape[:-1])]
             share, finite = float((covered == 0).float().mean()), bool(covered.isfinite().all())
-        self.steps.append(Step(float(loss.detach()), share))
-        if not math.isfinite(self.steps[-1].loss) or not finite:
+        self.log.append(LogEntry(float(loss.detach()), share))
+        if not math.isfinite(self.log[-1].loss) or not finite:
             raise UserError(
-                f"step {len(self.steps)} of the attack: expected a finite loss and gradient, got a loss of "
-                f"{self.steps[-1].loss}; look at the network's weights, or lower the attack's learning rate"
+                f"step {len(self.log)} of the attack: expected a finite loss and gradient, got a loss of "
+                f"{self.log[-1].loss}; look at the network's weights, or lower the attack's learning rate"
             )
         if self.progress:
-            self.progress(len(self.steps), self.steps[-1].loss)
+            self.progress(len(self.log), self.log[-1].loss)
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(np.ascontiguousarray(self.pixels)), torch.from_numpy(self.labels.astype(np.int64))
 
 
-def combined(logs: Sequence[list[Step]]) -> list[Step]:
+def merge_logs(logs: Sequence[list[LogEntry]]) -> list[LogEntry]:
     """The log of all parts as one: at each step the mean over the parts."""
     if len(logs) == 1:
         return logs[0]
-    return [Step(*np.mean(at, axis=0).tolist()) for at in zip(*logs, strict=True)]
+    return [LogEntry(*np.mean(at, axis=0).tolist()) for at in zip(*logs, strict=True)]
 
 
-def curve(log: Sequence[Step]) -> list[float]:
+def loss_curve(log: Sequence[LogEntry]) -> list[float]:
     """The loss over the steps, as means over at most 200 equal stretches."""
     losses = np.array([step.loss for step in log])
     return [float(part.mean()) for part in np.array_split(losses, min(len(losses), CURVE_POINTS) or 1) if part.size]

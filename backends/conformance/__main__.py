@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.conformance import conform
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from backends.hosts import Target
 
 NUMBERS = {"threads": int, "batch": int, "time_limit": float}
@@ -54,7 +54,7 @@ def of_suite(path: Path, names: Sequence[str]) -> list[Target]:
         raise UserError(f"{path}: no suite with [[target]] tables ({error})") from error
     for name in names:
         if name not in found:
-            raise UserError(f"{path}: no target {name!r}; there are {', '.join(found)}")
+            raise UserError(f"{path}: no target {name!r}; {did_you_mean(name, found)}")
     return [found[name] for name in names or found]
 
 

@@ -17,7 +17,7 @@ from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, engine
 from backends.hosts import Outcome, ask, replay, request
-from backends.session import session
+from backends.query_client import session
 
 FACTS = {"version", "kernels", "threads"}  # that `info` must have
 MACHINE_FACTS = {"arch", "cpu", "features", "cores", "memory_bytes", "kernel", "python", "numpy", "emulated"}

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from backends.conformance import networks
+from backends.conversation import Event
 from backends.device.artifact import Pixels
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.runtimes import Option
 from backends.hosts import Outcome, Target, prepare, replay
-from backends.watch import Event
 
 N = 7
 LATENCY = {"warmup": 2, "runs": 20, "seconds": 0.0}

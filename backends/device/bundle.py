@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from backends.device import defences
 from backends.device.artifact import SCHEMA, Artifact, Pixels, sha256_file
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 
 
 class Stamps(NamedTuple):
@@ -134,7 +134,7 @@ class Bundle:
         for case in self.cases:
             if case.name == name:
                 return case
-        raise UserError(f"{self.root}: no case {name!r}; there are {', '.join(case.name for case in self.cases)}")
+        raise UserError(f"{self.root}: no case {name!r}; {did_you_mean(name, [case.name for case in self.cases])}")
 
     def stamps(self, name: str) -> Stamps | None:
         """What a case pastes, mapped; None for a case that leaves the pixels as they are."""

@@ -1,5 +1,22 @@
-"""The one error that a user can mend."""
+"""The error that a user can fix, and the hint that goes with a misspelt name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+LISTED = 30
 
 
 class UserError(Exception):
-    """Says what was expected, what came, in which file, and the mend; shown without a traceback."""
+    """A user's mistake: names the file, what was expected, what came, and the fix; shown without a traceback."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the known name nearest to `name`; without a near one, list those known."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    more = ", ..." if len(names) > LISTED else ""
+    return f"there are {', '.join(names[:LISTED]) or 'none'}{more}"

@@ -9,7 +9,7 @@ timed too. With ``"attached": true`` the asker keeps standard
 input open, and its end, the asker's death or a dropped connection, ends this process. Events are ``loaded``,
 ``progress``, ``case``, ``latency`` and ``end``; ``error`` is a `UserError`, after which the exit code is 2. Results are
 ``OUT/CASE.npz`` with ``logits``, float32 ``(n, outputs)``, and ``integers`` where the file's output is integer. With
-``"session": true`` queries follow on standard input, and ``scores`` are events too: see `backends.device.session`.
+``"session": true`` queries follow on standard input, and ``scores`` are events too: see `backends.device.query_server`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.artifact import SCHEMA, Pixels, sha256_file
+from backends.device.batching import Progress, Send, run_all
 from backends.device.bundle import Bundle, chunk_images
 from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.latency import measure
-from backends.device.loop import Progress, Send, run_all
 from backends.device.machine import describe, loaded_packages, memory_bytes
+from backends.device.query_server import serve
 from backends.device.runtimes import Option, Runtime, engine, prepare, real
-from backends.device.session import serve
 
 PROGRESS_SECONDS = 0.25
 PIECES = 8

@@ -21,11 +21,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from backends.conversation import Conversation, Ending, Event
 from backends.device.artifact import SCHEMA, sha256_file
 from backends.device.bundle import Bundle, Case, check_name
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import Option, check_target_options
-from backends.watch import Conversation, Ending, Event
 
 Tell = Callable[[str], None]  # hears a word on how long work goes on
 TRIES = 3  # for a case whose device was lost on the way
@@ -246,5 +246,5 @@ def _fetched(target: Target, out: Path, event: Event) -> Path:
 def _host(name: str) -> ModuleType:
     if not name.isidentifier() or not find_spec(f"{__name__}.{name}"):
         ours = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
-        raise UserError(f"no host named {name!r}; there are {', '.join(ours)}")
+        raise UserError(f"no host named {name!r}; {did_you_mean(name, ours)}")
     return importlib.import_module(f"{__name__}.{name}")

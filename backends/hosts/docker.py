@@ -18,12 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends import images
+from backends import container_images
+from backends.container_images import NOT_INSTALLED, ROOT
 from backends.device.bundle import check_name
 from backends.device.errors import UserError
 from backends.device.machine import describe
 from backends.device.runtimes import engine
-from backends.images import NOT_INSTALLED, ROOT
 
 if TYPE_CHECKING:
     from backends.hosts import Target, Tell
@@ -54,7 +54,7 @@ exec 3<&0
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
     """Starts the device side in a container of its own, which is removed when the process's standard input closes."""
-    name, image = f"patchbench-{secrets.token_hex(8)}", images.inspect(_image(target))
+    name, image = f"patchbench-{secrets.token_hex(8)}", container_images.inspect(_image(target))
     if image is None:
         raise UserError(f"{target.name}: the image {_image(target)} is not here; {_cure(target)}")
     for folder in (bundle, ROOT / "backends"):
@@ -86,7 +86,7 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
 def prepare(target: Target, tell: Tell) -> None:
     """Builds the image, unless it is there or the user's own."""
     if not target.image:
-        images.build(_recipe(target), tell)
+        container_images.build(_recipe(target), tell)
 
 
 def fetch(target: Target, out: Path, name: str) -> None:
@@ -121,7 +121,7 @@ def identity(target: Target) -> dict[str, Any]:
     image, machine = _image(target), describe()
     if target.image:
         with suppress(UserError):  # no engine: the name has to do
-            there = images.inspect(image)
+            there = container_images.inspect(image)
             image = there.id if there else image
     seen = {"cpu": machine.cpu, "features": hashlib.sha256(" ".join(machine.features).encode()).hexdigest()[:16]}
     return {
@@ -141,20 +141,20 @@ def availability(target: Target) -> str | None:
     if not shutil.which("docker"):
         return NOT_INSTALLED
     try:
-        images.docker("version", "--format", "{{.Server.Version}}")
+        container_images.docker("version", "--format", "{{.Server.Version}}")
     except UserError as error:
         mend = "sudo usermod -aG docker $USER" if "permission denied" in str(error) else "sudo systemctl start docker"
         return f"docker's engine does not answer: {mend}\n{error}"
     if target.cpu:
         return f"cannot choose a CPU model ({target.cpu}): ask the host qemu for it"
-    image, wanted = images.inspect(_image(target)), _platform(target)
+    image, wanted = container_images.inspect(_image(target)), _platform(target)
     if is_emulated(target) and not emulates(_arch(target), BINFMT):
         word = wanted.split("/")[1]
         return f"{word} is not emulated here: docker run --privileged --rm tonistiigi/binfmt --install {word}"
     if target.image and (image is None or image.platform != wanted):
         found = f"is {image.platform}, not {wanted}" if image else "is not here"
         return f"the image {target.image} {found}: {_cure(target)}"
-    return None if image else images.cannot_build()
+    return None if image else container_images.cannot_build()
 
 
 def emulates(arch: str, folder: Path) -> bool:
@@ -198,15 +198,15 @@ def _arch(target: Target) -> str:
 
 
 def _platform(target: Target) -> str:
-    return images.platform_of(_arch(target))
+    return container_images.platform_of(_arch(target))
 
 
-def _recipe(target: Target) -> images.Recipe:
-    return images.recipe(_arch(target), engine(target.runtime).package, target.version)
+def _recipe(target: Target) -> container_images.Recipe:
+    return container_images.recipe(_arch(target), engine(target.runtime).package, target.version)
 
 
 def _image(target: Target) -> str:
-    return images.check_name(target.image) if target.image else _recipe(target).tag
+    return container_images.check_name(target.image) if target.image else _recipe(target).tag
 
 
 def _cure(target: Target) -> str:

@@ -6,7 +6,6 @@ sysroot with wheels beside it.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import platform
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends import environments, sysroots
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import engine
 from backends.hosts import local
 
@@ -112,8 +111,8 @@ def availability(target: Target) -> str | None:
     """None where the target can run; else why not, and the one command that mends it."""
     found, cpu = _emulator(target), _cpu(target).partition(",")[0]
     if cpu not in found.cpus:
-        near = [*difflib.get_close_matches(cpu, found.cpus, 3, 0), "max"]
-        return f"{_name(target)} knows no CPU {cpu!r}; {', '.join(near)} and others it does: {_name(target)} -cpu help"
+        hint = did_you_mean(cpu, sorted(found.cpus))
+        return f"{_name(target)} has no CPU {cpu!r}; {hint} ({_name(target)} -cpu help lists them)"
     if not _is_native(target) and not sysroots.sysroot(target.arch).is_dir() and not shutil.which("mmdebstrap"):
         return f"mmdebstrap, which makes the system for {target.arch}, is not installed: {INSTALL}"
     _requirements(target)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import backends
-from backends import connection
+from backends import ssh_connection
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
@@ -40,7 +40,7 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
     sent = {names[what]: {name: file[1:] for name, file in tree.items()} for what, tree in trees.items()}
 
     def send() -> None:
-        with connection.asking(target.address, engine(target.runtime).package) as (found, talk):
+        with ssh_connection.asking(target.address, engine(target.runtime).package) as (found, talk):
             if reason := _lacks(target, found):
                 raise UserError(reason)
             talk.say({"trees": sent, "kill": _run(out)})
@@ -48,9 +48,9 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
                 talk.send(files[sha256])
             talk.hear()
 
-    connection.patiently(target.address, send)
+    ssh_connection.patiently(target.address, send)
     return subprocess.Popen(
-        connection.command(target.address, _replay_command(target, names["device"], names["bundle"], _run(out))),
+        ssh_connection.command(target.address, _replay_command(target, names["device"], names["bundle"], _run(out))),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -71,7 +71,7 @@ def fetch(target: Target, out: Path, name: str) -> None:
     beside = out / f".{name}.part"
 
     def get() -> None:
-        with connection.asking(target.address, engine(target.runtime).package) as (_, talk):
+        with ssh_connection.asking(target.address, engine(target.runtime).package) as (_, talk):
             talk.say({"give": f"runs/{_run(out)}/{name}"})
             talk.receive(beside, talk.hear()["bytes"])
             beside.replace(out / name)
@@ -79,14 +79,14 @@ def fetch(target: Target, out: Path, name: str) -> None:
                 talk.say({"done": True})
 
     try:
-        connection.patiently(target.address, get)
+        ssh_connection.patiently(target.address, get)
     finally:
         beside.unlink(missing_ok=True)
 
 
 def is_lost(code: int | None) -> bool:
     """Whether ssh ended by itself."""
-    return code == connection.LOST
+    return code == ssh_connection.LOST
 
 
 def cores(target: Target) -> int:
@@ -119,13 +119,13 @@ def identity(target: Target) -> dict[str, Any]:
 def availability(target: Target) -> str | None:
     """None where the target can run; else why not, and the one command that mends it."""
     try:
-        with connection.asking(target.address, engine(target.runtime).package) as (found, _):
+        with ssh_connection.asking(target.address, engine(target.runtime).package) as (found, _):
             return _lacks(target, found)
     except UserError as error:
         return str(error)
 
 
-def _lacks(target: Target, found: connection.Board) -> str | None:
+def _lacks(target: Target, found: ssh_connection.Board) -> str | None:
     """What a board would need for a target."""
     there, package = found.machine, engine(target.runtime).package
     if target.arch not in ("", there["arch"]) or target.cpu not in ("", there["cpu"]):
@@ -145,8 +145,8 @@ def _lacks(target: Target, found: connection.Board) -> str | None:
 
 
 @cache
-def _first_description(address: str, package: str) -> connection.Board | None:
-    with suppress(UserError), connection.asking(address, package) as (found, _):
+def _first_description(address: str, package: str) -> ssh_connection.Board | None:
+    with suppress(UserError), ssh_connection.asking(address, package) as (found, _):
         return found
     return None
 
@@ -156,7 +156,7 @@ def _replay_command(target: Target, device: str, bundle: str, run: str) -> str:
     count = target.threads or "$(nproc)"
     threads = " ".join(f"{library}_NUM_THREADS={count}" for library in ("OMP", "OPENBLAS", "MKL"))
     return (
-        f'{connection.FIND_PYTHON}; cd "$c/trees/{device}" || exit; echo; {threads} PYTHONFAULTHANDLER=1 '
+        f'{ssh_connection.FIND_PYTHON}; cd "$c/trees/{device}" || exit; echo; {threads} PYTHONFAULTHANDLER=1 '
         f'"$p" -m backends.device.replay "$c/trees/{bundle}" "$c/runs/{run}"; exit $?'
     )
 

@@ -181,7 +181,7 @@ def training(case: Case, steps: int, batch: int) -> Made:
     network, at = copy.deepcopy(case.network).requires_grad_(), []
     with tempfile.TemporaryDirectory() as scratch:
         qat.train(
-            network, QuantSpec(4, 4), images, case.craft.pixels, config.Qat(epochs=1, batch=batch),
+            network, QuantSpec(4, 4), images, case.craft.pixels, config.QatTable(epochs=1, batch=batch),
             Path(scratch) / "none", lambda *_: at.append(time.perf_counter()),
         )  # fmt: skip
     return (at[-1] - at[0]) * steps / (steps - 1), None

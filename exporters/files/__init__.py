@@ -1,19 +1,16 @@
-"""Exported files read back: what operators they hold, in which integers, and whether anything computes in float."""
+"""Read model files back: their operators, their integers, and whether anything computes in float."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from backends.device.errors import UserError
-from exporters.files.description import Description, Tensor
+from exporters.files.description import Description
 
 
 def describe(path: Path) -> Description:
-    """Reads an ``.onnx`` or ``.tflite`` file; another suffix, a damaged or a foreign file is a `UserError`."""
+    """Read an ``.onnx`` or ``.tflite`` file; any other suffix, or a damaged file, is a `UserError`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix == ".onnx":
@@ -26,7 +23,7 @@ def describe(path: Path) -> Description:
 
 
 def require_integer(path: Path) -> Description:
-    """The description of a file that computes in integers throughout; else a `UserError` that names the operators."""
+    """Describe a file that computes in integers throughout; raise a `UserError` naming the operators that do not."""
     description = describe(path)
     if floats := description.in_float:
         names = Counter(o.name for o in floats).most_common()
@@ -41,27 +38,8 @@ def require_integer(path: Path) -> Description:
     return description
 
 
-def activation_ranges(path: Path) -> dict[str, tuple[float, float]]:
-    """The reals that each quantized activation of a file can hold, (min, max) by tensor, in order of execution."""
-    description = describe(path)
-    # In ONNX these two only give an activation a second name.
-    named = [o for o in description.operators if o.name not in ("QuantizeLinear", "DequantizeLinear")]
-    found = {}
-    for tensor in (*description.inputs, *(t for o in named for t in o.outputs)):
-        limits = _integer_type(tensor)
-        if len(tensor.scale) == 1 and tensor.values is None and limits is not None:
-            scale, zero_point = tensor.scale[0], tensor.zero_point[0]
-            found[plain(tensor.name)] = ((limits.min - zero_point) * scale, (limits.max - zero_point) * scale)
-    return found
-
-
 def plain(name: str) -> str:
-    """A tensor's name in the float file that an INT8 file was made from."""
+    """Return a tensor's name in the float file from which an INT8 file was made."""
     for suffix in ("_QuantizeLinear_Input", "_QuantizeLinear_Output", "_DequantizeLinear_Output"):
         name = name.removesuffix(suffix)
     return name
-
-
-def _integer_type(tensor: Tensor) -> np.iinfo[Any] | None:
-    dtype = tensor.integers or tensor.dtype
-    return np.iinfo(dtype) if "int" in dtype else None

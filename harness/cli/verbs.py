@@ -87,7 +87,7 @@ def bundle(
         ids = [str(i) for i in seen.ids]
         cases: dict[str, Stamps | None] = {"none": None}
         for patch in patches:
-            cases[patch.name] = Stamps(*placement.lie(patch, place_, ids, data.size, seed))
+            cases[patch.name] = placement.stamps_for(patch, place_, ids, data.size, seed)
         made = write_bundle(into, artifact, artifact_file.parent / artifact.file, np.array(seen.pixels), cases)
     console.print(f"{into}: {len(made.cases)} cases of {made.n} images", highlight=False)
 

@@ -18,7 +18,7 @@ from harness.display import Progress
 from harness.networks.distillation import divergence, mixed
 from harness.networks.training import augmented, epoch_seed, identity, resume, save, schedule
 from harness.networks.victims import weights_digest
-from patches.fake_quant.learned import finished, learnable
+from patches.fake_quant.learned import finish, learnable
 from patches.fake_quant.network import Grid, Trained, folded
 
 
@@ -27,7 +27,7 @@ def train(
     quant: QuantSpec,
     images: Images,
     calibration: Pixels,
-    table: config.Qat,
+    table: config.QatTable,
     checkpoint: Path,
     progress: Progress | None = None,
 ) -> Trained:
@@ -62,7 +62,7 @@ def train(
                     said = f"{quant.precision}, epoch {epoch + 1}: loss {loss:.3f}"
                     progress(done + 1, table.epochs * steps, said)
         save(checkpoint, known, epoch + 1, student, optimizer)
-    return finished(student)
+    return finish(student)
 
 
 def write(trained: Trained, folder: Path) -> None:

@@ -32,7 +32,7 @@ def training_images(pools: dict[str, Images], splits: dict[str, Images]) -> Imag
 def train(
     network: nn.Module,
     images: Images,
-    table: config.Train,
+    table: config.TrainTable,
     checkpoint: Path,
     progress: Progress | None = None,
     teacher: nn.Module | None = None,

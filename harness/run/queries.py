@@ -16,7 +16,7 @@ from backends.device.artifact import Artifact, Pixels
 from backends.device.bundle import Stamps
 from backends.device.errors import UserError
 from backends.hosts import prepare
-from backends.session import session
+from backends.query_client import session
 from harness.plan.cells import Case
 from harness.plan.steps import PatchStep
 from harness.run import stages

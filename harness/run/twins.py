@@ -144,7 +144,7 @@ def _images(file: Path, suite: Suite | None, data_dir: Path | None, patch_file: 
         pixels, ids, source = chosen.pixels, list(chosen.ids), f"images of {suite.data.name}, {height}x{width}"
     if patch_file is None:
         return pixels, source
-    return paste(pixels, *placement.lie(Patch.read(patch_file), "random", ids, size)), f"{source}, patched"
+    return paste(pixels, *placement.stamps_for(Patch.read(patch_file), "random", ids, size)), f"{source}, patched"
 
 
 def _pieces(size: tuple[int, int], n: int = 100) -> Pixels:

@@ -23,7 +23,7 @@ from harness.study.lib.labels import between, bits
 from harness.study.lib.pixel_gradients import Alignment, alignment, pixel_gradients
 from harness.study.lib.success import relative_success
 from harness.study.lib.tables import where, with_columns, with_interval
-from patches.objectives import likelihoods
+from patches.objectives import cross_entropies
 from patches.surrogates import build
 from patches.twins import KERNELS
 
@@ -120,7 +120,7 @@ def _has_twin(replay: ReplayStep) -> bool:
 def _of_float(inputs: Inputs, subject: Subject, case: Case) -> Tensor:
     assert case.patch is not None
     network = build("float", inputs.work.network(subject.victim))
-    return pixel_gradients(network, inputs.pixels(case), inputs.labels(case), likelihoods(case.patch.target_class))
+    return pixel_gradients(network, inputs.pixels(case), inputs.labels(case), cross_entropies(case.patch.target_class))
 
 
 def _aligned(inputs: Inputs, subject: Subject, one: Compared, of_float: Callable[[Case], Tensor]) -> pd.DataFrame:
@@ -137,7 +137,7 @@ def _aligned(inputs: Inputs, subject: Subject, one: Compared, of_float: Callable
         if one.kind == FLOAT:
             moves = np.random.default_rng(0).choice([-SHIFT, SHIFT], pixels.shape)
             pixels = np.clip(pixels + moves, 0, 255).astype(np.uint8)
-        found = pixel_gradients(network, pixels, inputs.labels(case), likelihoods(case.patch.target_class))
+        found = pixel_gradients(network, pixels, inputs.labels(case), cross_entropies(case.patch.target_class))
         covered = inputs.covered(case)
         regions = (np.ones_like(covered), covered)
         for region, pixels_of_region in zip(REGIONS, regions, strict=True):

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from backends.device.errors import UserError
 from harness.config import read_suite
-from harness.config.study import ANALYSES, Analysis, Study
+from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.display import Display
 from harness.plan.plan import Plan, make
 from harness.run import run, stages
@@ -79,7 +79,7 @@ def run_study(
     return all_ok
 
 
-def _inputs(work: stages.Work, settings: Study, run_dir: Path) -> Inputs:
+def _inputs(work: stages.Work, settings: StudyTable, run_dir: Path) -> Inputs:
     summary = json.loads((run_dir / "summary.json").read_text())
     facts = json.loads((run_dir / "run.json").read_text())
     return Inputs(
@@ -91,7 +91,7 @@ def _inputs(work: stages.Work, settings: Study, run_dir: Path) -> Inputs:
     )
 
 
-def _check(settings: Study, plan: Plan) -> None:
+def _check(settings: StudyTable, plan: Plan) -> None:
     """Refuse what ``[study]`` names and the suite lacks, before hours go by; defaults may be missing."""
     names = list(dict.fromkeys(replay.artifact.name for replay in plan.replays))
     for pattern in settings.artifacts:

@@ -15,9 +15,9 @@ from typing import Any
 from backends.device.errors import UserError
 from patches.patch import CONTROLS
 
-OF_ALL = {"bfloat16": False, "compile": False}  # options of every attack on gradients: see patches.faster
-ASKS = ("sparse_rs",)  # these ask a device for scores, the others a surrogate for gradients
-EACH = ("pgd",)  # these make a patch for each image, and no other
+COMMON_OPTIONS = {"bfloat16": False, "compile": False}  # options of every attack on gradients: see patches.acceleration
+QUERY_ATTACKS = ("sparse_rs",)  # these ask a device for scores, the others a surrogate for gradients
+PER_IMAGE_ATTACKS = ("pgd",)  # these make a patch for each image, and no other
 # What an option of ours may be, ends included, or which words.
 LIMITS = dict.fromkeys(("steps", "batch", "restarts", "queries", "period"), (1, math.inf))
 LIMITS |= dict.fromkeys(("learning_rate", "step_size", "momentum", "smooth", "printable"), (0, math.inf))
@@ -28,7 +28,7 @@ Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (
 IMPORTED = "imported"  # the attack that is a file
 
 
-def known() -> tuple[str, ...]:
+def names() -> tuple[str, ...]:
     """Names of all attacks: controls, the files of this folder, entry points of the group ``patchbench.attacks``."""
     files = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "controls"))
     others = sorted(set(entry_points(group="patchbench.attacks").names) - {*CONTROLS, *files})
@@ -42,18 +42,18 @@ def is_control(name: str) -> bool:
 
 def needs_gradients(name: str) -> bool:
     """Whether an attack of ours cannot do with scores alone; a third party's own word comes when it runs."""
-    return name not in ASKS and _is_ours(name)
+    return name not in QUERY_ATTACKS and _is_ours(name)
 
 
-def check(name: str) -> None:
+def check_name(name: str) -> None:
     """A `UserError` naming the nearest attack unless there is one of this name; imports no torch."""
-    if name not in known():
-        raise UserError(f"no attack named {name!r}; {_nearest(name, known())}")
+    if name not in names():
+        raise UserError(f"no attack named {name!r}; {_nearest(name, names())}")
 
 
-def find(name: str) -> Craft:
+def load(name: str) -> Craft:
     """The function of an attack by name. Controls have none."""
-    check(name)
+    check_name(name)
     if is_control(name):
         raise UserError(f"{name!r} is a control and is not crafted; patches.attacks.controls makes it")
     if name == IMPORTED:
@@ -65,9 +65,9 @@ def find(name: str) -> Craft:
     return ours
 
 
-def check_each(name: str, per_image: bool) -> None:
+def check_per_image(name: str, per_image: bool) -> None:
     """A `UserError` for an attack that makes a patch for each image alone, and is to make one for all."""
-    if name in EACH and not per_image:
+    if name in PER_IMAGE_ATTACKS and not per_image:
         raise UserError(f"attack {name!r} makes a patch for each image: give its [[attack]] per_image = true")
 
 
@@ -101,9 +101,9 @@ def _defaults(name: str) -> dict[str, Any]:
     """An attack's options with their defaults; those of ours are read from its file, which imports torch."""
     if is_control(name) or name == IMPORTED:
         return {} if is_control(name) else {"file": ""}
-    common: dict[str, Any] = {} if name in ASKS else OF_ALL
+    common: dict[str, Any] = {} if name in QUERY_ATTACKS else COMMON_OPTIONS
     if not _is_ours(name):
-        parameters = inspect.signature(find(name)).parameters.values()
+        parameters = inspect.signature(load(name)).parameters.values()
         return common | {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     body = ast.parse((Path(__file__).parent / f"{name}.py").read_text()).body
     given = next(node.args for node in body if isinstance(node, ast.FunctionDef) and node.name == "craft")

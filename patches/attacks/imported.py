@@ -13,7 +13,7 @@ from PIL import Image
 from backends.device.artifact import Pixels, sha256_file
 from backends.device.errors import UserError
 from patches.patch import Patch
-from patches.placement import Shape, Size, carry, mask
+from patches.placement import Shape, Size, mask, resize_patch
 
 
 class Cutout(NamedTuple):
@@ -34,12 +34,12 @@ def cutout(path: Path) -> Cutout:
     return Cutout(f"alpha-{hashlib.sha256(b'%d:' % side + np.packbits(covers).tobytes()).hexdigest()[:6]}", covers)
 
 
-def bring(path: Path, *, name: str, target_class: int | None, px: int, image_size: Size) -> Patch:
+def load_patch(path: Path, *, name: str, target_class: int | None, px: int, image_size: Size) -> Patch:
     """The patch of a file, brought to a side of `px` for images of a size; a `UserError` names what the file lacks.
 
     A picture's alpha, where it has one, is the mask: what is at least half there covers. An npz holds ``pixels``, uint8
     ``(p, p, 3)`` RGB, and may hold ``mask``, bool ``(p, p)``: ours are such files too. ``checks`` has the file's name
-    and hash, and what `patches.placement.carry` did to reach the side.
+    and hash, and what `patches.placement.resize_patch` did to reach the side.
     """
     pixels, covers = _read(path)
     made = Patch(
@@ -47,7 +47,7 @@ def bring(path: Path, *, name: str, target_class: int | None, px: int, image_siz
         surrogate="", target_class=target_class, seed=0, shape=cutout(path).shape,
         checks={"file": path.name, "file_sha256": sha256_file(path), "px": len(covers), "queries": None},
     )  # fmt: skip
-    return carry(made, image_size, image_size, px)
+    return resize_patch(made, image_size, image_size, px)
 
 
 def _read(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:

@@ -27,14 +27,21 @@ def craft(
     square: float = 0.05,
     loss: str = "margin",
 ) -> Tensor | tuple[Tensor, NDArray[np.int32]]:
-    """A patch ``(3, p, p)`` of colours 0 and 1, or one for each image ``(n, 3, p, p)``.
+    """Search for a patch ``(3, p, p)`` of values 0 and 1, or one per image ``(n, 3, p, p)``, from scores alone.
 
-    It begins as stripes; each step gives a random square of it one random colour of the eight, and keeps that where the
-    loss over `batch` images does not rise. The squares' area begins at the share `square` and falls to one pixel. After
-    `period` steps come other images, at other places (Croce et al. keep one batch). A patch for each image keeps what
-    lowers that image's loss, and where its place is free, moves by ever smaller steps: then the places, int32
-    ``(n, 2)``, are given too. `queries` are images looked at, for all patches together, and never more; an image that
-    is won is asked no more.
+    The patch starts as stripes. Each step paints a random square of it in one of the eight colours and keeps the change
+    unless the loss over `batch` images rises. The squares shrink from the share `square` to one pixel. Every `period`
+    steps bring other images at other places (Croce et al. keep one batch). A per-image patch keeps what lowers that
+    image's loss; where its place is free it also moves, by ever smaller steps, and the places, int32 ``(n, 2)``, are
+    returned too. An image that is won costs no further queries.
+
+    Args:
+        problem: What to attack; its surrogate is a device.
+        queries: Images that the device may classify in all, over all patches.
+        batch: Images per step of a universal patch.
+        period: Steps before a universal patch moves on to other images.
+        square: Share of the patch that a step repaints at first.
+        loss: What the search lowers.
     """
     device = problem.surrogate
     if not isinstance(device, Device):
@@ -112,7 +119,7 @@ def _universal(search: _Search, batch: int, period: int) -> Tensor:
         found = float(search.losses(candidate[None], corners, images)[0].mean())
         if found <= best:
             best, patch = found, candidate
-        search.problem.step(torch.tensor(best))
+        search.problem.log_step(torch.tensor(best))
         step += 1
     return _tensor(patch[None])[0]
 
@@ -133,7 +140,7 @@ def _each(search: _Search) -> Tensor | tuple[Tensor, NDArray[np.int32]]:
         kept = todo[better]
         best[kept], patches[kept], corners[kept] = found[better], stamps[better], places[better]
         todo = todo[~(won & better)]
-        problem.step(torch.tensor(best.mean()))
+        problem.log_step(torch.tensor(best.mean()))
         step += 1
     return (_tensor(patches), corners) if free else _tensor(patches)
 

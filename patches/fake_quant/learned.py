@@ -25,7 +25,7 @@ SAMPLE = 100_000  # values of an activation that its first step is chosen by
 def learnable(network: nn.Module, quant: QuantSpec, pixels: Pixels) -> GraphModule:
     """A trainable copy of a network whose weights and few-bit activations are rounded to steps that it learns.
 
-    The steps begin where the squared error is least. Activations of 8 bits stay float until `finished`'s are
+    The steps begin where the squared error is least. Activations of 8 bits stay float until `finish`'s are
     calibrated. Weights have a step a channel, so that folding a batch normalisation keeps them on levels.
     """
     if not quant.per_channel:
@@ -49,7 +49,7 @@ def learnable(network: nn.Module, quant: QuantSpec, pixels: Pixels) -> GraphModu
     return graph
 
 
-def finished(graph: GraphModule) -> Trained:
+def finish(graph: GraphModule) -> Trained:
     """What was trained, batch normalisation folded into weights and steps."""
     graph = graph.eval()
     trained: dict[str, Any] = {n: layer for n, layer in layers(graph).items() if parametrize.is_parametrized(layer)}

@@ -15,11 +15,11 @@ from helpers import tiny
 from helpers.command import patchbench
 from helpers.required import absent
 
-from backends import images
+from backends import container_images
 from backends.device.errors import UserError
 from backends.hosts import Target, availability, docker, identity, prepare, replay
 
-ROOT = Path(images.ROOT)
+ROOT = Path(container_images.ROOT)
 HERE = platform.machine()
 
 
@@ -90,7 +90,7 @@ def built():
             prepare(target)
         except UserError as error:
             absent("docker", str(error))
-        return images.inspect(identity(target)["image"]).id
+        return container_images.inspect(identity(target)["image"]).id
 
     return build
 
@@ -107,9 +107,9 @@ def spy(built, tmp_path_factory):
     (context / "site/spy_runtime.py").write_text(SPY)
     base = identity(Target("t", "litert", host="docker"))["image"]
     (context / "Dockerfile").write_text(f"FROM {base}\nCOPY site /opt/site\n")
-    images.docker("buildx", "build", "--load", "--tag", name, str(context))
+    container_images.docker("buildx", "build", "--load", "--tag", name, str(context))
     yield name
-    images.docker("image", "rm", "--force", name)
+    container_images.docker("image", "rm", "--force", name)
 
 
 def spying(image, fault="", **changes):
@@ -117,7 +117,7 @@ def spying(image, fault="", **changes):
 
 
 def containers(image):
-    return images.docker("ps", "--all", "--quiet", "--filter", f"ancestor={image}").split()
+    return container_images.docker("ps", "--all", "--quiet", "--filter", f"ancestor={image}").split()
 
 
 def gone(image, seconds=8.0):
@@ -166,7 +166,7 @@ def test_a_container_gives_what_this_machine_gives(tmp_path, built, arch, runtim
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_the_replay_image_is_small_and_no_user_of_it_is_root(built, arch):
     image = built(Target("t", "litert", host="docker", arch=arch))
-    size, user = images.docker("image", "inspect", "--format", "{{.Size}} {{.Config.User}}", image).split()
+    size, user = container_images.docker("image", "inspect", "--format", "{{.Size}} {{.Config.User}}", image).split()
     assert int(size) < 450e6
     assert user == "65534:65534"
 
@@ -280,15 +280,15 @@ def test_an_engine_that_does_not_answer_says_what_starts_it(built, tmp_path, mon
 @pytest.mark.slow
 @pytest.mark.docker
 def test_an_image_that_is_not_here_or_of_another_platform_says_how_to_get_it(built):
-    tag = images.inspect(built(Target("t", "litert", host="docker"))).id
+    tag = container_images.inspect(built(Target("t", "litert", host="docker"))).id
     other = "aarch64" if HERE == "x86_64" else "x86_64"
     missing = Target("t", "litert", host="docker", image="nowhere/nothing:1")
     assert availability(missing).endswith(
-        f"is not here: docker pull --platform {images.PLATFORMS[HERE]} nowhere/nothing:1"
+        f"is not here: docker pull --platform {container_images.PLATFORMS[HERE]} nowhere/nothing:1"
     )
     if docker.emulates(other, docker.BINFMT):
         wrong = availability(Target("t", "litert", host="docker", arch=other, image=tag))
-        assert f"is {images.PLATFORMS[HERE]}, not {images.PLATFORMS[other]}" in wrong
+        assert f"is {container_images.PLATFORMS[HERE]}, not {container_images.PLATFORMS[other]}" in wrong
 
 
 @pytest.mark.slow

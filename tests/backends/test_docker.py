@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends import images
+from backends import container_images
 from backends.device.errors import UserError
 from backends.hosts import Target, availability, cores, docker, identity, is_emulated, prepare, replay
 
-ROOT = Path(images.ROOT)
+ROOT = Path(container_images.ROOT)
 HERE = platform.machine()
 
 
@@ -68,33 +68,36 @@ def test_emulation_counts_where_containers_have_it(tmp_path):
 
 
 def test_an_image_of_another_runtime_or_version_holds_that_alone():
-    assert images.recipe("x86_64", "ai-edge-litert").requirements == ()
+    assert container_images.recipe("x86_64", "ai-edge-litert").requirements == ()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pillow = next(pin for pin in project["dependencies"] if pin.startswith("pillow=="))  # a defence needs it
     extra = project["optional-dependencies"]["tflite-runtime"]
-    assert images.recipe("x86_64", "tflite-runtime").requirements == tuple(sorted([*extra, pillow]))
-    assert images.recipe("x86_64", "onnxruntime", "1.23.2").requirements == (
+    assert container_images.recipe("x86_64", "tflite-runtime").requirements == tuple(sorted([*extra, pillow]))
+    assert container_images.recipe("x86_64", "onnxruntime", "1.23.2").requirements == (
         f"numpy=={np.__version__}",
         "onnxruntime==1.23.2",
         pillow,
     )
     with pytest.raises(UserError, match="abacus"):
-        images.recipe("x86_64", "abacus")
+        container_images.recipe("x86_64", "abacus")
 
 
 def test_an_image_is_named_by_what_it_is_built_from(tmp_path, monkeypatch):
     monkeypatch.delenv("PATCHBENCH_BASE_IMAGE", raising=False)
-    first = images.recipe("x86_64", "onnxruntime")
+    first = container_images.recipe("x86_64", "onnxruntime")
     assert first.base == "python:3.11-slim"
-    assert first.tag == images.recipe("x86_64", "ai-edge-litert").tag
-    others = [images.recipe("aarch64", "onnxruntime"), images.recipe("x86_64", "onnxruntime", "1.23.2")]
+    assert first.tag == container_images.recipe("x86_64", "ai-edge-litert").tag
+    others = [
+        container_images.recipe("aarch64", "onnxruntime"),
+        container_images.recipe("x86_64", "onnxruntime", "1.23.2"),
+    ]
     monkeypatch.setenv("PATCHBENCH_BASE_IMAGE", "mine/python:{arch}")
-    others.append(images.recipe("aarch64", "onnxruntime"))
+    others.append(container_images.recipe("aarch64", "onnxruntime"))
     assert others[-1].base == "mine/python:arm64"
     for name in ("Dockerfile", "requirements.txt", "pyproject.toml"):
         (tmp_path / name).write_text((ROOT / name).read_text() + "# changed\n")
     tags = [first.tag, *(other.tag for other in others)]
-    monkeypatch.setattr(images, "ROOT", tmp_path)
+    monkeypatch.setattr(container_images, "ROOT", tmp_path)
     assert len({*tags, first.tag}) == 5
 
 

@@ -146,7 +146,7 @@ def test_two_at_once_make_it_once(tmp_path):
     assert first.stdout.readline() == "begun\n"
     second = maker(folder, 1)
     said = second.communicate(timeout=30)[0]
-    assert said == "made: waiting for another run that makes it\n"
+    assert said == "made: waiting for another run to install it\n"
     assert first.wait(30) == second.returncode == 0
     assert (folder / "whole").read_text() == str(first.pid)
 
@@ -176,7 +176,7 @@ def test_a_key_ends_what_runs(tmp_path):
 def test_a_place_that_cannot_be_written_is_an_error_that_names_the_other(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PATCHBENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"file/sites/.* cannot be made .*; PATCHBENCH_CACHE names another place"):
+    with pytest.raises(UserError, match=r"file/sites/.* cannot be created .*; set PATCHBENCH_CACHE to another folder"):
         environments.make_site(("a==1",), "aarch64", lambda word: None)
 
 

@@ -13,7 +13,7 @@ from helpers import tiny
 
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
-from backends.session import session
+from backends.query_client import session
 
 EVERY = np.arange(tiny.N, dtype=np.int32)
 DUMMY = Target("doll", "dummy", time_limit=20.0)
@@ -101,7 +101,7 @@ def test_other_pixels_than_ours_are_refused(tmp_path, bundle):
     ],
 )
 def test_a_query_that_does_not_fit_is_refused_by_the_device(tmp_path, bundle, monkeypatch, changes, images, says):
-    monkeypatch.setattr("backends.session.pasted_sha256", lambda *query: "")  # our own side would not even send it
+    monkeypatch.setattr("backends.query_client.pasted_sha256", lambda *query: "")  # our own side would not even send it
     with pytest.raises(UserError, match=says), session(DUMMY, bundle.root, tmp_path / "o") as held:
         held.scores(bundle.stamps("each")._replace(**changes), np.array(images, np.int32))
 
@@ -109,7 +109,7 @@ def test_a_query_that_does_not_fit_is_refused_by_the_device(tmp_path, bundle, mo
 def test_a_device_in_a_session_ends_with_its_asker(tmp_path, bundle):
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from backends.hosts import Target; from backends.session import session\n"
+        "from backends.hosts import Target; from backends.query_client import session\n"
         "target = Target('t', 'dummy', options={'milliseconds': 100000})\n"
         "with session(target, Path(sys.argv[1]), Path('o')) as held: pass"
     )

@@ -11,7 +11,7 @@ import pytest
 from helpers import board as boards
 from helpers import tiny
 
-from backends import connection
+from backends import ssh_connection
 from backends.device.artifact import sha256_file
 from backends.hosts import Target, availability, identity, local, prepare, replay, ssh
 
@@ -38,7 +38,7 @@ def bundle(tmp_path):
 def use(board, monkeypatch):
     """From now on these are the user's ssh and its board, and we know nothing of one yet."""
     monkeypatch.setenv("PATH", f"{board.bin}:/usr/local/bin:/usr/bin:/bin")
-    monkeypatch.setattr(connection, "_reached", set())
+    monkeypatch.setattr(ssh_connection, "_reached", set())
     ssh._first_description.cache_clear()
 
 
@@ -125,7 +125,7 @@ def test_a_dropped_connection_costs_nothing_but_time(tmp_path, board, bundle):
 
 
 def test_a_silent_connection_is_noticed_and_its_device_ended(tmp_path, board, bundle, monkeypatch):
-    monkeypatch.setitem(connection.OPTIONS, "ServerAliveInterval", "1")
+    monkeypatch.setitem(ssh_connection.OPTIONS, "ServerAliveInterval", "1")
     here, frozen = replay(Target("t", "dummy"), bundle.root, tmp_path / "here"), []
 
     def freeze_once(event):
@@ -141,7 +141,7 @@ def test_a_silent_connection_is_noticed_and_its_device_ended(tmp_path, board, bu
 
 def test_a_connection_that_breaks_while_a_result_comes_is_made_again(tmp_path, board, bundle, monkeypatch):
     here, broken = replay(Target("t", "dummy"), bundle.root, tmp_path / "here"), []
-    receive = connection.Talk.receive
+    receive = ssh_connection.Talk.receive
 
     def break_once(talk, path, size):
         if not broken:
@@ -150,7 +150,7 @@ def test_a_connection_that_breaks_while_a_result_comes_is_made_again(tmp_path, b
             time.sleep(0.2)
         receive(talk, path, 10**9 if len(broken) == 1 and broken.append(path) is None else size)
 
-    monkeypatch.setattr(connection.Talk, "receive", break_once)
+    monkeypatch.setattr(ssh_connection.Talk, "receive", break_once)
     assert_same(replay(SLOW, bundle.root, tmp_path / "out"), here)
     assert broken
 
@@ -172,7 +172,7 @@ def test_one_that_breaks_again_and_again_is_an_error_of_its_case_and_the_others_
 
 
 def test_a_board_that_does_not_come_back_is_an_error_of_all_that_is_left(tmp_path, bundle, monkeypatch):
-    monkeypatch.setattr(connection, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(ssh_connection, "PATIENCE_SECONDS", 1.0)
     (tmp_path / "b").mkdir()
     with boards.running(tmp_path / "b") as board:
         use(board, monkeypatch)
@@ -311,7 +311,7 @@ def test_a_file_that_arrives_changed_is_refused(tmp_path, board, monkeypatch):
         data[0] ^= 1
         talk.into.write(data)
 
-    monkeypatch.setattr(connection.Talk, "send", flip)
+    monkeypatch.setattr(ssh_connection.Talk, "send", flip)
     there = replay(at_board("onnxruntime"), bundle.root, tmp_path / "out")
     (said,) = set(there.errors.values())
     assert "what arrived has sha256" in said

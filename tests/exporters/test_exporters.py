@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import small_networks as small
+from helpers.scales import activation_ranges
 from helpers.small_networks import CALIBRATIONS, FORMATS, PIXELS, SPEC, write
 from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.calibrate import EntropyCalibrater, MinMaxCalibrater, PercentileCalibrater
@@ -19,7 +20,7 @@ from torch.nn import functional
 from backends.device.artifact import Artifact, sha256_file
 from backends.device.errors import UserError
 from exporters.calibration import collector
-from exporters.files import activation_ranges, describe
+from exporters.files import describe
 from exporters.onnx_qdq import _float_model, run
 from exporters.proof import require_scales
 from exporters.ranges import resolve, to_collect, weights

@@ -8,11 +8,12 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from helpers import tiny
 from helpers.quantized_onnx import Images, quantized
+from helpers.scales import activation_ranges
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 from backends.device.errors import UserError
-from exporters.files import activation_ranges, describe, require_integer
+from exporters.files import describe, require_integer
 
 VENDOR = {
     "mobilenet_v1_0.25_128_quant": {

@@ -6,11 +6,26 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from exporters.files import activation_ranges, describe
+from exporters.files import describe, plain
 from exporters.files.description import Tensor
 from patches.fake_quant.graph import layers
 
 CONVOLUTIONS = ("Conv", "CONV_2D", "DEPTHWISE_CONV_2D")
+
+
+def activation_ranges(path: Path) -> dict[str, tuple[float, float]]:
+    """The reals that each quantized activation of a file can hold, (min, max) by tensor, in order of execution."""
+    description = describe(path)
+    # in ONNX these two only give an activation a second name
+    operators = [o for o in description.operators if o.name not in ("QuantizeLinear", "DequantizeLinear")]
+    ranges = {}
+    for tensor in (*description.inputs, *(t for o in operators for t in o.outputs)):
+        dtype = tensor.integers or tensor.dtype
+        if len(tensor.scale) == 1 and tensor.values is None and "int" in dtype:
+            scale, zero_point = tensor.scale[0], tensor.zero_point[0]
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            ranges[plain(tensor.name)] = ((low - zero_point) * scale, (high - zero_point) * scale)
+    return ranges
 
 
 def scales_of(path: Path) -> list[float]:

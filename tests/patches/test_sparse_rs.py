@@ -17,7 +17,7 @@ from backends.device.artifact import Preproc
 from backends.device.bundle import Stamps, paste, write_bundle
 from backends.device.errors import UserError
 from backends.hosts import Target
-from backends.session import session
+from backends.query_client import session
 from harness.config import read_suite
 from harness.networks.victims import logits
 from harness.plan.plan import make
@@ -244,7 +244,7 @@ def test_an_attack_and_a_surrogate_that_do_not_fit_are_told_apart_before_anythin
 
 def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
     """The second device is another process: what the first one answered is not asked again."""
-    from backends import session as sessions
+    from backends import query_client as sessions
 
     asked, real = [], sessions.Session.scores
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from backends.device.quantize import dequantize, quantize
 
 Option = str | int | float | bool
@@ -65,7 +65,7 @@ def engine(name: str) -> type[Runtime]:
         third_party: type[Runtime] = entry.load()
         return third_party
     ours = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
-    raise UserError(f"no runtime named {name!r}; there are {', '.join(ours)}")
+    raise UserError(f"no runtime named {name!r}; {did_you_mean(name, ours)}")
 
 
 def check_target_options(name: str, options: Mapping[str, Option]) -> None:
@@ -79,7 +79,7 @@ def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, 
     """The choice made for each known option, its first value by default; any other key or value is a `UserError`."""
     for key, value in options.items():
         if key not in known:
-            raise UserError(f"unknown option {key!r}; there are {', '.join(known) or 'none'}")
+            raise UserError(f"unknown option {key!r}; {did_you_mean(key, known)}")
         if value not in known[key]:
             raise UserError(f"option {key} = {value!r}: expected one of {', '.join(known[key])}")
     return {key: str(options.get(key, values[0])) for key, values in known.items()}

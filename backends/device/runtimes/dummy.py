@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import Option, Tensor
 
 OUTPUTS = 1000
@@ -57,7 +57,7 @@ class Engine:
         """Reads nothing."""
         known: dict[str, Option] = {"fault": "none", "at": 0, "milliseconds": 0}
         if unknown := set(options) - set(known):
-            raise UserError(f"unknown option {min(unknown)!r}; there are {', '.join(known)}")
+            raise UserError(f"unknown option {min(unknown)!r}; {did_you_mean(min(unknown), known)}")
         chosen = known | dict(options)
         if chosen["fault"] not in FAULTS:
             raise UserError(f"option fault = {chosen['fault']!r}: expected one of {', '.join(FAULTS)}")

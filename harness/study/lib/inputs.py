@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from backends.device.artifact import Pixels
 from backends.device.bundle import paste
 from harness import store
-from harness.config import Artifact
-from harness.config.study import Study
+from harness.config import ArtifactTable
+from harness.config.study import StudyTable
 from harness.plan.cells import Case
 from harness.plan.steps import TORCH, ArtifactStep, VictimStep
 from harness.run import crafting, stages
@@ -55,7 +55,7 @@ class Inputs:
     work: Work
     cells: pd.DataFrame
     over_patches: pd.DataFrame
-    settings: Study
+    settings: StudyTable
     latency: pd.DataFrame
 
     def subjects(self) -> Iterator[Subject]:
@@ -66,7 +66,7 @@ class Inputs:
         """
         replays = self.work.plan.replays
         for victim in self.work.plan.victims:
-            if isinstance(victim.table, Artifact):
+            if isinstance(victim.table, ArtifactTable):
                 continue
             own = [replay for replay in replays if replay.artifact.victim == victim]
             artifacts = dict.fromkeys(replay.artifact for replay in own)

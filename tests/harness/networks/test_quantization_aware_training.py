@@ -22,19 +22,19 @@ from harness import config
 from harness.data.datasets import Images
 from harness.networks import quantization_aware_training as qat
 from harness.networks.victims import logits
-from patches.fake_quant.learned import finished, learnable
+from patches.fake_quant.learned import finish, learnable
 from patches.fake_quant.network import fake_quantized, folded, learned_weights
 from patches.patch import Patch
 from patches.surrogates import build
 
-TABLE = config.Qat(epochs=3, batch=16, learning_rate=0.005)
+TABLE = config.QatTable(epochs=3, batch=16, learning_rate=0.005)
 IMAGES = Images(PIXELS, np.zeros(len(PIXELS), np.int64), tuple(map(str, range(len(PIXELS)))))
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def train(folder: Path, quant: QuantSpec, table: config.Qat = TABLE, progress=None) -> qat.Trained:
+def train(folder: Path, quant: QuantSpec, table: config.QatTable = TABLE, progress=None) -> qat.Trained:
     return qat.train(small.resnet(), quant, IMAGES, PIXELS, table, folder / "checkpoint.pt", progress)
 
 
@@ -49,7 +49,7 @@ def test_training_brings_few_bits_closer_to_float(tmp_path: Path) -> None:
     assert distance(fake_quantized(network, quant, PIXELS, trained), network) < 0.7 * rounded
 
 
-def replace_table(**changes) -> config.Qat:
+def replace_table(**changes) -> config.QatTable:
     return TABLE.model_copy(update=changes)
 
 
@@ -60,7 +60,7 @@ def test_folding_keeps_what_was_trained_and_its_levels() -> None:
         for parameter in student.parameters():
             parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     expected = logits(student.eval(), PIXELS)
-    trained = finished(student)
+    trained = finish(student)
     assert logits(fake_quantized(small.resnet(), quant, PIXELS, trained), PIXELS) == pytest.approx(expected, abs=1e-4)
     for name, steps in trained.weights.items():
         levels = trained.state[name].flatten(1) / steps[:, None]

@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
 
 
 def prepared(tmp_path, size=(32, 32), classes=10, images=None, data_dir="tmp_path", **keys):
-    table = config.Victim(**{"name": "v", "model": "resnet8"} | keys)
+    table = config.VictimTable(**{"name": "v", "model": "resnet8"} | keys)
     return victims.prepare(
         table,
         data_dir=tmp_path if data_dir == "tmp_path" else data_dir,
@@ -325,7 +325,7 @@ def test_a_victim_is_trained_behind_its_normalisation(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("layers", "accuracy"), [(20, 0.915), (32, 0.928), (56, 0.926)])
 def test_cifar10(data_dir, tmp_path, layers, accuracy):
-    test = data.load(config.Data(name="cifar10"), (32, 32), data_dir, tmp_path)["test"]
+    test = data.load(config.DataTable(name="cifar10"), (32, 32), data_dir, tmp_path)["test"]
     victim = prepared(
         tmp_path, data_dir=data_dir, model=f"resnet{layers}", weights=f"cifar10/resnet{layers}.th", mean=MEAN, std=STD
     )
@@ -336,7 +336,7 @@ def test_cifar10(data_dir, tmp_path, layers, accuracy):
 @pytest.mark.data
 @pytest.mark.slow
 def test_squeezenet_on_imagenet(data_dir, tmp_path):
-    images = data.load(config.Data(name="imagenet", resize=256), (227, 227), data_dir, tmp_path)["all"]
+    images = data.load(config.DataTable(name="imagenet", resize=256), (227, 227), data_dir, tmp_path)["all"]
     victim = prepared(
         tmp_path, (227, 227), 1000, data_dir=data_dir, model="squeezenet1_0", weights="imagenet/squeezenet1_0.pth",
         mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3, channel_order="bgr",

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from backends.device.errors import UserError
 from harness.cli.main import app
-from harness.config.study import ANALYSES, Study
+from harness.config.study import ANALYSES, StudyTable
 from harness.study import bitwidth, findings, output, places, transfer
 from harness.study.lib import cells, labels
 from harness.study.study import _check, load
@@ -278,9 +278,9 @@ def test_a_study_without_the_usual_attack_is_none_the_less_one():
     """Nobody asked for `gap`: it is what is looked at where nothing is said."""
     replay = SimpleNamespace(artifact=Path("net"), case=SimpleNamespace(patch=None))  # a path has a name
     plan = SimpleNamespace(replays=[replay])
-    _check(Study(), plan)
+    _check(StudyTable(), plan)
     with pytest.raises(UserError, match="no 'gap' in this suite"):
-        _check(Study(attack="gap"), plan)
+        _check(StudyTable(attack="gap"), plan)
 
 
 def test_the_bits_of_a_precision():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import small_networks as small
+from helpers.scales import activation_ranges
 from helpers.small_networks import PIXELS, SPEC
 from scipy import stats
 from scipy.spatial import distance
@@ -15,9 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from backends.device.artifact import QuantSpec
-from exporters.files import activation_ranges
 from exporters.ranges import sources
-from harness.config.study import Study
+from harness.config.study import StudyTable
 from harness.networks.victims import logits
 from harness.study import gradients, saturation, strength
 from harness.study.lib import labels
@@ -26,7 +26,7 @@ from harness.study.lib.inputs import Inputs
 from harness.study.lib.pixel_gradients import Alignment, alignment, pixel_gradients
 from harness.study.lib.success import LEAST, relative_success
 from patches.fake_quant.network import Grid, calibrated, fake_quantized, folded, grids_of, on_grids
-from patches.objectives import likelihoods
+from patches.objectives import cross_entropies
 
 
 class Of(NamedTuple):
@@ -164,7 +164,7 @@ def linear(seed: int, classes: int, sign: float = 1.0) -> nn.Module:
 @pytest.mark.parametrize("target_class", [1, None])
 def test_gradients_of_a_linear_network_are_the_closed_form(target_class):
     images, labels = small.pixels(60, 4), np.arange(60) % 3  # more than a batch
-    found = pixel_gradients(network := linear(0, 3), images, labels, likelihoods(target_class))
+    found = pixel_gradients(network := linear(0, 3), images, labels, cross_entropies(target_class))
     weights = network[1].weight.numpy()
     x = images.transpose(0, 3, 1, 2).reshape(60, -1) / 255
     chances = functional.softmax(torch.tensor(x @ weights.T), dim=1).numpy()
@@ -177,7 +177,7 @@ def test_gradients_of_a_linear_network_are_the_closed_form(target_class):
 def test_a_network_agrees_with_itself_and_not_with_its_reverse():
     """Of two classes only the difference of their weights matters, whatever the image: the cosine is 1 or -1."""
     images, labels, everywhere = small.pixels(5, 4), np.zeros(5, np.int64), np.ones((5, 4, 4), bool)
-    one, reversed_ = (pixel_gradients(linear(0, 2, sign), images, labels, likelihoods(1)) for sign in (1.0, -1.0))
+    one, reversed_ = (pixel_gradients(linear(0, 2, sign), images, labels, cross_entropies(1)) for sign in (1.0, -1.0))
     assert alignment(one, one, everywhere).cosine == pytest.approx(1)
     assert alignment(one, one, everywhere).sign_agreement == pytest.approx(1)
     assert alignment(one, reversed_, everywhere).cosine == pytest.approx(-1)
@@ -255,7 +255,7 @@ def test_success_is_that_of_the_very_patch_as_a_share_of_its_success_on_float():
     ]  # fmt: skip
     lab = cell(artifact="net-torch", target="torch", runtime="torch", targeted_success=0.5)
     wrong = [cell(**other, targeted_success=0.9) for other in others]
-    inputs = Inputs(None, pd.DataFrame([*wrong, cell(), lab]), pd.DataFrame(), Study(), pd.DataFrame())  # type: ignore[arg-type]
+    inputs = Inputs(None, pd.DataFrame([*wrong, cell(), lab]), pd.DataFrame(), StudyTable(), pd.DataFrame())  # type: ignore[arg-type]
     arguments = inputs, Artifact("net-int8"), Artifact("net-torch"), Case(Of("p", 3))
     (found,) = relative_success(*arguments).to_dict("records")
     assert found == {

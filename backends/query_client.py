@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.conversation import Conversation, Event
 from backends.device.bundle import Bundle, Stamps
 from backends.device.errors import UserError
-from backends.device.session import Query, packed, pasted_sha256, unpacked
+from backends.device.query_server import Query, packed, pasted_sha256, unpacked
 from backends.hosts import Target, begin, is_lost, loaded, request
-from backends.watch import Conversation, Event
 
 
 @dataclass

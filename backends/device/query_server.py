@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device.batching import Progress, Send, run_all
 from backends.device.bundle import Bundle, Stamps, check_corners, chunk_images, pasted
 from backends.device.errors import UserError
-from backends.device.loop import Progress, Send, run_all
 from backends.device.runtimes import Runtime, prepare, real
 
 PROGRESS_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""The connection to a board: the user's own ``ssh``, and a conversation with `backends.device.board` there."""
+"""The connection to a board: the user's own ``ssh``, and a conversation with `backends.device.file_exchange` there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from backends.device import board, machine
+from backends.device import file_exchange, machine
 from backends.device.errors import UserError
 
 OPTIONS = {
@@ -46,7 +46,7 @@ class Board(NamedTuple):
 
 
 class Talk(NamedTuple):
-    """A conversation with `backends.device.board`."""
+    """A conversation with `backends.device.file_exchange`."""
 
     address: str
     into: IO[bytes]
@@ -71,14 +71,14 @@ class Talk(NamedTuple):
     def send(self, path: Path) -> None:
         """A file's bytes, there."""
         with path.open("rb") as stream:
-            while piece := stream.read(board.PIECE):
+            while piece := stream.read(file_exchange.PIECE):
                 self.into.write(piece)
 
     def receive(self, path: Path, size: int) -> None:
         """So many bytes from there, as a file."""
         with path.open("wb") as stream:
             while size:
-                piece = self.outof.read(min(size, board.PIECE))
+                piece = self.outof.read(min(size, file_exchange.PIECE))
                 if not piece:
                     raise BrokenPipeError
                 size -= stream.write(piece)
@@ -87,7 +87,7 @@ class Talk(NamedTuple):
 @contextmanager
 def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
     """A conversation with a board, begun by its description; a broken one is `Lost`, one it refuses a `UserError`."""
-    sources = [Path(str(module.__file__)).read_bytes() for module in (machine, board)]
+    sources = [Path(str(module.__file__)).read_bytes() for module in (machine, file_exchange)]
     sizes = ", ".join(str(len(source)) for source in sources)
     script = (
         f"import sys\nfor n in {sizes}: exec(sys.stdin.buffer.read(n))\n"
