@@ -95,7 +95,7 @@ def bundle(
     from backends.device.bundle import Stamps, write_bundle
     from harness.run import stages
     from patches.patch import Patch
-    from patches.placement import lie
+    from patches.placement import stamps_for
 
     patch_files = patch or []
     _check_bundle(into, artifact, patch_files)
@@ -114,7 +114,7 @@ def bundle(
         ids = [str(image) for image in images.ids]
         cases: dict[str, Stamps | None] = {"none": None}
         for one in patches:
-            cases[one.name] = Stamps(*lie(one, placement, ids, step.size, placement_seed))
+            cases[one.name] = stamps_for(one, placement, ids, step.size, placement_seed)
         model = artifact.parent / description.file
         written = write_bundle(into, description, model, np.array(images.pixels), cases)
     console().print(f"{into}: {len(written.cases)} cases of {written.n} images", highlight=False)
