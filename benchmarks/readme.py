@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from harness.report.agreement import FEW, pages
-from harness.report.figures import calibration
+from harness.report.calibration import calibration_figures
 from harness.report.labels import labelled
 from harness.results.metrics import cells, summarise
 
@@ -46,7 +46,7 @@ def main(run_dirs: list[Path]) -> None:
 
 def calibrations(table: pd.DataFrame) -> None:
     """A figure a victim, and targeted success by target class."""
-    for victim, svg in calibration(table):
+    for victim, svg in calibration_figures(table):
         draw(svg, f"calibration-{victim}")
     clean = table[table["attack"] == "none"].set_index(["artifact", "target"])["clean_accuracy"]
     made = table[table["attack"] == "gap"]

@@ -98,7 +98,7 @@ def frozen(cells: pd.DataFrame, hits: np.ndarray, right: np.ndarray, labels: np.
 def couples(cells: int, seeds: int, anew: bool) -> list[Pair]:
     """What `harness.gate.pairs.pairs` finds for two runs of such cells, where nothing forbids comparing."""
     groups = table(cells, seeds).groupby(["artifact", "attack"], sort=False)
-    return [Pair(dict(g.iloc[0]), tuple((i, i) for i in g.index), anew, (), ()) for _, g in groups]
+    return [Pair(g.iloc[0], tuple((i, i) for i in g.index), anew, (), ()) for _, g in groups]
 
 
 def one_gate(

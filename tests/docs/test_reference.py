@@ -14,7 +14,7 @@ from harness.gate import rules
 from patches.attacks import options
 
 TABLES = [table for table in vars(config).values() if isinstance(table, type) and issubclass(table, BaseModel)]
-RULES = [rules.Rules, rules.Compare, rules.Limit]
+RULES = [rules.Rules, rules.CompareTable, rules.LimitTable]
 
 
 @pytest.fixture
