@@ -1,4 +1,4 @@
-"""The README's figures and tables, from finished runs: ``python benchmarks/readme.py out/cifar10 out/targets ...``.
+"""Tables and figures of the documentation, from finished runs: ``python benchmarks/readme.py out/cifar10 ...``.
 
 Writes into ``benchmarks/results/``: of a run with several calibrations ``calibration-VICTIM.svg`` and
 ``calibration.md``, of one with several targets ``agreement-ARTIFACT.svg`` and ``agreement.md``, of one in which devices
