@@ -23,7 +23,10 @@ RUNGS = {
     "device": "the device's answers",
 }  # fmt: skip
 STYLE = Path(__file__).parent.parent / "harness" / "report" / "report.css"
-NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="background:white"'
+NAMESPACES = (
+    'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    'style="background:var(--paper);color:var(--ink)"'
+)
 
 
 def main(run_dirs: list[Path]) -> None:

@@ -43,10 +43,10 @@ def run(
 
     Exit codes: 0, every cell ran; 1, some cells failed and are reported as errors; 2, the run could not be completed.
     """
-    from harness.run.run import carry_out
+    from harness.run.run import run_suite
 
     patterns = tuple(targets or ["*"])
-    if not carry_out(suite, data, out, targets=patterns, device=device, frozen=frozen, console=console()):
+    if not run_suite(suite, data, out, targets=patterns, device=device, frozen=frozen, console=console()):
         raise typer.Exit(FAILED_CELLS)
 
 
@@ -76,9 +76,9 @@ def study(
     Writes `study.html` to the run directory, and each analysis as CSV and SVG to its `study` folder. Running again
     redoes only what changed. Exit codes are those of `run`.
     """
-    from harness.study.study import carry_out
+    from harness.study.study import run_study
 
-    if not carry_out(suite, data, out, only=only or [], device=device, console=console()):
+    if not run_study(suite, data, out, only=only or [], device=device, console=console()):
         raise typer.Exit(FAILED_CELLS)
 
 

@@ -36,7 +36,7 @@ def test_ctrl_c_says_that_finished_work_is_kept(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.run.run.carry_out", interrupted)
+    monkeypatch.setattr("harness.run.run.run_suite", interrupted)
     monkeypatch.setattr(sys, "argv", ["patchbench", "run", "suite.toml"])
     with pytest.raises(SystemExit) as end:
         cli.main()
