@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.report import agreement, svg
-from harness.report.figures import calibration
+from harness.report.calibration import calibration_figures
 from harness.report.labels import labelled
 from harness.results.metrics import cells, summarise
 
@@ -44,7 +44,7 @@ def main(run_dirs: list[Path]) -> None:
 
 def calibrations(table: pd.DataFrame) -> None:
     """Draw a figure per victim, and write targeted success by target class."""
-    for victim, figure in calibration(table):
+    for victim, figure in calibration_figures(table):
         draw(figure, f"calibration-{victim}")
     clean = table[table["attack"] == "none"].set_index(["artifact", "target"])["clean_accuracy"]
     wide = table[table["attack"] == "gap"].pivot_table(

@@ -1,8 +1,8 @@
 """Keep what the pages quote true: whole files, and the output of commands.
 
 In a page, ``<!-- file: PATH -->`` or ``<!-- output: NAME -->`` stands before a code block that this script fills:
-``python docs/record.py`` copies the files. ``python docs/record.py FOLDER`` also runs the commands in that folder, empty
-or left by an earlier time, which takes a few minutes. A test checks that every quoted file is up to date.
+``python docs/record.py`` copies the files. ``python docs/record.py FOLDER`` also runs the commands in that folder,
+empty or left by an earlier time, which takes a few minutes. A test checks that every quoted file is up to date.
 """
 
 import os

@@ -125,7 +125,7 @@ def frozen(cells: pd.DataFrame, hits: np.ndarray, right: np.ndarray, labels: np.
 def pairs_of(cells: int, seeds: int, anew: bool) -> list[Pair]:
     """Return what `harness.gate.pairs.pairs` finds for two comparable runs of such cells."""
     groups = cell_table(cells, seeds).groupby(["artifact", "attack"], sort=False)
-    return [Pair(dict(g.iloc[0]), tuple((i, i) for i in g.index), anew, (), ()) for _, g in groups]
+    return [Pair(g.iloc[0], tuple((i, i) for i in g.index), anew, (), ()) for _, g in groups]
 
 
 @dataclass(frozen=True)

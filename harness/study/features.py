@@ -17,8 +17,7 @@ from matplotlib.axes import Axes
 from backends.device.errors import UserError
 from harness.plan.cells import Case, ReplayStep
 from harness.plan.steps import ArtifactStep
-from harness.report.figures import WIDTH
-from harness.report.svg import COLOURS, MARKERS, drawing, legend, legend_columns, percent_axis, short
+from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, legend, legend_columns, percent_axis, short
 from harness.run.stages import trained
 from harness.study.lib import readings
 from harness.study.lib.estimates import mean

@@ -61,7 +61,7 @@ def run_study(
     run_dir = out or Path("out") / suite.name
     plan = make(suite, data_dir, run_dir / "store")
     _check(suite.study, plan)
-    all_ok = run.carry_out(suite_file, data_dir, out, device=device, console=console)
+    all_ok = run.run_suite(suite_file, data_dir, out, device=device, console=console)
     folder = run_dir / "study"
     with run.held(run_dir):
         work = stages.Work(plan, Store(run_dir / "store"), Display(console), device)

@@ -78,7 +78,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path: Path) -> None:
     whole = qat.digest(train(tmp_path / "whole", quant))
 
     def progress(done: int, of: int, said: str) -> None:
-        assert (of, said.split(":")[0]) == (9, f"w3a3, epoch {(done - 1) // 3 + 1}")
+        assert (of, said.split(":")[0]) == (9, f"training at w3a3, epoch {(done - 1) // 3 + 1}")
         if done == 5:
             raise Killed
 

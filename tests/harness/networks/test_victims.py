@@ -247,7 +247,7 @@ def test_weights_from_a_url(trained, tmp_path, server):
     assert prepared(tmp_path, weights=f"{server}/net.th", weights_sha256=sha256, data_dir=None).sha256 == expected
     with pytest.raises(UserError, match="give weights_sha256 beside the URL"):
         prepared(tmp_path, weights=f"{server}/net.th")
-    with pytest.raises(UserError, match=f"got {sha256}.*under --data"):
+    with pytest.raises(UserError, match=f'got "{sha256}".*under --data'):
         prepared(tmp_path, weights=f"{server}/net.th", weights_sha256="1" * 64)
     (tmp_path / "net.th").write_bytes(content)  # under --data, by the name that the URL ends in
     assert prepared(tmp_path, weights="http://127.0.0.1:9/net.th", weights_sha256=sha256).sha256 == expected
@@ -268,7 +268,7 @@ def test_torchvisions_weights_by_their_name(tmp_path, server, monkeypatch):
         squeezenet(weights="IMAGENET1K_V9")
     monkeypatch.setattr(weights.value, "url", f"{server}/squeezenet1_0-00000000.pth")
     (tmp_path / "www/squeezenet1_0-00000000.pth").write_bytes(content)
-    with pytest.raises(UserError, match="expected a file of sha256 00000000"):
+    with pytest.raises(UserError, match='expected "00000000'):
         squeezenet(weights="IMAGENET1K_V1")
 
 

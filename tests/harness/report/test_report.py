@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("survives", "verdict", "sentence"),
     [
-        (0.55, "depends", "It depends on artifact and target"),
+        (0.55, "depends", "It depends on the artifact and the target"),
         (1.0, "yes", "Yes: on every"),
         (-1.0, "depends", "0 to 10"),
     ],
@@ -61,7 +61,7 @@ def test_no_when_nothing_survives_anywhere(tmp_path: Path) -> None:
     only_moving = [f for f in FILES if f[3] != "minmax"]
     head = headline(table_of(make_run(tmp_path, victims=("net",), survives=0.0, files=only_moving)))
     assert head.verdict == "no"
-    assert head.sentence.startswith("No: on the integer targets the patch keeps 0")
+    assert head.sentence.startswith("No: on integer targets the patch keeps 0")
 
 
 def test_the_headline_compares_the_same_patches(run: Path) -> None:
@@ -96,9 +96,9 @@ def test_the_headline_tells_of_doubts_and_of_a_run_that_only_simulates(run: Path
     (some, *_) = table.loc[table["precision"] == "w8a8", "artifact"]
     touched = table["artifact"].map({some: "no copies"}).fillna("")
     count = len(table[(table["artifact"] == some) & (table["attack"] == "gap")])
-    assert f"that touches {count} of the" in headline(table.assign(doubts=touched)).details
+    assert f"affects {count} of the" in headline(table.assign(doubts=touched)).details
     simulated = labelled(table.drop(columns=["artifact_label", "series_label"]).assign(format="torch"))
-    assert headline(simulated).sentence == "No answer: no target has integers."
+    assert headline(simulated).sentence == "No answer: no target computes in integers."
     labels = set(simulated.loc[simulated["precision"] == "w8a8", "artifact_label"])
     assert labels
     assert all("INT8" not in label for label in labels)
@@ -110,12 +110,12 @@ def test_the_page_holds_the_run(run: Path) -> None:
     summary = headline(table_of(run))
     for wanted in (
         summary.sentence, "CIFAR-10, calibration beside calibration", "emulated: not comparable", "20 QLinearConv",
-        "What is outside of what is measured", "patchbench run benchmarks/suites/cifar10.toml",
+        "What is not measured", "patchbench run benchmarks/suites/cifar10.toml",
         "trained on the official", "128 to calibrate", "TFLite INT8 moving average", "gap → cat",
-        "the patch wants dog", "300 images", "6 patches",
+        "target class dog", "300 images", "6 patches",
     ):  # fmt: skip
         assert wanted in text, wanted
-    assert "What failed" not in text
+    assert "Failures" not in text
     assert page.count("data:image/png;base64,") == 2 * 9 + 2 * 4
     patch = base64.b64encode((run / "patches/resnet20-gap-t3-s0.png").read_bytes()).decode()
     assert patch in page
@@ -143,13 +143,13 @@ def test_errors_come_first_and_in_no_rate(tmp_path: Path) -> None:
     (root / "run.json").write_text(json.dumps(facts))
     page = build(root).read_text()
     text = text_of(page)
-    assert text.index("What failed") < text.index("Success and clean accuracy by target")
+    assert text.index("Failures") < text.index("Success and clean accuracy by target")
     assert "target ssh-pi connection refused" in text
     assert "net-tflite-fp32, target litert" not in text
     assert re.search(
         r"TFLite INT8 minmax litert-arm64 crash: SIGSEGV 15 4500", text
     )  # 6 patches, 3 classes x 3 controls
-    assert "24 patched cells on integer targets failed and are left out" in text
+    assert "24 patched cells on integer targets failed and are excluded" in text
     printed = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     printed.print(terminal.table(summary_of(pd.read_parquet(root / "records.parquet"))))
     assert printed.export_text().count("crash: SIGSEGV") == 5
@@ -175,11 +175,14 @@ def test_what_is_not_there_is_said(tmp_path: Path, kind: str) -> None:
         (root / "run.json").write_text('{"schema": 1}')
     text = text_of(build(root).read_text())
     wanted = {
-        "no records": ["No patch was replayed", "There is no cell to show", "The run has no cells", "No latency"],
-        "no patches": ["No patch was replayed", "No patch was made or brought", "97.7"],
-        "all errors": ["No answer: no patched cell ran", "What failed", "hung"],
-        "one artifact": ["No answer: no patch ran both in the lab", "one calibration, minmax: there is nothing to set"],
-        "bare run.json": ["It depends", "No latency was measured", "No patch was made or brought"],
+        "no records": ["No patch was replayed", "There are no cells to show", "The run has no cells", "No latency"],
+        "no patches": ["No patch was replayed", "No patch was crafted or imported", "97.7"],
+        "all errors": ["No answer: no patched cell ran", "Failures", "hung"],
+        "one artifact": [
+            "No answer: no patch ran both in the lab",
+            "one calibration, minmax, and nothing to compare it with",
+        ],
+        "bare run.json": ["It depends", "No latency was measured", "No patch was crafted or imported"],
         "untargeted": ["misleads the network on", "untargeted"],
     }[kind]
     for words in wanted:
@@ -204,7 +207,7 @@ def test_names_that_would_mislead_are_told_apart() -> None:
     named = labelled(table)
     assert sorted(named["artifact_label"]) == ["TFLite INT8 entropy", "mine", "vendor's"]
     assert sorted(named["series_label"]) == [
-        "gap, made on float, 6 px", "gap, made on float, 8 px", "gap, made on float:b, 8 px",
+        "gap, crafted on float, 6 px", "gap, crafted on float, 8 px", "gap, crafted on float:b, 8 px",
     ]  # fmt: skip
 
 
@@ -212,7 +215,7 @@ def test_an_imported_patch_was_made_on_nothing_said() -> None:
     row = dict.fromkeys(CELL_COLUMNS, "") | {"victim": "v", "artifact": "a", "format": "tflite", "precision": "w8a8"}
     row |= {"patch_area": 0.06, "target_class": 1, "seed": 0, "patch_px": 8}
     named = labelled(pd.DataFrame([row | {"attack": "imported"}, row | {"attack": "gap", "surrogate": "float"}]))
-    assert sorted(named["series_label"]) == ["gap, made on float", "imported"]
+    assert sorted(named["series_label"]) == ["gap, crafted on float", "imported"]
 
 
 def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
@@ -225,16 +228,16 @@ def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
     names = each["patch"].unique()
     alone, apart = headline(labelled(cells(records))), headline(labelled(cells(both)), names)
     assert (apart.verdict, apart.sentence) == (alone.verdict, alone.sentence)
-    assert "Patches made for each image, apart: Yes: on every integer target" in apart.details
+    assert "Per-image patches, separately: Yes: on every integer target" in apart.details
     assert apart.tiles[: len(alone.tiles)] == alone.tiles
-    assert ("for each image, in the lab", "100.0\u00a0%") in [tile[:2] for tile in apart.tiles]
+    assert ("per image, in the lab", "100.0\u00a0%") in [tile[:2] for tile in apart.tiles]
     assert headline(labelled(cells(records)), names) == alone
     both.to_parquet(root / "records.parquet")
     facts["patches"] += [{"name": name, "attack": "pgd", "per_image": True, "px": 8, "checks": {}} for name in names]
     (root / "run.json").write_text(json.dumps(facts))
     text = text_of(build(root).read_text())
-    assert "Patches made for each image, apart" in text
-    assert "gap, made on float" in text, "of examples"
+    assert "Per-image patches, separately" in text
+    assert "gap, crafted on float" in text, "of examples"
 
 
 def test_every_control_of_a_run_is_shown(tmp_path: Path) -> None:
@@ -247,11 +250,11 @@ def test_every_control_of_a_run_is_shown(tmp_path: Path) -> None:
     best["patch"] += "@gap-of-its-own"
     pd.concat([records, sticker, best], ignore_index=True).to_parquet(root / "records.parquet")
     text = text_of(build(root).read_text())
-    for words in ("a picture of the class, %", "a picture of the class, integer runtimes 100.0", "control of"):
+    for words in ("picture of the class, %", "picture of the class, integer targets 100.0", "control of"):
         assert words in text, words
         assert words not in bare, words
     assert "gap-of-its-own" in text
-    assert "another class’s, %" not in text
+    assert "other class’s patch, %" not in text
     printed = terminal.table(summary_of(pd.read_parquet(root / "records.parquet")))
     assert [column.header for column in printed.columns][-2:] == ["noise", "sticker"]
 
