@@ -249,7 +249,7 @@ def test_controls() -> None:
     assert noise.sha256 == control("noise", 8).sha256 != control("noise", 8, seed=1).sha256
     counts = np.bincount(control("noise", 128).pixels.ravel(), minlength=256)
     assert chisquare(counts).pvalue > 1e-3
-    with pytest.raises(UserError, match="none, grey, noise"):
+    with pytest.raises(UserError, match="none, grey or noise"):
         control("gray", 8)
 
 
