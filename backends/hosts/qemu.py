@@ -42,8 +42,7 @@ class Emulator(NamedTuple):
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
     """Starts the device side under QEMU; a crash leaves no core file."""
-    _emulator(target)
-    command, more = [EMULATORS[target.arch], "-cpu", _cpu(target)], {"PYTHONNOUSERSITE": "1"}
+    command, more = [_name(target), "-cpu", _cpu(target)], {"PYTHONNOUSERSITE": "1"}
     if _is_native(target):
         python, path = local.interpreter(_requirements(target))
     else:
@@ -53,6 +52,12 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
             command += ["-E", f"LD_LIBRARY_PATH={os.pathsep.join(map(str, libraries))}"]
         python, path = str(root / sysroots.PYTHON), [str(site), str(root / sysroots.PACKAGES_FOLDER), str(local.ROOT)]
         more |= {"PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        _emulator(target)
+    except UserError as error:
+        if Path(python).is_file():
+            raise
+        raise UserError(f"{error}; {local.not_prepared(target, python)}") from error
     process = local.launch(target, [*command, python], path, bundle, out, more)
     resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
     return process
