@@ -81,7 +81,7 @@ def print_file(file: Path, out: Console) -> None:
 
 
 def _print_counts(counts: dict[str, int], out: Console) -> None:
-    out.print("operators: " + ", ".join(f"{n} {name}" for name, n in counts.items()), highlight=False)
+    out.print("executed: " + ", ".join(f"{n} {name}" for name, n in counts.items()), highlight=False)
     in_float = [name for name in counts if name.endswith("(float)")]
     if in_float:
         out.print(f"[red]computes in float[/]: {', '.join(in_float)}")

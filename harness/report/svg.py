@@ -54,10 +54,7 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]
 def standalone(svg: Markup) -> str:
     """Return a figure of the page as an SVG file of its own."""
     style_of_page = "background:var(--paper);color:var(--ink)"
-    names = (
-        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'style="{style_of_page}"'
-    )
+    names = f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="{style_of_page}"'
     head, tag, rest = str(svg).partition(">")
     style = (Path(__file__).parent / "report.css").read_text()
     return head.replace("<svg ", f"<svg {names} ", 1) + tag + f"<style>{style}</style>" + rest + "\n"

@@ -115,7 +115,7 @@ def test_a_target_that_was_not_prepared_says_so(tmp_path, cache, host):
     bundle = tiny.bundle(tmp_path / "bundle", tiny.tflite_file(tmp_path / "tiny.tflite"))
     outcome = replay(Target("t", "tflite_runtime", **host), bundle.root, tmp_path / "out")
     assert len(outcome.errors) == 3
-    assert all(message.endswith("is not there; the target was not prepared") for message in outcome.errors.values())
+    assert all(message.endswith("does not exist; the target was not prepared") for message in outcome.errors.values())
 
 
 def test_a_target_without_its_emulator_and_unprepared_says_both(tmp_path, cache, monkeypatch):
@@ -125,7 +125,7 @@ def test_a_target_without_its_emulator_and_unprepared_says_both(tmp_path, cache,
     assert len(outcome.errors) == 3
     for message in outcome.errors.values():
         assert "qemu-arm is not installed: apt-get install qemu-user" in message
-        assert message.endswith("is not there; the target was not prepared")
+        assert message.endswith("does not exist; the target was not prepared")
 
 
 # A maker that says when it begins, works for a time given, and has an effect that would show if it came twice.

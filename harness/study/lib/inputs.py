@@ -90,7 +90,7 @@ class Inputs:
         )
 
     def pixels(self, case: Case, images: int | None = None) -> Pixels:
-        """Return a case's first ``images`` (by default `settings.images`) as a device gets them, uint8 ``(n, h, w, 3)``."""
+        """Return a case's first images, by default `settings.images`, as a device gets them: uint8 ``(n, h, w, 3)``."""
         seen = stages.images(self.work, case.data, case.split)
         n = images or self.settings.images
         stamps = crafting.stamps(self.work, case, seen.ids)
