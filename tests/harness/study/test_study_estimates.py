@@ -45,7 +45,7 @@ def test_what_never_varies_has_no_correlation():
 
 
 class Of(NamedTuple):
-    """The patch of a case, as far as rates ask."""
+    """The part of a case's patch that success reads."""
 
     name: str
     target_class: int | None

@@ -35,7 +35,7 @@ def test_gradients_of_a_linear_network_are_the_closed_form(target_class):
 
 
 def test_a_network_agrees_with_itself_and_not_with_its_reverse():
-    """Of two classes only the difference of their weights matters, whatever the image: the cosine is 1 or -1."""
+    """With two classes only the difference of their weights matters, on every image: the cosine is 1 or -1."""
     images, labels, everywhere = small.pixels(5, 4), np.zeros(5, np.int64), np.ones((5, 4, 4), bool)
     one, reversed_ = (pixel_gradients(linear(0, 2, sign), images, labels, cross_entropies(1)) for sign in (1.0, -1.0))
     assert alignment(one, one, everywhere).cosine == pytest.approx(1)

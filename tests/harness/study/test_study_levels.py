@@ -19,7 +19,7 @@ from patches.fake_quant.network import Grid, calibrated, fake_quantized, folded,
 
 
 class Of(NamedTuple):
-    """The patch of a case, as far as rates ask."""
+    """The part of a case's patch that rates read."""
 
     name: str
     target_class: int | None
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
 
 class Signed(nn.Module):
-    """Gives red as it is, green negated and blue as nothing; then its ReLU and a layer of ones."""
+    """Pass red, negate green and drop blue; then a ReLU and a layer of ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_levels_are_those_of_the_tensors_that_a_file_keeps(make):
 @pytest.mark.slow
 @pytest.mark.parametrize("calibration", ["minmax", "moving_average", "percentile"])
 def test_ranges_are_those_that_the_file_has(tmp_path, calibration):
-    """Every grid's ends, among the reals that some tensor of the TFLite file can hold."""
+    """Every grid ends where the range of some tensor of the TFLite file ends."""
     network, quant = small.resnet(), QuantSpec(calibration_images=16, calibration=calibration)
     held = np.array(list(activation_ranges(small.write(tmp_path, network, "tflite", quant)).values()))
     for name, (step, low, high) in saturation.grids(fake_quantized(network, quant, PIXELS)).items():
