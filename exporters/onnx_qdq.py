@@ -15,6 +15,7 @@ from torch import nn
 from backends.device.artifact import Pixels, QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, activation_affine, batches, collector
+from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.onnx_graph import pad_integers, tidy
 from exporters.proof import require_scales
@@ -73,7 +74,7 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
             program.save(folder / "exported.onnx")
             quant_pre_process(folder / "exported.onnx", folder / "processed.onnx")
     except Exception as error:  # torch's exporter raises what it meets
-        raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {error}") from error
+        raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {reason(error)}") from error
     model = onnx.load(folder / "processed.onnx")
     if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise UserError(f"{victim.name}: this network works for one batch size only; ONNX needs any")

@@ -14,6 +14,7 @@ from torch import nn
 from backends.device.artifact import Pixels, QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, batches, collector
+from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.proof import require_scales
@@ -54,7 +55,9 @@ def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
             nhwc = litert_torch.to_channel_last_io(network, args=[0]).eval()
             litert_torch.convert(nhwc, (torch.zeros(1, *victim.input_size, 3),)).export(str(path))
     except Exception as error:  # the converter raises what it meets
-        raise UserError(f"{victim.name}: litert-torch cannot convert this network to TFLite: {error}") from error
+        raise UserError(
+            f"{victim.name}: litert-torch cannot convert this network to TFLite: {reason(error)}"
+        ) from error
 
 
 def run(
