@@ -12,11 +12,11 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 DEMO   := benchmarks/suites/demo.toml
 GATE   := benchmarks/suites/gate.toml
 BASELINES := benchmarks/baselines
-# what images are built from, and more arguments for docker buildx build; see In Docker in the README
+# what images are built from, and more arguments for docker buildx build; see docs/pages/how-to/docker.md
 export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
 export PATCHBENCH_BUILDX_ARGS ?=
 
-.PHONY: bench test unit lint gate docker-image docker-bench docker-arm64 clean
+.PHONY: bench test unit lint gate docker-image docker-bench docker-arm64 docs clean
 
 bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
@@ -63,6 +63,11 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+# the documentation, into out/site; a warning, a dead link or a missing anchor is an error
+docs: $(VENV)/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+	$(BIN)/python docs/check_links.py
 
 clean:
 	rm -rf $(VENV) out

@@ -23,7 +23,7 @@ Axis = Annotated[
 class Table(BaseModel):
     """A table of TOML: an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def read_toml(path: Path, model: type[M], what: str) -> M:

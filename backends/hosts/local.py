@@ -47,7 +47,7 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """Start the device side with a Python, a module path, and more environment variables."""
     if not Path(python[-1]).is_file():
-        raise UserError(f"{target.name}: {python[-1]} does not exist; the target was not prepared")
+        raise UserError(not_prepared(target, python[-1]))
     count = str(cores(target))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
     environment = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"} | threads
@@ -59,6 +59,11 @@ def launch(
         env=os.environ | environment | (more or {}),
         start_new_session=True,
     )
+
+
+def not_prepared(target: Target, python: str) -> str:
+    """Return the error for a target whose Python is missing."""
+    return f"{target.name}: {python} does not exist; the target was not prepared"
 
 
 def prepare(target: Target, tell: Tell) -> None:

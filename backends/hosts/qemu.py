@@ -42,8 +42,7 @@ class Emulator(NamedTuple):
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
     """Start the device side under QEMU; a crash leaves no core file."""
-    _emulator(target)
-    command = [EMULATORS[target.arch], "-cpu", _cpu(target)]
+    command = [_name(target), "-cpu", _cpu(target)]
     variables = {"PYTHONNOUSERSITE": "1"}
     if _is_native(target):
         python, path = local.interpreter(_requirements(target))
@@ -57,6 +56,12 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
         python = str(root / sysroots.PYTHON)
         path = [str(site), str(root / sysroots.PACKAGES_FOLDER), str(local.ROOT)]
         variables |= {"PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        _emulator(target)
+    except UserError as error:
+        if Path(python).is_file():
+            raise
+        raise UserError(f"{error}; {local.not_prepared(target, python)}") from error
     process = local.launch(target, [*command, python], path, bundle, out, variables)
     resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
     return process

@@ -1,4 +1,4 @@
-"""The `[study]` table of a suite: which analyses, and what they look at."""
+"""The `[study]` table: which analyses to run, and what they look at."""
 
 from __future__ import annotations
 
@@ -12,18 +12,29 @@ Analysis = Literal["bitwidth", "transfer", "features", "strength", "gradients", 
 ANALYSES: tuple[Analysis, ...] = Analysis.__args__  # type: ignore[attr-defined]
 
 
-class Study(Table):
-    """What `patchbench study` does after the run; ``bitwidth``, ``transfer`` and ``defences`` look at its cells alone.
+class StudyTable(Table):
+    """What `patchbench study` does after the run.
 
-    The others look inside: at ``artifacts`` (patterns; those of them that an analysis can take) and their victims, on
-    the first ``images`` of the evaluation images (all, where they are fewer), with the patches of ``attack`` made on
-    each victim's float network.
+    `bitwidth`, `transfer` and `defences` read the suite's cells. The other analyses look inside the networks.
     """
 
     analyses: Axis[Analysis] = ANALYSES
+    """Analyses to run."""
+
     artifacts: Axis[str] = ("*",)
-    attack: str = "gap"  # its label, where it has one
+    """Artifacts to look into, as patterns of their names; their victims are looked into with them."""
+
+    attack: str = "gap"
+    """Whose patches to use, by label or name: those made on each victim's float network."""
+
     images: int = Field(default=200, ge=20)
-    places: int = Field(default=7, ge=2)  # rows and columns of places that a patch is laid at
-    clips: Axis[Annotated[float, Field(gt=0)]] = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2)  # of a calibrated range, what is left
-    levels: Axis[Annotated[int, Field(ge=4)]] = (256, 64, 16)  # that the full range is divided into
+    """Evaluation images to use, from the first on; all of them where there are fewer."""
+
+    places: int = Field(default=7, ge=2)
+    """Rows, and columns, of the places that `places` puts a patch at."""
+
+    clips: Axis[Annotated[float, Field(gt=0)]] = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2)
+    """Shares of a calibrated range that `strength` keeps."""
+
+    levels: Axis[Annotated[int, Field(ge=4)]] = (256, 64, 16)
+    """Levels that `strength` divides the full range into."""

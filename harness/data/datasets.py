@@ -32,7 +32,7 @@ __all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "spli
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def load(spec: config.Data, size: Size, data_dir: Path | None, cache: Path) -> dict[str, Images]:
+def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path) -> dict[str, Images]:
     """All images of a data set at a size (height, width): pools ``train`` and ``test``, or ``all`` where there is one.
 
     With ``spec.resize`` the short side is brought to it, antialiased, and the centre cropped; without, an image is
@@ -59,7 +59,7 @@ def load(spec: config.Data, size: Size, data_dir: Path | None, cache: Path) -> d
     return pools
 
 
-def split(pools: dict[str, Images], spec: config.Data) -> dict[str, Images]:
+def split(pools: dict[str, Images], spec: config.DataTable) -> dict[str, Images]:
     """Calibration, craft, select and evaluate: consecutive shares of a hashed order of the ids, so disjoint.
 
     Where there is a test pool, evaluate comes from it and the others from train. Asking for more images than there are
@@ -79,7 +79,7 @@ def split(pools: dict[str, Images], spec: config.Data) -> dict[str, Images]:
     return parts
 
 
-def class_names(spec: config.Data, data_dir: Path | None) -> list[str]:
+def class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]:
     """The names of the classes in the order of their labels; those of the suite come first."""
     names = _own_class_names(spec, data_dir)
     if spec.classes and names and spec.name != "npz" and len(spec.classes) != len(names):
@@ -87,12 +87,12 @@ def class_names(spec: config.Data, data_dir: Path | None) -> list[str]:
     return list(spec.classes or names)
 
 
-def default_size(spec: config.Data) -> Size | None:
+def default_size(spec: config.DataTable) -> Size | None:
     """(height, width) of a data set whose images have one size by nature; None: the victim must say."""
     return (32, 32) if spec.name in ("digits", "cifar10") else None
 
 
-def fingerprint(spec: config.Data, data_dir: Path | None, cache: Path | None = None) -> str:
+def fingerprint(spec: config.DataTable, data_dir: Path | None, cache: Path | None = None) -> str:
     """Hex sha256 over the files that the images come from: labels, names, contents.
 
     With ``cache``, a folder, a file is hashed again only where its size or modification time changed.
@@ -126,7 +126,7 @@ def _remembered(memory: Path | None) -> dict[str, list[Any]]:
     return content if isinstance(content, dict) else {}
 
 
-def _own_class_names(spec: config.Data, data_dir: Path | None) -> list[str]:
+def _own_class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]:
     root = find_root(spec, data_dir)
     if spec.name == "digits":
         return [str(digit) for digit in range(10)]

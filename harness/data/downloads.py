@@ -1,33 +1,31 @@
-"""Downloads that are verified."""
+"""Download files and verify their sha256."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
+import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
+
+from torch.hub import download_url_to_file
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
 from harness.display import Progress
 
 TIMEOUT_SECONDS = 20  # without a byte
-PIECE = 1 << 18
 
 
 def fetch(url: str, sha256: str, into: Path, progress: Progress | None = None) -> Path:
-    """The file at an http(s) address, kept in the folder `into` and downloaded only where it is not there yet.
+    """Return the file at an http(s) URL, downloaded into the folder `into` unless it is already there.
 
-    ``sha256`` is 64 hex digits, or the first 8 or more where a publisher gives no more than those (torchvision's file
-    names). What comes is written beside and renamed once its hash is right, so that a broken download leaves nothing
-    behind and starts afresh. ``progress`` is told bytes done and in all (0 where the server does not say).
-    No network, an answer other than 200, a connection that breaks off, a wrong hash, no space: each is a `UserError`.
+    ``sha256`` is 64 hex digits, or the first 8 or more where a publisher gives no more (torchvision's file names). A
+    failed download leaves nothing behind; whether network, server, hash or disk failed, it is a `UserError`.
     """
     digest = sha256.lower()
     if not re.fullmatch(r"[0-9a-f]{8,64}", digest):
@@ -37,59 +35,43 @@ def fetch(url: str, sha256: str, into: Path, progress: Progress | None = None) -
     target = into / f"{digest[:16]}-{file_name(url)}"
     if target.is_file() and sha256_file(target).startswith(digest):
         return target
+    if progress:
+        progress(0, 0, f"downloading {file_name(url)}")
     try:
         into.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=into)
-    except OSError as error:
-        raise UserError(f"{into}: cannot be written to ({error.strerror})") from error
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            came = _receive(url, stream, progress)
-        if not came.startswith(digest):
-            raise UserError(f"{url}: expected a file of sha256 {digest}, got {came}; nothing of it was kept")
-        part.replace(target)
+        # torch leaves its partial file behind on a full disk
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=into) as scratch:
+            part = Path(scratch) / target.name
+            _download(url, digest, part)
+            part.replace(target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error})") from error
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 
 def file_name(url: str) -> str:
-    """The last part of an address's path, fit to be a file's name."""
+    """Return the last part of a URL's path with every character that is unusual in a file name replaced."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", unquote(urlsplit(url).path).rsplit("/", 1)[-1]) or "download"
 
 
-def _receive(url: str, stream: IO[bytes], progress: Progress | None) -> str:
-    """Writes what the server sends to the stream, and gives its sha256."""
-    hashed, done = hashlib.sha256(), 0
-    with _open(url) as answer:
-        size = int(answer.headers.get("Content-Length") or 0)
-        while piece := _read(answer, url):
-            stream.write(piece)
-            hashed.update(piece)
-            done += len(piece)
-            if progress:
-                progress(done, size, f"downloading {file_name(url)}")
-    if size and done != size:
-        raise UserError(f"{url}: the connection broke off after {done} of {size} bytes; run it again")
-    return hashed.hexdigest()
-
-
-def _open(url: str) -> Any:
+def _download(url: str, digest: str, file: Path) -> None:
     try:
-        return urlopen(Request(url, headers={"User-Agent": "patchbench"}), timeout=TIMEOUT_SECONDS)
+        with _socket_timeout():
+            download_url_to_file(url, str(file), digest, progress=False)
     except HTTPError as error:
         raise UserError(f"{url}: the server answers {error.code} {error.reason}") from error
-    except (OSError, HTTPException, ValueError) as error:
+    except (URLError, TimeoutError, ConnectionError, HTTPException, ValueError) as error:
         raise UserError(f"{url}: cannot be reached ({getattr(error, 'reason', error)})") from error
+    except RuntimeError as error:  # torch notices a short answer by its hash alone
+        raise UserError(f"{url}: {error}; the connection broke off or the file has changed: run it again") from error
 
 
-def _read(answer: Any, url: str) -> bytes:
-    """The next piece; apart from the writing, since both fail with an OSError."""
+@contextmanager
+def _socket_timeout() -> Iterator[None]:
+    """Limit how long a connection may stall; torch's downloader takes no timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
-        piece: bytes = answer.read(PIECE)
-        return piece
-    except (OSError, HTTPException) as error:
-        raise UserError(f"{url}: the connection broke off ({error}); run it again") from error
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

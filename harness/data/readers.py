@@ -38,7 +38,7 @@ class Images(NamedTuple):
         return Images(self.pixels[chosen], self.labels[chosen], tuple(self.ids[i] for i in positions))
 
 
-def find_root(spec: config.Data, data_dir: Path | None) -> Path | None:
+def find_root(spec: config.DataTable, data_dir: Path | None) -> Path | None:
     """The file or folder of a data set; None for what is embedded or can be downloaded."""
     path = spec.path or USUAL_PATHS.get(spec.name)
     if spec.name == "digits":
@@ -56,7 +56,7 @@ def find_root(spec: config.Data, data_dir: Path | None) -> Path | None:
     raise UserError(f"{path}: {where}; put it there: {spec.name} has no download of its own (digits and cifar10 have)")
 
 
-def labelled_files(spec: config.Data, root: Path) -> list[tuple[Path, int]]:
+def labelled_files(spec: config.DataTable, root: Path) -> list[tuple[Path, int]]:
     """The image files of a folder in the order of names, each with its class."""
     if spec.name == "imagenet":
         files = _image_files(root)
@@ -78,7 +78,7 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
-def read_files(spec: config.Data, size: Size, root: Path) -> Images:
+def read_files(spec: config.DataTable, size: Size, root: Path) -> Images:
     """The images under a folder; their paths from there are their ids. An unreadable one is a `UserError`."""
     labelled = labelled_files(spec, root)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
@@ -106,7 +106,7 @@ def _fit(image: Image.Image, size: Size, resize: int | None) -> Pixels:
     return np.asarray(image.crop((left, top, left + width, top + height)))
 
 
-def sized(spec: config.Data, size: Size, x: Pixels, y: Labels, pool: str) -> Images:
+def sized(spec: config.DataTable, size: Size, x: Pixels, y: Labels, pool: str) -> Images:
     """Arrays as a pool of the right size, with ids by position: ``test/00017``."""
     if x.shape[1:3] != size or spec.resize is not None:
         x = np.stack([_fit(Image.fromarray(image), size, spec.resize) for image in x])

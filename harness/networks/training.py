@@ -1,17 +1,19 @@
-"""Training from scratch, from a seed; killed after any epoch and started again, it ends with the same weights."""
+"""Train a network from a seed; a training that is killed and started again ends with the same weights."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from backends.device.errors import UserError
 from harness import config
@@ -25,83 +27,100 @@ SHIFT = 1 / 16  # of the image's side, the most that an image is moved
 
 
 def training_images(pools: dict[str, Images], splits: dict[str, Images]) -> Images:
-    """The images that a network may see: the whole train pool; of a data set with one pool, the craft split."""
+    """Return the images that a network may see: the train pool, or the craft split where there is only one pool."""
     return pools["train"] if "train" in pools else splits["craft"]
 
 
 def train(
     network: nn.Module,
     images: Images,
-    table: config.Train,
+    table: config.TrainTable,
     checkpoint: Path,
     progress: Progress | None = None,
     teacher: nn.Module | None = None,
 ) -> nn.Module:
-    """Trains in place and gives the network back in eval mode.
+    """Train a network in place and return it in eval mode.
 
-    On the labels; or, given a ``teacher`` in eval mode that takes the same images, on its answers to mixtures of them.
-
-    SGD with Nesterov momentum, a learning rate that rises and then falls along a cosine, random shifts, mirror images
-    where ``table.flips``. All that is random in an epoch comes from (seed, epoch), and the state after each epoch is
-    kept in ``checkpoint``, so an interrupted training goes on to bit-identical weights (same machine, same threads).
-    A checkpoint of other images, settings or first weights is not used. A loss that is not finite is a `UserError`.
+    It learns the labels, or the answers of a ``teacher`` in eval mode to mixtures of the images. SGD with Nesterov
+    momentum, random shifts, and mirror images with ``table.flips``. See `run_epochs` for the rest.
     """
-    x = torch.tensor(images.pixels).permute(0, 3, 1, 2).contiguous()
+    x = channels_first(images)
     y = torch.tensor(images.labels)
     optimizer = torch.optim.SGD(
         network.parameters(), table.learning_rate, MOMENTUM, weight_decay=table.weight_decay, nesterov=True
     )
-    known = identity(images, table, network, *([teacher] if teacher else []))
-    steps = max(1, len(y) // table.batch)  # a last batch of one would break batch normalisation
-    network.train()
-    for epoch in range(resume(checkpoint, known, network, optimizer), table.epochs):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(epoch_seed(table.seed, epoch))
-            order = torch.randperm(len(y))
-            for step in range(steps):
-                batch = order[step * table.batch : (step + 1) * table.batch]
-                done = epoch * steps + step
-                rate = table.learning_rate * schedule(done, table.epochs * steps)
-                seen, wanted = augmented(x[batch], table.flips), y[batch]
-                if teacher:
-                    seen = mixed(seen, table.mix)
-                    with torch.no_grad():
-                        wanted = teacher(seen)
-                loss = _step(network, optimizer, rate, seen, wanted, table.temperature)
-                if not math.isfinite(loss):
-                    raise UserError(
-                        f"training diverged in epoch {epoch + 1}: lower learning_rate = {table.learning_rate}"
-                    )
-                if progress:
-                    progress(done + 1, table.epochs * steps, f"training, epoch {epoch + 1}: loss {loss:.3f}")
-        save(checkpoint, known, epoch + 1, network, optimizer)
+
+    def loss(batch: Tensor) -> Tensor:
+        seen = augmented(x[batch], table.flips)
+        if teacher is None:
+            return functional.cross_entropy(network(seen), y[batch])
+        seen = mixed(seen, table.mix)
+        with torch.no_grad():
+            wanted = teacher(seen)
+        return divergence(network(seen), wanted, table.temperature)
+
+    taught_by = [teacher] if teacher else []
+    fingerprint = training_fingerprint(images, table, network, *taught_by)
+    run_epochs(network, optimizer, loss, len(y), table, checkpoint, fingerprint, progress, "training")
     return network.eval()
 
 
-def _step(
-    network: nn.Module, optimizer: torch.optim.SGD, rate: float, x: Tensor, wanted: Tensor, temperature: float
-) -> float:
-    """``wanted`` are labels ``(n,)``, or a teacher's logits."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    out = network(x)
-    loss = functional.cross_entropy(out, wanted) if wanted.ndim == 1 else divergence(out, wanted, temperature)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.item()
+def run_epochs(
+    network: nn.Module,
+    optimizer: Optimizer,
+    loss: Callable[[Tensor], Tensor],
+    n: int,
+    table: config.TrainTable | config.QatTable,
+    checkpoint: Path,
+    fingerprint: str,
+    progress: Progress | None,
+    name: str,
+) -> None:
+    """Minimise ``loss(positions of a batch)`` over ``n`` images; the learning rate rises, then falls along a cosine.
+
+    Everything random in an epoch comes from (seed, epoch), and the state after each epoch goes into ``checkpoint``, so
+    an interrupted training ends with bit-identical weights (same machine, same threads). A checkpoint with another
+    ``fingerprint`` is ignored. An infinite or NaN loss is a `UserError`.
+    """
+    steps = max(1, n // table.batch)  # drops the rest: a last batch of one would break batch normalisation
+    total = table.epochs * steps
+    scheduler = LambdaLR(optimizer, lambda step: schedule(step, total))
+    first = _resume(checkpoint, fingerprint, network, optimizer, scheduler)
+    for epoch in range(first, table.epochs):
+        network.train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_epoch_seed(table.seed, epoch))
+            order = torch.randperm(n)
+            for step in range(steps):
+                optimizer.zero_grad()
+                value = loss(order[step * table.batch : (step + 1) * table.batch])
+                value.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                scheduler.step()
+                if not math.isfinite(value.item()):
+                    raise UserError(
+                        f"{name} diverged in epoch {epoch + 1}: lower learning_rate = {table.learning_rate}"
+                    )
+                if progress:
+                    progress(epoch * steps + step + 1, total, f"{name}, epoch {epoch + 1}: loss {value.item():.3f}")
+        _save(checkpoint, fingerprint, epoch + 1, network, optimizer, scheduler)
 
 
 def schedule(step: int, steps: int) -> float:
-    """Share of the learning rate: a straight rise, then half a cosine to nearly 0."""
+    """Return the share of the highest learning rate: a linear rise, then half a cosine to nearly 0."""
     rise = max(1, round(WARM_UP * steps))
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
 
 
+def channels_first(images: Images) -> Tensor:
+    """Return the pixels as uint8 ``(n, 3, h, w)``."""
+    return torch.tensor(images.pixels).permute(0, 3, 1, 2).contiguous()
+
+
 def augmented(x: Tensor, flips: bool) -> Tensor:
-    """Float images in [0, 1], each moved by up to `SHIFT`, its border repeated, and mirrored or not."""
+    """Return float images in [0, 1], each moved by up to `SHIFT` with its border repeated, and maybe mirrored."""
     n, _, height, width = x.shape
     most = max(1, round(SHIFT * min(height, width)))
     padded = functional.pad(x.float() / 255, (most,) * 4, mode="replicate")
@@ -112,13 +131,8 @@ def augmented(x: Tensor, flips: bool) -> Tensor:
     return torch.where((torch.rand(n) < 0.5)[:, None, None, None], moved.flip(3), moved)
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of all that is random in an epoch."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}".encode()).digest()[:7])
-
-
-def identity(images: Images, table: BaseModel, *networks: nn.Module) -> str:
-    """Hash of all that decides a training: settings, images, first weights, those of a teacher."""
+def training_fingerprint(images: Images, table: BaseModel, *networks: nn.Module) -> str:
+    """Return a hash of everything that decides a training: settings, images, first weights, a teacher's weights."""
     digest = hashlib.sha256(table.model_dump_json().encode())
     digest.update(images.pixels.tobytes() + images.labels.tobytes())
     for network in networks:
@@ -127,23 +141,30 @@ def identity(images: Images, table: BaseModel, *networks: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def resume(checkpoint: Path, known: str, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Epochs done, with network and optimizer as they were then; 0 without a checkpoint of this very training."""
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{epoch}".encode()).digest()[:7])
+
+
+def _resume(checkpoint: Path, fingerprint: str, network: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> int:
+    """Restore the state of this very training and return the epochs done; 0 without a checkpoint of it."""
     try:
-        state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-        if state["identity"] != known:
+        state = torch.load(checkpoint, weights_only=True)
+        if state["fingerprint"] != fingerprint:
             return 0
     except Exception:  # absent or damaged in any way: training afresh is always right
         return 0
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
     return int(state["epochs"])
 
 
-def save(checkpoint: Path, known: str, epochs: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Keeps the state after an epoch."""
+def _save(
+    checkpoint: Path, fingerprint: str, epochs: int, network: nn.Module, optimizer: Optimizer, scheduler: LambdaLR
+) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     beside = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}")
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({"identity": known, "epochs": epochs, **state}, beside)
+    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    states = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+    torch.save({"fingerprint": fingerprint, "epochs": epochs, **states}, beside)
     beside.replace(checkpoint)

@@ -53,7 +53,7 @@ class Normalised(nn.Module):
 
 
 def prepare(
-    table: config.Victim,
+    table: config.VictimTable,
     *,
     data_dir: Path | None,
     images: Images | None,
@@ -148,7 +148,7 @@ def _normalised(network: nn.Module, mean: tuple[float, ...], std: tuple[float, .
     return Normalised(network, mean, std) if any(mean) or set(std) != {1.0} else network
 
 
-def _check_forward(table: config.Victim, network: nn.Module, classes: int, size: tuple[int, int]) -> None:
+def _check_forward(table: config.VictimTable, network: nn.Module, classes: int, size: tuple[int, int]) -> None:
     """One image through the network, while a mistake is still cheap."""
     takes = f"victim {table.name!r}: {table.model} does not take images of {size[0]}x{size[1]}"
     try:
@@ -161,7 +161,7 @@ def _check_forward(table: config.Victim, network: nn.Module, classes: int, size:
         raise UserError(f"victim {table.name!r}: expected logits (1, {classes}) for one image, got {got}")
 
 
-def _take_rgb(table: config.Victim, network: nn.Module, size: tuple[int, int]) -> None:
+def _take_rgb(table: config.VictimTable, network: nn.Module, size: tuple[int, int]) -> None:
     """Turns a network for BGR into the same one for RGB: the input channels of its first convolution, reversed."""
     x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -21,7 +21,9 @@ State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the state dict in what they save
 
 
-def find_weights(table: config.Victim, data_dir: Path | None, cache: Path, progress: Progress | None = None) -> Path:
+def find_weights(
+    table: config.VictimTable, data_dir: Path | None, cache: Path, progress: Progress | None = None
+) -> Path:
     """The file of a victim's weights: under ``--data``, else downloaded, by its URL or its name in torchvision.
 
     Where neither can be had, or a sha256 that is given is not the file's, a `UserError`.
@@ -83,7 +85,7 @@ def fit_to(network: nn.Module, state: State, file: Path) -> State:
     return {name: state[name].to(tensor.dtype) for name, tensor in expected.items()}
 
 
-def _torchvision_url(table: config.Victim) -> str | None:
+def _torchvision_url(table: config.VictimTable) -> str | None:
     """The address behind a name such as IMAGENET1K_V1."""
     if not re.fullmatch(r"[A-Z0-9_]+", table.weights or "") or not is_torchvision(table.model):
         return None

@@ -34,10 +34,10 @@ def cases(
             continue
         if table.label in CONTROLS:
             raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; give another")
-        attacks.check(table.name)
+        attacks.check_name(table.name)
         _check_options(suite, table)
         for word in table.placement:
-            places.check(word, (*places.WORDS, "best"))
+            places.check_placement(word, (*places.POSITIONS, "best"))
         classes: Sequence[int | None] = table.target_classes or (None,)
         pose = Pose(**table.pose.model_dump())
         for size, cut, placement in product(_sizes(table), _cuts(table, victim), table.placement):
@@ -54,7 +54,7 @@ def cases(
                         yield case, target_class, "other_class"
 
 
-def _check_options(suite: config.Suite, table: config.Attack) -> None:
+def _check_options(suite: config.Suite, table: config.AttackTable) -> None:
     """A `UserError` for options that the attack does not have, cannot take, or not with its surrogates."""
     from patches import attacks
     from patches.surrogates import EXACT, IN_FLOAT32
@@ -62,13 +62,13 @@ def _check_options(suite: config.Suite, table: config.Attack) -> None:
     if table.name == attacks.IMPORTED and any(table.through):
         raise UserError(f"attack {table.name!r}: its patch is made already, through whatever it was: leave through out")
     filled = attacks.options(table.name, table.options)
-    attacks.check_each(table.name, table.per_image)
+    attacks.check_per_image(table.name, table.per_image)
     members = [one for word in table.surrogate for one in (word if isinstance(word, tuple) else (word,))]
     exact = [word for word in members if word.partition(":")[0] in EXACT]
     if exact and filled.get("bfloat16"):
         raise UserError(f"attack {table.name!r}, option 'bfloat16', surrogate {exact[0]!r}: {IN_FLOAT32}")
     least = suite.data.evaluate if table.per_image else filled.get("batch", 1)
-    if table.name in attacks.ASKS and filled["queries"] < least:
+    if table.name in attacks.QUERY_ATTACKS and filled["queries"] < least:
         raise UserError(
             f"attack {table.name!r}, option 'queries': expected at least {least}, one for each "
             f"{'counted image' if table.per_image else 'image of a batch'}, got {filled['queries']}"
@@ -77,7 +77,7 @@ def _check_options(suite: config.Suite, table: config.Attack) -> None:
 
 def _attacked(
     suite: config.Suite,
-    table: config.Attack,
+    table: config.AttackTable,
     victim: VictimStep,
     victims: Sequence[VictimStep],
     artifacts: Sequence[ArtifactStep],
@@ -140,7 +140,7 @@ def _others(classes: Sequence[int | None], patch: PatchStep, n: int) -> list[int
     return [c for c in (*classes[at + 1 :], *classes[:at]) if c is not None][:n]
 
 
-def _picture(table: config.Attack, victim: VictimStep) -> Path | None:
+def _picture(table: config.AttackTable, victim: VictimStep) -> Path | None:
     """The file that an attack's options name, an imported patch or a disguise; one not there is a `UserError`."""
     from patches.attacks import IMPORTED
 
@@ -174,7 +174,7 @@ def _controls(
         )
 
 
-def _sizes(table: config.Attack) -> tuple[float, ...]:
+def _sizes(table: config.AttackTable) -> tuple[float, ...]:
     if (table.area is None) == (table.pixels is None):
         raise UserError(
             f"attack {table.name!r}: give either area (a share of the image's) or pixels (the patch's side)"
@@ -190,7 +190,7 @@ class _Cut(NamedTuple):
     file: Path | None = None
 
 
-def _cuts(table: config.Attack, victim: VictimStep) -> list[_Cut]:
+def _cuts(table: config.AttackTable, victim: VictimStep) -> list[_Cut]:
     """The shapes of an attack's patches, or that of the file that is its patch."""
     from patches.attacks import IMPORTED
     from patches.attacks.imported import cutout
@@ -206,19 +206,19 @@ def _cuts(table: config.Attack, victim: VictimStep) -> list[_Cut]:
     return [_Cut(shape, fills[shape]) if shape in fills else _Cut(shape, float(mask.mean()), file)]
 
 
-def _at_side(table: config.Attack, cut: _Cut, px: int) -> _Cut:
+def _at_side(table: config.AttackTable, cut: _Cut, px: int) -> _Cut:
     """The cut as it is at a side in pixels; a file's mask that covers none there is a `UserError`."""
     from patches.attacks.imported import cutout
-    from patches.placement import resized
+    from patches.placement import resize_mask
 
     if cut.file is None:
         return cut
-    if not (fill := float(resized(cutout(cut.file).mask, px).mean())):
+    if not (fill := float(resize_mask(cutout(cut.file).mask, px).mean())):
         raise UserError(f"attack {table.name!r}: at {px} pixels nothing is left of the mask of {cut.file}")
     return cut._replace(fill=fill)
 
 
-def _side(table: config.Attack, size: float, cut: _Cut, victim: VictimStep) -> int:
+def _side(table: config.AttackTable, size: float, cut: _Cut, victim: VictimStep) -> int:
     from patches.placement import side
 
     if table.pixels:

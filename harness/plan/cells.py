@@ -9,7 +9,7 @@ from backends.hosts import Target
 from harness import config
 from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, deciding
 from harness.store import key
-from patches.patch import LEVEL, Pose
+from patches.patch import UNPOSED, Pose
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Case:
     placement: str = ""
     placement_seed: int = 0
     at: PatchStep | None = None
-    pose: Pose = LEVEL
+    pose: Pose = UNPOSED
     defence: str = ""
 
     @property
     def place(self) -> str:
         """Where and how the patch lies, as cells say it: ``random``, ``random@1``, ``center, rotation20``."""
         seeded = f"{self.placement}@{self.placement_seed}" if self.placement_seed else self.placement
-        return f"{seeded}, {self.pose.words}" if self.pose.words else seeded
+        return f"{seeded}, {self.pose.label}" if self.pose.label else seeded
 
     @property
     def name(self) -> str:
@@ -74,7 +74,7 @@ class LatencyStep:
 
     artifact: ArtifactStep
     target: Target
-    settings: config.Latency
+    settings: config.LatencyTable
     defence: str = ""
 
     @cached_property

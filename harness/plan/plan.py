@@ -63,7 +63,7 @@ def make(
     from harness.data.datasets import fingerprint
 
     files = fingerprint(suite.data, data_dir, cache)
-    tables: list[config.Victim | config.Artifact] = [*suite.victim, *suite.artifact]
+    tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *suite.artifact]
     everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
     everyone = [_taught(victim, everyone) for victim in everyone]
     victims = everyone[: len(suite.victim)]
@@ -96,11 +96,11 @@ def make(
 
 def _taught(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
     """A victim with the teacher that its table names; one that cannot teach it is a `UserError`."""
-    name = victim.table.train.teacher if isinstance(victim.table, config.Victim) and victim.table.train else None
+    name = victim.table.train.teacher if isinstance(victim.table, config.VictimTable) and victim.table.train else None
     if name is None:
         return victim
     found = next((one for one in everyone if one.name == name), None)
-    if found is None or isinstance(found.table, config.Artifact):
+    if found is None or isinstance(found.table, config.ArtifactTable):
         raise UserError(f"victim {victim.name!r}: its teacher {name!r} is no [[victim]] of this suite")
     if found.table.train and found.table.train.teacher:
         raise UserError(f"victim {victim.name!r}: its teacher {name!r} has a teacher itself; name that one")
@@ -115,7 +115,7 @@ def _stand_in(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
     return replace(case, patch=replace(patch, frozen=known)) if patch and known else case
 
 
-def _size(suite: config.Suite, victim: config.Victim | config.Artifact) -> tuple[int, int]:
+def _size(suite: config.Suite, victim: config.VictimTable | config.ArtifactTable) -> tuple[int, int]:
     from harness.data.datasets import default_size
 
     if size := victim.input_size or default_size(suite.data):
@@ -150,7 +150,7 @@ def _timed(suite: config.Suite, target: Target) -> list[Target]:
 
 
 def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
-    if isinstance(victim.table, config.Artifact):
+    if isinstance(victim.table, config.ArtifactTable):
         return [ArtifactStep(victim, victim.table.file.rpartition(".")[2])]
     found = [ArtifactStep(victim, TORCH)]
     for table in suite.export:

@@ -26,7 +26,7 @@ TORCH = "torch"  # the target that is no device: the float network, in this proc
 class DataStep:
     """The images of a suite at one size (height, width), split; ``files`` is the hash of what they are read from."""
 
-    spec: config.Data
+    spec: config.DataTable
     files: str
     size: tuple[int, int]
 
@@ -40,7 +40,7 @@ class DataStep:
 class VictimStep:
     """A victim's weights, had or trained; or, with an `Artifact` table, the network that is in a file brought."""
 
-    table: config.Victim | config.Artifact
+    table: config.VictimTable | config.ArtifactTable
     data: DataStep
     data_dir: Path | None = field(default=None, compare=False)
     teacher: VictimStep | None = None
@@ -53,7 +53,7 @@ class VictimStep:
     @cached_property
     def key(self) -> str:
         """Given weights depend on no image; what it is claimed to reach changes no answer."""
-        if isinstance(self.table, config.Artifact):
+        if isinstance(self.table, config.ArtifactTable):
             table = self.table.model_dump(exclude={"claimed_accuracy"})
             return key("brought", table=table, file=sha256_file(self.brought_file()), size=self.data.size)
         seen = self.data.key if self.table.train else self.data.size
@@ -64,7 +64,7 @@ class VictimStep:
 
     def brought_file(self) -> Path:
         """The file of an `Artifact` table; one that is not there, or another one, is a `UserError`."""
-        assert isinstance(self.table, config.Artifact)
+        assert isinstance(self.table, config.ArtifactTable)
         file = (self.data_dir or Path()) / self.table.file
         if not file.is_file():
             where = f"not under --data {self.data_dir}" if self.data_dir else "--data (or PATCHBENCH_DATA) is not given"
@@ -73,11 +73,11 @@ class VictimStep:
             raise UserError(f"{file}: expected sha256 {self.table.sha256}, got {found}")
         return file
 
-    def _weights(self, table: config.Victim) -> str:
+    def _weights(self, table: config.VictimTable) -> str:
         file = self.data_dir / table.weights if self.data_dir and table.weights else None
         return sha256_file(file) if file and file.is_file() else f"{table.weights} {table.weights_sha256}"
 
-    def _code(self, table: config.Victim) -> str:
+    def _code(self, table: config.VictimTable) -> str:
         """Hash of the file that defines a user's own network."""
         module, colon, _ = table.model.partition(":")
         if not colon:
@@ -97,7 +97,7 @@ class TrainingStep:
 
     victim: VictimStep
     quant: QuantSpec
-    table: config.Qat
+    table: config.QatTable
 
     @property
     def name(self) -> str:
@@ -107,7 +107,7 @@ class TrainingStep:
     @property
     def short(self) -> str:
         """``qat-epochs10-flips`` and the like."""
-        changed = [(k, v) for k, v in self.table if v != config.Qat.model_fields[k].default]
+        changed = [(k, v) for k, v in self.table if v != config.QatTable.model_fields[k].default]
         return "-".join(["qat", *(k if v is True else f"{k}{v}" for k, v in changed)])
 
     @cached_property
@@ -127,9 +127,9 @@ class ArtifactStep:
     training: TrainingStep | None = None
 
     @property
-    def brought(self) -> config.Artifact | None:
+    def brought(self) -> config.ArtifactTable | None:
         """How a file that the user brings is fed."""
-        return self.victim.table if isinstance(self.victim.table, config.Artifact) else None
+        return self.victim.table if isinstance(self.victim.table, config.ArtifactTable) else None
 
     @property
     def precision(self) -> str:

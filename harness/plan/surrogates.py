@@ -24,9 +24,9 @@ def bits(precision: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (32, 32)
 
 
-def training_of(suite: config.Suite, victim: VictimStep, quant: QuantSpec, table: config.Qat) -> TrainingStep:
+def training_of(suite: config.Suite, victim: VictimStep, quant: QuantSpec, table: config.QatTable) -> TrainingStep:
     """Training sees bits alone: how the rest is calibrated comes after it."""
-    if isinstance(victim.table, config.Artifact):
+    if isinstance(victim.table, config.ArtifactTable):
         raise UserError(f"artifact {victim.name!r} is a file and cannot be trained: leave it out of [export.qat]")
     plain = QuantSpec(quant.weight_bits, quant.activation_bits, calibration_images=suite.data.calibration)
     return TrainingStep(victim, replace(plain, per_channel=quant.per_channel), table)
@@ -46,7 +46,7 @@ class Made(NamedTuple):
 
 
 def named(
-    table: config.Attack,
+    table: config.AttackTable,
     surrogate: str | tuple[str, ...],
     victim: VictimStep,
     victims: Sequence[VictimStep],
@@ -90,7 +90,7 @@ def named(
     return Made(source, replace(artifact, format=TORCH), "fake_quant", (surrogate,))
 
 
-def _file(table: config.Attack, surrogate: str, name: str, artifacts: Sequence[ArtifactStep]) -> ArtifactStep:
+def _file(table: config.AttackTable, surrogate: str, name: str, artifacts: Sequence[ArtifactStep]) -> ArtifactStep:
     from patches.surrogates import OF_ARTIFACTS
 
     kind = surrogate.partition(":")[0]
@@ -106,7 +106,7 @@ def _file(table: config.Attack, surrogate: str, name: str, artifacts: Sequence[A
     return artifact
 
 
-def _network(table: config.Attack, surrogate: str, name: str, victims: Sequence[VictimStep]) -> VictimStep:
+def _network(table: config.AttackTable, surrogate: str, name: str, victims: Sequence[VictimStep]) -> VictimStep:
     source = next((v for v in victims if v.name == name), None)
     if source is None:
         kind = surrogate.partition(":")[0]
@@ -119,7 +119,7 @@ def _network(table: config.Attack, surrogate: str, name: str, victims: Sequence[
 
 
 def _trained(
-    table: config.Attack, surrogate: str, source: VictimStep, precision: str, artifacts: Sequence[ArtifactStep]
+    table: config.AttackTable, surrogate: str, source: VictimStep, precision: str, artifacts: Sequence[ArtifactStep]
 ) -> TrainingStep:
     """The one training of a victim to a precision that the suite's exports have."""
     found = {a.training for a in artifacts if a.victim == source and a.precision == precision and a.training}
@@ -138,7 +138,7 @@ def asked_target(
 
     An attack that cannot use what it is given, or a pair of file and target that is not there, is a `UserError`.
     """
-    from patches.attacks import ASKS, needs_gradients
+    from patches.attacks import QUERY_ATTACKS, needs_gradients
 
     several = surrogate if isinstance(surrogate, tuple) else (surrogate,)
     if len(several) > 1 and any(one.startswith("device:") for one in several):
@@ -150,7 +150,7 @@ def asked_target(
     ]
     there = ", ".join(f'"device:{artifact}:{target.name}"' for artifact, target in runs) or "none"
     if kind != "device":
-        if attack in ASKS:
+        if attack in QUERY_ATTACKS:
             raise UserError(
                 f"attack {attack!r} asks a target for scores, and needs no gradients of {surrogate!r}: "
                 f"give it a surrogate of {there}"
@@ -159,7 +159,7 @@ def asked_target(
     if needs_gradients(attack):
         raise UserError(
             f"attack {attack!r} needs gradients, and {surrogate!r} gives scores alone: "
-            f"give it float or twin:ARTIFACT, or take the attack {' or '.join(ASKS)}"
+            f"give it float or twin:ARTIFACT, or take the attack {' or '.join(QUERY_ATTACKS)}"
         )
     for artifact, target in runs:
         if (artifact, target.name) == (name, target_name):

@@ -81,12 +81,14 @@ def _given(work: Work, step: PatchStep) -> Patch:
     """A patch that no gradient makes: a control, or one from a file."""
     from patches.attacks import IMPORTED
     from patches.attacks.controls import control, sticker
-    from patches.attacks.imported import bring, cutout
-    from patches.placement import cut, resized
+    from patches.attacks.imported import cutout, load_patch
+    from patches.placement import resize_mask, with_mask
 
     if step.attack == IMPORTED:
         assert step.file
-        return bring(step.file, name=step.name, target_class=step.target_class, px=step.px, image_size=step.data.size)
+        return load_patch(
+            step.file, name=step.name, target_class=step.target_class, px=step.px, image_size=step.data.size
+        )
     shape = "square" if step.file else step.shape
     if step.attack == "sticker":
         seen = images(work, step.data, "craft")
@@ -95,7 +97,7 @@ def _given(work: Work, step: PatchStep) -> Patch:
         made = control(step.attack, step.px, shape, step.seed)
     if made is None:
         raise ValueError(f"{step.attack} makes no patch")
-    return cut(made, resized(cutout(step.file).mask, step.px), step.shape) if step.file else made
+    return with_mask(made, resize_mask(cutout(step.file).mask, step.px), step.shape) if step.file else made
 
 
 def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
@@ -127,7 +129,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
 @contextmanager
 def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
     """What a patch is made against: a network with gradients, or a target that is asked."""
-    from patches.defences import through
+    from patches.defences import defended
     from patches.surrogates import build
 
     if step.target:
@@ -138,7 +140,7 @@ def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.M
         made = build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
     else:
         made = build(step.surrogate, _made_of(work, source, step.artifact))
-    yield through(step.through, made) if step.through else made
+    yield defended(step.through, made) if step.through else made
 
 
 def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:
@@ -158,10 +160,10 @@ def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
     if case.patch is None:
         return None
     carried, at = (
-        placement.carry(patch(work, step), step.data.size, case.data.size, case.px)
+        placement.resize_patch(patch(work, step), step.data.size, case.data.size, case.px)
         for step in (case.patch, case.at or case.patch)
     )
-    return Stamps(*placement.lie(carried, case.placement, ids, case.data.size, case.placement_seed, at, case.pose))
+    return placement.stamps_for(carried, case.placement, ids, case.data.size, case.placement_seed, at, case.pose)
 
 
 def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:

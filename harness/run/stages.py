@@ -106,7 +106,7 @@ def victim(work: Work, step: VictimStep) -> Victim:
     """A victim with its weights: from a file, a download or training."""
     from harness.networks import victims
 
-    assert isinstance(step.table, config.Victim)
+    assert isinstance(step.table, config.VictimTable)
     folder = work.store.path("victim", step.key)
     if not work.store.has("victim", step.key):
         train = step.table.train
@@ -207,7 +207,7 @@ def _found(file: Description) -> dict[str, Any]:
     return {"operators": file.counts, "output_scale": scale[0] if scale else None}
 
 
-def _described(step: ArtifactStep, table: config.Artifact, classes: int) -> Artifact:
+def _described(step: ArtifactStep, table: config.ArtifactTable, classes: int) -> Artifact:
     layout = table.layout or ("nhwc" if step.format == "tflite" else "nchw")
     file = step.victim.brought_file()
     return Artifact(

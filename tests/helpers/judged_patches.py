@@ -10,7 +10,7 @@ from torch import nn
 from backends.device.bundle import paste
 from harness.networks.victims import logits
 from patches import placement
-from patches.patch import LEVEL
+from patches.patch import UNPOSED
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ def success(case, patch, target_class, seed=0, place="random"):
     return float(hits(case, patch, target_class, seed, place).mean())
 
 
-def hits(case, patch, target_class, seed=0, place="random", pose=LEVEL):
+def hits(case, patch, target_class, seed=0, place="random", pose=UNPOSED):
     """Which of the images that count are brought to the target class; a patch for each image counts its own images."""
     labels = case.judge[1][: len(patch.images) or None]
     clean, after = predicted(case, None)[: len(labels)], predicted(case, patch, place, seed, pose)
@@ -40,11 +40,11 @@ def hits(case, patch, target_class, seed=0, place="random", pose=LEVEL):
 
 
 @lru_cache(maxsize=64)
-def predicted(case, patch, place="random", seed=0, pose=LEVEL):
+def predicted(case, patch, place="random", seed=0, pose=UNPOSED):
     """The classes that a case's network gives the images to judge by, with a patch on them or without."""
     pixels = case.judge[0]
     if patch is not None:
         pixels = pixels[: len(patch.images) or None]
         ids = [str(i) for i in range(len(pixels))]
-        pixels = paste(pixels, *placement.lie(patch, place, ids, pixels.shape[1:3], seed, pose=pose))
+        pixels = paste(pixels, *placement.stamps_for(patch, place, ids, pixels.shape[1:3], seed, pose=pose))
     return logits(case.network, pixels).argmax(1)

@@ -13,7 +13,7 @@ from torch import nn
 
 from backends.device.artifact import QuantSpec
 from patches.craft import craft
-from patches.defences import through
+from patches.defences import defended
 from patches.fake_quant import Source
 from patches.patch import Patch
 from patches.problem import Problem
@@ -58,7 +58,7 @@ def of_network(kind: str) -> nn.Module:
     network = small.resnet()
     plain, rounded = build("float", network), build("fake_quant", Source(network, FEW_BITS, small.PIXELS))
     made = {"float": plain, "fake_quant": rounded, "ensemble": build("ensemble", [plain, rounded])}
-    return made[kind] if kind in made else through(kind, plain)
+    return made[kind] if kind in made else defended(kind, plain)
 
 
 @pytest.mark.parametrize("entry", SHORT, ids=["gap", "pgd"])

@@ -12,7 +12,7 @@ from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.defences import Defence, defend, parse_defence
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
-from patches.defences import stand_in, through
+from patches.defences import defended, differentiable_defence
 from patches.problem import Problem
 
 ORT = Target("ort", "onnxruntime")
@@ -28,7 +28,7 @@ def photographs():
 def levels(word, pixels):
     """What a stand-in gives, in levels of 0 to 255."""
     x = torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2)
-    return stand_in(word)(x).permute(0, 2, 3, 1).numpy() * 255
+    return differentiable_defence(word)(x).permute(0, 2, 3, 1).numpy() * 255
 
 
 @pytest.mark.parametrize("side", [3, 5, 9])
@@ -59,7 +59,7 @@ def test_a_jpeg_says_more_of_a_picture_with_more_quality(photographs):
 
 def test_a_gradient_through_a_jpeg_is_as_large_as_without():
     x = (torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4).requires_grad_()
-    stand_in("jpeg:75")(x).sum().backward()
+    differentiable_defence("jpeg:75")(x).sum().backward()
     assert x.grad.sum() == pytest.approx(x.numel(), rel=1e-3)  # a level more everywhere is a level more there
     assert (x.grad != 0).float().mean() > 0.99
 
@@ -67,7 +67,7 @@ def test_a_gradient_through_a_jpeg_is_as_large_as_without():
 def test_a_gradient_through_a_median_reaches_the_pixel_that_it_is():
     x = torch.arange(9.0).flip(0).reshape(1, 1, 3, 3).repeat(1, 3, 1, 1) / 255
     x.requires_grad_()
-    stand_in("median:3")(x)[:, :, 1, 1].sum().backward()
+    differentiable_defence("median:3")(x)[:, :, 1, 1].sum().backward()
     expected = torch.zeros(3, 3)
     expected[1, 1] = 1
     torch.testing.assert_close(x.grad[0, 0], expected)
@@ -76,7 +76,7 @@ def test_a_gradient_through_a_median_reaches_the_pixel_that_it_is():
 def test_a_surrogate_behind_a_defence_sees_what_the_device_does(photographs):
     pixels = photographs[2]
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 33 * 49, 4)).eval()
-    problem = Problem(through("median:5", network), pixels, np.zeros(2, np.int64), 1, 8)
+    problem = Problem(defended("median:5", network), pixels, np.zeros(2, np.int64), 1, 8)
     with torch.no_grad():
         seen = problem.surrogate(problem.images(torch.arange(2))[0])
         clean = torch.from_numpy(defend("median:5", pixels).astype(np.float32) / 255).permute(0, 3, 1, 2)

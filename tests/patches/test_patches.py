@@ -12,11 +12,11 @@ from backends.device.bundle import paste as device_paste
 from backends.device.errors import UserError
 from harness.networks.architectures import build as network
 from patches import placement
-from patches.attacks import CHOICES, LIMITS, OF_ALL, check, find, known, options
+from patches.acceleration import accelerate
+from patches.attacks import CHOICES, COMMON_OPTIONS, LIMITS, check_name, load, names, options
 from patches.craft import craft
 from patches.fake_quant import Source
-from patches.faster import faster
-from patches.objectives import margins, objective
+from patches.objectives import label_margins, objective
 from patches.paste import paste
 from patches.patch import CONTROLS, Patch
 from patches.problem import Problem
@@ -84,9 +84,9 @@ def test_objectives_are_log_likelihoods():
 
 def test_margins_are_differences_of_logits():
     logits, labels = torch.tensor([[5.0, 1, 2], [0, 7, 3], [4, 6, 9]]), torch.tensor([0, 1, 1])
-    assert margins(2)(logits, labels).tolist() == [3, 4, -3]
-    assert margins(1)(logits, labels).tolist() == [4, 3 - 7, 9 - 6], "of an image of the target class, the other way"
-    assert margins(None)(logits, labels).tolist() == [3, 4, -3]
+    assert label_margins(2)(logits, labels).tolist() == [3, 4, -3]
+    assert label_margins(1)(logits, labels).tolist() == [4, 3 - 7, 9 - 6], "the other way for the target class"
+    assert label_margins(None)(logits, labels).tolist() == [3, 4, -3]
 
 
 @pytest.mark.parametrize(("target", "best"), [(0, (255, 0, 0)), (2, (0, 0, 255)), (None, None)])
@@ -119,7 +119,7 @@ def test_the_harness_measures_what_the_attack_did():
     assert checks["loss"][0] == pytest.approx(np.mean([loss for _, loss in told[:3]]))
     assert checks["loss"][-1] == pytest.approx(np.mean([loss for _, loss in told[-2:]]))
     assert not {"success", "accuracy"} & checks.keys()
-    assert given.steps == [], "the caller's problem is untouched"
+    assert given.log == [], "the caller's problem is untouched"
 
 
 def test_a_patch_survives_its_file(tmp_path):
@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_bytes():
     ("attack", "given", "more", "says"),
     [
         ("gab", {}, {}, "did you mean 'gap'"),
-        ("zzz", {}, {}, "there are: none, grey, noise, sticker, other_class, gap, imported, lavan, pgd"),
+        ("zzz", {}, {}, "there are none, grey, noise, sticker, other_class, gap, imported, lavan, pgd"),
         ("noise", {}, {}, "is a control"),
         ("imported", {}, {}, "is read from a file"),
         ("gap", {"stepz": 3}, {}, "did you mean 'steps'"),
@@ -190,7 +190,7 @@ def test_the_same_seed_gives_the_same_bytes():
         ("gap", {"steps": True}, {}, "expected int"),
         ("gap", {"steps": 0}, {}, "'steps': .* at least 1, got 0"),
         ("gap", {"learning_rate": float("nan")}, {}, "at least 0, got nan"),
-        ("gap", {"rotation": 45, "scale": 0.9}, {}, "is 12 wide: expected at most 10"),
+        ("gap", {"rotation": 45, "scale": 0.9}, {}, "becomes 12 wide when rotated and scaled: expected at most 10"),
         ("gap", {"rotation": 200}, {}, "'rotation': .* from 0 to 180"),
         ("gap", {}, {"px": 11}, "1 to 10 pixels"),
         ("gap", {}, {"target_class": 3}, "target class 3"),
@@ -206,7 +206,7 @@ def test_what_a_user_can_mend_is_said(attack, given, more, says):
 def test_no_image_left_is_said():
     given = problem()
     given.labels[:] = 0
-    with pytest.raises(UserError, match="no image to craft on is left of 20"):
+    with pytest.raises(UserError, match="no images to craft on: all 20 are of class"):
         craft("gap", given)
 
 
@@ -216,15 +216,15 @@ def test_bfloat16_blurs_no_levels():
     simulated = build("fake_quant", few_bits)
     for surrogate in (simulated, build("ensemble", [Colours(), simulated])):
         with pytest.raises(UserError, match="option bfloat16: the levels"):
-            faster(surrogate, bfloat16=True, compiled=False)
+            accelerate(surrogate, bfloat16=True, compiled=False)
 
 
-@pytest.mark.parametrize("name", sorted({*known()} - {*CONTROLS, "imported"}))
+@pytest.mark.parametrize("name", sorted({*names()} - {*CONTROLS, "imported"}))
 def test_options_are_those_of_the_function(name):
     """Planning reads them from its file, which imports torch."""
-    parameters = inspect.signature(find(name)).parameters.values()
+    parameters = inspect.signature(load(name)).parameters.values()
     named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert options(name, {}) == ({} if name == "sparse_rs" else OF_ALL) | named
+    assert options(name, {}) == ({} if name == "sparse_rs" else COMMON_OPTIONS) | named
     assert named.keys() <= LIMITS.keys() | CHOICES.keys() | {"disguise"}, "and what each may be is known"
 
 
@@ -254,8 +254,8 @@ def third_party(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("third_party")
 def test_third_parties_register_by_entry_points():
-    check("half")
-    assert known()[-2:] == ("half", "wrong")
+    check_name("half")
+    assert names()[-2:] == ("half", "wrong")
     for level, rounded in ((0.5 / 255, 0), (1.5 / 255, 2), (2.5 / 255, 2), (-3.0, 0), (7.0, 255)):
         made = craft("half", problem(), {"level": level})
         assert (made.pixels == rounded).all(), "clipped, rounded half to even"

@@ -17,9 +17,9 @@ from scipy.stats import chisquare, pearsonr
 from backends.device.bundle import paste
 from backends.device.errors import UserError
 from patches.attacks.controls import control, sticker
-from patches.attacks.imported import bring
+from patches.attacks.imported import load_patch
 from patches.patch import Patch
-from patches.placement import WORDS, carry, corners, covered, lie, mask, side
+from patches.placement import POSITIONS, corners, mask, resize_patch, side, stamps_for
 
 IDS = [f"img-{i:05d}" for i in range(4000)]
 
@@ -30,7 +30,7 @@ def fitting(draw: st.DrawFn) -> tuple[int, tuple[int, int]]:
     return draw(st.integers(1, min(size))), size
 
 
-@given(st.sampled_from(WORDS), fitting(), st.integers(-5, 2**70), st.lists(st.text(max_size=20), max_size=8))
+@given(st.sampled_from(POSITIONS), fitting(), st.integers(-5, 2**70), st.lists(st.text(max_size=20), max_size=8))
 def test_every_place_keeps_the_patch_inside(
     word: str, fit: tuple[int, tuple[int, int]], seed: int, ids: list[str]
 ) -> None:
@@ -128,7 +128,8 @@ def test_the_side_is_the_nearest_to_the_area(area: float, shape: str, size: tupl
     px = side(area, size, shape)
     exact = math.sqrt(area * size[0] * size[1] / fill)
     assert abs(px - exact) <= 0.5
-    assert abs(covered(px, size, shape) - area) <= fill * px * 1.5 / (size[0] * size[1]) + 0.002
+    covered = mask(px, shape).sum() / (size[0] * size[1])
+    assert abs(covered - area) <= fill * px * 1.5 / (size[0] * size[1]) + 0.002
 
 
 def test_sizes_that_are_none() -> None:
@@ -148,7 +149,7 @@ def test_sizes_that_are_none() -> None:
 def test_a_patch_is_carried_as_torch_resizes_it(shape: str, start: tuple[int, int], end: tuple[int, int]) -> None:
     px = side(0.06, start, shape)
     patch = control("noise", px, shape)
-    carried = carry(patch, start, end)
+    carried = resize_patch(patch, start, end)
     assert abs(carried.px - px * end[0] / start[0]) <= 0.5
     assert (carried.mask == mask(carried.px, shape)).all()
     planes = torch.from_numpy(np.dstack([patch.pixels * patch.mask[..., None], patch.mask]).astype(np.float32))
@@ -164,21 +165,21 @@ def test_a_patch_is_carried_as_torch_resizes_it(shape: str, start: tuple[int, in
 
 def test_carrying_keeps_a_colour_and_a_patch_of_its_own_size() -> None:
     grey = control("grey", 51, "round")
-    small = carry(grey, (224, 224), (32, 32))
+    small = resize_patch(grey, (224, 224), (32, 32))
     assert small.px == 7
     assert (small.pixels[small.mask] == 128).all(), "no black of the outside bleeds in"
     assert (small.pixels[~small.mask] == 0).all()
-    assert carry(grey, (224, 224), (225, 224)) is grey
-    assert carry(grey, (224, 224), (32, 32), px=8).px == 8
+    assert resize_patch(grey, (224, 224), (225, 224)) is grey
+    assert resize_patch(grey, (224, 224), (32, 32), px=8).px == 8
     with pytest.raises(UserError, match="patch size"):
-        carry(grey, (224, 224), (32, 32), px=33)
+        resize_patch(grey, (224, 224), (32, 32), px=33)
 
 
 def test_stamps_are_what_the_device_pastes() -> None:
     patch = control("noise", 5, "round")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), np.uint8)
     places = corners("random", ["a", "b", "c"], 5, (9, 11), 1)
-    pasted = paste(pixels, *lie(patch, "random", ["a", "b", "c"], (9, 11), 1))
+    pasted = paste(pixels, *stamps_for(patch, "random", ["a", "b", "c"], (9, 11), 1))
     for clean, image, (row, column) in zip(pixels, pasted, places, strict=True):
         for y in range(9):
             for x in range(11):
@@ -199,24 +200,26 @@ def test_a_patch_for_each_image_lies_on_its_own(tmp_path: Path) -> None:
     again = Patch.read(tmp_path / "p.npz")
     assert again.sha256 == patch.sha256 != replace(patch, corners=patch.corners + 1).sha256
     assert (again.px, again.images) == (4, ("a", "b", "c"))
-    stamps, covers, places = lie(again, "best", ["c", "a"], (9, 11))
+    stamps, covers, places = stamps_for(again, "best", ["c", "a"], (9, 11))
     assert stamps[:, 0, 0, 0].tolist() == [80, 0]
     assert places.tolist() == [[2, 4], [0, 0]]
     assert covers.shape == (1, 4, 4)
-    assert (lie(again, "random", ["c", "a"], (9, 11), 5)[2] == corners("random", ["c", "a"], 4, (9, 11), 5)).all()
-    with pytest.raises(UserError, match="'d' is none of them"):
-        lie(again, "random", ["a", "d"], (9, 11))
+    assert (
+        stamps_for(again, "random", ["c", "a"], (9, 11), 5)[2] == corners("random", ["c", "a"], 4, (9, 11), 5)
+    ).all()
+    with pytest.raises(UserError, match="'d' is none of the"):
+        stamps_for(again, "random", ["a", "d"], (9, 11))
 
 
 def test_a_control_lies_where_the_attack_chose() -> None:
-    places = lie(control("grey", 4), "best", ["c", "b"], (9, 11), at=for_each())[2]
+    places = stamps_for(control("grey", 4), "best", ["c", "b"], (9, 11), at=for_each())[2]
     assert places.tolist() == [[2, 4], [1, 2]]
     with pytest.raises(UserError, match="no places of its own"):
-        lie(control("grey", 4), "best", ["c", "b"], (9, 11))
+        stamps_for(control("grey", 4), "best", ["c", "b"], (9, 11))
 
 
 def test_carrying_takes_every_stamp_and_its_place_along() -> None:
-    big = carry(for_each(), (10, 10), (30, 30))
+    big = resize_patch(for_each(), (10, 10), (30, 30))
     assert (big.px, big.pixels.shape) == (12, (3, 12, 12, 3))
     assert big.pixels[:, 5, 5, 0].tolist() == [0, 40, 80]
     assert big.corners.tolist() == [[0, 0], [3, 6], [6, 12]]  # the room grew from 6 to 18
@@ -225,7 +228,7 @@ def test_carrying_takes_every_stamp_and_its_place_along() -> None:
 def test_a_mask_of_its_own_is_carried_with_its_patch() -> None:
     covers = np.zeros((8, 8), bool)
     covers[:, 4:] = True
-    half = carry(replace(control("grey", 8), mask=covers), (32, 32), (64, 64))
+    half = resize_patch(replace(control("grey", 8), mask=covers), (32, 32), (64, 64))
     assert half.mask.shape == (16, 16)
     assert (half.mask == (np.arange(16) >= 8)).all()
     assert (half.pixels[half.mask] == 128).all()
@@ -246,7 +249,7 @@ def test_controls() -> None:
     assert noise.sha256 == control("noise", 8).sha256 != control("noise", 8, seed=1).sha256
     counts = np.bincount(control("noise", 128).pixels.ravel(), minlength=256)
     assert chisquare(counts).pvalue > 1e-3
-    with pytest.raises(UserError, match="none, grey, noise"):
+    with pytest.raises(UserError, match="none, grey or noise"):
         control("gray", 8)
 
 
@@ -269,7 +272,7 @@ def test_an_imported_picture_covers_where_its_alpha_does(tmp_path: Path) -> None
     rgba = np.full((8, 8, 4), 200, np.uint8)
     rgba[:, :4, 3] = 0
     Image.fromarray(rgba, "RGBA").save(tmp_path / "half.png")
-    made = bring(tmp_path / "half.png", name="p", target_class=3, px=16, image_size=(64, 64))
+    made = load_patch(tmp_path / "half.png", name="p", target_class=3, px=16, image_size=(64, 64))
     assert (made.mask == (np.arange(16) >= 8)).all()
     assert (made.pixels == np.where(made.mask[..., None], 200, 0)).all()
     assert (made.attack, made.target_class, made.checks["px"]) == ("imported", 3, 8)
@@ -280,11 +283,11 @@ def test_an_imported_picture_covers_where_its_alpha_does(tmp_path: Path) -> None
 def test_our_own_files_and_plain_pictures_are_imported_to_the_byte(tmp_path: Path) -> None:
     noise = control("noise", 7, "round")
     noise.save(tmp_path / "noise.npz")
-    again = bring(tmp_path / "noise.npz", name="p", target_class=0, px=7, image_size=(9, 9))
+    again = load_patch(tmp_path / "noise.npz", name="p", target_class=0, px=7, image_size=(9, 9))
     assert again.sha256 == noise.sha256
     assert again.shape == "round"
     Image.fromarray(control("noise", 7).pixels).save(tmp_path / "noise.png")
-    plain = bring(tmp_path / "noise.png", name="p", target_class=0, px=7, image_size=(9, 9))
+    plain = load_patch(tmp_path / "noise.png", name="p", target_class=0, px=7, image_size=(9, 9))
     assert plain.sha256 == control("noise", 7).sha256
 
 
@@ -296,20 +299,20 @@ def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "real.npz", pixels=np.zeros((4, 4, 3)))
     np.savez(tmp_path / "each.npz", pixels=np.zeros((2, 4, 4, 3), np.uint8))
     for name, says in (
-        ("wide.png", "square"), ("nothing.png", "covers something"), ("text.png", "not a picture"),
+        ("wide.png", "square"), ("nothing.png", "mask that is not empty"), ("text.png", "cannot be read as a picture"),
         ("other.npz", "expected an npz with pixels"), ("real.npz", "uint8"), ("each.npz", "square"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=says):
-            bring(tmp_path / name, name="p", target_class=0, px=4, image_size=(9, 9))
+            load_patch(tmp_path / name, name="p", target_class=0, px=4, image_size=(9, 9))
 
 
 def test_places_names_and_controls_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import patches, patches.placement\n"
-        "from patches.attacks import known, is_control, check\n"
+        "from patches.attacks import check_name, is_control, names\n"
         "from patches.attacks.controls import control\n"
-        "assert 'gap' in known() and is_control('noise') and not is_control('gap')\n"
-        "check('gap'); control('noise', 8); patches.placement.corners('random', ['a'], 8, (32, 32))\n"
+        "assert 'gap' in names() and is_control('noise') and not is_control('gap')\n"
+        "check_name('gap'); control('noise', 8); patches.placement.corners('random', ['a'], 8, (32, 32))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -26,7 +26,11 @@ RNG = np.random.default_rng(0)
 
 
 def spec(name="npz", **keys):
-    return config.Data(name=name, **{"path": "some.npz"} | keys) if name == "npz" else config.Data(name=name, **keys)
+    return (
+        config.DataTable(name=name, **{"path": "some.npz"} | keys)
+        if name == "npz"
+        else config.DataTable(name=name, **keys)
+    )
 
 
 def some_images(n, side=6):
@@ -246,8 +250,8 @@ def test_fingerprints_need_no_heavy_library():
 import sys
 from harness import config
 from harness.data import datasets as data
-assert len(data.fingerprint(config.Data(name="digits"), None)) == 64
-assert len(data.fingerprint(config.Data(name="cifar10"), None)) == 64
+assert len(data.fingerprint(config.DataTable(name="digits"), None)) == 64
+assert len(data.fingerprint(config.DataTable(name="cifar10"), None)) == 64
 assert not {"torch", "sklearn", "torchvision"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)

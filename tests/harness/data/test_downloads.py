@@ -52,16 +52,16 @@ def server():
     thread.join()
 
 
-def test_a_good_file_comes_once(server, tmp_path):
+def test_a_good_file_comes_once_and_prints_nothing(server, tmp_path, capfd):
     told = []
     path = download.fetch(f"{server.url}/a%20file.bin?x=1", SHA256, tmp_path / "new", lambda *now: told.append(now))
     assert path.read_bytes() == CONTENT
     assert path.name.endswith("a_file.bin")
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    assert told[-1][:2] == (len(CONTENT), len(CONTENT))
-    assert [done for done, *_ in told] == sorted({done for done, *_ in told})
+    assert told == [(0, 0, "downloading a_file.bin")]
     assert download.fetch(f"{server.url}/a%20file.bin?x=1", SHA256.upper(), tmp_path / "new") == path
     assert len(server.asked) == 1
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_that_was_damaged_since_comes_again(server, tmp_path):
@@ -83,9 +83,9 @@ def test_a_redirection_is_followed(server, tmp_path):
 @pytest.mark.parametrize(
     ("path", "sha256", "message"),
     [
-        ("good.bin", "0" * 64, f"expected a file of sha256 {'0' * 64}, got {SHA256}"),
+        ("good.bin", "0" * 64, 'expected "' + "0" * 64 + f'", got "{SHA256}"'),
         ("missing.bin", SHA256, "answers 404"),
-        ("broken.bin", SHA256, "broke off after 300000 of 1280000 bytes"),
+        ("broken.bin", SHA256, "the connection broke off"),
     ],
 )
 def test_what_fails_says_why_and_leaves_nothing(server, tmp_path, path, sha256, message):
@@ -133,5 +133,5 @@ def test_no_space(server, tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written to"):
+    with pytest.raises(UserError, match="cannot be written"):
         download.fetch("http://127.0.0.1:9/x", SHA256, tmp_path / "file" / "below")

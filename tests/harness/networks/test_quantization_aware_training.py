@@ -22,19 +22,19 @@ from harness import config
 from harness.data.datasets import Images
 from harness.networks import quantization_aware_training as qat
 from harness.networks.victims import logits
-from patches.fake_quant.learned import finished, learnable
+from patches.fake_quant.learned import finish, learnable
 from patches.fake_quant.network import fake_quantized, folded, learned_weights
 from patches.patch import Patch
 from patches.surrogates import build
 
-TABLE = config.Qat(epochs=3, batch=16, learning_rate=0.005)
+TABLE = config.QatTable(epochs=3, batch=16, learning_rate=0.005)
 IMAGES = Images(PIXELS, np.zeros(len(PIXELS), np.int64), tuple(map(str, range(len(PIXELS)))))
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def train(folder: Path, quant: QuantSpec, table: config.Qat = TABLE, progress=None) -> qat.Trained:
+def train(folder: Path, quant: QuantSpec, table: config.QatTable = TABLE, progress=None) -> qat.Trained:
     return qat.train(small.resnet(), quant, IMAGES, PIXELS, table, folder / "checkpoint.pt", progress)
 
 
@@ -49,7 +49,7 @@ def test_training_brings_few_bits_closer_to_float(tmp_path: Path) -> None:
     assert distance(fake_quantized(network, quant, PIXELS, trained), network) < 0.7 * rounded
 
 
-def replace_table(**changes) -> config.Qat:
+def replace_table(**changes) -> config.QatTable:
     return TABLE.model_copy(update=changes)
 
 
@@ -60,7 +60,7 @@ def test_folding_keeps_what_was_trained_and_its_levels() -> None:
         for parameter in student.parameters():
             parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     expected = logits(student.eval(), PIXELS)
-    trained = finished(student)
+    trained = finish(student)
     assert logits(fake_quantized(small.resnet(), quant, PIXELS, trained), PIXELS) == pytest.approx(expected, abs=1e-4)
     for name, steps in trained.weights.items():
         levels = trained.state[name].flatten(1) / steps[:, None]
@@ -78,7 +78,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path: Path) -> None:
     whole = qat.digest(train(tmp_path / "whole", quant))
 
     def progress(done: int, of: int, said: str) -> None:
-        assert (of, said.split(":")[0]) == (9, f"w3a3, epoch {(done - 1) // 3 + 1}")
+        assert (of, said.split(":")[0]) == (9, f"training at w3a3, epoch {(done - 1) // 3 + 1}")
         if done == 5:
             raise Killed
 
@@ -96,7 +96,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path: Path) -> None:
 def test_a_training_that_diverges_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="diverged in epoch"):
         train(tmp_path, replace(SPEC, weight_bits=4), replace_table(learning_rate=1e20))
-    with pytest.raises(UserError, match="a step a channel"):
+    with pytest.raises(UserError, match="one step per channel"):
         train(tmp_path, replace(SPEC, weight_bits=4, per_channel=False))
 
 
@@ -205,7 +205,7 @@ def test_what_a_surrogate_lacks_is_said(tmp_path: Path, surrogates: str, says: s
         ('precision = "w4a4"', 'no file has w4a4: give weights of 2 to 8 bits and a8, or format = "torch"'),
         ('precision = ["w8a8", "w32a8"]', "no file has w32a8"),
         ('precision = "w1a8"', "should match pattern"),
-        ("qat = {}\nper_channel = [true, false]", "learns a step a channel"),
+        ("qat = {}\nper_channel = [true, false]", "learns one step per channel"),
     ],
 )
 def test_what_no_file_can_have_is_said(tmp_path: Path, line: str, says: str) -> None:

@@ -19,7 +19,7 @@ from harness.networks import training, victims
 from harness.networks.distillation import divergence, mixed
 
 RNG = np.random.default_rng(0)
-TABLE = config.Train(epochs=4, batch=8, seed=3, flips=True)
+TABLE = config.TrainTable(epochs=4, batch=8, seed=3, flips=True)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,7 +89,7 @@ def test_the_seed_decides(tmp_path):
 def test_every_epoch_sees_the_images_in_another_order_and_otherwise_moved(tmp_path):
     seen, net = [], networks.build("resnet8", 3)
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    training.train(net, some_images(32), config.Train(epochs=3, batch=32), tmp_path / "c.pt")
+    training.train(net, some_images(32), config.TrainTable(epochs=3, batch=32), tmp_path / "c.pt")
     assert len(seen) == 3
     totals = [batch.sum(dim=(1, 2, 3)).tolist() for batch in seen]
     assert len({tuple(t) for t in totals}) == 3
@@ -122,13 +122,13 @@ def test_torchs_own_randomness_is_left_alone(tmp_path):
 
 
 def test_a_training_that_diverges_says_what_to_lower(tmp_path):
-    table = config.Train(epochs=3, batch=8, learning_rate=1e25)
+    table = config.TrainTable(epochs=3, batch=8, learning_rate=1e25)
     with pytest.raises(UserError, match=r"diverged in epoch \d: lower learning_rate"):
         training.train(network(), some_images(), table, tmp_path / "c.pt")
 
 
 def test_fewer_images_than_a_batch(tmp_path):
-    table = config.Train(epochs=1, batch=64)
+    table = config.TrainTable(epochs=1, batch=64)
     told = []
     training.train(network(), some_images(9), table, tmp_path / "c.pt", lambda *now: told.append(now[:2]))
     assert told == [(1, 1)]
@@ -157,7 +157,7 @@ def test_the_rate_rises_and_then_falls_to_nearly_nothing():
 
 
 def test_what_is_trained_on_is_never_evaluated_on():
-    spec = config.Data(name="digits", evaluate=500)
+    spec = config.DataTable(name="digits", evaluate=500)
     pools = data.load(spec, (8, 8), None, None)
     seen = training.training_images(pools, data.split(pools, spec))
     assert len(seen.ids) == 1200
@@ -177,8 +177,8 @@ def test_a_killed_process_goes_on(tmp_path):
         from harness.networks import architectures as networks
         from harness.networks import training, victims
         torch.set_num_threads(1)
-        pools = data.load(config.Data(name="digits"), (16, 16), None, None)
-        table = config.Train(epochs=3, batch=64, seed=1)
+        pools = data.load(config.DataTable(name="digits"), (16, 16), None, None)
+        table = config.TrainTable(epochs=3, batch=64, seed=1)
         tell = lambda *now: print(*now, flush=True)
         net = training.train(networks.build("resnet8", 10, 1), pools["train"], table, Path(sys.argv[1]), tell)
         print("digest", victims.weights_digest(net.state_dict()))
@@ -205,8 +205,8 @@ def test_a_killed_process_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_the_demos_network_reads_97_percent_of_the_digits_it_has_not_seen(tmp_path):
-    pools = data.load(config.Data(name="digits"), (32, 32), None, None)
-    table = config.Train(epochs=8, batch=32)
+    pools = data.load(config.DataTable(name="digits"), (32, 32), None, None)
+    table = config.TrainTable(epochs=8, batch=32)
     begun = time.process_time()
     net = training.train(networks.build("resnet8", 10), pools["train"], table, tmp_path / "c.pt")
     seconds = time.process_time() - begun
@@ -222,14 +222,14 @@ def test_a_network_learns_its_teachers_answers_and_no_label(tmp_path):
         def forward(self, x):
             return 20 * x.mean(dim=(2, 3)).roll(1, dims=1)
 
-    table = config.Train(epochs=12, batch=12, learning_rate=0.02, teacher="t", mix=0.2)
+    table = config.TrainTable(epochs=12, batch=12, learning_rate=0.02, teacher="t", mix=0.2)
     trained = training.train(network(), images, table, tmp_path / "c.pt", teacher=Teacher())
     preds = victims.logits(trained, images.pixels).argmax(axis=1)
     assert (preds == (images.labels + 1) % 3).mean() > 0.9
 
 
 def test_a_distillation_of_another_teacher_is_not_gone_on_with(tmp_path):
-    images, table = some_images(), config.Train(epochs=2, batch=8, teacher="t")
+    images, table = some_images(), config.TrainTable(epochs=2, batch=8, teacher="t")
     teachers = [networks.build("resnet8", 3, seed).eval() for seed in (7, 8)]
     trained = [training.train(network(), images, table, tmp_path / "c.pt", teacher=t) for t in teachers]
     fresh = training.train(network(), images, table, tmp_path / "fresh.pt", teacher=teachers[1])

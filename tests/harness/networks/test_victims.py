@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
 
 
 def prepared(tmp_path, size=(32, 32), classes=10, images=None, data_dir="tmp_path", **keys):
-    table = config.Victim(**{"name": "v", "model": "resnet8"} | keys)
+    table = config.VictimTable(**{"name": "v", "model": "resnet8"} | keys)
     return victims.prepare(
         table,
         data_dir=tmp_path if data_dir == "tmp_path" else data_dir,
@@ -247,7 +247,7 @@ def test_weights_from_a_url(trained, tmp_path, server):
     assert prepared(tmp_path, weights=f"{server}/net.th", weights_sha256=sha256, data_dir=None).sha256 == expected
     with pytest.raises(UserError, match="give weights_sha256 beside the URL"):
         prepared(tmp_path, weights=f"{server}/net.th")
-    with pytest.raises(UserError, match=f"got {sha256}.*under --data"):
+    with pytest.raises(UserError, match=f'got "{sha256}".*under --data'):
         prepared(tmp_path, weights=f"{server}/net.th", weights_sha256="1" * 64)
     (tmp_path / "net.th").write_bytes(content)  # under --data, by the name that the URL ends in
     assert prepared(tmp_path, weights="http://127.0.0.1:9/net.th", weights_sha256=sha256).sha256 == expected
@@ -268,7 +268,7 @@ def test_torchvisions_weights_by_their_name(tmp_path, server, monkeypatch):
         squeezenet(weights="IMAGENET1K_V9")
     monkeypatch.setattr(weights.value, "url", f"{server}/squeezenet1_0-00000000.pth")
     (tmp_path / "www/squeezenet1_0-00000000.pth").write_bytes(content)
-    with pytest.raises(UserError, match="expected a file of sha256 00000000"):
+    with pytest.raises(UserError, match='expected "00000000'):
         squeezenet(weights="IMAGENET1K_V1")
 
 
@@ -325,7 +325,7 @@ def test_a_victim_is_trained_behind_its_normalisation(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("layers", "accuracy"), [(20, 0.915), (32, 0.928), (56, 0.926)])
 def test_cifar10(data_dir, tmp_path, layers, accuracy):
-    test = data.load(config.Data(name="cifar10"), (32, 32), data_dir, tmp_path)["test"]
+    test = data.load(config.DataTable(name="cifar10"), (32, 32), data_dir, tmp_path)["test"]
     victim = prepared(
         tmp_path, data_dir=data_dir, model=f"resnet{layers}", weights=f"cifar10/resnet{layers}.th", mean=MEAN, std=STD
     )
@@ -336,7 +336,7 @@ def test_cifar10(data_dir, tmp_path, layers, accuracy):
 @pytest.mark.data
 @pytest.mark.slow
 def test_squeezenet_on_imagenet(data_dir, tmp_path):
-    images = data.load(config.Data(name="imagenet", resize=256), (227, 227), data_dir, tmp_path)["all"]
+    images = data.load(config.DataTable(name="imagenet", resize=256), (227, 227), data_dir, tmp_path)["all"]
     victim = prepared(
         tmp_path, (227, 227), 1000, data_dir=data_dir, model="squeezenet1_0", weights="imagenet/squeezenet1_0.pth",
         mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255,) * 3, channel_order="bgr",

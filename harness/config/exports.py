@@ -1,0 +1,104 @@
+"""The `[[export]]` tables: the files to make of the victims."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from backends.device.artifact import Calibration
+from harness.config.values import Precision
+from harness.tables import Axis, Table
+
+
+class QatTable(Table):
+    """Quantization-aware training, starting from the victim's own weights.
+
+    The network learns from the float network's answers, so it needs images but no labels.
+    """
+
+    epochs: int = Field(30, ge=1)
+    """Passes over the training images."""
+
+    learning_rate: float = Field(2e-3, gt=0)
+    """The highest learning rate of the schedule (Adam)."""
+
+    batch: int = Field(64, ge=2)
+    """Images per step."""
+
+    temperature: float = Field(4.0, gt=0)
+    """Temperature of the float network's answers."""
+
+    mix: float = Field(0.5, ge=0, le=1)
+    """The largest share of another image that is mixed into each."""
+
+    flips: bool = False
+    """Also train on mirror images; not for digits or letters."""
+
+    seed: int = 0
+    """Seed of the order of the images."""
+
+
+class ExportTable(Table):
+    """Artifacts to make: one for each combination of the lists below."""
+
+    victims: Axis[str] = ("*",)
+    """Which victims to export, as patterns of their names."""
+
+    format: Axis[Literal["onnx", "tflite", "torch"]]
+    """File format. `torch` makes no file: it is simulated, rounded in float, on the target `torch`."""
+
+    precision: Axis[Precision] = ("w8a8",)
+    """Bits of weights and activations: `fp32`, `w8a8`, `w4a8`, … Files take weights of 2 to 8 bits and `a8`."""
+
+    signature: Axis[Literal["u8s8", "s8s8", "u8u8"]] = ("s8s8",)
+    """Signedness of activations, then weights. TFLite knows `s8s8` only."""
+
+    calibration: Axis[Calibration] = ("minmax",)
+    """How activation ranges are chosen; each word means the same in both formats."""
+
+    per_channel: Axis[bool] = (True,)
+    """Whether each output channel of the weights has a scale of its own."""
+
+    packed: Axis[bool] = (False,)
+    """Write `w4a8` weights in TFLite's own 4-bit type, two to a byte; otherwise they are embedded in int8."""
+
+    symmetric_activations: bool = False
+    """Fix the zero point of activations at the middle of their range."""
+
+    moving_average_constant: float = Field(0.95, gt=0, lt=1)
+    """Share of the old range that each batch keeps, for `moving_average`."""
+
+    percentile: float = Field(99.99, gt=50, le=100)
+    """Percentile of the values that the range covers, for `percentile`."""
+
+    calibration_batch: int = Field(1, ge=1)
+    """Images per calibration batch."""
+
+    qat: QatTable | None = None
+    """Train the network to its precision first."""
+
+    @model_validator(mode="after")
+    def _files_have_activations_of_8_bits(self) -> ExportTable:
+        bad = [p for p in self.precision if p != "fp32" and (not p.endswith("a8") or p.startswith("w32"))]
+        if bad and set(self.format) != {"torch"}:
+            raise ValueError(f'no file has {", ".join(bad)}: give weights of 2 to 8 bits and a8, or format = "torch"')
+        return self
+
+    @model_validator(mode="after")
+    def _training_learns_a_step_a_channel(self) -> ExportTable:
+        if self.qat and set(self.per_channel) != {True}:
+            raise ValueError("[export.qat] learns a step a channel: leave per_channel = true")
+        return self
+
+    @model_validator(mode="after")
+    def _packed_weights_are_tflites(self) -> ExportTable:
+        if True in self.packed and (set(self.format), set(self.precision)) != ({"tflite"}, {"w4a8"}):
+            raise ValueError('packed = true needs an [[export]] of format = "tflite" and precision = "w4a8" alone')
+        return self
+
+    @model_validator(mode="after")
+    def _tflite_is_signed(self) -> ExportTable:
+        if "tflite" in self.format and set(self.precision) != {"fp32"} and set(self.signature) != {"s8s8"}:
+            raise ValueError('TFLite\'s integers are signed: give its [[export]] signature = "s8s8" (the default)')
+        return self

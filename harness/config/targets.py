@@ -1,0 +1,69 @@
+"""The `[[target]]` and `[latency]` tables: where artifacts run, and how they are timed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from harness.config.values import Name
+from harness.tables import Axis, Table
+
+
+class TargetTable(Table):
+    """Where artifacts run: a runtime and its options, on a host."""
+
+    name: Name
+    """Its name in the results."""
+
+    runtime: str
+    """`onnxruntime`, `litert`, `tflite_runtime`, `tensorflow`, or one from an installed package."""
+
+    version: str = ""
+    """Version of the runtime's package; one that is not installed gets an environment of its own."""
+
+    host: str = "local"
+    """`local`, `qemu`, `docker` or `ssh`."""
+
+    arch: str = ""
+    """Architecture as `uname -m` says it: `x86_64`, `aarch64`, `armv7l`. By default, this machine's."""
+
+    cpu: str = ""
+    """CPU model that the host knows: `cortex-a53`, `Haswell`."""
+
+    image: str = ""
+    """A container image of your own, for the host `docker`."""
+
+    address: str = ""
+    """A machine as ssh takes it, for the host `ssh`."""
+
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Options of the runtime itself."""
+
+    threads: int = Field(1, ge=1)
+    """Threads of the runtime during a replay."""
+
+    batch: int = Field(1, ge=1)
+    """Images per inference."""
+
+    time_limit: float = Field(300.0, gt=0)
+    """Seconds without a sign of life after which a replay counts as hung."""
+
+
+class LatencyTable(Table):
+    """How targets are timed: a closed loop, one image at a time, once per thread count.
+
+    An emulated target is timed for a few runs only, to see that it can be; its latencies compare with nothing.
+    """
+
+    threads: Axis[Literal["all"] | Annotated[int, Field(ge=1)]] = (1, "all")
+    """Thread counts; `all` is every core of the target."""
+
+    warmup: int = Field(default=10, ge=0)
+    """Runs before the clock starts."""
+
+    runs: int = Field(default=100, ge=1)
+    """Runs at least."""
+
+    seconds: float = Field(default=0.5, ge=0)
+    """Seconds at least."""
