@@ -55,9 +55,7 @@ def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
             nhwc = litert_torch.to_channel_last_io(network, args=[0]).eval()
             litert_torch.convert(nhwc, (torch.zeros(1, *victim.input_size, 3),)).export(str(path))
     except Exception as error:  # the converter raises what it meets
-        raise UserError(
-            f"{victim.name}: litert-torch cannot convert this network to TFLite: {reason(error)}"
-        ) from error
+        raise UserError(f"{victim.name}: litert-torch cannot convert this network: {reason(error)}") from error
 
 
 def run(
