@@ -1,8 +1,8 @@
 """Keep what the pages quote true: whole files, and the output of commands.
 
 In a page, ``<!-- file: PATH -->`` or ``<!-- output: NAME -->`` stands before a code block that this script fills:
-``python docs/record.py`` copies the files. ``python docs/record.py FOLDER`` also runs the commands in that folder, empty
-or left by an earlier time, which takes a few minutes. A test checks that every quoted file is up to date.
+``python docs/record.py`` copies the files. ``python docs/record.py FOLDER`` also runs the commands in that folder,
+empty or left by an earlier time, which takes a few minutes. A test checks that every quoted file is up to date.
 """
 
 import os
@@ -84,9 +84,9 @@ def shortened(text: str, most: int) -> str:
 
 
 def last_table(text: str) -> str:
-    """Return the table that a run ends with, without the progress before it and three of its columns."""
+    """Return the table that a run ends with, without the progress before it and four of its columns."""
     lines = text[text.index("┏") :].splitlines()
-    columns = ("victim", "patches", "min – max")
+    columns = ("victim", "attack", "patches", "min – max")
     return "".join(f"{without(line, columns, lines[1])}\n" for line in lines)
 
 

@@ -30,6 +30,7 @@ PACKAGES = {
     "simulated": ("torch", "onnxruntime"),
     "qat": ("torch", "onnxruntime"),
     "defence": ("pillow",),
+    "study": ("torch", "numpy", "scipy"),
 }
 # The folders whose code decides a result; a module added to one changes the hash.
 NETWORKS = ("harness/data", "harness/networks")
@@ -47,18 +48,19 @@ CODE = {
     "replay": ("backends/device",),
     "latency": ("backends/device",),
     "again": ("backends/device", "harness/run"),
-    "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/study"),
+    "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/run", "harness/study"),
     "report": ("harness/results", "harness/report", "harness/run"),
 }
 
 
 def key(stage: str, **inputs: object) -> str:
     """Return the hash (32 hex digits) of a stage's inputs, package versions and code."""
+    family = stage.partition("-")[0]  # each analysis of the study is a stage of its own
     everything = {
         "stage": stage,
         "inputs": inputs,
-        "versions": {name: _version(name) for name in PACKAGES.get(stage, ())},
-        "code": code_digest(*CODE.get(stage.partition("-")[0], ())),
+        "versions": {name: _version(name) for name in PACKAGES.get(family, ())},
+        "code": code_digest(*CODE.get(family, ())),
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 

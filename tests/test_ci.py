@@ -195,7 +195,7 @@ def test_the_actions_steps_run_a_users_suite_in_the_image_then_on_arm64_against_
     on_arm64 = [c for c in verdict["comparisons"] if "litert" in c["name"]]
     assert {c["metric"] for c in on_arm64} == {"clean_accuracy", "targeted_success", "untargeted_success"}
     assert {(c["change"], c["p"]) for c in on_arm64} == {(0, 1)}
-    assert all("arch x86_64 became aarch64" in c["changes"] for c in on_arm64)
+    assert all("arch changed from x86_64 to aarch64" in c["changes"] for c in on_arm64)
     # And a limit that is broken fails the step, with the comment made nonetheless.
     compare = '[[compare]]\nmetric = "targeted_success"\nworse = "higher"\n'
     limit = '[[limit]]\nrule = "clean_accuracy >= 0.999"\n'

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: ``patchbench COMMAND``, one module for each group of commands."""

@@ -1,1 +1,1 @@
-"""The gate: is a run no worse than a baseline, and within limits? Exit codes: 0 no worse, 1 worse, 2 can't say."""
+"""The gate: is a run no worse than its baseline, and within limits?"""

@@ -1,4 +1,4 @@
-"""The verdict as people and machines read it: for a terminal, a pull request, a CI's test report, a program."""
+"""The verdict as people and machines read it: terminal, pull-request comment, JUnit XML, JSON."""
 
 from __future__ import annotations
 
@@ -11,83 +11,71 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.gate.compare import Comparison
-from harness.gate.judge import CANNOT_COMPARE, WORSE, Verdict
+from harness.gate.judge import ExitCode, Verdict
+from harness.gate.limits import LimitResult
 
-SIGNS = {0: "✅", 1: "❌", 2: "⚠️"}
-SHOWN = 40  # rows of a comment; a program reads all
+SIGNS = {ExitCode.NO_WORSE: "✅", ExitCode.WORSE: "❌", ExitCode.CANNOT_COMPARE: "⚠️"}
+ROWS_SHOWN = 40  # of a table in a comment; JSON has all
 
 
 def terminal(verdict: Verdict) -> Iterator[Table | Text]:
-    """Tables of what was compared and of limits, then what needs words, and the verdict last."""
+    """Yield the tables of comparisons and limits, then faults, drift, changes and notes, and the verdict last."""
     if verdict.comparisons:
         table = Table("", "cell", "metric", header_style="bold")
         for name in ("before", "now", "change", "95 %", "n", "p"):
             table.add_column(name, justify="right", no_wrap=True)
         for c in verdict.comparisons:
-            row = (c.name, c.metric, *_rates(c), str(c.n), _p(c.p))
-            table.add_row(Text("worse", "bold red") if c.worse else "", *map(Text, row))
+            mark = Text("worse", "bold red") if c.worse else ""
+            table.add_row(mark, *map(Text, _comparison_cells(c)))
         yield table
     if verdict.limits:
         table = Table("", "cell", "limit", "value", "bound", "n", header_style="bold")
-        for h in verdict.limits:
-            held = (h.name, h.rule, _percent(h.value), _percent(h.bound), str(h.n))
-            table.add_row(Text("broken", "bold red") if h.broken else "", *map(Text, held))
+        for limit in verdict.limits:
+            mark = Text("broken", "bold red") if limit.broken else ""
+            table.add_row(mark, *map(Text, _limit_cells(limit)))
         yield table
     for title, lines in _lists(verdict):
         yield Text(f"{title}:", "bold")
         yield from (Text(f"  {line}") for line in lines)
-    style = "bold green" if not verdict.code else "bold red"
-    yield Text(headline(verdict), style)
+    yield Text(headline(verdict), "bold green" if verdict.code == ExitCode.NO_WORSE else "bold red")
 
 
 def markdown(verdict: Verdict) -> str:
-    """A comment for a pull request; at most `SHOWN` rows a table, the worse ones first."""
+    """Return a comment for a pull request; at most `ROWS_SHOWN` rows a table, the worse ones first."""
     out = [f"### {SIGNS[verdict.code]} patchbench: {headline(verdict)}", ""]
     if verdict.comparisons:
-        out += [
-            "| | cell | metric | before | now | change | 95 % interval | n | p |",
-            "|---|---|---|--:|--:|--:|--:|--:|--:|",
-        ]
+        out.append("| | cell | metric | before | now | change | 95 % interval | n | p |")
+        out.append("|---|---|---|--:|--:|--:|--:|--:|--:|")
         rows = sorted(verdict.comparisons, key=lambda c: not c.worse)
-        for c in rows[:SHOWN]:
-            cells = (_escape(c.name), c.metric, *_rates(c), str(c.n), _p(c.p))
-            out.append(f"| {'**worse**' if c.worse else ''} | {' | '.join(cells)} |")
-        out += [f"\n{len(rows) - SHOWN} more rows, none worse than those shown."] if len(rows) > SHOWN else []
+        out += [_markdown_row("worse" if c.worse else "", _comparison_cells(c)) for c in rows[:ROWS_SHOWN]]
+        if len(rows) > ROWS_SHOWN:
+            out.append(f"\n{len(rows) - ROWS_SHOWN} more rows, none worse than those shown.")
         out.append("")
     if verdict.limits:
         out += ["| | cell | limit | value | bound | n |", "|---|---|---|--:|--:|--:|"]
-        for h in sorted(verdict.limits, key=lambda h: not h.broken)[:SHOWN]:
-            row = (_escape(h.name), h.rule.replace("<", "&lt;"), _percent(h.value), _percent(h.bound), str(h.n))
-            out.append(f"| {'**broken**' if h.broken else ''} | {' | '.join(row)} |")
+        ranked = sorted(verdict.limits, key=lambda limit: not limit.broken)
+        out += [_markdown_row("broken" if x.broken else "", _limit_cells(x)) for x in ranked[:ROWS_SHOWN]]
         out.append("")
     for title, lines in _lists(verdict):
         out += [f"**{title}**", "", *(f"- {_escape(line)}" for line in lines), ""]
     if verdict.comparisons:
         out.append(
-            "Change: paired, image by image, over the images that count on both sides. p: one-sided, Holm-corrected "
-            f"over a metric's cells; false alarms: at most {100 * verdict.alpha:.2g} % for the whole gate."
+            "Change: paired by image, over the images that count on both sides. p: one-sided, Holm-corrected over a "
+            f"metric's cells. False alarms: at most {100 * verdict.alpha:.2g} % for the whole gate."
         )
     return "\n".join(out).rstrip() + "\n"
 
 
 def junit(verdict: Verdict) -> str:
-    """A test case for each comparison and limit; what can't be compared is an error, what is worse a failure."""
+    """Return a test case for each comparison and limit; a fault is an error, a worse cell a failure."""
     suite = ElementTree.Element("testsuite", name="patchbench gate")
     for c in verdict.comparisons:
-        case = ElementTree.SubElement(suite, "testcase", classname=c.metric, name=c.name)
         before, now, change, interval = _rates(c)
-        text = f"{before} became {now}, change {change} ({interval}), n {c.n}, p {_p(c.p)}"
-        if c.worse:
-            ElementTree.SubElement(case, "failure", message=text).text = "; ".join(c.changes)
-        else:
-            ElementTree.SubElement(case, "system-out").text = text
-    for h in verdict.limits:
-        case = ElementTree.SubElement(suite, "testcase", classname=h.rule, name=h.name)
-        text = f"{_percent(h.value)}, bound {_percent(h.bound)}, n {h.n}"
-        if h.broken:
-            ElementTree.SubElement(case, "failure", message=text)
-        else:
-            ElementTree.SubElement(case, "system-out").text = text
+        text = f"{before} before, {now} now, change {change} ({interval}), n {c.n}, p {_p(c.p)}"
+        _add_case(suite, c.metric, c.name, text, failed=c.worse, details="; ".join(c.changes))
+    for limit in verdict.limits:
+        text = f"{_percent(limit.value)}, bound {_percent(limit.bound)}, n {limit.n}"
+        _add_case(suite, limit.rule, limit.name, text, failed=limit.broken)
     for fault in verdict.faults:
         case = ElementTree.SubElement(suite, "testcase", classname="cannot compare", name=fault)
         ElementTree.SubElement(case, "error", message=fault)
@@ -100,43 +88,45 @@ def junit(verdict: Verdict) -> str:
 
 
 def as_json(verdict: Verdict) -> str:
-    """Everything, for a program."""
+    """Return the verdict in full as JSON."""
     content = {"schema": 1, "verdict": verdict.word} | asdict(verdict)
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def headline(verdict: Verdict) -> str:
-    """The verdict in one sentence."""
-    if verdict.code == CANNOT_COMPARE:
-        return f"cannot compare: {len(verdict.faults)} reason{'s' * (len(verdict.faults) != 1)}"
-    bad = [c for c in verdict.comparisons if c.worse]
-    broken = [h for h in verdict.limits if h.broken]
-    said = []
-    if bad:
-        most = max(bad, key=lambda c: abs(c.change))
-        said.append(f"{len(bad)} of {len(verdict.comparisons)} comparisons, most {most.metric} of {most.name}")
-    if broken:
-        said.append(f"{len(broken)} of {len(verdict.limits)} limits broken")
-    if verdict.code == WORSE and not said:
-        said.append("predictions drift in an unchanged environment")
-    if verdict.code == WORSE:
-        return f"worse: {'; '.join(said)}"
-    judged = [f"{len(verdict.comparisons)} comparisons"] * bool(verdict.comparisons)
-    judged += [f"{len(verdict.limits)} limits hold"] * bool(verdict.limits)
-    return f"no worse: {', '.join(judged)}" + (f", {len(verdict.drift)} cells drift" if verdict.drift else "")
+    """Return the verdict in one line."""
+    if verdict.code == ExitCode.CANNOT_COMPARE:
+        return f"cannot compare: {_count(len(verdict.faults), 'reason')}"
+    if verdict.code == ExitCode.WORSE:
+        return f"worse: {'; '.join(_regressions(verdict)) or 'predictions drift in an unchanged environment'}"
+    judged = []
+    if verdict.comparisons:
+        judged.append(_count(len(verdict.comparisons), "comparison"))
+    if verdict.limits:
+        judged.append(f"{_count(len(verdict.limits), 'limit')} kept")
+    if verdict.drift:
+        judged.append(f"drift in {_count(len(verdict.drift), 'cell')}")
+    return f"no worse: {', '.join(judged)}"
+
+
+def _regressions(verdict: Verdict) -> Iterator[str]:
+    worse = [c for c in verdict.comparisons if c.worse]
+    if worse:
+        most = max(worse, key=lambda c: abs(c.change))
+        yield f"{len(worse)} of {len(verdict.comparisons)} comparisons, most of all {most.metric} of {most.name}"
+    if broken := sum(limit.broken for limit in verdict.limits):
+        yield f"{broken} of {len(verdict.limits)} limits broken"
 
 
 def _lists(verdict: Verdict) -> Iterator[tuple[str, list[str]]]:
-    by_change: dict[str, list[str]] = {}
+    places_of: dict[str, dict[str, None]] = {}
     for c in verdict.comparisons:
         for change in c.changes:
-            place = c.name.partition(", ")[0]
-            if place not in by_change.setdefault(change, []):
-                by_change[change].append(place)
-    changed = [f"{change}: {', '.join(places)}" for change, places in by_change.items()]
+            places_of.setdefault(change, {})[c.name.partition(", ")[0]] = None
+    changed = [f"{change}: {', '.join(places)}" for change, places in places_of.items()]
     for title, lines in (
         ("Why it cannot be compared", list(verdict.faults)),
-        ("Drift: predictions flipped though file, patches, pixels and environment are the same", _drift(verdict)),
+        ("Drift: predictions flipped although file, patches, pixels, and environment are the same", _drift(verdict)),
         ("What changed", changed),
         ("Notes", list(verdict.notes)),
     ):
@@ -148,9 +138,35 @@ def _drift(verdict: Verdict) -> list[str]:
     return [f"{d.name}: {d.flips} of {d.n} predictions, first on {d.image}" for d in verdict.drift]
 
 
+def _comparison_cells(c: Comparison) -> tuple[str, ...]:
+    return c.name, c.metric, *_rates(c), str(c.n), _p(c.p)
+
+
+def _limit_cells(limit: LimitResult) -> tuple[str, ...]:
+    return limit.name, limit.rule, _percent(limit.value), _percent(limit.bound), str(limit.n)
+
+
 def _rates(c: Comparison) -> tuple[str, str, str, str]:
     change, low, high = (f"{round(100 * x, 1) + 0.0:+.1f}" for x in (c.change, c.low, c.high))
     return _percent(c.before), _percent(c.after), change, f"{low} to {high}"
+
+
+def _markdown_row(mark: str, cells: tuple[str, ...]) -> str:
+    bold = f"**{mark}**" if mark else ""
+    name, *others = cells
+    return f"| {bold} | {' | '.join([_escape(name), *(cell.replace('<=', '&lt;=') for cell in others)])} |"
+
+
+def _add_case(suite: ElementTree.Element, kind: str, name: str, text: str, *, failed: bool, details: str = "") -> None:
+    case = ElementTree.SubElement(suite, "testcase", classname=kind, name=name)
+    if failed:
+        ElementTree.SubElement(case, "failure", message=text).text = details or None
+    else:
+        ElementTree.SubElement(case, "system-out").text = text
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _percent(rate: float) -> str:

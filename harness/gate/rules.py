@@ -3,61 +3,77 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
+from harness.results.outcomes import Kind
 from harness.tables import Table, read_toml
 
 Metric = Literal["clean_accuracy", "targeted_success", "untargeted_success"]
-METRICS: tuple[Metric, ...] = ("clean_accuracy", "targeted_success", "untargeted_success")
-WORSE: dict[Metric, Literal["higher", "lower"]] = {
-    "clean_accuracy": "lower",
-    "targeted_success": "higher",
-    "untargeted_success": "higher",
+KIND: dict[Metric, Kind] = {
+    "clean_accuracy": "clean",
+    "targeted_success": "targeted",
+    "untargeted_success": "untargeted",
 }
-Columns = dict[str, str]  # of a cell, each with a pattern: { target = "litert*", precision = "w8a8" }
+Direction = Literal["higher", "lower"]
+Columns = dict[str, str]  # a pattern for each column of a cell: { target = "litert*", precision = "w8a8" }
 
 
-class Compare(Table):
-    """A metric compared with the baseline's, image by image.
+class CompareTable(Table):
+    """Compare a metric with the baseline's, image by image.
 
-    A change in the direction that is ``worse`` is a regression when it is greater than ``margin`` (a fraction) and
-    significant: by Holm's correction over all comparisons under this rule, at ``confidence`` for them together. Without
-    a confidence of its own the rule has an equal share of the gate's.
+    A change for the worse is a regression when it exceeds the margin and is significant, with Holm's correction over
+    all comparisons under this rule.
     """
 
     metric: Metric
-    worse: Literal["higher", "lower"]
+    """What to compare."""
+
+    worse: Direction
+    """Which direction of change is a regression."""
+
     margin: float = Field(default=0.02, ge=0, lt=1)
+    """Change that is tolerated, as a fraction."""
+
     confidence: float | None = Field(default=None, gt=0.5, lt=1)
+    """Confidence of all comparisons under this rule together; by default, an equal share of the gate's."""
+
     where: Columns = Field(default_factory=dict)
+    """Which cells: columns of `cells.csv`, each with a pattern."""
 
 
-class Limit(Table):
-    """An absolute limit such as ``targeted_success <= 0.20``, judged by the bound of the ``confidence`` interval."""
+class LimitTable(Table):
+    """Limit a metric, whatever the baseline says; the bound of its interval is what counts."""
 
     rule: str
+    """The limit, such as `targeted_success <= 0.20`."""
+
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Confidence of the interval."""
+
     where: Columns = Field(default_factory=dict)
+    """Which cells: columns of `cells.csv`, each with a pattern."""
 
     @field_validator("rule")
     @classmethod
-    def _can_be_read(cls, rule: str) -> str:
-        found = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*(\d*\.?\d+)\s*", rule)
-        if not found or found[1] not in METRICS or not 0 <= float(found[3]) <= 1:
-            raise ValueError(f"expected METRIC <= or >= a fraction, METRIC one of {', '.join(METRICS)}; got {rule!r}")
+    def _check_rule(cls, rule: str) -> str:
+        parsed = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*(\d*\.?\d+)\s*", rule)
+        if not parsed or parsed[1] not in KIND or not 0 <= float(parsed[3]) <= 1:
+            raise ValueError(f"expected METRIC <= or >= a fraction, METRIC one of {', '.join(KIND)}; got {rule!r}")
         return rule
 
     @property
     def metric(self) -> Metric:
-        """What is limited."""
-        return next(metric for metric in METRICS if self.rule.split("=")[0].strip(" <>") == metric)
+        """The metric that is limited."""
+        return next(metric for metric in KIND if self.rule.split("=")[0].strip(" <>") == metric)
 
     @property
     def is_upper(self) -> bool:
-        """Whether values above the limit are bad."""
+        """Whether values above the limit break it."""
         return "<=" in self.rule
 
     @property
@@ -67,28 +83,49 @@ class Limit(Table):
 
 
 class Rules(Table):
-    """All rules; ``confidence`` is the whole gate's: false alarms in at most 1 - confidence of unchanged runs."""
+    """All rules of a gate. A file needs at least one `[[compare]]` or `[[limit]]` table."""
 
     schema_: Literal[1] = Field(alias="schema")
+    """Version of this format."""
+
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
-    drift: Literal["report", "worse"] = "report"  # a prediction that flips where nothing changed
-    compare: list[Compare] = Field(default_factory=list)
-    limit: list[Limit] = Field(default_factory=list)
+    """Confidence of the whole gate: of runs where nothing changed, at most 1 - confidence raise a false alarm."""
+
+    drift: Literal["report", "worse"] = "report"
+    """What a prediction that flips where nothing changed counts as."""
+
+    compare: list[CompareTable] = Field(default_factory=list)
+    """Comparisons with the baseline."""
+
+    limit: list[LimitTable] = Field(default_factory=list)
+    """Limits that hold without one."""
 
     @model_validator(mode="after")
-    def _something_to_do(self) -> Rules:
+    def _check_not_empty(self) -> Rules:
         if not self.compare and not self.limit:
             raise ValueError("expected a [[compare]] or a [[limit]] table")
         return self
 
-    def alpha(self, rule: Compare) -> float:
-        """False alarms allowed to one rule's comparisons together."""
+    def alpha(self, rule: CompareTable) -> float:
+        """Return the false-alarm rate that one rule's comparisons share."""
         return 1 - rule.confidence if rule.confidence else (1 - self.confidence) / len(self.compare)
 
 
-DEFAULT = Rules(schema=1, compare=[Compare(metric=metric, worse=WORSE[metric]) for metric in METRICS])
+DEFAULT = Rules(
+    schema=1,
+    compare=[
+        CompareTable(metric="clean_accuracy", worse="lower"),
+        CompareTable(metric="targeted_success", worse="higher"),
+        CompareTable(metric="untargeted_success", worse="higher"),
+    ],
+)
 
 
 def read(path: Path | None) -> Rules:
-    """Rules from a file; without one, `DEFAULT`: each metric, 2 points, 99 % for all together."""
+    """Read rules from a file; without one, return `DEFAULT`: each metric, 2 points, 99 % for all together."""
     return read_toml(path, Rules, "rules of a gate") if path else DEFAULT
+
+
+def matches(columns: pd.Series, where: Columns) -> bool:
+    """Return whether every named column of a cell fits its pattern."""
+    return all(fnmatchcase(str(columns[name]), pattern) for name, pattern in where.items())

@@ -1,9 +1,9 @@
-"""The answer to the page's one question, computed from the cells."""
+"""The report's headline: the answer to its one question, computed from the cells."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -12,129 +12,202 @@ from harness.results.metrics import CASE, is_lab
 from patches.patch import CONTROLS
 
 QUESTION = "Does the patch that works in the lab work on the device?"
-# What the words mean; the page says so below the sentence.
-WORKS_IN_LAB = 0.05  # success beyond noise that a patch must have in the lab for its loss on a device to say anything
-YES, NO = 0.8, 0.2  # share of it that survives: yes from, no up to
-SPREAD = 0.1  # shares nearer to each other than this are one answer
+# These define the words of the sentence; the page states them below it.
+WORKS_IN_LAB = 0.05  # success beyond noise that a patch needs in the lab for its loss on a device to mean anything
+YES = 0.8  # "yes" from this surviving share of success on
+NO = 0.2  # "no" up to this share
+SPREAD = 0.1  # shares that differ by less than this are one answer
+PLACE = ("victim", "artifact", "artifact_label", "target", "series_label", *SERIES)
+
+Answer = Literal["yes", "no", "depends", "nothing"]
+
+
+class Tile(NamedTuple):
+    """One figure below the sentence."""
+
+    name: str
+    value: str
+    where: str
 
 
 class Headline(NamedTuple):
-    """One sentence, its details and its figures: (what, value, note) each."""
+    """The answer, its sentence, details in prose, and figures."""
 
-    verdict: str  # yes, no, depends, nothing
+    verdict: Answer
     sentence: str
-    details: str
-    tiles: list[tuple[str, str, str]]
+    details: str = ""
+    tiles: tuple[Tile, ...] = ()
+
+
+class _Compared(NamedTuple):
+    """Patches that ran both in the lab and on integer targets.
+
+    ``pairs`` has a row for each patch and place; ``means`` a row for each place with ``patches``, ``lab`` and
+    ``device`` (success), and ``base`` and ``kept`` (the same beyond noise, where noise was measured).
+    """
+
+    pairs: pd.DataFrame
+    means: pd.DataFrame
+    targeted: bool
+    beyond_noise: bool
 
 
 def percent(rate: float, digits: int = 1) -> str:
-    """A fraction in percent, with its sign; an en dash where there is none."""
+    """Format a fraction in percent with its sign; NaN is an en dash."""
     return "–" if pd.isna(rate) else f"{100 * rate:.{digits}f}\u00a0%"
 
 
 def span(low: float, high: float) -> str:
-    """An interval of fractions in percent, without the sign: ``12.3–15.0``."""
+    """Format an interval of fractions in percent without the sign: ``12.3–15.0``."""
     return "–" if pd.isna(low) else f"{100 * low:.1f}–{100 * high:.1f}"
 
 
-def headline(cells: pd.DataFrame, each: Collection[str] = ()) -> Headline:
-    """Compares each patch's success in torch with that on every integer target, patch by patch.
+def headline(cells: pd.DataFrame, per_image: Collection[str] = ()) -> Headline:
+    """Compare each patch's success in PyTorch with its success on every integer target.
 
-    ``cells`` are labelled ones. Only patches that ran on both sides count. Targeted ones are compared by their excess
-    over noise (where there was noise), untargeted ones, if there are no targeted ones, by their success. Those named in
-    ``each``, made for each image, are another threat than one patch for all: beside such ones they are told of apart.
+    ``cells`` are labelled. Only patches that ran on both sides count. Targeted patches are compared by their success
+    beyond noise where noise was measured; untargeted ones, if there are no targeted ones, by their success. Patches
+    named in ``per_image`` are another threat than one patch for all images, and are reported separately.
     """
-    attacked, own = ~cells["attack"].isin(CONTROLS), cells["patch"].isin(list(each))
+    attacked = ~cells["attack"].isin(CONTROLS)
+    own = cells["patch"].isin(list(per_image))
     if not (attacked & own).any() or not (attacked & ~own).any():
         return _headline(cells)
-    for_all, for_each = _headline(cells[~(attacked & own)]), _headline(cells[~(attacked & ~own)])
-    details = f"{for_all.details} Patches made for each image, apart: {for_each.sentence} {for_each.details}".strip()
-    return for_all._replace(
-        details=details,
-        tiles=[*for_all.tiles, *((f"for each image, {name}", value, where) for name, value, where in for_each.tiles)],
-    )
+    universal = _headline(cells[~(attacked & own)])
+    each = _headline(cells[~(attacked & ~own)])
+    details = f"{universal.details} Per-image patches, separately: {each.sentence} {each.details}".strip()
+    tiles = tuple(tile._replace(name=f"per image, {tile.name}") for tile in each.tiles)
+    return universal._replace(details=details, tiles=universal.tiles + tiles)
 
 
 def _headline(cells: pd.DataFrame) -> Headline:
-    made = cells[~cells["attack"].isin(CONTROLS)]
-    ok = made[made["status"] == "ok"]
-    if made.empty:
-        return Headline("nothing", "No patch was replayed: this run measured the networks alone.", "", [])
-    targeted = bool((ok["target_class"] >= 0).any())
-    rate = "targeted_success" if targeted else "untargeted_success"
-    ok = ok[ok[rate].notna()]
-    device = ok[_on_integers(ok)]
-    if ok.empty or device.empty:
-        where = "" if ok.empty else " on an integer target"
-        what = f"no patched cell{where} ran without an error" if _on_integers(made).any() else "no target has integers"
-        return Headline("nothing", f"No answer: {what}.", "", [])
-    pairs = device.merge(ok[is_lab(ok)], on=[*CASE, "patch"], suffixes=("", "_lab"))
-    if pairs.empty:
-        return Headline("nothing", "No answer: no patch ran both in the lab and on an integer target.", "", [])
-    places = ["victim", "artifact", "artifact_label", "target", "series_label", *SERIES]
-    beyond = ["targeted_excess_over_noise", "targeted_excess_over_noise_lab"]
-    if not targeted or pairs[beyond].isna().any(axis=None):
-        beyond = [rate, f"{rate}_lab"]
-    columns = {"device": rate, "lab": f"{rate}_lab", "kept": beyond[0], "base": beyond[1]}
-    by_place = pairs.groupby(places, sort=False, dropna=False)
-    means = by_place.agg(patches=("patch", "nunique"), **{k: (v, "mean") for k, v in columns.items()}).reset_index()
-    works = means[means["base"] >= WORKS_IN_LAB]
-    aim = "reaches its class on" if targeted else "misleads the network on"
+    attacked = cells[~cells["attack"].isin(CONTROLS)]
+    if attacked.empty:
+        return Headline("nothing", "No patch was replayed: this run measured clean accuracy only.")
+    if missing := _missing(attacked):
+        return Headline("nothing", f"No answer: {missing}.")
+    compared = _compare(attacked)
+    if compared.pairs.empty:
+        return Headline("nothing", "No answer: no patch ran both in the lab and on an integer target.")
+    works = compared.means[compared.means["base"] >= WORKS_IN_LAB]
     if works.empty:
-        lab = _span(means["lab"].min(), means["lab"].max())
-        text = f"Nothing to carry over: already in the lab the patch does no better than noise ({aim} {lab})."
-        return Headline("nothing", text, "", _tiles(means, targeted, cells))
+        lab = _range(compared.means["lab"].min(), compared.means["lab"].max())
+        reached = f"it {_aim(compared)} {lab} of the images"
+        sentence = f"Nothing to compare: even in the lab the patch does no better than noise ({reached})."
+        return Headline("nothing", sentence, "", _tiles(compared.means, compared.targeted, cells))
     works = works.assign(share=(works["kept"] / works["base"]).clip(lower=0))
-    least, most = works.iloc[int(works["share"].argmin())], works.iloc[int(works["share"].argmax())]
-    share = _span(least["share"], most["share"], 0)
-    what = "success beyond noise" if beyond[0] != rate else "success"
-    if least["share"] >= YES:
-        verdict, sentence = "yes", f"Yes: on every integer target that ran the patch keeps {share} of its {what}."
-    elif most["share"] <= NO:
-        verdict, sentence = "no", f"No: on the integer targets the patch keeps {share} of its {what}."
-    elif most["share"] - least["share"] < SPREAD:
-        verdict, sentence = "depends", f"In part: on the integer targets the patch keeps {share} of its {what}."
-    else:
-        verdict, sentence = "depends", f"It depends on artifact and target: {share} of the patch’s {what} survives."
-    lab = _span(works["lab"].min(), works["lab"].max())
-    details = f"In the lab, the float network in PyTorch, a patch {aim} {lab} of the images."
-    for word, row in (("Least", least), ("Most", most))[: 1 + (least.name != most.name)]:
-        where = f"{row['victim']}, {row['artifact_label']} on {row['target']}"
-        where += f" ({row['series_label']})" * bool(works["series_label"].nunique() > 1)
-        details += f" {word} survives on {where}: {percent(row['lab'])} become {percent(row['device'])}."
-    if failed := int(((made["status"] == "error") & ~made["precision"].isin(["fp32", ""])).sum()):
-        details += f" {failed} patched cells on integer targets failed and are left out."
+    verdict, sentence = _answer(works["share"], "success beyond noise" if compared.beyond_noise else "success")
+    details = " ".join(_details(works, compared, attacked))
+    return Headline(verdict, sentence, details, _tiles(works, compared.targeted, cells))
+
+
+def _missing(attacked: pd.DataFrame) -> str:
+    """Return why no cell can be compared; empty if some can."""
+    ok = attacked[attacked["status"] == "ok"]
+    ok = ok[ok[_rate(ok)].notna()]
+    if _on_integers(ok).any():
+        return ""
+    if not _on_integers(attacked).any():
+        return "no target computes in integers"
+    where = "" if ok.empty else " on an integer target"
+    return f"no patched cell{where} ran without an error"
+
+
+def _compare(attacked: pd.DataFrame) -> _Compared:
+    ok = attacked[attacked["status"] == "ok"]
+    rate = _rate(ok)
+    ok = ok[ok[rate].notna()]
+    pairs = ok[_on_integers(ok)].merge(ok[is_lab(ok)], on=[*CASE, "patch"], suffixes=("", "_lab"))
+    targeted = rate == "targeted_success"
+    excess = "targeted_excess_over_noise"
+    beyond_noise = targeted and not pairs[[excess, f"{excess}_lab"]].isna().any(axis=None)
+    kept = excess if beyond_noise else rate
+    means = pairs.groupby(list(PLACE), sort=False, dropna=False).agg(
+        patches=("patch", "nunique"),
+        device=(rate, "mean"),
+        lab=(f"{rate}_lab", "mean"),
+        kept=(kept, "mean"),
+        base=(f"{kept}_lab", "mean"),
+    )
+    return _Compared(pairs, means.reset_index(), targeted, beyond_noise)
+
+
+def _answer(shares: pd.Series, what: str) -> tuple[Answer, str]:
+    least, most = shares.min(), shares.max()
+    kept = f"{_range(least, most, 0)} of its {what}"
+    if least >= YES:
+        return "yes", f"Yes: on every integer target that ran, the patch keeps {kept}."
+    if most <= NO:
+        return "no", f"No: on integer targets the patch keeps {kept}."
+    if most - least < SPREAD:
+        return "depends", f"In part: on integer targets the patch keeps {kept}."
+    return "depends", f"It depends on the artifact and the target: the patch keeps {kept}."
+
+
+def _details(works: pd.DataFrame, compared: _Compared, attacked: pd.DataFrame) -> list[str]:
+    lab = _range(works["lab"].min(), works["lab"].max())
+    out = [f"In the lab (the float network in PyTorch), a patch {_aim(compared)} {lab} of the images."]
+    least = works.iloc[int(works["share"].argmin())]
+    most = works.iloc[int(works["share"].argmax())]
+    for word, row in (("Least", least), ("Most", most)):
+        if word == "Most" and most.name == least.name:
+            continue
+        where = _where(row)
+        if works["series_label"].nunique() > 1:
+            where += f" ({row['series_label']})"
+        out.append(f"{word} survives on {where}: from {percent(row['lab'])} to {percent(row['device'])}.")
+    integer = ~attacked["precision"].isin(["fp32", ""])
+    if failed := int(((attacked["status"] == "error") & integer).sum()):
+        out.append(f"{failed} patched cells on integer targets failed and are excluded.")
+    pairs = compared.pairs
     if "doubts" in pairs and (doubted := int((pairs["doubts"] != "").sum())):
-        details += f" A self-check failed that touches {doubted} of the {len(pairs)} cells compared: see †."
-    return Headline(verdict, sentence, details, _tiles(works, targeted, cells))
+        out.append(f"A failed self-check affects {doubted} of the {len(pairs)} cells compared; see †.")
+    return out
+
+
+def _tiles(means: pd.DataFrame, targeted: bool, cells: pd.DataFrame) -> tuple[Tile, ...]:
+    kind = "targeted" if targeted else "untargeted"
+    patches = int(means["patches"].max())
+    over = f"{kind} success, mean over {patches} patch{'' if patches == 1 else 'es'}, float network in PyTorch"
+    tiles = [Tile("in the lab", _range(means["lab"].min(), means["lab"].max()), over)]
+    highest = means.iloc[int(means["device"].argmax())]
+    lowest = means.iloc[int(means["device"].argmin())]
+    for name, row in (("integer targets, highest", highest), ("integer targets, lowest", lowest)):
+        tiles.append(Tile(name, percent(row["device"]), _where(row)))
+    noise = means["device"] - means["kept"]
+    if (noise > 0).any():
+        tiles.append(
+            Tile("noise, integer targets", _range(noise.min(), noise.max()), "same size and place, not optimised")
+        )
+    return *tiles, *(_control_tiles(cells[_on_integers(cells)]) if targeted else ())
+
+
+def _control_tiles(integer: pd.DataFrame) -> list[Tile]:
+    out = []
+    for control, name in (("sticker", "picture of the class"), ("other_class", "other class’s patch")):
+        drawn = integer[integer["attack"] == control]
+        rates = drawn.groupby(["victim", "artifact", "target"])["targeted_success"].mean()
+        if rates.notna().any():
+            out.append(Tile(f"{name}, integer targets", _range(rates.min(), rates.max()), "same size and place"))
+    return out
+
+
+def _rate(ok: pd.DataFrame) -> str:
+    return "targeted_success" if (ok["target_class"] >= 0).any() else "untargeted_success"
+
+
+def _aim(compared: _Compared) -> str:
+    return "reaches its target class on" if compared.targeted else "misleads the network on"
+
+
+def _where(row: pd.Series) -> str:
+    return f"{row['victim']}, {row['artifact_label']} on {row['target']}"
 
 
 def _on_integers(cells: pd.DataFrame) -> pd.Series:
     return ~cells["precision"].isin(["fp32", ""]) & (cells["format"] != "torch")
 
 
-def _span(low: float, high: float, digits: int = 1) -> str:
+def _range(low: float, high: float, digits: int = 1) -> str:
     least, most = percent(low, digits), percent(high, digits)
     return most if least == most else f"{least.split()[0]} to {most}"
-
-
-def _tiles(means: pd.DataFrame, targeted: bool, cells: pd.DataFrame) -> list[tuple[str, str, str]]:
-    kind = "targeted" if targeted else "untargeted"
-    patches = int(means["patches"].max())
-    note = f"{kind} success, mean over {patches} patch{'es' * (patches != 1)}"
-    best, worst = means.iloc[int(means["device"].argmax())], means.iloc[int(means["device"].argmin())]
-    tiles = [("in the lab", _span(means["lab"].min(), means["lab"].max()), f"{note}, float network in PyTorch")]
-    for word, row in (("integer runtimes, most", best), ("integer runtimes, least", worst)):
-        tiles.append((word, percent(row["device"]), f"{row['victim']}, {row['artifact_label']} on {row['target']}"))
-    noise = means["device"] - means["kept"]
-    if (noise > 0).any():
-        tiles.append(
-            ("noise, integer runtimes", _span(noise.min(), noise.max()), "the same size and place, not optimised")
-        )
-    integer = cells[_on_integers(cells) & targeted]
-    for control, where in (("sticker", "a picture of the class"), ("other_class", "a patch of another class")):
-        drawn = integer[integer["attack"] == control]
-        rates = drawn.groupby(["victim", "artifact", "target"])["targeted_success"].mean()
-        if rates.notna().any():
-            tiles.append((f"{where}, integer runtimes", _span(rates.min(), rates.max()), "the same size and place"))
-    return tiles

@@ -13,10 +13,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from backends.device.errors import UserError
-from harness.report import figures, rows
+from harness.report import rows
 from harness.report.agreement import pages
+from harness.report.calibration import calibration_figures
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
-from harness.report.labels import labelled, made
+from harness.report.labels import attack_label, labelled
+from harness.report.success import success_figures
 from harness.report.waterfall import waterfall
 from harness.results import paired
 from harness.results.checks import checks, doubts
@@ -48,11 +50,12 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
     summary = labelled(summarise(table, records[records["split"] != "all"]))
     script = (HERE / "report.js").read_text()
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.ChainableUndefined,
+        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.ChainableUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "percent": percent, "change": _change, "pct": _number, "json": _json, "short": _short_hash, "made": made,
+        "percent": percent, "change": _change, "pct": _number, "json": _json, "short": _short_hash,
+        "attack_label": attack_label,
     }  # fmt: skip
     each = [patch["name"] for patch in run.get("patches", []) if patch.get("per_image")]
     page = environment.get_template("report.html").render(
@@ -62,13 +65,13 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         failures=rows.failures(table, run), checks=found,
         results=rows.results(summary),
-        success=figures.success(table, summary), gap=_gap(run, records, table),
-        calibration=figures.calibration(table), calibrations=_calibrations(table),
+        success=success_figures(table, summary), lab_to_device=_lab_to_device(run, records, table),
+        calibration=calibration_figures(table), calibrations=_calibrations(table),
         pairs=paired.calibrations(outcomes(records)),
         labels=dict(zip(table["artifact"], table["artifact_label"], strict=True)),
         attacks=rows.attacks(run), patches=rows.patches(run, table, run_dir),
         examples=rows.examples(run, table, run_dir), latency=rows.latency(run, table), agreement=pages(run, table),
-        stand_ins=rows.stand_ins(summary),
+        controls_shown=rows.controls_shown(summary),
         cells=_cells(table), n_cells=len(table),
         sanity=sanity.to_dict("records"), n_patches=table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
         n_images=records.loc[records["split"] != "all", "image"].nunique(),
@@ -91,7 +94,7 @@ def _read(run_dir: Path, run: dict[str, Any] | None) -> tuple[dict[str, Any], pd
     return run, records
 
 
-def _gap(run: dict[str, Any], records: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
+def _lab_to_device(run: dict[str, Any], records: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
     """For each victim its chains from lab to device, drawn and as rows; none where nothing stands between."""
     versions = {t["name"]: str(t.get("info", {}).get("version", "")) for t in run.get("targets", [])}
     found = chains(outcomes(records), versions)

@@ -14,7 +14,12 @@ from patches.patch import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Row = dict[Any, Any]
-STAND_INS = {"noise": "noise", "grey": "grey", "sticker": "a picture of the class", "other_class": "another class’s"}
+CONTROL_NAMES = {
+    "noise": "noise",
+    "grey": "grey",
+    "sticker": "picture of the class",
+    "other_class": "other class’s patch",
+}
 CLOCK_SHARE = 0.01  # of a latency, that a step of the clock may be
 
 
@@ -53,9 +58,9 @@ def results(summary: pd.DataFrame) -> list[Row]:
     return out
 
 
-def stand_ins(summary: pd.DataFrame) -> dict[str, str]:
-    """The controls that a run has, beside which every success is shown, and what the page calls them."""
-    return {name: text for name, text in STAND_INS.items() if name in summary and summary[name].notna().any()}
+def controls_shown(summary: pd.DataFrame) -> dict[str, str]:
+    """Return the names of the controls that a run has; every success is shown beside theirs."""
+    return {name: text for name, text in CONTROL_NAMES.items() if name in summary and summary[name].notna().any()}
 
 
 def attacks(run: Row) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG: text and axes in the page's colours, series in Okabe and Ito's."""
+"""Matplotlib figures as inline SVG: text and axes in the page's colours, series in those of Okabe and Ito."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 # Okabe and Ito (2008), Color Universal Design.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "v", "P", "X")
-# Stand-ins that become the page's own colours, so that a figure is legible in its light and its dark dress.
+WIDTH = 9.6  # inches, of a figure as wide as the page
+# Placeholders that become the page's own colours, so that a figure is legible on a light and on a dark page.
 INK, SOFT, RULE = "#010101", "#020202", "#030303"
 PAGE = {INK: "currentColor", SOFT: "var(--soft)", RULE: "var(--rule)"}
 PAGE |= {colour.lower(): f"var(--series-{i})" for i, colour in enumerate(COLOURS)}  # a little brighter on black
@@ -32,9 +33,10 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]]:
-    """A figure of so many inches; when the block ends, its SVG is put into the list that came with it."""
+    """Yield a figure of this size in inches and a list that holds its SVG once the block ends."""
+    out: list[Markup] = []
     with mpl.rc_context(STYLE):
-        figure, out = Figure(figsize=(width, height)), list[Markup]()
+        figure = Figure(figsize=(width, height))
         yield figure, out
         figure.patch.set_alpha(0)
         for axes in figure.axes:
@@ -44,21 +46,22 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]
     svg = re.sub(r"<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.S)
     svg = re.sub(r'^.*?<svg .*?viewBox="(.*?)".*?>', r'<svg viewBox="\1" role="img">', svg, count=1, flags=re.S)
     svg = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", svg)
-    for stand_in, colour in PAGE.items():
-        svg = svg.replace(stand_in, colour)
-    out.append(Markup(svg))  # what came from files has been escaped by matplotlib
+    for placeholder, colour in PAGE.items():
+        svg = svg.replace(placeholder, colour)
+    out.append(Markup(svg))  # matplotlib has escaped all text
 
 
 def standalone(svg: Markup) -> str:
-    """A figure of the page as a file of its own."""
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="background:white"'
+    """Return a figure of the page as an SVG file of its own."""
+    style_of_page = "background:var(--paper);color:var(--ink)"
+    names = f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="{style_of_page}"'
     head, tag, rest = str(svg).partition(">")
     style = (Path(__file__).parent / "report.css").read_text()
     return head.replace("<svg ", f"<svg {names} ", 1) + tag + f"<style>{style}</style>" + rest + "\n"
 
 
 def percent_axis(axes: Axes, which: Literal["x", "y"], limit: float, title: str) -> None:
-    """An axis of fractions from 0 to the limit, labelled in percent."""
+    """Make an axis of fractions run from 0 to the limit, labelled in percent."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}lim": (0, limit * 1.04), f"{which}label": title})
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -68,12 +71,12 @@ def percent_axis(axes: Axes, which: Literal["x", "y"], limit: float, title: str)
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """How many of these labels fit beside each other above a figure of the page's width."""
+    """Return how many of these labels fit side by side above a figure as wide as the page."""
     return max(1, min(5, 130 // (6 + max(map(len, labels)))))
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """What the axes' labelled marks mean, on top."""
+    """Put the legend of the axes' labelled marks above the figure."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="upper left", bbox_to_anchor=(0.008, 1.0), ncols=legend_columns(labels), frameon=False,
@@ -82,5 +85,5 @@ def legend(figure: Figure, axes: Axes) -> None:
 
 
 def short(text: str, most: int) -> str:
-    """The text, cut where it would run over its neighbours."""
+    """Cut a text to at most so many characters, with an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"

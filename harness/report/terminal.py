@@ -1,4 +1,4 @@
-"""The headline table for the terminal."""
+"""The table of results for the terminal."""
 
 from __future__ import annotations
 
@@ -8,45 +8,53 @@ from rich.text import Text
 
 from harness.report.headline import percent, span
 from harness.report.labels import labelled
-from harness.report.rows import results, stand_ins
+from harness.report.rows import Row, controls_shown, results
+
+MANY_ROWS = 40  # above this, every second row is dimmed
+NOTES = {
+    "*": "* interval over images only, for these very patches: no class has two seeds",
+    "†": "† affected by a failed self-check",
+}
 
 
 def table(summary: pd.DataFrame) -> Table:
-    """Clean accuracy and success by artifact, target and attack, their intervals and the controls; errors in red.
+    """Return clean accuracy and success by artifact, target and attack, with intervals and controls; errors in red.
 
-    ``summary`` is that of `metrics.summarise`; the check over every image (split ``all``) is left out. An
-    interval with a star is over images alone: it says nothing of other patches.
+    ``summary`` is that of `metrics.summarise`; the split ``all``, a check of the networks, is left out.
     """
-    out = Table(header_style="bold", row_styles=["", "dim"] if len(summary) > 40 else None)
-    beside = [name for name in stand_ins(summary) if name != "grey"]
+    shown = results(labelled(summary[summary["split"] != "all"]))
+    controls = [name for name in controls_shown(summary) if name != "grey"]
+    out = Table(header_style="bold", row_styles=["", "dim"] if len(summary) > MANY_ROWS else None)
     for name in ("victim", "artifact", "target", "attack"):
         out.add_column(name, overflow="fold")
-    for name in ("clean", "95 %", "success", "95 %", "n", "patches", "min – max", *beside):
+    for name in ("clean", "95 %", "success", "95 %", "n", "patches", "min – max", *controls):
         out.add_column(name, justify="right", no_wrap=True)
-    rest = [""] * (2 + len(beside))
-    for row in results(labelled(summary[summary["split"] != "all"])):
-        place = [Text(str(row[c])) for c in ("victim", "artifact_label", "target", "series_label")]
-        if row["status"] == "error":
-            out.add_row(*place, Text("error", "bold red"), "", Text(str(row["error"]), "red"), "", "", *rest)
-            continue
-        clean = [percent(row["clean_accuracy"]), span(row["clean_accuracy_low"], row["clean_accuracy_high"])]
-        if row["attack"] == "none":
-            out.add_row(*place[:3], Text(str(row["defence"])), *clean, "", "", str(row["n_clean"]), *rest)
-            continue
-        patches = Text(str(row["n_patches"]))
-        if row["n_failed"]:
-            patches.append(f", {row['n_failed']} failed", "red")
-        success = (
-            "†" * bool(row.get("doubts")) + percent(row["mean"]) + ("" if row["kind"] == "targeted" else " untargeted")
-        )
-        controls = [percent(row[name]) if row["kind"] == "targeted" else "" for name in beside]
-        star = "*" if row["interval_over"] == "images" else ""
-        interval = span(row["low"], row["high"]) + star
-        out.add_row(*place, *clean, success, interval, str(row["n"]), patches, span(row["min"], row["max"]), *controls)
-    said = "".join(str(cell) for column in out.columns for cell in column.cells)
-    notes = {
-        "*": "* over images alone, for these very patches: no class has two seeds",
-        "†": "† a check failed",
-    }
-    out.caption = "; ".join(note for mark, note in notes.items() if mark in said)
+    for row in shown:
+        out.add_row(*_cells(row, controls))
+    text = "".join(str(cell) for column in out.columns for cell in column.cells)
+    out.caption = "; ".join(note for mark, note in NOTES.items() if mark in text)
     return out
+
+
+def _cells(row: Row, controls: list[str]) -> list[Text]:
+    attack = row["defence"] if row["attack"] == "none" and row["status"] != "error" else row["series_label"]
+    place = [Text(str(cell)) for cell in (row["victim"], row["artifact_label"], row["target"], attack)]
+    blank = [Text()] * (2 + len(controls))
+    if row["status"] == "error":
+        return [*place, Text("error", "bold red"), Text(), Text(str(row["error"]), "red"), Text(), Text(), *blank]
+    clean = [Text(percent(row["clean_accuracy"])), Text(span(row["clean_accuracy_low"], row["clean_accuracy_high"]))]
+    if row["attack"] == "none":
+        return [*place, *clean, Text(), Text(), Text(str(row["n_clean"])), *blank]
+    targeted = row["kind"] == "targeted"
+    success = percent(row["mean"]) if targeted else f"{percent(row['mean'])} untargeted"
+    if row.get("doubts"):
+        success = f"†{success}"
+    interval = span(row["low"], row["high"])
+    if row["interval_over"] == "images":
+        interval += "*"
+    patches = Text(str(row["n_patches"]))
+    if row["n_failed"]:
+        patches.append(f", {row['n_failed']} failed", "red")
+    counts = [Text(str(row["n"])), patches, Text(span(row["min"], row["max"]))]
+    beside = [Text(percent(row[name]) if targeted else "") for name in controls]
+    return [*place, *clean, Text(success), Text(interval), *counts, *beside]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from harness.report.labels import made
+from harness.report.labels import attack_label
 from harness.report.svg import COLOURS, INK, SOFT, drawing, percent_axis, short
 from harness.results.lab_to_device import Chain
 
@@ -24,7 +24,13 @@ def waterfall(found: Sequence[Chain], labels: Mapping[str, str]) -> Markup:
             bottom, scale = top - height + 0.45, sum(heights)
             axes = figure.add_axes((LEFT, bottom / scale, RIGHT - LEFT, (height - AROUND) / scale))
             last = chain.steps[-1].artifact
-            axes.set_title(short(f"{labels.get(last, last)}: {made(chain.columns)}", 100), loc="left")
+            axes.set_title(
+                short(
+                    f"{labels.get(last, last)}: {attack_label(chain.columns['attack'], chain.columns['surrogate'])}",
+                    100,
+                ),
+                loc="left",
+            )
             _panel(axes, chain)
             top -= height
     return out[0]

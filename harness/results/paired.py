@@ -58,7 +58,7 @@ def _paired(known: Outcomes, one: pd.DataFrame, other: pd.DataFrame) -> Iterator
     right = [matrix(known, [known.clean[rows[0]]], "clean", "hits") for rows in (a, b)]
     clean = rise(right[0], right[1], np.ones_like(right[0]), np.zeros(1, np.int64))
     first = one.iloc[0]
-    more = [f", {word} {first[c]}" for word, c in (("made on", "surrogate"), ("after", "defence")) if first[c]]
+    more = [f", {word} {first[c]}" for word, c in (("crafted on", "surrogate"), ("after", "defence")) if first[c]]
     names = (str(first["artifact"]), str(other["artifact"].iloc[0]))
     where = (str(first["victim"]), str(first["target"]), "".join([str(first["attack"]), *more]))
     yield Paired(*where, names, len(a), int(among.sum()), clean, success, success.p)

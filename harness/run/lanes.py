@@ -60,7 +60,7 @@ class Job(NamedTuple):
 def side_by_side(lanes: Sequence[Sequence[Job]], share: Share) -> None:
     """Runs lanes of jobs next to each other, each in its order; the first failure stops the others and is raised."""
 
-    def carry_out(lane: Sequence[Job]) -> None:
+    def run_lane(lane: Sequence[Job]) -> None:
         for job in lane:
             with share.taking(job.cores):
                 job.run()
@@ -68,7 +68,7 @@ def side_by_side(lanes: Sequence[Sequence[Job]], share: Share) -> None:
     if not lanes:
         return
     with ThreadPoolExecutor(min(len(lanes), MOST_AT_ONCE)) as pool:
-        futures = [pool.submit(carry_out, lane) for lane in lanes]
+        futures = [pool.submit(run_lane, lane) for lane in lanes]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:

@@ -35,7 +35,7 @@ from harness.store import Store, write_json
 RESULTS = ("records.parquet", "cells.csv", "summary.json", "report.html", "run.json")
 
 
-def carry_out(
+def run_suite(
     suite_file: Path,
     data_dir: Path | None,
     out: Path | None,

@@ -1,1 +1,1 @@
-"""The study: analyses of a run's cells and of what goes on inside its networks, one a file."""
+"""The study: analyses of a run's cells and of its networks' inner layers, one per file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,151 +10,175 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis
+from harness.study.lib.cells import attacks
 from harness.study.lib.inputs import Figure, Inputs
-from harness.study.lib.words import between, bits, made, over
+from harness.study.lib.labels import between, bits, interval_over
+from harness.study.lib.tables import where, with_interval
 
-QUESTION = "How do patches fare as bits go, on one architecture and another, simulated and on real kernels?"
-SIMULATED, ALONE, KERNELS = (
-    "simulated, wNaN",
-    "simulated, wNa8",
-    "integer kernels, wNa8",
-)
-SCALE = (32, 8, 6, 5, 4, 3, 2)
+QUESTION = "How does the success of patches change with bitwidth, by architecture, simulated and on real kernels?"
+SIMULATED = "simulated, wNaN"
+WEIGHTS_ONLY = "simulated, wNa8"
+KERNELS = "integer kernels, wNa8"
+SCALE = (32, 8, 6, 5, 4, 3, 2)  # bits, from left to right
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")
 PANEL = 2.3  # inches
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
-    """A row an attack, size, kind of surrogate, victim, precision and place, over target classes and seeds.
+class Series(NamedTuple):
+    """A line of a figure: what its patches were made on, what rounds the networks, and how it is drawn."""
 
-    ``kind`` says whether rounding is simulated, of weights and activations or weights alone, or done by a runtime;
-    ``trained`` whether the network was trained to its bits. ``made`` is ``float``, ``same bits`` where the patch was
+    made: str
+    kind: str
+    colour: str
+    marker: str
+    line: str
+
+    @property
+    def label(self) -> str:
+        """The series in the legend."""
+        return f"made on {self.made}; {self.kind}"
+
+
+SERIES = (
+    Series("float", SIMULATED, COLOURS[0], "o", "-"),
+    Series("same bits", SIMULATED, COLOURS[1], "s", "-"),
+    Series("float", WEIGHTS_ONLY, COLOURS[5], "v", ":"),
+    Series("float", KERNELS, COLOURS[2], "^", "--"),
+    Series("its twin", KERNELS, COLOURS[3], "D", ":"),
+)
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return one row per attack, size, kind of surrogate, victim, precision and place, over target classes and seeds.
+
+    ``kind`` says whether rounding is simulated, of weights and activations or of weights alone, or done by a runtime;
+    ``trained`` whether the network was trained for its bits. ``made`` is ``float``, ``same bits`` where the patch was
     made on this very rounding, or ``its twin`` where it was made on what this very file computes; patches from
-    elsewhere are `transfer`'s. Beside success stand the clean accuracy, since few bits are also a worse network, and
-    what noise and a grey square of that size do.
+    elsewhere belong to `transfer`. Clean accuracy stands beside success, since fewer bits also make a worse network,
+    and so does the success of noise and of a grey square of that size.
     """
-    found = made(inputs.over_patches)
-    found = found[(found["made_on"] == found["victim"]) & found["calibration"].isin(["", "minmax"])]
-    found = found[~found["granularity"].astype(str).str.contains("packed|per_tensor")]  # other files of the same bits
-    rows = []
-    for row in found.to_dict("records"):
-        trained = "qat" in str(row["granularity"])
-        own = row["precision"].replace("fp32", "float") + " trained" * trained
-        twin = f"twin of {row['artifact'].removeprefix(row['victim'] + '-')}"
-        twin = "twin" if row["artifact"] == row["victim"] else twin  # a file that a user brought is its own network
-        how = {own: "same bits", twin: "its twin", "float": "float"}.get(row["made_bits"])
-        if how is None or (row["precision"] == "fp32" and row["runtime"] != "torch"):
-            continue
-        weights, activations = bits(row["precision"])
-        kind = KERNELS if row["runtime"] != "torch" else SIMULATED if weights == activations else ALONE
-        rows.append(
-            {
-                **{
-                    c: row[c] for c in ("victim", "attack", "patch_px", "patch_area", "artifact", "target", "precision")
-                },
-                "weights": weights,
-                "activations": activations,
-                "kind": kind,
-                "trained": trained,
-                "made": how,
-                **{f"{r}{end}": row[f"{r}{end}"] for r in RATES for end in ("", "_low", "_high")},
-                **{
-                    c: row[c]
-                    for c in ("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "grey", "interval_over")
-                },
-            }
-        )
-    return pd.DataFrame(rows)
+    table = attacks(inputs.over_patches)
+    table = table[(table["made_on"] == table["victim"]) & table["calibration"].isin(["", "minmax"])]
+    granularity = table["granularity"].astype(str)
+    other_files = granularity.str.contains("packed|per_tensor")  # of the same bits
+    float_files = (table["precision"] == "fp32") & (table["runtime"] != "torch")
+    table = table.assign(trained=granularity.str.contains("qat"))[~other_files & ~float_files]
+    if table.empty:
+        return pd.DataFrame()
+    width = table["precision"].map(bits)
+    table = table.assign(weights=width.str[0], activations=width.str[1], made=_made(table))
+    rounds_all = table["weights"] == table["activations"]
+    kinds = np.select([table["runtime"] != "torch", rounds_all], [KERNELS, SIMULATED], WEIGHTS_ONLY)
+    table = table.assign(kind=kinds)
+    columns = [
+        *("victim", "attack", "patch_px", "patch_area", "artifact", "target", "precision", "weights", "activations"),
+        *("kind", "trained", "made"),
+        *with_interval(*RATES),
+        *("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "grey", "interval_over"),
+    ]
+    return table.loc[table["made"] != "", columns]
+
+
+def _made(table: pd.DataFrame) -> list[str]:
+    """Return what each row's patches were made on: ``float``, ``same bits``, ``its twin``, or nothing of these."""
+    found = []
+    for row in table.itertuples():
+        own_bits = f"{row.precision} trained" if row.trained else row.precision
+        file = str(row.artifact).removeprefix(f"{row.victim}-")
+        twin = "twin" if file == row.victim else f"twin of {file}"  # a brought file is its own network
+        names = {own_bits: "same bits", twin: "its twin", "float": "float"}
+        found.append(names.get(row.made_bits, ""))
+    return found
 
 
 def draw(table: pd.DataFrame) -> list[Figure]:
-    """A figure an attack: networks across, success above clean accuracy; and one of sizes."""
+    """Draw one figure per attack, networks across, success above clean accuracy; and one of sizes."""
     figures = []
     usual = table.groupby("victim")["patch_px"].transform(lambda px: px.mode().iloc[0])
     for attack, rows in table[table["patch_px"] == usual].groupby("attack", sort=False):
         rate = "targeted_success" if rows["targeted_success"].notna().any() else "untargeted_success"
         caption = (
             f"{attack}: {rate.replace('_', ' ')} of {between(rows['patch_px'])}-pixel patches, {_counts(rows, rate)}; "
-            "grey is what noise of that size brings. wNaN: weights and activations of N bits; wNa8: activations of 8. "
-            "Below, the accuracy on clean images. Marks of the same bits stand side by "
-            "side; float is PyTorch's in each line. Hollow: trained to these bits. Where hardly any image is "
-            "classified correctly, success says little."
+            "grey marks are noise of that size. wNaN: weights and activations of N bits; wNa8: activations of 8. "
+            "Below, the accuracy on clean images. Marks of the same bits stand side by side; each line's float mark is "
+            "PyTorch's. Hollow: trained for these bits. Where hardly any image is classified correctly, success says "
+            "little."
         )
         figures.append(Figure(str(attack), caption, _by_network(rows, rate)))
     sizes = table[(table["made"] == "float") & ~table["trained"]]
     if sizes["patch_px"].nunique() > 1:
-        figures.append(_sizes(sizes))
+        figures.append(_by_size(sizes))
     return figures
 
 
 def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
     networks = list(dict.fromkeys(rows["victim"]))
-    dress = {
-        ("float", SIMULATED): (COLOURS[0], "o", "-"),
-        ("same bits", SIMULATED): (COLOURS[1], "s", "-"),
-        ("float", ALONE): (COLOURS[5], "v", ":"),
-        ("float", KERNELS): (COLOURS[2], "^", "--"),
-        ("its twin", KERNELS): (COLOURS[3], "D", ":"),
-    }
     top = max(0.1, min(1.0, 1.1 * float(rows.loc[rows["clean_accuracy"] > 0.3, f"{rate}_high"].max())))
-    labels = {"noise": (SOFT, "_", "none")}
-    width = max(7.5, 0.7 + PANEL * len(networks))  # room for what the marks mean
+    drawn: dict[Series, None] = {}
+    width = max(7.5, 0.7 + PANEL * len(networks))  # room for the legend
     with drawing(width, 4.4) as (figure, out):
         grid = figure.subplots(2, len(networks), squeeze=False, sharex=True, sharey="row", height_ratios=[2.2, 1])
         for (above, below), network in zip(grid.T, networks, strict=True):
-            here = rows[rows["victim"] == network]
-            for i, ((how, kind), (colour, marker, line)) in enumerate(dress.items()):
-                series = here[(here["made"] == how) & ((here["kind"] == kind) | (here["weights"] == 32))]
-                if (series["weights"] < 32).any():
-                    labels[f"made on {how}; {kind}"] = (colour, marker, line)
-                    _line(above, series, rate, colour, marker, line, aside=0.09 * (i - 2))
-                    _line(below, series, "clean_accuracy", colour, marker, line, aside=0.09 * (i - 2))
+            here = where(rows, victim=network)
+            for i, series in enumerate(SERIES):
+                part = here[(here["made"] == series.made) & ((here["kind"] == series.kind) | (here["weights"] == 32))]
+                if (part["weights"] < 32).any():
+                    drawn[series] = None
+                    _line(above, part, rate, series, aside=0.09 * (i - 2))
+                    _line(below, part, "clean_accuracy", series, aside=0.09 * (i - 2))
             noise = here.groupby("weights")["noise"].mean()
-            above.plot([_x(w) for w in noise.index], noise, "_", color=SOFT, ms=9)
+            above.plot([_x(weights) for weights in noise.index], noise, "_", color=SOFT, ms=9)
             above.set_title(network, loc="left")
             percent_axis(above, "y", top, f"{rate.split('_')[0]} success, %" if above is grid[0][0] else "")
             percent_axis(below, "y", 1.0, "clean accuracy, %" if below is grid[1][0] else "")
             below.set_xticks(range(len(SCALE)), ["float", *map(str, SCALE[1:])])
             below.set_xlabel("N, bits")
-        for label, (colour, marker, line) in labels.items():
-            grid[0][0].plot([], [], ls=line, marker=marker, color=colour, ms=5, lw=1.4, label=label)
+        grid[0][0].plot([], [], ls="none", marker="_", color=SOFT, ms=5, lw=1.4, label="noise")
+        for series in drawn:
+            look = {"ls": series.line, "marker": series.marker, "color": series.colour}
+            grid[0][0].plot([], [], **look, ms=5, lw=1.4, label=series.label)
         legend(figure, grid[0][0])
         figure.subplots_adjust(0.6 / width, 0.11, 0.99, 0.83, wspace=0.1, hspace=0.12)
     return out[0]
 
 
-def _x(weights: Any) -> float:
-    return float(np.interp(-weights, [-b for b in SCALE], range(len(SCALE))))
+def _x(weights: float) -> float:
+    return float(np.interp(-weights, [-bits for bits in SCALE], range(len(SCALE))))
 
 
-def _line(axes: Axes, series: pd.DataFrame, rate: str, colour: str, marker: str, line: str, aside: float) -> None:
-    """Rounded ones joined by a line; those trained to their bits are rings of their own."""
-    for trained, rows in series.groupby("trained"):
-        # one runtime stands for the kernels; the others are in the table
-        rows = rows[(rows["kind"] != KERNELS) | (rows["target"] == rows.loc[rows["kind"] == KERNELS, "target"].min())]
-        rows = rows.sort_values("weights", ascending=False)
-        x = [_x(w) + aside for w in rows["weights"]]
+def _line(axes: Axes, table: pd.DataFrame, rate: str, series: Series, aside: float) -> None:
+    """Join the rounded networks by a line; draw those trained for their bits as rings of their own."""
+    colour = series.colour
+    for trained, rows in table.groupby("trained"):
+        on_kernels = rows["kind"] == KERNELS
+        one_runtime = rows["target"] == rows.loc[on_kernels, "target"].min()  # the others are in the table
+        rows = rows[~on_kernels | one_runtime].sort_values("weights", ascending=False)
+        x = [_x(weights) + aside for weights in rows["weights"]]
         axes.vlines(x, rows[f"{rate}_low"], rows[f"{rate}_high"], color=colour, lw=1.1)
+        line = "none" if trained else series.line
         face = "none" if trained else colour
-        axes.plot(x, rows[rate], ls="none" if trained else line, marker=marker, color=colour, mfc=face, ms=5, lw=1.4)
+        axes.plot(x, rows[rate], ls=line, marker=series.marker, color=colour, mfc=face, ms=5, lw=1.4)
 
 
-def _sizes(rows: pd.DataFrame) -> Figure:
-    """Success against the patch's share of the image, a line a precision, of the attack and network with most sizes."""
-    of_sizes = {pair: part["patch_px"].nunique() for pair, part in rows.groupby(["attack", "victim"])}
-    attack, network = max(of_sizes, key=lambda pair: of_sizes[pair])
-    here = rows[(rows["attack"] == attack) & (rows["victim"] == network)]
-    here = here[here["kind"].isin([SIMULATED]) | ((here["kind"] == KERNELS) & (here["weights"] == 8))]
+def _by_size(rows: pd.DataFrame) -> Figure:
+    """Draw success against the patch's share of the image, for the attack and network with the most sizes."""
+    pairs = {pair: part["patch_px"].nunique() for pair, part in rows.groupby(["attack", "victim"])}
+    attack, network = max(pairs, key=lambda pair: pairs[pair])
+    here = where(rows, attack=attack, victim=network)
+    int8 = (here["kind"] == KERNELS) & (here["weights"] == 8)
+    here = here[(here["kind"] == SIMULATED) | int8]
     with drawing(6.4, 3.4) as (figure, out):
         axes = figure.subplots()
-        for i, ((weights, kind, target), series) in enumerate(here.groupby(["weights", "kind", "target"], sort=False)):
-            series = series.sort_values("patch_area")
-            name = "float" if weights == 32 else f"{weights} bits" if kind == SIMULATED else f"INT8, {target}"
-            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
-            x = series["patch_area"] + 0.0007 * i
+        for i, ((weights, kind, target), part) in enumerate(here.groupby(["weights", "kind", "target"], sort=False)):
+            part = part.sort_values("patch_area")
+            x = part["patch_area"] + 0.0007 * i
+            colour = COLOURS[i % len(COLOURS)]
+            marker = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
             line = "-" if kind == SIMULATED else "--"
-            axes.vlines(x, series["targeted_success_low"], series["targeted_success_high"], color=colour, lw=1)
-            axes.plot(x, series["targeted_success"], line, marker=marker, color=colour, ms=5, lw=1.4, label=name)
+            name = f"{weights} bits" if kind == SIMULATED else f"INT8, {target}"
+            label = "float" if weights == 32 else name
+            axes.vlines(x, part["targeted_success_low"], part["targeted_success_high"], color=colour, lw=1)
+            axes.plot(x, part["targeted_success"], line, marker=marker, color=colour, ms=5, lw=1.4, label=label)
         noise = here.groupby("patch_area")["noise"].mean()
         axes.plot(noise.index, noise, "_", color=INK, ms=10, label="noise")
         percent_axis(axes, "y", max(0.1, float(here["targeted_success_high"].max())), "targeted success, %")
@@ -163,15 +187,15 @@ def _sizes(rows: pd.DataFrame) -> Figure:
         figure.subplots_adjust(0.1, 0.14, 0.98, 0.82)
     caption = (
         f"{attack} on {network}, made on float: success by the patch's size, {_counts(here, 'targeted_success')}. "
-        "Bits are simulated. Marks of one size stand side by side, the first at its place."
+        "Bits are simulated. Marks of one size stand side by side, the first at its true place."
     )
     return Figure("sizes", caption, out[0])
 
 
 def _counts(rows: pd.DataFrame, rate: str) -> str:
-    """Of how many patches and images marks are, and what the lines on them are."""
+    """Return how many patches and images a mark stands for, and what the lines are."""
     n = rows[f"n_{rate.split('_')[0]}"] / rows["n_patches"]
-    patches = f"{between(rows['n_patches'])} patches a mark, {between(n)} images a patch"
+    patches = f"{between(rows['n_patches'])} patches per mark, {between(n)} images per patch"
     if rows["attack"].astype(str).str.endswith("-each").all():
-        patches = f"a patch an image, {between(n)} images"
-    return f"{patches}; lines are 95 % intervals {over(rows)}"
+        patches = f"one patch per image, {between(n)} images"
+    return f"{patches}; lines are 95 % intervals {interval_over(rows)}"

@@ -1,101 +1,102 @@
-"""Defences on the device: what they cost and what they are worth, against patches that do and do not expect them."""
+"""Defences on the device: their cost, and their worth against patches that expect them and patches that do not."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis, short
+from harness.study.lib.cells import attacks
 from harness.study.lib.inputs import Figure, Inputs
-from harness.study.lib.words import as_the_first, made, over, place
+from harness.study.lib.labels import interval_over, place
+from harness.study.lib.tables import like_the_first, where, with_interval
 
-QUESTION = "What is a defence before the integer model worth, once the attacker expects it?"
+QUESTION = "What is a defence in front of the integer model worth, once the attacker expects it?"
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")
+ATTACKERS = {"unaware": "made without it", "adaptive": "made through it"}
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
-    """A row a defence, place and what the patches expect (``through``), over target classes and seeds.
+    """Return one row per place, defence and defence that the patches expect (``through``), over classes and seeds.
 
-    ``attacker`` is ``unaware`` (made through no defence), ``adaptive`` (through this one) or ``of another``. Beside
-    success stand the accuracy on clean images behind the defence, what noise does there, and ``added_ms``, the measured
-    latency with the defence before the model less that without, at one thread.
+    ``attacker`` is ``unaware`` (expects no defence), ``adaptive`` (expects this one) or ``of another``. Beside success
+    stand the accuracy on clean images behind the defence, the success of noise there, and ``added_ms``, the measured
+    latency with the defence less that without, at one thread.
     """
-    found = made(inputs.over_patches, defended=True)
-    if found.empty or not (found["defence"] != "").any():
+    table = attacks(inputs.over_patches, defended=True)
+    if not (table["defence"] != "").any():
         return pd.DataFrame()
-    found = as_the_first(
-        found[found["attack"] == inputs.settings.attack], "patch_px", "shape", "placement", "made_bits"
+    table = where(table, attack=inputs.settings.attack)
+    table = like_the_first(table, "patch_px", "shape", "placement", "made_bits")
+    kinds = [table["through"] == "", table["through"] == table["defence"]]
+    table = table.assign(
+        where=[f"{row.victim} {place(row)}" for row in table.itertuples()],
+        attacker=np.select(kinds, list(ATTACKERS), "of another"),
     )
-    added = _added(inputs)
-    rows = []
-    for row in found.to_dict("records"):
-        aware = {"": "unaware", row["defence"]: "adaptive"}.get(row["through"], "of another")
-        rows.append(
-            {
-                **{c: row[c] for c in ("victim", "artifact", "target", "defence", "through")},
-                "where": f"{row['victim']} {place(row)}",
-                "attacker": "unaware" if row["through"] == "" else aware,
-                **{f"{r}{end}": row[f"{r}{end}"] for r in RATES for end in ("", "_low", "_high")},
-                **{c: row[c] for c in ("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "interval_over")},
-                "added_ms": added.get((row["artifact"], row["target"], row["defence"]), np.nan),
-            }
-        )
-    return pd.DataFrame(rows)
+    table = table.merge(_added_ms(inputs.latency), how="left", on=["artifact", "target", "defence"])
+    columns = [
+        *("victim", "artifact", "target", "defence", "through", "where", "attacker"),
+        *with_interval(*RATES),
+        *("n_clean", "n_targeted", "n_untargeted", "n_patches", "noise", "interval_over", "added_ms"),
+    ]
+    return table[columns]
+
+
+def _added_ms(latency: pd.DataFrame) -> pd.DataFrame:
+    """Return the milliseconds that each defence adds to the median latency of an artifact on a target."""
+    keys = ["artifact", "target"]
+    if latency.empty:
+        return pd.DataFrame(columns=[*keys, "defence", "added_ms"])
+    timed = where(latency, threads=1)
+    timed = timed.assign(defence=timed["defence"].fillna("") if "defence" in timed else "")
+    plain = where(timed, defence="").set_index(keys)["p50_ms"].rename("plain_ms")
+    timed = timed[timed["defence"] != ""].join(plain, on=keys)
+    return timed.assign(added_ms=timed["p50_ms"] - timed["plain_ms"])[[*keys, "defence", "added_ms"]]
 
 
 def draw(table: pd.DataFrame) -> list[Figure]:
-    """Success by place and defence, unaware and adaptive, beside clean accuracy."""
+    """Draw success by place and defence, unaware and adaptive, beside clean accuracy."""
     rate = "targeted_success" if table["targeted_success"].notna().any() else "untargeted_success"
     table = table[table["attacker"] != "of another"]
+    n = table[f"n_{rate.split('_')[0]}"] / table["n_patches"]
+    caption = (
+        f"{rate.replace('_', ' ').capitalize()} behind each defence, of patches made without and through it, "
+        f"{table['n_patches'].max():.0f} patches per mark, {n.min():.0f} to {n.max():.0f} images each, and the "
+        f"accuracy on {table['n_clean'].max():.0f} clean images; lines are 95 % intervals {interval_over(table)}."
+    )
+    added = table.dropna(subset=["added_ms"]).groupby("defence", sort=False)["added_ms"].median()
+    if len(added):
+        costs = ", ".join(f"{defence} adds {ms:.2f} ms" for defence, ms in added.items())
+        caption += f" Latency: {costs}."
+    return [Figure("success", caption, _panels(table, rate))]
+
+
+def _panels(table: pd.DataFrame, rate: str) -> Markup:
     groups = list(table.groupby(["where", "defence"], sort=False))
     height = 0.3 * len(groups) + 1.3
     with drawing(9.0, height) as (figure, out):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2.2, 1])
         for y, (_, rows) in enumerate(groups):
-            for i, attacker in enumerate(("unaware", "adaptive")):
-                for row in rows[rows["attacker"] == attacker].to_dict("records"):
-                    at = y + 0.22 * (i - 0.5)
-                    ends = [row[f"{rate}_low"], row[f"{rate}_high"]]
-                    left.plot(ends, [at, at], color=COLOURS[i], lw=1.4)
-                    left.plot(row[rate], at, MARKERS[i], color=COLOURS[i], ms=5)
+            for i, attacker in enumerate(ATTACKERS):
+                for _, row in where(rows, attacker=attacker).iterrows():
+                    _mark(left, row, rate, y + 0.22 * (i - 0.5), MARKERS[i], COLOURS[i], 5)
             left.plot(rows["noise"].mean(), y, "|", color=SOFT, ms=9)
-            first = rows.iloc[0]
-            ends = [first["clean_accuracy_low"], first["clean_accuracy_high"]]
-            right.plot(ends, [y, y], color=INK, lw=1.4)
-            right.plot(first["clean_accuracy"], y, "D", color=INK, ms=4)
-        names = [short(f"{where}, {defence or 'undefended'}", 52) for (where, defence), _ in groups]
+            _mark(right, rows.iloc[0], "clean_accuracy", y, "D", INK, 4)
+        names = [short(f"{where_}, {defence or 'undefended'}", 52) for (where_, defence), _ in groups]
         left.set_yticks(range(len(groups)), names, color=INK)
         left.set_ylim(len(groups) - 0.4, -0.6)
         percent_axis(left, "x", max(0.1, float(table[f"{rate}_high"].max())), f"{rate.split('_')[0]} success, %")
         percent_axis(right, "x", 1.0, "clean accuracy, %")
-        for i, name in enumerate(("made without it", "made through it")):
+        for i, name in enumerate(ATTACKERS.values()):
             left.plot([], [], MARKERS[i], color=COLOURS[i], label=name)
         left.plot([], [], "|", color=SOFT, ms=9, label="noise")
         legend(figure, left)
         figure.subplots_adjust(0.38, 0.5 / height, 0.985, 1 - 0.35 / height, wspace=0.06)
-    n = table[f"n_{rate.split('_')[0]}"] / table["n_patches"]
-    caption = (
-        f"{rate.replace('_', ' ').capitalize()} behind each defence, of patches made without and through it; "
-        f"{table['n_patches'].max():.0f} patches a mark, {n.min():.0f} to {n.max():.0f} images each, and the accuracy "
-        f"on {table['n_clean'].max():.0f} clean images; lines are 95 % intervals {over(table)}. {_costs(table)}"
-    )
-    return [Figure("success", caption, out[0])]
+    return out[0]
 
 
-def _added(inputs: Inputs) -> dict[tuple[Any, ...], float]:
-    """Milliseconds that a defence adds to the median of an artifact on a target, at one thread."""
-    timed = [row for row in inputs.run.get("latency", []) if row["threads"] == 1]
-    plain = {(row["artifact"], row["target"]): row["p50_ms"] for row in timed if not row.get("defence")}
-    return {
-        (row["artifact"], row["target"], row["defence"]): row["p50_ms"] - plain[row["artifact"], row["target"]]
-        for row in timed
-        if row.get("defence") and (row["artifact"], row["target"]) in plain
-    }
-
-
-def _costs(table: pd.DataFrame) -> str:
-    """``jpeg:75 adds 0.41 ms, ...``; empty where nothing was timed."""
-    known = table.dropna(subset=["added_ms"]).groupby("defence", sort=False)["added_ms"].median()
-    return ", ".join(f"{name} adds {ms:.2f} ms" for name, ms in known.items()) + "." * bool(len(known))
+def _mark(axes: Axes, row: pd.Series, rate: str, y: float, marker: str, colour: str, size: int) -> None:
+    axes.plot([row[f"{rate}_low"], row[f"{rate}_high"]], [y, y], color=colour, lw=1.4)
+    axes.plot(row[rate], y, marker, color=colour, ms=size)

@@ -1,44 +1,54 @@
-"""Spatial sensitivity: success by the place of the patch, with what the network looks at beside it."""
+"""Spatial sensitivity: success by the place of the patch, beside the network's saliency there."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from textwrap import wrap
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from torch import Tensor, nn
 
 from backends.device.artifact import Pixels
 from harness.plan.cells import Case, ReplayStep
-from harness.plan.steps import ArtifactStep, PatchStep
+from harness.plan.steps import ArtifactStep
 from harness.report.svg import INK, SOFT, drawing
 from harness.results.records import judge
 from harness.results.stats import mean_rate
 from harness.run import replays
+from harness.study.lib.estimates import mean
 from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
-from harness.study.lib.similarity import mean
+from harness.study.lib.pixel_gradients import pixel_gradients
+from harness.study.lib.success import count, goal
 
 QUESTION = "Where on the image does a patch work, and is it where the network looks?"
-COLUMNS, SIDE = 4, 2.15  # figures a row; inches of one
-SALIENCY = "saliency"  # stands where a target does: no target has gradients
+ACROSS = 4  # maps per row of a figure
+SIDE = 2.15  # inches of a map
+TITLE = 0.5  # inches above a map
+SALIENCY = "saliency"  # in place of a target, which has no gradients
+EVERY = 1 << 40  # images
+
+Places = Sequence[tuple[int, int]]  # row and column of the patch's top left pixel
+
+
+COLUMNS = ("row", "column", "success", "low", "high", "n", "n_patches")
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
-    """A row an artifact, target and place: ``success`` of the patches laid there on every image, with its interval.
+    """Return one row per artifact, target and place: ``success`` of the patches there, with its interval.
 
-    Targeted where the patches have a class, else untargeted; over ``n`` images a patch and ``n_patches``. Places are
-    ``settings.places`` rows and columns, evenly spaced, ``row`` and ``column`` being the patch's top left pixel.
-    Rows with target ``saliency`` have the mean saliency under the patch at that place instead, for artifacts that have
-    gradients, with t's interval over images. ``rho`` is Spearman's correlation of an artifact's success with the
-    saliency of its float network over the places.
+    It is targeted where the patches have a class, else untargeted, over ``n`` images per patch and ``n_patches``.
+    ``settings.places`` is the number of rows and of columns of places, evenly spaced; ``row`` and ``column`` are those
+    of the patch's top left pixel. Rows with target ``saliency`` have the mean saliency under the patch instead, with a
+    t interval over images, for artifacts that have gradients. ``rho`` is Spearman's correlation over places between an
+    artifact's success and the saliency of its float network.
     """
     parts = []
     for subject in inputs.subjects():
@@ -46,155 +56,163 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         steps = _steps(inputs, subject, places)
         replays.replays(inputs.work, [step for group in steps.values() for step in group])
         for (artifact, target), group in steps.items():
-            count = partial(_success, inputs, subject, group, places)
-            table = inputs.kept("places", count, steps=[step.key for step in group])
-            parts.append(_named(table, subject, artifact, target))
+            compute = partial(_success, inputs, subject, group, places)
+            table = inputs.cached("places", compute, steps=[step.key for step in group])
+            parts.append(_with_names(table, subject, artifact, target))
         for artifact in filter(is_simulated, subject.artifacts):
-            look = partial(_looks, inputs, subject, artifact, places)
-            at = {"places": places, "px": subject.patches[0].px, "images": inputs.settings.images}
-            table = inputs.kept("places", look, artifact=artifact.key, case=subject.clean.key, **at)
-            parts.append(_named(table, subject, artifact, SALIENCY))
-    return _correlated(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
+            table = inputs.cached(
+                "places",
+                partial(_saliency_under_patches, inputs, subject, artifact, places),
+                artifact=artifact.key,
+                case=subject.clean.key,
+                places=places,
+                px=subject.patches[0].px,
+                images=inputs.settings.images,
+            )
+            parts.append(_with_names(table, subject, artifact, SALIENCY))
+    return _with_rho(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
 
 
 def grid(case: Case, places: int) -> list[tuple[int, int]]:
-    """Top left corners of ``places`` times ``places`` places, evenly spaced, whole pixels, the edges included."""
+    """Return the top left corners of ``places`` times ``places`` places, evenly spaced from edge to edge."""
     height, width = case.data.size
-    rows, columns = (np.linspace(0, size - case.px, places).round().astype(int) for size in (height, width))
+    rows = np.linspace(0, height - case.px, places).round().astype(int)
+    columns = np.linspace(0, width - case.px, places).round().astype(int)
     return [(int(row), int(column)) for row in dict.fromkeys(rows) for column in dict.fromkeys(columns)]
 
 
-def saliency(network: torch.nn.Module, pixels: Pixels, labels: NDArray[np.int64], batch: int = 100) -> NDArray[Any]:
-    """How much each pixel moves the margin of its image's label, float64 ``(n, h, w)``, each image's adding up to 1.
+def saliency(network: nn.Module, pixels: Pixels, labels: NDArray[np.int64], batch: int = 100) -> NDArray[np.float64]:
+    """Return how much each pixel moves the margin of its image's label, float64 ``(n, h, w)``; an image's sum is 1.
 
     The absolute gradient of the label's logit less the best other one, summed over channels (Simonyan, Vedaldi and
-    Zisserman 2014, of the class score).
+    Zisserman 2014, who use the class score).
     """
-    parts = []
-    for at in range(0, len(pixels), batch):
-        x = torch.tensor(pixels[at : at + batch]).permute(0, 3, 1, 2).contiguous().float() / 255
-        wanted = torch.from_numpy(labels[at : at + batch])[:, None]
-        logits = network(x.requires_grad_())
-        others = logits.scatter(1, wanted, -math.inf).amax(dim=1)
-        (gradient,) = torch.autograd.grad((logits.gather(1, wanted)[:, 0] - others).sum(), x)
-        parts.append(gradient.abs().sum(dim=1).double().numpy())
-    found = np.concatenate(parts)
+    gradients = pixel_gradients(network, pixels, labels, _margins, batch)
+    found = gradients.abs().sum(dim=1).double().numpy()
     return np.asarray(found / np.maximum(found.sum(axis=(1, 2), keepdims=True), 1e-30))
 
 
-def under(looks: NDArray[Any], places: Sequence[tuple[int, int]], px: int) -> NDArray[np.float64]:
-    """The share of each image's saliency that a square of a side covers at each place, ``(n, places)``."""
-    return np.stack([looks[:, r : r + px, c : c + px].sum(axis=(1, 2)) for r, c in places], axis=1)
+def _margins(logits: Tensor, labels: Tensor) -> Tensor:
+    wanted = labels[:, None]
+    others = logits.scatter(1, wanted, -math.inf).amax(dim=1)
+    return logits.gather(1, wanted)[:, 0] - others
+
+
+def under(salient: NDArray[np.float64], places: Places, px: int) -> NDArray[np.float64]:
+    """Return the share of each image's saliency that a square of ``px`` covers at each place, ``(n, places)``."""
+    squares = [salient[:, row : row + px, column : column + px] for row, column in places]
+    return np.stack([square.sum(axis=(1, 2)) for square in squares], axis=1)
+
+
+def _steps(inputs: Inputs, subject: Subject, places: Places) -> dict[tuple[ArtifactStep, str], list[ReplayStep]]:
+    """Return the replays of each artifact and target: the clean case, then each patch at each place."""
+    cases = [subject.clean]
+    for case in subject.patches:
+        cases += [replace(case, placement=f"{row},{column}", placement_seed=0) for row, column in places]
+    steps = {}
+    for replay in inputs.work.plan.replays:
+        if replay.artifact in subject.artifacts:
+            pair = (replay.artifact, replay.target.name)
+            steps[pair] = [ReplayStep(case, replay.artifact, replay.target) for case in cases]
+    return steps
+
+
+def _success(inputs: Inputs, subject: Subject, steps: Sequence[ReplayStep], places: Places) -> pd.DataFrame:
+    labels = inputs.labels(subject.clean, images=EVERY)
+    brought = steps[0].artifact.brought
+    offset = brought.class_offset if brought else 0
+    predictions = [judge(replays.answers(inputs.work, step), labels, offset)["pred"].to_numpy() for step in steps]
+    clean = predictions[0]
+    patched = np.array(predictions[1:]).reshape(len(subject.patches), len(places), len(labels))
+    goals = np.array([goal(case) for case in subject.patches])
+    rows = []
+    for at, (row, column) in enumerate(places):
+        hits, among = count(labels, clean, patched[:, at], goals)
+        rate = mean_rate(hits, among, goals)
+        fewest = int(among.sum(axis=1).min())
+        rows.append((row, column, rate.value, rate.low, rate.high, fewest, len(goals)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _saliency_under_patches(inputs: Inputs, subject: Subject, artifact: ArtifactStep, places: Places) -> pd.DataFrame:
+    salient = saliency(inputs.work.simulated(artifact), inputs.pixels(subject.clean), inputs.labels(subject.clean))
+    covered = under(salient, places, subject.patches[0].px)
+    rows = [(*place, *mean(shares), len(shares), 0) for place, shares in zip(places, covered.T, strict=True)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _with_names(table: pd.DataFrame, subject: Subject, artifact: ArtifactStep, target: str) -> pd.DataFrame:
+    return table.assign(victim=subject.victim.name, artifact=artifact.name, target=target, precision=artifact.precision)
+
+
+def _with_rho(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the correlation over places with the saliency of the float network."""
+    table = table.assign(rho=np.nan)
+    for victim, rows in table.groupby("victim", sort=False):
+        is_saliency = rows["target"] == SALIENCY
+        salient = rows[is_saliency & (rows["artifact"] == f"{victim}-torch")].set_index(["row", "column"])["success"]
+        for _, here in rows[~is_saliency].groupby(["artifact", "target"], sort=False):
+            if len(salient) and here["success"].nunique() > 1:
+                there = salient.reindex(pd.MultiIndex.from_frame(here[["row", "column"]]))
+                table.loc[here.index, "rho"] = spearmanr(here["success"], there.to_numpy()).statistic
+    return table
 
 
 def draw(table: pd.DataFrame) -> list[Figure]:
-    """A figure a network: heat maps of success by artifact and target, each artifact's saliency beside it."""
+    """Draw one figure per network: maps of success by artifact and target, each beside the artifact's saliency."""
     figures = []
     for victim, rows in table.groupby("victim", sort=False):
-        maps = sorted(rows.groupby(["artifact", "target"], sort=False), key=_beside(rows))
-        lines = -(-len(maps) // COLUMNS)
-        top = float(rows.loc[rows["target"] != SALIENCY, "success"].max())
-        with drawing(SIDE * COLUMNS + 0.4, (SIDE + 0.5) * lines + 0.1) as (figure, out):
-            axes = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
-            for one, (_, here) in zip(axes, maps, strict=False):
-                _map(one, here, str(victim), top)
-            for one in axes[len(maps) :]:
-                one.set_visible(False)
-            height = (SIDE + 0.5) * lines + 0.1
-            figure.subplots_adjust(0.03, 0.03, 0.99, 1 - 0.42 / height, wspace=0.1, hspace=0.5 / SIDE + 0.08)
         counted = rows[rows["target"] != SALIENCY]
         half = 100 * ((counted["high"] - counted["low"]) / 2).median()
         caption = (
             f"{victim}: success in percent by the place of the patch's top left corner, "
             f"{counted['n_patches'].max():.0f} patches, {counted['n'].min():.0f} to {counted['n'].max():.0f} images "
-            f"each; half the 95 % interval is {half:.1f} points in the median. A ring: the best place, a cross: the "
-            "worst. Saliency is the share of the absolute gradient of the margin that a patch there would cover, "
-            "coloured up to its own maximum; rho is Spearman's with that of the float network, over places."
+            f"each; the median 95 % interval is ± {half:.1f} points. A ring marks the best place, a cross the worst. "
+            "Saliency is the share of the absolute gradient of the margin that a patch there would cover, coloured up "
+            "to its own maximum; rho is Spearman's, over places, with that of the float network."
         )
-        figures.append(Figure(str(victim), caption, out[0]))
+        figures.append(Figure(str(victim), caption, _maps(str(victim), rows, float(counted["success"].max()))))
     return figures
 
 
-def _steps(
-    inputs: Inputs, subject: Subject, places: Sequence[tuple[int, int]]
-) -> dict[tuple[ArtifactStep, str], list[ReplayStep]]:
-    """The replays of each artifact and target: the clean case, then each patch at each place."""
-    cases = [subject.clean]
-    cases += [replace(c, placement=f"{row},{col}", placement_seed=0) for c in subject.patches for row, col in places]
-    pairs = {(r.artifact, r.target.name): r.target for r in inputs.work.plan.replays if r.artifact in subject.artifacts}
-    return {pair: [ReplayStep(case, pair[0], target) for case in cases] for pair, target in pairs.items()}
+def _maps(victim: str, rows: pd.DataFrame, top: float) -> Markup:
+    maps = _in_order(rows)
+    lines = -(-len(maps) // ACROSS)
+    height = (SIDE + TITLE) * lines + 0.1
+    with drawing(SIDE * ACROSS + 0.4, height) as (figure, out):
+        panels = figure.subplots(lines, ACROSS, squeeze=False).ravel()
+        for axes, here in zip(panels, maps, strict=False):
+            _map(axes, here, victim, top)
+        for axes in panels[len(maps) :]:
+            axes.set_visible(False)
+        figure.subplots_adjust(0.03, 0.03, 0.99, 1 - 0.42 / height, wspace=0.1, hspace=TITLE / SIDE + 0.08)
+    return out[0]
 
 
-def _success(
-    inputs: Inputs, subject: Subject, steps: Sequence[ReplayStep], places: Sequence[tuple[int, int]]
-) -> pd.DataFrame:
-    labels = inputs.labels(subject.clean, images=1 << 40)
-    offset = steps[0].artifact.brought.class_offset if steps[0].artifact.brought else 0
-    preds = [judge(replays.answers(inputs.work, step), labels, offset)["pred"].to_numpy() for step in steps]
-    clean, patched = preds[0], np.array(preds[1:]).reshape(len(subject.patches), len(places), len(labels))
-    goals = np.array([_goal(case.patch) for case in subject.patches])
-    rows = []
-    for at, (row, column) in enumerate(places):
-        aimed = np.where(goals[:, None] >= 0, labels != goals[:, None], True) & (clean == labels)
-        hits = np.where(goals[:, None] >= 0, patched[:, at] == goals[:, None], patched[:, at] != labels)
-        found = mean_rate(hits, aimed, goals)
-        counts = {"n": int(aimed.sum(axis=1).min()), "n_patches": len(goals)}
-        rows.append(
-            {"row": row, "column": column, "success": found.value, "low": found.low, "high": found.high} | counts
-        )
-    return pd.DataFrame(rows)
-
-
-def _goal(patch: PatchStep | None) -> int:
-    return -1 if patch is None or patch.target_class is None else patch.target_class
-
-
-def _looks(inputs: Inputs, subject: Subject, artifact: ArtifactStep, places: Sequence[tuple[int, int]]) -> pd.DataFrame:
-    pixels, labels = inputs.pixels(subject.clean), inputs.labels(subject.clean)
-    found = under(saliency(inputs.work.simulated(artifact), pixels, labels), places, subject.patches[0].px)
-    rows = []
-    for (row, column), shares in zip(places, found.T, strict=True):
-        rate = dict(zip(("success", "low", "high"), mean(shares), strict=True))
-        rows.append({"row": row, "column": column, **rate, "n": len(shares), "n_patches": 0})
-    return pd.DataFrame(rows)
-
-
-def _named(table: pd.DataFrame, subject: Subject, artifact: ArtifactStep, target: str) -> pd.DataFrame:
-    known = {"artifact": artifact.name, "target": target, "precision": artifact.precision}
-    return table.assign(victim=subject.victim.name, **known)
-
-
-def _correlated(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.assign(rho=np.nan)
-    for victim, rows in table.groupby("victim", sort=False):
-        looks = rows[(rows["target"] == SALIENCY) & (rows["artifact"] == f"{victim}-torch")].set_index(
-            ["row", "column"]
-        )
-        for (_, target), here in rows.groupby(["artifact", "target"], sort=False):
-            if len(looks) and target != SALIENCY and here["success"].nunique() > 1:
-                known = looks["success"].reindex(pd.MultiIndex.from_frame(here[["row", "column"]]))
-                table.loc[here.index, "rho"] = spearmanr(here["success"], known.to_numpy()).statistic
-    return table
-
-
-def _beside(rows: pd.DataFrame) -> Callable[[tuple[Any, Any]], tuple[bool, int, bool]]:
-    """What puts an artifact's saliency beside its success: those that have it first, in the order of the suite."""
+def _in_order(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each map: artifacts with a saliency first, which follows the maps of their success."""
     salient = set(rows.loc[rows["target"] == SALIENCY, "artifact"])
-    names = list(dict.fromkeys(rows["artifact"]))
-    return lambda pair: (pair[0][0] not in salient, names.index(pair[0][0]), pair[0][1] == SALIENCY)
+    artifacts = list(dict.fromkeys(rows["artifact"]))
+    maps = [part for _, part in rows.groupby(["artifact", "target"], sort=False)]
+
+    def rank(part: pd.DataFrame) -> tuple[bool, int, bool]:
+        artifact, target = part[["artifact", "target"]].iloc[0]
+        return artifact not in salient, artifacts.index(artifact), target == SALIENCY
+
+    return sorted(maps, key=rank)
 
 
 def _map(axes: Axes, here: pd.DataFrame, victim: str, top: float) -> None:
     first = here.iloc[0]
+    values = here.pivot_table(index="row", columns="column", values="success").to_numpy()
     is_saliency = first["target"] == SALIENCY
-    values = here.pivot_table(index="row", columns="column", values="success")
-    limit = float(values.to_numpy().max()) if is_saliency else top
-    axes.pcolormesh(values.to_numpy(), cmap="cividis", vmin=0, vmax=limit, edgecolors="white", linewidth=0.4)
-    for (i, j), value in np.ndenumerate(values.to_numpy()):
+    limit = float(values.max()) if is_saliency else top
+    axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=limit, edgecolors="white", linewidth=0.4)
+    for (i, j), value in np.ndenumerate(values):
         colour = "white" if value < 0.55 * limit else "black"
         axes.text(j + 0.5, i + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
-    if not is_saliency and np.ptp(values.to_numpy()):
-        for marker, at in (("o", values.to_numpy().argmax()), ("x", values.to_numpy().argmin())):
+    if not is_saliency and np.ptp(values):
+        for marker, at in (("o", values.argmax()), ("x", values.argmin())):
             row, column = np.unravel_index(at, values.shape)
             axes.plot(column + 0.82, row + 0.2, marker, mfc="none", mec="#d55e00", ms=5, mew=1.3)
     axes.set_ylim(len(values), 0)
@@ -205,5 +223,4 @@ def _map(axes: Axes, here: pd.DataFrame, victim: str, top: float) -> None:
     name = str(first["artifact"]).removeprefix(f"{victim}-")
     axes.set_title("\n".join(wrap(name, 30)[:2]), loc="left", fontsize=8, color=INK, pad=12)
     axes.text(0, 1.03, f"{first['target']}{rho}", transform=axes.transAxes, fontsize=7.5, color=SOFT)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""A study carried out: the suite's run, then its analyses, each a table as CSV and figures as SVG, and one page."""
+"""Run a study: the suite's run, then its analyses, each a table as CSV and figures as SVG, and one page."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ import pandas as pd
 from rich.console import Console
 
 from backends.device.errors import UserError
-from harness import store
 from harness.config import read_suite
 from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.display import Display
 from harness.plan.plan import Plan, make
-from harness.report.svg import standalone
 from harness.run import run, stages
-from harness.study import findings, page
+from harness.store import Store, write_text
+from harness.study import findings, output, page
 from harness.study.lib.inputs import Figure, Inputs
 from harness.tables import matches
 from patches.patch import CONTROLS
 
 
-class Module(Protocol):
-    """A file of this folder: its question, the numbers that answer it, and their drawing."""
+class AnalysisModule(Protocol):
+    """A file of this folder: its question, the numbers that answer it, and the figures that show them."""
 
     QUESTION: str
 
     def measure(self, inputs: Inputs) -> pd.DataFrame:
-        """A row a finding, each with its ``n``; empty where the suite has nothing to look at."""
+        """Return one row per result, each with its ``n``; an empty table where the suite gives nothing to look at."""
 
     def draw(self, table: pd.DataFrame) -> list[Figure]:
-        """The figures of such a table, as it comes from its CSV."""
+        """Return the figures of such a table, computed or read from its CSV."""
 
 
-def analysis(name: Analysis) -> Module:
-    """The module of an analysis."""
-    return cast(Module, importlib.import_module(f"harness.study.{name}"))
+def load(name: Analysis) -> AnalysisModule:
+    """Import an analysis."""
+    return cast(AnalysisModule, importlib.import_module(f"harness.study.{name}"))
 
 
-def carry_out(
+def run_study(
     suite_file: Path,
     data_dir: Path | None,
     out: Path | None,
@@ -52,54 +51,56 @@ def carry_out(
     device: str = "cpu",
     console: Console,
 ) -> bool:
-    """Runs a suite and its analyses, or those named in `only`, into ``OUT/study``. Whether no cell of the run failed.
+    """Run a suite and its analyses, or those named in ``only``, into ``OUT/study``; return whether no cell failed.
 
-    Each is kept as soon as it is done: killed and started again, a study goes on where it was.
+    Each analysis is stored as soon as it is done, so a killed study continues where it stopped.
     """
     if unknown := sorted(set(only) - set(ANALYSES)):
-        raise UserError(f"no analysis named {', '.join(unknown)}; there are {', '.join(ANALYSES)}")
+        raise UserError(f"no analysis named {', '.join(unknown)}; choose from {', '.join(ANALYSES)}")
     suite = read_suite(suite_file)
     run_dir = out or Path("out") / suite.name
     plan = make(suite, data_dir, run_dir / "store")
     _check(suite.study, plan)
-    fine = run.carry_out(suite_file, data_dir, out, device=device, console=console)
+    all_ok = run.run_suite(suite_file, data_dir, out, device=device, console=console)
+    folder = run_dir / "study"
     with run.held(run_dir):
-        kept = store.Store(run_dir / "store")
-        summary = json.loads((run_dir / "summary.json").read_text())
-        cells, over_patches = (pd.DataFrame(summary[name]) for name in ("cells", "over_patches"))
-        facts = json.loads((run_dir / "run.json").read_text())
-        inputs = Inputs(stages.Work(plan, kept, Display(console), device), cells, over_patches, suite.study, facts)
-        for name in [one for one in suite.study.analyses if one in (only or ANALYSES)]:
-            with inputs.work.display.doing("study", name):
-                write(name, analysis(name).measure(inputs), run_dir / "study")
-        found = findings.measure(run_dir / "study")
-        store.write_text(run_dir / "study" / "findings.csv", found.to_csv(index=False, float_format="%.6g"))
+        work = stages.Work(plan, Store(run_dir / "store"), Display(console), device)
+        inputs = _inputs(work, suite.study, run_dir)
+        for name in suite.study.analyses:
+            if name in (only or ANALYSES):
+                with work.display.doing("study", name):
+                    analysis = load(name)
+                    table = analysis.measure(inputs)
+                    figures = analysis.draw(table) if len(table) else []
+                    output.write(folder, name, analysis.QUESTION, table, figures)
+        verdicts = findings.measure(folder)
+        write_text(folder / "findings.csv", verdicts.to_csv(index=False, float_format="%.6g"))
         console.print(f"study: [bold]{page.build(run_dir)}[/]", soft_wrap=True)
-    return fine
+    return all_ok
 
 
-def _check(asked: StudyTable, plan: Plan) -> None:
-    """Whether everything that ``[study]`` names is there, before hours go by; an absent default is no fault."""
-    names = [artifact.name for artifact in dict.fromkeys(replay.artifact for replay in plan.replays)]
-    for pattern in asked.artifacts:
+def _inputs(work: stages.Work, settings: StudyTable, run_dir: Path) -> Inputs:
+    summary = json.loads((run_dir / "summary.json").read_text())
+    facts = json.loads((run_dir / "run.json").read_text())
+    return Inputs(
+        work,
+        pd.DataFrame(summary["cells"]),
+        pd.DataFrame(summary["over_patches"]),
+        settings,
+        pd.DataFrame(facts.get("latency", [])),
+    )
+
+
+def _check(settings: StudyTable, plan: Plan) -> None:
+    """Refuse what ``[study]`` names and the suite lacks, before hours go by; defaults may be missing."""
+    names = list(dict.fromkeys(replay.artifact.name for replay in plan.replays))
+    for pattern in settings.artifacts:
         if not any(matches(name, [pattern]) for name in names):
             like = ", ".join(get_close_matches(pattern, names, n=5, cutoff=0.3))
             raise UserError(
-                f"study.artifacts: {pattern!r} fits none of this suite's {len(names)} artifacts, such as {like}"
+                f"study.artifacts: {pattern!r} matches none of this suite's {len(names)} artifacts, such as {like}"
             )
-    attacks = sorted({patch.label or patch.attack for r in plan.replays if (patch := r.case.patch)} - set(CONTROLS))
-    if "attack" in asked.model_fields_set and asked.attack not in attacks:
-        raise UserError(f"study.attack: no {asked.attack!r} in this suite; it has {', '.join(attacks)}")
-
-
-def write(name: Analysis, table: pd.DataFrame, into: Path) -> None:
-    """Writes an analysis' table and figures: ``NAME.csv``, ``NAME.json`` (captions), ``NAME-FIGURE.svg``."""
-    into.mkdir(parents=True, exist_ok=True)
-    for old in into.glob(f"{name}-*.svg"):
-        old.unlink()
-    store.write_text(into / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
-    figures = analysis(name).draw(table) if len(table) else []
-    for figure in figures:
-        store.write_text(into / f"{name}-{figure.name}.svg", standalone(figure.svg))
-    captions = [{"file": f"{name}-{figure.name}.svg", "caption": figure.caption} for figure in figures]
-    store.write_json(into / f"{name}.json", {"schema": 1, "question": analysis(name).QUESTION, "figures": captions})
+    patches = [replay.case.patch for replay in plan.replays if replay.case.patch]
+    attacks = sorted({patch.label or patch.attack for patch in patches} - set(CONTROLS))
+    if "attack" in settings.model_fields_set and settings.attack not in attacks:
+        raise UserError(f"study.attack: no {settings.attack!r} in this suite; it has {', '.join(attacks)}")

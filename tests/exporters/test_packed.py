@@ -22,7 +22,7 @@ from backends.device.runtimes import engine, prepare
 from exporters.files import describe, require_integer
 from exporters.files.tflite import delegated
 from exporters.proof import require_scales
-from harness.cli.verbs import inspect
+from harness.cli.inspect import print_file
 from harness.plan.plan import make
 from harness.results.records import _granularity
 from harness.run.twins import agreement
@@ -83,7 +83,7 @@ def test_packed_levels_are_read_as_they_were_written(tmp_path):
             )  # fmt: skip
             assert other.values is None or np.array_equal(one.values, other.values)
     said = Console(record=True, width=200, file=io.StringIO())
-    inspect(packed.path, said)
+    print_file(packed.path, said)
     assert "int4 weights: the runtime's kernels unpack them" in said.export_text()
     assert require_integer(packed.path).counts == {
         "CONV_2D (int4 weights)": 1, "DEPTHWISE_CONV_2D (int4 weights)": 1, "RESHAPE": 1,

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from harness.report.labels import labelled
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
+from harness.results.metrics import cells
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 VICTIMS = ("resnet20", "resnet56")
@@ -136,6 +138,10 @@ def make_run(
     }  # fmt: skip
     (root / "run.json").write_text(json.dumps(run))
     return root
+
+
+def labelled_cells(run_dir: Path) -> pd.DataFrame:
+    return labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
 
 
 def _picture(path: Path, kind: str, seed: int, side: int = 8) -> None:

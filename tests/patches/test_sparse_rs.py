@@ -22,7 +22,7 @@ from harness.config import read_suite
 from harness.networks.victims import logits
 from harness.plan.plan import make
 from harness.run.queries import Answers
-from harness.run.run import carry_out
+from harness.run.run import run_suite
 from patches.attacks.controls import control
 from patches.attacks.sparse_rs import losses
 from patches.craft import craft
@@ -257,8 +257,8 @@ def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(sessions.Session, "scores", breaks)
     suite, out = write(tmp_path, SUITE), tmp_path / "out"
     with pytest.raises(UserError, match="ort: crash: SIGSEGV\n32 queries are answered and kept: run again to go on"):
-        carry_out(suite, None, out, console=Console(quiet=True))
-    assert carry_out(suite, None, out, console=Console(quiet=True))
+        run_suite(suite, None, out, console=Console(quiet=True))
+    assert run_suite(suite, None, out, console=Console(quiet=True))
     assert asked == [8] * 9
     assert not list((out / "store/checkpoints").glob("*.answers"))
     cells = pd.read_csv(out / "cells.csv")

@@ -1,1 +1,1 @@
-"""What the analyses of the study share."""
+"""Shared parts of the analyses: inputs, selected cells, estimates, labels, and readings of inner layers."""

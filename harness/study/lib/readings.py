@@ -1,10 +1,10 @@
-"""Activations read out: of a torch graph by watching it, of a file by cutting it there and replaying it on a device."""
+"""Readings: a layer's activations, watched in a torch graph, or replayed on a device from a file cut at that layer."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.fx import GraphModule
 
 from backends.device.artifact import Pixels, sha256_file
-from backends.device.bundle import write_bundle
+from backends.device.bundle import Stamps, write_bundle
 from backends.device.errors import UserError
 from backends.hosts import Target, prepare, replay
 from exporters.files import describe as describe_file
@@ -28,8 +28,8 @@ from harness.study.lib.layers import LOGITS, Layer, Place, find
 from patches.fake_quant.network import Grid, watch
 from patches.fake_quant.rounding import Fixed
 
-FEATURES = 1 << 15  # of a layer with more so many are looked at, chosen once by a seed
-BATCH_PIXELS = 200 * 32 * 32  # that a torch graph is given at a time
+FEATURES = 1 << 15  # of a wider layer so many are kept, the same ones each time
+BATCH_PIXELS = 200 * 32 * 32  # per batch of a torch graph
 
 
 class Reading(NamedTuple):
@@ -41,14 +41,14 @@ class Reading(NamedTuple):
 
     @property
     def values(self) -> NDArray[np.float32]:
-        """The reals."""
+        """The activations as reals."""
         if self.grid is None or self.raw.dtype == np.float32:
             return np.asarray(self.raw, np.float32)
         return (self.raw.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.grid.step)
 
     @property
     def saturated(self) -> float:
-        """The share of activations at the lowest or highest level, where that is not zero; NaN without levels."""
+        """The share of activations at the lowest or highest level, unless that is zero; NaN without levels."""
         if self.grid is None:
             return float("nan")
         levels = np.rint(self.values / np.float32(self.grid.step))
@@ -63,89 +63,117 @@ Shapes = Mapping[str, tuple[int, ...]]  # of a layer's activations for one image
 def of_torch(
     graph: GraphModule, layers: list[Layer], described: Description, pixels: Pixels
 ) -> tuple[Readings, Shapes]:
-    """The layers of a folded graph, or of a simulation made of it, for uint8 ``(n, h, w, 3)``."""
-    source, modules = sources(described), dict(graph.named_children())
-    # What an operator only moves has no rounding of its own, but lies on the levels of what it was made of.
-    nodes = {one.name: q if (q := f"{one.tensor}_quantizer") in modules else one.tensor for one in layers}
+    """Read the layers of a folded graph, or of a simulation made from it, on uint8 ``(n, h, w, 3)``."""
+    modules = dict(graph.named_children())
+    nodes = {}
+    for layer in layers:
+        quantizer = f"{layer.tensor}_quantizer"
+        nodes[layer.name] = quantizer if quantizer in modules else layer.tensor
     size = max(1, BATCH_PIXELS // (pixels.shape[1] * pixels.shape[2]))
-    parts: list[Mapping[str, Any]] = []
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in nodes}
     shapes: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(pixels), size):
         seen = watch(graph, list(nodes.values()), pixels[start : start + size])
-        shapes = {name: seen[node].shape[1:] for name, node in nodes.items()}
-        parts.append({name: thinned(seen[node].reshape(len(seen[node]), -1)) for name, node in nodes.items()})
+        for name, node in nodes.items():
+            shapes[name] = seen[node].shape[1:]
+            parts[name].append(thinned(seen[node].reshape(len(seen[node]), -1)))
+    source = sources(described)
     readings = {}
-    for one in layers:
-        rounding = modules.get(f"{source[one.tensor]}_quantizer")
+    for layer in layers:
+        # The output of a mover is not rounded itself, but lies on the levels of the tensor that it moves.
+        rounding = modules.get(f"{source[layer.tensor]}_quantizer")
         grid = Grid(float(rounding.step), rounding.low, rounding.high) if isinstance(rounding, Fixed) else None
-        readings[one.name] = Reading(np.concatenate([part[one.name] for part in parts]), grid)
+        readings[layer.name] = Reading(np.concatenate(parts[layer.name]), grid)
     return readings, shapes
 
 
 def thinned(features: NDArray[Any]) -> NDArray[Any]:
-    """At most `FEATURES` columns, the same ones wherever there are as many."""
-    every = features.shape[1]
-    if every <= FEATURES:
+    """Return at most `FEATURES` columns, the same ones for the same number of columns."""
+    width = features.shape[1]
+    if width <= FEATURES:
         return features
-    return features[:, np.sort(np.random.default_rng(every).choice(every, FEATURES, replace=False))]
+    chosen = np.random.default_rng(width).choice(width, FEATURES, replace=False)
+    return features[:, np.sort(chosen)]
 
 
-def of_device(
-    work: Work,
-    step: ArtifactStep,
-    target: Target,
-    layers: list[Layer],
-    described: Description,
-    shapes: Shapes,
-    cases: list[Case],
-    images: int,
-) -> dict[Case, Readings]:
-    """The layers of a file as a target computes them, up to there, for the first images of some cases.
+@dataclass(frozen=True)
+class DeviceReader:
+    """Reads the layers of a file as a target computes them, for the first ``images`` of some cases.
 
-    A target that cannot, and a file whose layers are not the network's, is a `UserError`.
+    ``described`` is the torch graph that the file was exported from, ``shapes`` those of its layers.
     """
-    artifact, folder = stages.artifact(work, step)
-    places = find(layers, describe_file(folder / artifact.file), described)
-    seen = stages.images(work, cases[0].data, cases[0].split)
-    pixels, stamps = np.array(seen.pixels[:images]), {}
-    for case in cases:
-        lying = crafting.stamps(work, case, seen.ids)
-        stamps[case.name] = None if lying is None else lying.of(slice(len(pixels)))
-    prepare(target)
-    readings: dict[Case, Readings] = {case: {} for case in cases}
-    with work.display.doing("read", f"{step.name} on {target.name}, {len(layers)} layers") as tick:
-        for done, layer in enumerate(layers):
-            tick(done, len(layers), layer.name)
-            place, shape = places[layer.name], shapes[layer.name]
-            with tempfile.TemporaryDirectory(dir=work.store.scratch) as scratch:
-                file = folder / artifact.file if layer.name == LOGITS else Path(scratch) / artifact.file
-                if layer.name != LOGITS:
-                    cut(folder / artifact.file, place, file)
-                known = replace(artifact, sha256=sha256_file(file), classes=1, class_offset=0, file=file.name)
-                root = write_bundle(Path(scratch) / "bundle", known, file, pixels, stamps).root
-                outcome = replay(target, root, Path(scratch) / "out")
-                if outcome.errors:
-                    raise UserError(
-                        f"{step.name} on {target.name}, {layer.name}: {next(iter(outcome.errors.values()))}"
-                    )
+
+    work: Work
+    step: ArtifactStep
+    target: Target
+    layers: list[Layer]
+    described: Description
+    shapes: Shapes
+    images: int
+
+    def read(self, cases: list[Case]) -> dict[Case, Readings]:
+        """Read every layer; a target that fails, or a file with other layers, is a `UserError`."""
+        artifact, folder = stages.artifact(self.work, self.step)
+        places = find(self.layers, describe_file(folder / artifact.file), self.described)
+        pixels, stamps = self._pasted(cases)
+        prepare(self.target)
+        readings: dict[Case, Readings] = {case: {} for case in cases}
+        what = f"{self.step.name} on {self.target.name}, {len(self.layers)} layers"
+        with self.work.display.doing("read", what) as tick:
+            for done, layer in enumerate(self.layers):
+                tick(done, len(self.layers), layer.name)
+                place = places[layer.name]
+                answers = self._replay(layer, place, pixels, stamps)
                 for case in cases:
-                    with np.load(outcome.files[case.name], allow_pickle=False) as arrays:
-                        raw = arrays.get("integers", arrays["logits"])
-                    raw = in_torchs_order(raw, shape, artifact.format, f"{step.name}, {layer.name}")
+                    raw = in_torchs_order(
+                        answers[case.name], self.shapes[layer.name], artifact.format, f"{self.step.name}, {layer.name}"
+                    )
                     readings[case][layer.name] = Reading(thinned(raw), place.grid, place.zero_point)
-    return readings
+        return readings
+
+    def _pasted(self, cases: list[Case]) -> tuple[Pixels, dict[str, Stamps | None]]:
+        seen = stages.images(self.work, cases[0].data, cases[0].split)
+        pixels = np.array(seen.pixels[: self.images])
+        stamps = {}
+        for case in cases:
+            every = crafting.stamps(self.work, case, seen.ids)
+            stamps[case.name] = None if every is None else every.of(slice(len(pixels)))
+        return pixels, stamps
+
+    def _replay(
+        self, layer: Layer, place: Place, pixels: Pixels, stamps: dict[str, Stamps | None]
+    ) -> dict[str, NDArray[Any]]:
+        """Replay the file up to a layer and return each case's outputs ``(n, outputs)``, integers where it has any."""
+        artifact, folder = stages.artifact(self.work, self.step)
+        with tempfile.TemporaryDirectory(dir=self.work.store.scratch) as scratch:
+            file = folder / artifact.file
+            if layer.name != LOGITS:
+                whole = file
+                file = Path(scratch) / artifact.file
+                cut(whole, place, file)
+            cut_artifact = replace(artifact, sha256=sha256_file(file), classes=1, class_offset=0, file=file.name)
+            bundle = write_bundle(Path(scratch) / "bundle", cut_artifact, file, pixels, stamps)
+            outcome = replay(self.target, bundle.root, Path(scratch) / "out")
+            if outcome.errors:
+                error = next(iter(outcome.errors.values()))
+                raise UserError(f"{self.step.name} on {self.target.name}, {layer.name}: {error}")
+            answers = {}
+            for name in stamps:
+                with np.load(outcome.files[name], allow_pickle=False) as arrays:
+                    answers[name] = arrays.get("integers", arrays["logits"])
+            return answers
 
 
 def cut(file: Path, place: Place, into: Path) -> None:
-    """Writes a copy of a file that ends at a place."""
+    """Write a copy of a file that ends at a place."""
     cutter: Callable[[Path, str, Path], None] = {".onnx": onnx_cut.cut, ".tflite": tflite_cut.cut}[file.suffix]
     cutter(file, place.tensor, into)
 
 
 def in_torchs_order(raw: NDArray[Any], shape: tuple[int, ...], format: str, what: str) -> NDArray[Any]:
-    """A device's answers ``(n, outputs)`` with channels first; a wrong number of them is a `UserError`."""
+    """Return a device's outputs ``(n, outputs)`` with channels first; a wrong number of outputs is a `UserError`."""
     if raw.shape[1] != np.prod(shape):
-        raise UserError(f"{what}: expected {np.prod(shape)} activations {shape} as in the network, got {raw.shape[1]}")
+        raise UserError(f"{what}: expected the network's {np.prod(shape)} activations {shape}, got {raw.shape[1]}")
     if format != "tflite" or len(shape) != 3:
         return raw
     channels, height, width = shape

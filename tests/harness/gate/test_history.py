@@ -39,7 +39,7 @@ def test_the_run_in_which_a_cell_changed_is_named_with_its_cause(runs: list[Froz
     assert len(found) == 6  # three places, clean and patched
     changed = [track for track in found if track.first > 0]
     assert [(t.name.split(",")[0], t.kind, t.first) for t in changed] == [(f"{MOVING} on ort", "targeted", 2)]
-    assert "onnxruntime version 1.0 became 2.0" in changed[0].why
+    assert "onnxruntime version changed from 1.0 to 2.0" in changed[0].why
     values = [point.value for point in changed[0].points if point]
     assert values[0] == values[1] < values[2] == values[3]
     printed = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
@@ -73,4 +73,4 @@ def test_a_run_that_lacks_a_cell_leaves_a_gap(runs: list[Frozen], tmp_path: Path
     gone = after(first, tmp_path, lambda records, run: records[records["artifact"] != MOVING])
     found = {t.name: t for t in history.tracks([read(first), read(gone)])}
     lacking = found[f"{MOVING} on ort"]
-    assert (lacking.points[1], lacking.first, lacking.why) == (None, 1, "cells are missing, or back")
+    assert (lacking.points[1], lacking.first, lacking.why) == (None, 1, "cells disappeared or reappeared")

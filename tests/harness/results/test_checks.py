@@ -104,7 +104,7 @@ def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, A
     run, table, root = made
     bad = run | {"outputs": [GOOD["outputs"][1] | {"declared": "logits"}]}
     page = build(root, bad).read_text()
-    assert page.index("1 failed. The numbers that they touch") < page.index("Success and clean accuracy by target")
+    assert page.index("1 failed. A dagger (†) marks") < page.index("Success and clean accuracy by target")
     assert 'title="kind of outputs">†' in page
     records = pd.read_parquet(root / "records.parquet")
     summary = summarise(table.assign(doubts=doubts(table, checks(bad, table))), records)

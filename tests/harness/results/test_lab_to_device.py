@@ -116,8 +116,8 @@ def test_what_was_made_on_different_surrogates_is_told_apart(records: pd.DataFra
     twin = records[records["attack"] == "gap"].assign(surrogate="twin:x")
     known = outcomes(pd.concat([records, twin], ignore_index=True))
     svg = str(waterfall(chains(known, VERSIONS), {}))
-    assert svg.count("gap, made on float") == svg.count("gap, made on twin:x") == 6
-    assert {pair.attack for pair in calibrations(known)} == {"gap, made on float", "gap, made on twin:x"}
+    assert svg.count("gap, crafted on float") == svg.count("gap, crafted on twin:x") == 6
+    assert {pair.attack for pair in calibrations(known)} == {"gap, crafted on float", "gap, crafted on twin:x"}
 
 
 def test_calibrations_are_paired_patch_by_patch(records: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The study: its words, its statistics against closed forms, and small ones carried out whole."""
+"""The study: its labels, its statistics against closed forms, and one small study run whole."""
 
 import json
 from pathlib import Path
@@ -15,16 +15,16 @@ from typer.testing import CliRunner
 from backends.device.errors import UserError
 from harness.cli.main import app
 from harness.config.study import ANALYSES, StudyTable
-from harness.study import bitwidth, findings, places, transfer
-from harness.study.lib import words
-from harness.study.study import _check, analysis, write
+from harness.study import bitwidth, findings, output, places, transfer
+from harness.study.lib import cells, labels
+from harness.study.study import _check, load
 
 
 @pytest.mark.parametrize("name", ANALYSES)
-def test_every_analysis_has_a_question_and_says_when_there_is_nothing(name, tmp_path):
-    assert analysis(name).QUESTION.endswith("?")
-    write(name, pd.DataFrame(), tmp_path)
-    assert json.loads((tmp_path / f"{name}.json").read_text())["figures"] == []
+def test_every_analysis_has_a_question_and_may_find_nothing(name, tmp_path):
+    assert load(name).QUESTION.endswith("?")
+    output.write(tmp_path, name, load(name).QUESTION, pd.DataFrame(), [])
+    assert output.read(tmp_path, name) == (name, load(name).QUESTION, ())
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_every_analysis_has_a_question_and_says_when_there_is_nothing(name, tmp_
     ],
 )
 def test_a_surrogate_has_one_name_whichever_victim_saw_it(victim, surrogate, made):
-    assert words.maker(victim, surrogate, {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
+    assert cells.made_on(victim, surrogate, {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
 
 
 def summary(**columns):
@@ -137,13 +137,13 @@ def test_what_lies_under_a_patch_is_counted_by_hand():
 
 def test_a_mean_of_shares_has_nearly_students_interval_where_they_are_normal():
     values = np.random.default_rng(3).normal(0.7, 0.1, 60)
-    found = findings.mean(np.append(values, np.nan))
+    found = findings.mean_share(np.append(values, np.nan))
     half = stats.t.ppf(0.975, 59) * values.std(ddof=1) / np.sqrt(60)
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
     assert found.n == 60
-    assert np.isnan(findings.mean(np.array([0.5])).low)
-    assert findings.mean(np.array([])).n == 0
+    assert np.isnan(findings.mean_share(np.array([0.5])).low)
+    assert findings.mean_share(np.array([])).n == 0
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_where_no_patch_comes_from_elsewhere_transfer_is_not_measured(tmp_path):
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    """The small sibling of the study, carried out whole by its command, and what it printed."""
+    """The small sibling of the study, run whole by its command: its directory and suite."""
     out = tmp_path_factory.mktemp("study")
     suite = ROOT / "benchmarks/suites/study-digits.toml"
     done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out)])
@@ -260,7 +260,7 @@ def test_an_analysis_that_is_none_is_refused_with_those_there_are(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("artifacts", '["resnet9-*"]', "'resnet9-*' fits none of this suite's"),
+        ("artifacts", '["resnet9-*"]', "'resnet9-*' matches none of this suite's"),
         ("attack", '"lavan"', "no 'lavan' in this suite"),
     ],
 )
@@ -284,5 +284,5 @@ def test_a_study_without_the_usual_attack_is_none_the_less_one():
 
 
 def test_the_bits_of_a_precision():
-    assert words.bits("w4a8") == (4, 8)
-    assert words.bits("fp32") == (32, 32)
+    assert labels.bits("w4a8") == (4, 8)
+    assert labels.bits("fp32") == (32, 32)

@@ -18,9 +18,10 @@ from backends.device.runtimes import engine, prepare
 from exporters.files import describe, onnx_cut
 from harness.cli.main import app
 from harness.study.lib import readings
+from harness.study.lib.estimates import mean
 from harness.study.lib.layers import LOGITS, MOST, choose, find
 from harness.study.lib.readings import Reading
-from harness.study.lib.similarity import cka, cosines, gram, mean, relative_norms
+from harness.study.lib.similarity import cka, cosines, gram, relative_norms
 from patches.fake_quant.graph import describe as describe_graph
 from patches.fake_quant.network import Grid, fake_quantized, folded
 
@@ -190,7 +191,7 @@ def extra_outputs(path: Path, tensors: list[str]) -> dict[str, np.ndarray]:
 def test_a_file_of_another_network_and_a_tensor_that_is_not_there_are_errors(tmp_path: Path) -> None:
     path = small.write(tmp_path, small.branches(), "onnx")
     described = describe_graph(folded(small.resnet()))
-    with pytest.raises(UserError, match="other shapes"):
+    with pytest.raises(UserError, match="differ in shape"):
         find(choose(described), describe(path), described)
     with pytest.raises(UserError, match="no tensor named 'elsewhere'"):
         onnx_cut.cut(path, "elsewhere", tmp_path / "cut.onnx")

@@ -20,11 +20,13 @@ from exporters.ranges import sources
 from harness.config.study import StudyTable
 from harness.networks.victims import logits
 from harness.study import gradients, saturation, strength
-from harness.study.findings import LEAST
-from harness.study.lib.correlation import correlation
+from harness.study.lib import labels
+from harness.study.lib.estimates import correlation
 from harness.study.lib.inputs import Inputs
-from harness.study.lib.relative import relative
+from harness.study.lib.pixel_gradients import Alignment, alignment, pixel_gradients
+from harness.study.lib.success import LEAST, relative_success
 from patches.fake_quant.network import Grid, calibrated, fake_quantized, folded, grids_of, on_grids
+from patches.objectives import cross_entropies
 
 
 class Of(NamedTuple):
@@ -162,7 +164,7 @@ def linear(seed: int, classes: int, sign: float = 1.0) -> nn.Module:
 @pytest.mark.parametrize("target_class", [1, None])
 def test_gradients_of_a_linear_network_are_the_closed_form(target_class):
     images, labels = small.pixels(60, 4), np.arange(60) % 3  # more than a batch
-    found = gradients.gradients(network := linear(0, 3), images, labels, target_class)
+    found = pixel_gradients(network := linear(0, 3), images, labels, cross_entropies(target_class))
     weights = network[1].weight.numpy()
     x = images.transpose(0, 3, 1, 2).reshape(60, -1) / 255
     chances = functional.softmax(torch.tensor(x @ weights.T), dim=1).numpy()
@@ -175,11 +177,15 @@ def test_gradients_of_a_linear_network_are_the_closed_form(target_class):
 def test_a_network_agrees_with_itself_and_not_with_its_reverse():
     """Of two classes only the difference of their weights matters, whatever the image: the cosine is 1 or -1."""
     images, labels, everywhere = small.pixels(5, 4), np.zeros(5, np.int64), np.ones((5, 4, 4), bool)
-    one, reversed_ = (gradients.gradients(linear(0, 2, sign), images, labels, 1) for sign in (1.0, -1.0))
-    assert gradients.alignment(one, one, everywhere).cosine == pytest.approx(1)
-    assert gradients.alignment(one, one, everywhere).sign_agreement == pytest.approx(1)
-    assert gradients.alignment(one, reversed_, everywhere).cosine == pytest.approx(-1)
-    assert gradients.alignment(one, reversed_, everywhere).sign_agreement == pytest.approx(0)
+    one, reversed_ = (pixel_gradients(linear(0, 2, sign), images, labels, cross_entropies(1)) for sign in (1.0, -1.0))
+    assert alignment(one, one, everywhere).cosine == pytest.approx(1)
+    assert alignment(one, one, everywhere).sign_agreement == pytest.approx(1)
+    assert alignment(one, reversed_, everywhere).cosine == pytest.approx(-1)
+    assert alignment(one, reversed_, everywhere).sign_agreement == pytest.approx(0)
+
+
+def by_column(found: Alignment) -> dict[str, float]:
+    return dict(zip(gradients.COLUMNS[2:], gradients.summary(found), strict=True))
 
 
 def test_agreement_is_counted_on_the_pixels_asked_for():
@@ -188,19 +194,19 @@ def test_agreement_is_counted_on_the_pixels_asked_for():
     b[0, :, 0] = torch.tensor([[2.0, 1.0, 0.0, -9.0], [0.0, 1.0, 1.0, -9.0], [1.0, -1.0, -1.0, -9.0]])
     a[1] = 1.0  # and b has none there
     where = np.array([[[True, True, True, False]]] * 2)
-    found = gradients.alignment(a, b, where)
+    found = alignment(a, b, where)
     inside = [part[0, :, 0, :3].flatten().numpy() for part in (a, b)]
     assert found.cosine[0] == pytest.approx(1 - distance.cosine(*inside))
     assert np.isnan(found.cosine[1])
     assert found.sign_agreement == pytest.approx([5 / 9, 0])
     assert found.zero_share == pytest.approx([2 / 9, 1])
-    row = gradients.summary(found)
+    row = by_column(found)
     assert (row["n"], row["zero_share"]) == (1, pytest.approx((2 / 9 + 1) / 2))
 
 
 def test_intervals_of_alignment_are_students():
     values = np.random.default_rng(0).uniform(-1, 1, 30)
-    row = gradients.summary(gradients.Alignment(values, values / 2, np.zeros(30)))
+    row = by_column(Alignment(values, values / 2, np.zeros(30)))
     low, high = stats.t.interval(0.95, 29, loc=values.mean(), scale=stats.sem(values))
     assert (row["cosine"], row["low"], row["high"]) == pytest.approx((values.mean(), low, high))
     assert row["sign_agreement_high"] == pytest.approx(high / 2)
@@ -233,7 +239,7 @@ def test_pairs_of_one_group_are_no_more_evidence_than_one_pair(kind):
 def test_what_never_varies_has_no_correlation():
     for x, y in (([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]), ([1, 2, 3], [1, 2, 3])):
         assert np.isnan(correlation(x, y).value)
-        assert str(correlation(x, y)).startswith("none")
+        assert str(correlation(x, y)).startswith("not available")
     assert correlation([1, 2, 3, 4], [1, 4, 9, 16]).value == pytest.approx(1)
 
 
@@ -253,22 +259,22 @@ def test_success_is_that_of_the_very_patch_as_a_share_of_its_success_on_float():
     ]  # fmt: skip
     lab = cell(artifact="net-torch", target="torch", runtime="torch", targeted_success=0.5)
     wrong = [cell(**other, targeted_success=0.9) for other in others]
-    inputs = Inputs(None, pd.DataFrame([*wrong, cell(), lab]), pd.DataFrame(), StudyTable(), {})  # type: ignore[arg-type]
+    inputs = Inputs(None, pd.DataFrame([*wrong, cell(), lab]), pd.DataFrame(), StudyTable(), pd.DataFrame())  # type: ignore[arg-type]
     arguments = inputs, Artifact("net-int8"), Artifact("net-torch"), Case(Of("p", 3))
-    (found,) = relative(*arguments).to_dict("records")
+    (found,) = relative_success(*arguments).to_dict("records")
     assert found == {
         "target": "litert", "runtime": "litert", "success": 0.2, "low": 0.1, "high": 0.3, "n": 90,
         "relative": pytest.approx(0.4),
     }  # fmt: skip
     lab["targeted_success"] = LEAST / 2
     inputs.cells.loc[len(inputs.cells) - 1, "targeted_success"] = LEAST / 2
-    assert np.isnan(relative(*arguments)["relative"].item())
+    assert np.isnan(relative_success(*arguments)["relative"].item())
 
 
 def test_a_calibration_is_called_by_the_constant_that_it_has():
-    assert saturation.words(QuantSpec(percentile=99.0)) == "minmax"
-    assert saturation.words(QuantSpec(calibration="percentile", percentile=99.0)) == "percentile 99"
-    assert saturation.words(QuantSpec(calibration="moving_average")) == "moving average 0.95"
+    assert labels.calibration(QuantSpec(percentile=99.0)) == "minmax"
+    assert labels.calibration(QuantSpec(calibration="percentile", percentile=99.0)) == "percentile 99"
+    assert labels.calibration(QuantSpec(calibration="moving_average")) == "moving average 0.95"
 
 
 def saturations():
@@ -293,7 +299,7 @@ def strengths():
         for patch in ("p", strength.ALL):
             row = {"victim": "net", "kind": kind, "levels": levels, "clip": clip, "patch": patch, "n": 90}
             row |= {"n_clean": 100, "calibration": "minmax" if kind == "file" else np.nan}
-            row |= {f"{rate}{end}": 0.5 for rate in ("success", "clean_accuracy") for end in strength.ENDS}
+            row |= {f"{rate}{end}": 0.5 for rate in ("success", "clean_accuracy") for end in ("", "_low", "_high")}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -315,9 +321,13 @@ def alignments():
 @pytest.mark.parametrize(
     ("module", "table", "says"),
     [
-        (saturation, saturations(), ["over 90 images; shares over 100. Spearman's rho", ": -1.00 [", "over 2 patches"]),
-        (strength, strengths(), ["1 patches", "90 images each", "100 images", "INT8 files"]),
-        (gradients, alignments(), ["80 images a patch, 2 patches", "Pearson's r 0.99"]),
+        (
+            saturation,
+            saturations(),
+            ["over 90 images; shares are over 100. Spearman's rho", ": -1.00 [", "over 2 patches"],
+        ),
+        (strength, strengths(), ["1 patch made on float", "90 images each", "100 images", "INT8 files"]),
+        (gradients, alignments(), ["80 images per patch, 2 patches", "Pearson's r 0.99"]),
     ],
 )
 def test_figures_can_be_drawn_from_the_csv_and_say_how_many(tmp_path, module, table, says):

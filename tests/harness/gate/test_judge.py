@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from helpers import ROOT
@@ -26,17 +25,13 @@ from helpers.edited_runs import (
     relabelled,
     renamed,
 )
-from helpers.made_run import FILES, make_run
-from rich.console import Console
+from helpers.made_run import make_run
 
 from backends.device.errors import UserError
 from harness.gate import render
-from harness.gate.compare import Comparison, Drift, Held
-from harness.gate.judge import Verdict, judge
+from harness.gate.judge import judge
 from harness.gate.rules import DEFAULT, Rules
-from harness.gate.rules import read as read_rules
 from harness.results.baseline import freeze, read
-from harness.results.columns import CELL_COLUMNS
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -49,25 +44,25 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES: dict[str, tuple[Edit, int, str]] = {  # what happens, the exit code, what is said
     "nothing": (lambda records, run: None, 0, "no worse: 9 comparisons"),
     "success rises": (flip(0.15), 1, f"targeted_success of {MOVING} on ort, gap 8 px random"),
-    "success rises in a new version": (both(flip(0.15), NEW_VERSION), 1, "onnxruntime version 1.0 became 2.0"),
+    "success rises in a new version": (both(flip(0.15), NEW_VERSION), 1, "onnxruntime version changed from 1.0 to 2.0"),
     "clean accuracy falls": (flip(0.1, "none"), 1, f"clean_accuracy of {MOVING} on ort"),
     "success falls": (lambda r, run: r.assign(pred=r["pred"].where(r["attack"] != "gap", r["label"])), 0, "no worse"),
-    "a flip of nothing": (flip(0.004), 0, "9 comparisons, 1 cells drift"),
-    "a flip in a new version": (both(flip(0.004), NEW_VERSION), 0, "there statistics decide"),
+    "a flip of nothing": (flip(0.004), 0, "9 comparisons, drift in 1 cell"),
+    "a flip in a new version": (both(flip(0.004), NEW_VERSION), 0, "judged by statistics"),
     "an image is gone": (lambda r, run: r[r["image"] != "test-00007"], 2, "'test-00007'"),
     "an image is new": (lambda r, run: r.replace({"image": {"test-00007": "z"}}), 2, "2 reasons"),
-    "a label is another": (relabelled, 2, "1 images have another label, the first 'test-00003'"),
+    "a label is another": (relabelled, 2, "1 of 600 images are labelled differently (first: 'test-00003')"),
     "images in another order": (lambda r, run: r.sort_values("image", ascending=False), 0, "no worse"),
-    "an artifact is gone": (lambda r, run: r[r["artifact"] != MOVING], 2, f"{MOVING} on ort: not in"),
+    "an artifact is gone": (lambda r, run: r[r["artifact"] != MOVING], 2, f"{MOVING} on ort: missing from"),
     "a patch is gone": (lambda r, run: r[r["patch"] != "net-gap-t5-s0"], 2, "with net-gap-t5-s0"),
     "a new target": (
         lambda r, run: pd.concat([r, r[r["target"] == "ort"].assign(target="ort2")]), 0, "so not judged: net-onnx"),
-    "a crash": (broken, 2, "with net-gap-t3-s0 has an error on 600 images (and 3 more cells): crash: SIGSEGV"),
-    "a patch's bytes": (NEW_PATCHES, 2, "has other bytes"),
+    "a crash": (broken, 2, "with net-gap-t3-s0 failed on 600 images (and 3 more cells): crash: SIGSEGV"),
+    "a patch's bytes": (NEW_PATCHES, 2, "net-gap-t3-s0 changed (sha256"),
     "other weights, old patches": (OTHER_WEIGHTS, 2, "only a transfer attack"),
     "other weights, new patches": (both(OTHER_WEIGHTS, NEW_PATCHES), 0, "the patch is the unit"),
     "other weights, new patches, worse": (both(OTHER_WEIGHTS, NEW_PATCHES, flip(0.3)), 1, MOVING),
-    "another calibration": (both(flip(0.15), renamed), 2, "net-onnx-w8a8-u8s8-moving_average on ort: not in"),
+    "another calibration": (both(flip(0.15), renamed), 2, "net-onnx-w8a8-u8s8-moving_average on ort: missing from"),
 }  # fmt: skip
 
 
@@ -100,8 +95,9 @@ def test_a_changed_setting_is_named_when_the_file_has_another_name(before: Path,
     (one / "run.json").write_text(json.dumps(run))
     verdict = judge(read(one), read(other), DEFAULT)
     assert verdict.code == 1
-    assert "calibration moving_average became entropy: net-onnx-w8a8-s8s8-moving_average on ort" in render.markdown(
-        verdict
+    assert (
+        "calibration changed from moving_average to entropy: net-onnx-w8a8-s8s8-moving_average on ort"
+        in render.markdown(verdict)
     )
 
 
@@ -169,76 +165,13 @@ def test_a_limit_does_not_overlook_what_crashed(before: Path, tmp_path: Path) ->
     rules = Rules.model_validate({"schema": 1, "limit": [{"rule": "targeted_success <= 0.999"}]})
     verdict = judge(None, read(after(before, tmp_path, broken)), rules)
     assert verdict.code == 2
-    assert "has cells in error" in verdict.faults[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (
-            "schema = 1\n[[compare]]\nmetric = 'targeted_success'\nworse = 'higher'\nmargn = 0.1",
-            "did you mean 'margin'",
-        ),
-        ("schema = 1\n[[limit]]\nrule = 'p50_ms <= 5'", "METRIC one of clean_accuracy"),
-        ("schema = 1\n[[limit]]\nrule = 'targeted_success <= 20'", "a fraction"),
-        ("schema = 2\n", "schema"),
-        ("schema = 1\n", r"expected a \[\[compare\]\] or a \[\[limit\]\]"),
-        ("schema = ", "not TOML"),
-    ],
-)
-def test_what_is_wrong_with_rules_is_said(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "rules.toml").write_text(text)
-    with pytest.raises(UserError, match=says):
-        read_rules(tmp_path / "rules.toml")
-
-
-def test_rules_share_the_gates_alpha() -> None:
-    assert sum(DEFAULT.alpha(rule) for rule in DEFAULT.compare) == pytest.approx(0.01)
+    assert "has failed cells" in verdict.faults[0]
 
 
 def test_a_column_that_no_cell_has_is_said(before: Path) -> None:
     rules = Rules.model_validate({"schema": 1, "limit": [{"rule": "clean_accuracy >= 0", "where": {"tarket": "a"}}]})
-    with pytest.raises(UserError, match="names tarket"):
+    with pytest.raises(UserError, match="no cell has tarket"):
         judge(None, read(before), rules)
-
-
-def test_a_baseline_holds_the_run_and_stays_small(tmp_path: Path) -> None:
-    """20 cells x 1000 images, with predictions of a thousand classes that compress badly."""
-    root = make_run(tmp_path / "run", victims=("net",), images=1000, goals=(3,), files=FILES[:5], seeds=1)
-    records = pd.read_parquet(root / "records.parquet")
-    cells = records.groupby(list(CELL_COLUMNS), sort=False).ngroup()
-    records = records[cells < 20]
-    records = records.assign(pred=np.random.default_rng(0).integers(1000, size=len(records)))
-    records.to_parquet(root / "records.parquet")
-    assert len(records) == 20_000
-    freeze(root, tmp_path / "base.json")
-    assert (tmp_path / "base.json").stat().st_size < 1_000_000
-    known, run = read(tmp_path / "base.json"), read(root)
-    assert (known.outcomes.preds == run.outcomes.preds).all()
-    assert known.outcomes.preds.tolist() == records["pred"].to_numpy().reshape(20, 1000).tolist()
-    assert (known.outcomes.images == run.outcomes.images).all()
-    pd.testing.assert_frame_equal(known.outcomes.cells, run.outcomes.cells)
-    assert known.facts == run.facts
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lambda raw: raw | {"schema": 2}, "baseline of schema 1, got 'patchbench baseline' of schema 2"),
-        (lambda raw: raw | {"cells": []}, "without a cell"),
-        (lambda raw: raw | {"cells": raw["cells"][:-1]}, "damaged"),
-        (lambda raw: raw | {"preds": raw["preds"] | {"zlib": "AAAA"}}, "neither a run directory nor a baseline"),
-        (lambda raw: raw | {"preds": raw["preds"] | {"dtype": "object"}}, "neither"),
-        (lambda raw: {"schema": 1}, "got None of schema 1"),
-        (lambda raw: [], "neither"),
-    ],
-)
-def test_what_is_no_baseline_is_refused(before: Path, tmp_path: Path, damage: Any, says: str) -> None:
-    freeze(before, tmp_path / "base.json")
-    raw = json.loads((tmp_path / "base.json").read_text())
-    (tmp_path / "base.json").write_text(json.dumps(damage(raw)))
-    with pytest.raises(UserError, match=says):
-        read(tmp_path / "base.json")
 
 
 def test_the_command_line_answers_with_its_exit_code(before: Path, tmp_path: Path) -> None:
@@ -257,52 +190,3 @@ def test_the_command_line_answers_with_its_exit_code(before: Path, tmp_path: Pat
     base.write_text("{}")
     refused = patchbench("gate", base, before)
     assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
-
-
-def compared(**change: Any) -> Comparison:
-    known = {
-        "name": "resnet20-tflite-s8s8-minmax on litert, gap 8 px random", "metric": "targeted_success",
-        "before": 0.166, "after": 0.452, "change": 0.2861, "low": 0.251, "high": 0.3214, "n": 2531, "patches": 3,
-        "p": 3.2e-31, "margin": 0.02, "unseen": 0.3214, "worse": True, "anew": False,
-        "changes": ("calibration moving_average became minmax",),
-    }  # fmt: skip
-    return Comparison(**known | change)
-
-
-PLACE = "resnet20-tflite-s8s8-minmax on litert, gap 8 px random"
-CLEAN = "resnet20-onnx-fp32 on onnxruntime"
-STILL = {"change": -0.0, "low": -0.0028, "high": 0.0028, "p": 1.0, "unseen": 0.0028, "worse": False, "changes": ()}
-VERDICT = Verdict(
-    1, "baselines/cifar10.json", "out/cifar10", 0.01,
-    comparisons=(
-        compared(name=CLEAN, metric="clean_accuracy", before=0.915, after=0.915, n=1000, patches=0, **STILL),
-        compared(),
-    ),
-    limits=(
-        Held(PLACE, "targeted_success <= 0.20", 0.452, 0.481, 2531, True),
-        Held(CLEAN, "clean_accuracy >= 0.90", 0.915, 0.896, 1000, True),
-    ),
-    drift=(Drift(f"{CLEAN}, gap 8 px random", 2, 3000, "test/00<17>"),),
-    notes=("1 of 2 comparisons are across a change: there statistics decide",),
-)  # fmt: skip
-UNSURE = Verdict(2, "a|b.json", "out/x", 0.01, faults=("resnet8-onnx-fp32 on ort: not in out/x: `a` & <b>",))
-
-
-@pytest.mark.parametrize("kind", ["worse.md", "worse.xml", "worse.json", "worse.txt", "unsure.md", "unsure.xml"])
-def test_each_rendering_is_as_it_stands(kind: str) -> None:
-    name, _, form = kind.partition(".")
-    verdict = {"worse": VERDICT, "unsure": UNSURE}[name]
-    if form == "txt":
-        console = Console(width=170, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-        for part in render.terminal(verdict):
-            console.print(part)
-        drawn = console.export_text()
-    else:
-        drawn = {"md": render.markdown, "xml": render.junit, "json": render.as_json}[form](verdict)
-    assert drawn == (GOLDEN / f"gate-{kind}").read_text()
-
-
-def test_the_example_of_rules_can_be_read() -> None:
-    rules = read_rules(ROOT / "benchmarks" / "gate" / "rules.toml")
-    assert [limit.is_upper for limit in rules.limit] == [True, False]
-    assert rules.limit[0].value == 0.2

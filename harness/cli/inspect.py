@@ -1,0 +1,118 @@
+"""Commands that look without running a suite: ``targets`` and ``inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.cli.console import console
+from harness.cli.options import ModelFile, SuiteFile, examples
+
+if TYPE_CHECKING:
+    from exporters.files.description import Tensor
+    from harness.config import Suite
+
+PANEL = "Inspect"
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets benchmarks/suites/demo.toml"))
+def targets(suite: SuiteFile) -> None:
+    """List a suite's targets, whether each can run here, and how to fix those that cannot."""
+    from harness.config import read_suite
+
+    print_targets(read_suite(suite), console())
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples("patchbench inspect out/demo/artifacts/resnet8-tflite-s8s8-minmax.tflite"),
+)
+def inspect(file: ModelFile) -> None:
+    """List a model file's operators with their dtypes, scales, and zero points; float operators are flagged."""
+    print_file(file, console())
+
+
+def print_targets(suite: Suite, out: Console) -> None:
+    """Print a table of a suite's targets; of those that cannot run here, the reason and the fix."""
+    from backends.hosts import Target, availability
+
+    table = Table("target", "runtime", "host", "options", "threads", "can run here")
+    for entry in suite.target:
+        target = Target(**entry.model_dump())
+        reason = availability(target)
+        options = " ".join(f"{name}={value}" for name, value in target.options.items())
+        verdict = f"[red]no[/]: {escape(reason)}" if reason else "[green]yes[/]"
+        runtime = _words(target.runtime, target.version)
+        host = _words(target.host, target.arch, target.cpu, target.image, target.address)
+        table.add_row(target.name, runtime, host, options, str(target.threads), verdict)
+    out.print(table)
+
+
+def print_file(file: Path, out: Console) -> None:
+    """Print a model file's operators, its inputs and outputs, and how many operators compute in float."""
+    from exporters.files import describe
+
+    description = describe(file)
+    quantized = any(tensor.scale for operator in description.operators for tensor in operator.outputs)
+    columns = ("#", "operator", "dtype", "scale", "zero point", "shape", "weights, bias")
+    table = Table(*columns, title=str(file), title_justify="left")
+    table.add_column("output", no_wrap=True, overflow="ellipsis", max_width=32)
+    for operator in description.operators:
+        name = operator.name
+        if operator.in_float and quantized:
+            name = f"[red]{name}[/]"
+        constants = [tensor for tensor in operator.inputs if tensor.values is not None and tensor.scale]
+        weights = "\n".join(map(_quantization, constants))
+        for tensor in operator.outputs:
+            quantization = (tensor.integers or tensor.dtype, _range(tensor.scale), _range(tensor.zero_point))
+            table.add_row(str(operator.index), name, *quantization, _shape(tensor), weights, tensor.name)
+    out.print(table)
+    for role, tensors in (("input", description.inputs), ("output", description.outputs)):
+        for tensor in tensors:
+            out.print(f"{role} {tensor.name}: {_shape(tensor)} {_quantization(tensor)}", highlight=False)
+    _print_counts(description.counts, out)
+
+
+def _print_counts(counts: dict[str, int], out: Console) -> None:
+    out.print("executed: " + ", ".join(f"{n} {name}" for name, n in counts.items()), highlight=False)
+    in_float = [name for name in counts if name.endswith("(float)")]
+    if in_float:
+        out.print(f"[red]computes in float[/]: {', '.join(in_float)}")
+    else:
+        out.print("[green]integer throughout[/]")
+    if any(name.endswith("(int4 weights)") for name in counts):
+        out.print("int4 weights: kernels unpack them, then multiply as in int8", highlight=False)
+
+
+def _words(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def _shape(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return "?"
+    return "x".join("n" if size < 0 else str(size) for size in tensor.shape)
+
+
+def _quantization(tensor: Tensor) -> str:
+    dtype = tensor.integers or tensor.dtype
+    if not tensor.scale:
+        return dtype
+    zero_point = _range(tensor.zero_point)
+    text = f"{dtype} scale {_range(tensor.scale)}"
+    return text if zero_point == "0" else f"{text} zero point {zero_point}"
+
+
+def _range(values: Sequence[float]) -> str:
+    """Format values as one number, or as ``low…high (count)``."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    return f"{low:.6g}" if low == high else f"{low:.3g}…{high:.3g} ({len(values)})"

@@ -1,0 +1,90 @@
+"""Commands for whole runs: ``run``, ``study``, ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.console import console
+from harness.cli.options import DataDir, Device, RunArgument, RunDir, SuiteFile, examples
+
+PANEL = "Run a suite"
+FAILED_CELLS = 1
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "patchbench run benchmarks/suites/demo.toml",
+        "patchbench run benchmarks/suites/cifar10.toml --data ~/data --targets 'litert*'",
+    ),
+)
+def run(
+    suite: SuiteFile,
+    data: DataDir = None,
+    out: RunDir = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--targets", metavar="PATTERN", help="Only targets whose name matches; repeatable."),
+    ] = None,
+    device: Device = "cpu",
+    frozen: Annotated[
+        Path | None,
+        typer.Option(metavar="BASELINE", help="Replay this baseline's patches; craft only where the weights changed."),
+    ] = None,
+) -> None:
+    """Run a suite end to end: train, export, craft, replay, and report.
+
+    Open `report.html` in the run directory first. Running again redoes only what changed, and an interrupted run
+    resumes where it stopped.
+
+    Exit codes: 0, every cell ran; 1, some cells failed and are reported as errors; 2, the run could not be completed.
+    """
+    from harness.run.run import run_suite
+
+    patterns = tuple(targets or ["*"])
+    if not run_suite(suite, data, out, targets=patterns, device=device, frozen=frozen, console=console()):
+        raise typer.Exit(FAILED_CELLS)
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "patchbench study benchmarks/suites/study-digits.toml",
+        "patchbench study benchmarks/suites/study-cifar10.toml --data ~/data --only transfer",
+    ),
+)
+def study(
+    suite: SuiteFile,
+    data: DataDir = None,
+    out: RunDir = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ANALYSIS",
+            help="Only this analysis: bitwidth, transfer, features, strength, gradients, places, defences, or "
+            "saturation; repeatable.",
+        ),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Run a suite, then analyse how patches fare across bit widths, networks, and real kernels, and why.
+
+    Writes `study.html` to the run directory, and each analysis as CSV and SVG to its `study` folder. Running again
+    redoes only what changed. Exit codes are those of `run`.
+    """
+    from harness.study.study import run_study
+
+    if not run_study(suite, data, out, only=only or [], device=device, console=console()):
+        raise typer.Exit(FAILED_CELLS)
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("patchbench report out/demo"))
+def report(run_dir: RunArgument) -> None:
+    """Rebuild `cells.csv`, `summary.json`, and `report.html` of a finished run from its records."""
+    from harness.run.run import write_results
+
+    console().print(f"report: {write_results(run_dir)}", soft_wrap=True)

@@ -1,0 +1,124 @@
+"""The command ``twin``: rebuild an INT8 file, and compare its arithmetic with that of the runtime's kernels."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from harness.cli.console import console
+from harness.cli.options import DataDir, examples
+
+if TYPE_CHECKING:
+    from backends.device.artifact import Pixels, Preproc
+    from harness.config import Suite
+
+PHOTOGRAPH_PIECES = 100
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel="Inspect",
+    epilog=examples("patchbench twin vendor.tflite", "patchbench twin vendor.tflite --suite suite.toml --data ~/data"),
+)
+def twin(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any INT8 .onnx or .tflite file.")],
+    suite: Annotated[
+        Path | None, typer.Option(help="Use this suite's evaluation images [default: pieces of two photographs].")
+    ] = None,
+    data: DataDir = None,
+    kernels: Annotated[
+        list[str] | None,
+        typer.Option(help="xnnpack, builtin, reference, or onnxruntime; repeatable [default: all that run the file]."),
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Number of images [default: all].")] = None,
+    patch: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Paste this patch (.npz from `craft`) at random places.")
+    ] = None,
+) -> None:
+    """Rebuild an INT8 file as a differentiable network, and check its arithmetic against the runtime's kernels.
+
+    Pixels are prepared as the file's description beside it says (`export` writes one), else as the suite's
+    `[[artifact]]` table says; failing both, the layout is guessed from the file's input.
+    """
+    from harness.config import read_suite
+    from harness.run.twins import agreement
+    from patches.twins import KERNELS
+
+    config = read_suite(suite) if suite else None
+    pixels, source = _images(file, config, data, patch)
+    preproc = _preproc(file, config)
+    columns = ("kernels", "images", "same top-1", "same integers", "within one step", "largest difference, steps")
+    table = Table(*columns, title=f"{file.name}: twin and runtime, on {source}", title_justify="left")
+    for name in kernels or KERNELS.get(file.suffix, ("",)):
+        used, found = agreement(file, name or None, preproc, pixels[:images])
+        shares = (f"{100 * share:.3f} %" for share in (found.top1, found.equal, found.within_one))
+        table.add_row(_kernels_and_version(used), str(found.images), *shares, str(found.largest))
+    out = console()
+    out.print(table)
+    out.print("Integers are taken before any final softmax. Top-1 is the first of the largest integers.", style="dim")
+
+
+def _kernels_and_version(kernels: str) -> str:
+    if kernels == "onnxruntime":
+        return f"onnxruntime {version('onnxruntime')}"
+    return f"{kernels}, LiteRT {version('ai-edge-litert')}"
+
+
+def _images(file: Path, suite: Suite | None, data_dir: Path | None, patch_file: Path | None) -> tuple[Pixels, str]:
+    """Return images of the file's input size, patched if a patch is given, and a description of their source."""
+    from backends.device.bundle import paste
+    from exporters.files import describe
+    from harness.data import datasets
+    from patches.patch import Patch
+    from patches.placement import stamps_for
+
+    shape = describe(file).inputs[0].shape or ()
+    height, width = (shape[1], shape[2]) if file.suffix == ".tflite" else (shape[2], shape[3])
+    size = (height, width)
+    if suite is None:
+        pixels = _photograph_pieces(size)
+        ids = [str(i) for i in range(len(pixels))]
+        source = f"pieces of photographs, {height}x{width}"
+    else:
+        every = datasets.load(suite.data, size, data_dir, Path("out") / suite.name / "store")
+        chosen = datasets.split(every, suite.data)["evaluate"]
+        pixels = chosen.pixels
+        ids = list(chosen.ids)
+        source = f"images of {suite.data.name}, {height}x{width}"
+    if patch_file is None:
+        return pixels, source
+    return paste(pixels, *stamps_for(Patch.read(patch_file), "random", ids, size)), f"{source}, patched"
+
+
+def _photograph_pieces(size: tuple[int, int]) -> Pixels:
+    """Cut seeded squares, 60 to 400 pixels wide, from scikit-learn's two photographs: uint8 ``(n, *size, 3)``."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    photographs = load_sample_images().images
+    random = np.random.default_rng(0)
+    pieces = []
+    for i in range(PHOTOGRAPH_PIECES):
+        photograph = photographs[i % 2]
+        side = int(random.integers(60, 400))
+        top, left = (int(random.integers(room - side + 1)) for room in photograph.shape[:2])
+        piece = Image.fromarray(photograph[top : top + side, left : left + side])
+        pieces.append(np.array(piece.resize(size[::-1], Image.Resampling.BILINEAR)))
+    return np.stack(pieces)
+
+
+def _preproc(file: Path, suite: Suite | None) -> Preproc | None:
+    from backends.device.artifact import Artifact, Preproc
+
+    if (description := file.with_suffix(".json")).is_file():
+        return Artifact.read(description).preproc
+    for table in suite.artifact if suite else ():
+        if Path(table.file).name == file.name:
+            layout = table.layout or ("nhwc" if file.suffix == ".tflite" else "nchw")
+            return Preproc(layout, table.divisor, table.mean, table.std, table.channel_order)
+    return None

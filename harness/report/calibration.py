@@ -1,0 +1,92 @@
+"""The report's figure of calibrations side by side."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from harness.report.svg import COLOURS, INK, MARKERS, WIDTH, drawing, legend, percent_axis, short
+from harness.results.metrics import is_lab
+from patches.patch import CONTROLS
+
+PANEL_COLUMNS = 4
+DASHED = (0, (4, 3))
+
+
+class _Style(NamedTuple):
+    """How one target is drawn."""
+
+    colour: str
+    marker: str
+
+
+def calibration_figures(cells: pd.DataFrame) -> list[tuple[str, Markup]]:
+    """Return (victim, SVG) pairs: the same patches on files that differ only in calibration, where there are any.
+
+    ``cells`` are labelled. A panel is a format (with its signature and granularity), a colour a target, a thin line a
+    patch, the thick one their mean; diamonds are clean accuracy, the dashed line is the float network in PyTorch.
+    """
+    attacked = cells[~cells["attack"].isin(CONTROLS) & (cells["status"] == "ok")]
+    if (attacked["defence"] == "").any():
+        attacked = attacked[attacked["defence"] == ""]
+    rate = "targeted_success" if attacked["targeted_success"].notna().any() else "untargeted_success"
+    figures = []
+    for victim, table in attacked.groupby("victim", sort=False):
+        files = table[table["calibration"] != ""].groupby(["format", "signature", "granularity"], sort=False)
+        panels = [panel for _, panel in files if panel["calibration"].nunique() > 1]
+        if panels:
+            lab = float(table.loc[is_lab(table), rate].mean())
+            figures.append((str(victim), _figure(panels, rate, lab)))
+    return figures
+
+
+def _figure(panels: list[pd.DataFrame], rate: str, lab: float) -> Markup:
+    columns = min(PANEL_COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    targets = dict.fromkeys(pd.concat(panels)["target"])
+    styles = {str(target): _Style(COLOURS[i % 6], MARKERS[i % 6]) for i, target in enumerate(targets)}
+    height = 2.9 * lines + 0.3
+    with drawing(WIDTH, height) as (figure, out):
+        grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+        for i, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+            _draw_panel(axes, panel, rate, styles)
+            axes.axhline(lab, color=INK, lw=0.9, ls=DASHED)
+            percent_axis(axes, "y", 1.0, "" if i % columns else f"{rate.split('_')[0]} success, %")
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        for target, style in styles.items():
+            label = short(target, 24)
+            grid[0].plot([], [], color=style.colour, marker=style.marker, ms=5, lw=2.2, label=label)
+        grid[0].plot([], [], "D", mfc="none", mec=INK, ms=4.5, label="clean accuracy")
+        grid[0].plot([], [], color=INK, lw=0.9, ls=DASHED, label="float, PyTorch")
+        legend(figure, grid[0])
+        figure.subplots_adjust(0.065, 0.42 / height, 0.99, 1 - 0.62 / height, wspace=0.12, hspace=0.45)
+    return out[0]
+
+
+def _draw_panel(axes: Axes, panel: pd.DataFrame, rate: str, styles: dict[str, _Style]) -> None:
+    names = list(dict.fromkeys(panel["calibration"]))
+    present = list(panel.groupby("target", sort=False))
+    for k, (target, here) in enumerate(present):
+        x = np.arange(len(names)) + 0.05 * (k - (len(present) - 1) / 2)
+        _draw_target(axes, here, rate, names, x, styles[str(target)])
+    row = panel.iloc[0]
+    title = (row["artifact_label"].split()[0], row["signature"].upper(), row["granularity"].replace("_", "-"))
+    axes.set_title(" ".join(part for part in title if part), loc="left")
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
+    axes.set_xlim(-0.25, len(names) - 0.75)
+
+
+def _draw_target(axes: Axes, here: pd.DataFrame, rate: str, names: list[str], x: np.ndarray, style: _Style) -> None:
+    """Draw one target's patches over the calibrations; their mean is over those that ran with every calibration."""
+    wide = here.pivot_table(index=["series_label", "patch"], columns="calibration", values=rate)
+    patches = wide.reindex(columns=names)
+    for values in patches.to_numpy():
+        axes.plot(x, values, color=style.colour, lw=0.7, alpha=0.35)
+    axes.plot(x, patches.dropna().mean().to_numpy(), color=style.colour, lw=2.2, marker=style.marker, ms=5)
+    clean = here.groupby("calibration")["clean_accuracy"].first().reindex(names)
+    axes.plot(x, clean.to_numpy(), "D", mfc="none", mec=style.colour, ms=4.5)

@@ -1,0 +1,203 @@
+"""The page of a run whose truth is known: its contents, its empty states, and hostile names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.made_run import FILES, labelled_cells, make_run
+from rich.console import Console
+
+from backends.device.errors import UserError
+from harness.report import terminal
+from harness.report.headline import headline
+from harness.report.labels import labelled
+from harness.report.page import build
+from harness.results.metrics import cells, summarise
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"[ \n]+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.S)))
+
+
+def summary_of(records: pd.DataFrame) -> pd.DataFrame:
+    return summarise(cells(records), records)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+def test_the_page_holds_the_run(run: Path) -> None:
+    page = build(run).read_text()
+    text = text_of(page)
+    summary = headline(labelled_cells(run))
+    for wanted in (
+        summary.sentence, "CIFAR-10, calibration beside calibration", "emulated: not comparable", "20 QLinearConv",
+        "What is not measured", "patchbench run benchmarks/suites/cifar10.toml",
+        "trained on the official", "128 to calibrate", "TFLite INT8 moving average", "gap → cat",
+        "target class dog", "300 images", "6 patches",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+    assert "Failures" not in text
+    assert page.count("data:image/png;base64,") == 2 * 9 + 2 * 4
+    patch = base64.b64encode((run / "patches/resnet20-gap-t3-s0.png").read_bytes()).decode()
+    assert patch in page
+    assert len(re.findall(r'<svg viewBox="[^"]+" role="img">', page)) == 6  # success, calibration and gap, two victims
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert not re.search(r"url\((?!#)", page)
+    assert list(run.glob("*.part")) == []
+
+
+def test_categories_make_the_same_page(run: Path) -> None:
+    """Text columns come as categories from `records`, and from a parquet file that was written from them."""
+    records = pd.read_parquet(run / "records.parquet")
+    page = build(run).read_text()
+    text = [c for c in records.columns if not pd.api.types.is_numeric_dtype(records[c])]
+    records.astype(dict.fromkeys(text, "category")).to_parquet(run / "records.parquet")
+    assert (pd.read_parquet(run / "records.parquet").dtypes == "category").sum() == len(text)
+    assert build(run).read_text() == page
+
+
+def test_errors_come_first_and_in_no_rate(tmp_path: Path) -> None:
+    root = make_run(tmp_path, victims=("net",), broken=("litert", "litert-arm64"))
+    facts = json.loads((root / "run.json").read_text())
+    told = {"artifact": "net-tflite-fp32", "target": "litert", "message": "crash: SIGSEGV"}  # by its cells already
+    facts["errors"] = [{"target": "ssh-pi", "message": "connection refused"}, told]
+    (root / "run.json").write_text(json.dumps(facts))
+    page = build(root).read_text()
+    text = text_of(page)
+    assert text.index("Failures") < text.index("Success and clean accuracy by target")
+    assert "target ssh-pi connection refused" in text
+    assert "net-tflite-fp32, target litert" not in text
+    assert re.search(
+        r"TFLite INT8 minmax litert-arm64 crash: SIGSEGV 15 4500", text
+    )  # 6 patches, 3 classes x 3 controls
+    assert "24 patched cells on integer targets failed and are excluded" in text
+    printed = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    printed.print(terminal.table(summary_of(pd.read_parquet(root / "records.parquet"))))
+    assert printed.export_text().count("crash: SIGSEGV") == 5
+
+
+@pytest.mark.parametrize(
+    "kind", ["no records", "no patches", "all errors", "one artifact", "bare run.json", "untargeted"]
+)
+def test_what_is_not_there_is_said(tmp_path: Path, kind: str) -> None:
+    root = make_run(tmp_path, victims=("net",), files=FILES[3:4] if kind == "one artifact" else FILES)
+    records = pd.read_parquet(root / "records.parquet")
+    if kind == "no records":
+        records = records.iloc[:0]
+    if kind == "no patches":
+        records = records[records["attack"] == "none"]
+    if kind == "all errors":
+        records = records.assign(status="hung", pred=-1)
+    if kind == "untargeted":
+        records = records[records["attack"].isin(["none", "gap"]) & records["target_class"].isin([-1, 3])]
+        records = records.assign(target_class=-1)
+    records.to_parquet(root / "records.parquet")
+    if kind in ("no records", "no patches", "bare run.json"):
+        (root / "run.json").write_text('{"schema": 1}')
+    text = text_of(build(root).read_text())
+    wanted = {
+        "no records": ["No patch was replayed", "There are no cells to show", "The run has no cells", "No latency"],
+        "no patches": ["No patch was replayed", "No patch was crafted or imported", "97.7"],
+        "all errors": ["No answer: no patched cell ran", "Failures", "hung"],
+        "one artifact": [
+            "No answer: no patch ran both in the lab",
+            "one calibration, minmax, and nothing to compare it with",
+        ],
+        "bare run.json": ["It depends", "No latency was measured", "No patch was crafted or imported"],
+        "untargeted": ["misleads the network on", "untargeted"],
+    }[kind]
+    for words in wanted:
+        assert words in text, words
+    assert "nan" not in re.findall(r"\w+", text)
+    assert "Undefined" not in text
+    assert terminal.table(summary_of(records)).row_count == (
+        0 if kind == "no records" else 1 if kind == "one artifact" else 11
+    )
+
+
+def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
+    """The same patches twice, the second time better ones that are made for each image."""
+    root = make_run(tmp_path, victims=("net",), images=60)
+    records, facts = pd.read_parquet(root / "records.parquet"), json.loads((root / "run.json").read_text())
+    each = records[records["attack"] == "gap"].copy()
+    each = each.assign(attack="pgd-each", patch="each-" + each["patch"], pred=each["target_class"])
+    both = pd.concat([records, each], ignore_index=True)
+    names = each["patch"].unique()
+    alone, apart = headline(labelled(cells(records))), headline(labelled(cells(both)), names)
+    assert (apart.verdict, apart.sentence) == (alone.verdict, alone.sentence)
+    assert "Per-image patches, separately: Yes: on every integer target" in apart.details
+    assert apart.tiles[: len(alone.tiles)] == alone.tiles
+    assert ("per image, in the lab", "100.0\u00a0%") in [tile[:2] for tile in apart.tiles]
+    assert headline(labelled(cells(records)), names) == alone
+    both.to_parquet(root / "records.parquet")
+    facts["patches"] += [{"name": name, "attack": "pgd", "per_image": True, "px": 8, "checks": {}} for name in names]
+    (root / "run.json").write_text(json.dumps(facts))
+    text = text_of(build(root).read_text())
+    assert "Per-image patches, separately" in text
+    assert "gap, crafted on float" in text, "of examples"
+
+
+def test_every_control_of_a_run_is_shown(tmp_path: Path) -> None:
+    root = make_run(tmp_path, victims=("net",), images=60)
+    records = pd.read_parquet(root / "records.parquet")
+    bare = text_of(build(root).read_text())
+    sticker = records[(records["attack"] == "grey")].assign(attack="sticker", patch="sticker-s0")
+    sticker["pred"] = sticker["target_class"]
+    best = records[records["attack"] == "noise"].assign(placement="best")
+    best["patch"] += "@gap-of-its-own"
+    pd.concat([records, sticker, best], ignore_index=True).to_parquet(root / "records.parquet")
+    text = text_of(build(root).read_text())
+    for words in ("picture of the class, %", "picture of the class, integer targets 100.0", "control of"):
+        assert words in text, words
+        assert words not in bare, words
+    assert "gap-of-its-own" in text
+    assert "other class’s patch, %" not in text
+    printed = terminal.table(summary_of(pd.read_parquet(root / "records.parquet")))
+    assert [column.header for column in printed.columns][-2:] == ["noise", "sticker"]
+
+
+HOSTILE = "<img src=x onerror=alert(1)>$x^2$</td>"
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    root = make_run(tmp_path, victims=("net",), classes=[HOSTILE] * 10)
+    records = pd.read_parquet(root / "records.parquet").replace(
+        {"victim": {"net": HOSTILE}, "target": {"ort": HOSTILE}}
+    )
+    records.loc[records["target"] == "litert", ["status", "pred"]] = ["crash: " + HOSTILE, -1]
+    records.to_parquet(root / "records.parquet")
+    facts = json.loads((root / "run.json").read_text())
+    facts |= {"title": "</title><script>alert(1)</script>", "command": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+    facts["data"]["note"] = facts["victims"][0]["name"] = facts["patches"][0]["name"] = HOSTILE
+    facts["patches"][1]["file"] = "../secret.png"
+    (root.parent / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\nsecret")
+    facts["patches"][2]["file"] = "run.json"
+    (root / "run.json").write_text(json.dumps(facts))
+    page = build(root).read_text()
+    assert "<img src=x" not in page
+    assert page.count("<script>") == 1
+    assert HOSTILE in text_of(page.replace("&lt;", "\ue000").replace("&gt;", "\ue001")).replace("\ue000", "<").replace(
+        "\ue001", ">"
+    )
+    assert page.count("no picture") == 2
+
+
+@pytest.mark.parametrize("damage", ["no run.json", "another schema", "not parquet"])
+def test_what_is_no_run_is_refused(tmp_path: Path, damage: str) -> None:
+    root = make_run(tmp_path, victims=("net",), images=20)
+    if damage == "no run.json":
+        (root / "run.json").unlink()
+    if damage == "another schema":
+        (root / "run.json").write_text('{"schema": 99}')
+    if damage == "not parquet":
+        (root / "records.parquet").write_text("hello")
+    with pytest.raises(UserError, match="expected"):
+        build(root)

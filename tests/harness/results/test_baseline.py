@@ -1,0 +1,61 @@
+"""Baselines: what is frozen, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.edited_runs import SOME
+from helpers.made_run import FILES, make_run
+
+from backends.device.errors import UserError
+from harness.results.baseline import freeze, read
+from harness.results.columns import CELL_COLUMNS
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("before"), victims=("net",), images=600, goals=(3, 5), files=SOME)
+
+
+def test_a_baseline_holds_the_run_and_stays_small(tmp_path: Path) -> None:
+    """20 cells x 1000 images, with predictions of a thousand classes that compress badly."""
+    root = make_run(tmp_path / "run", victims=("net",), images=1000, goals=(3,), files=FILES[:5], seeds=1)
+    records = pd.read_parquet(root / "records.parquet")
+    cells = records.groupby(list(CELL_COLUMNS), sort=False).ngroup()
+    records = records[cells < 20]
+    records = records.assign(pred=np.random.default_rng(0).integers(1000, size=len(records)))
+    records.to_parquet(root / "records.parquet")
+    assert len(records) == 20_000
+    freeze(root, tmp_path / "base.json")
+    assert (tmp_path / "base.json").stat().st_size < 1_000_000
+    known, run = read(tmp_path / "base.json"), read(root)
+    assert (known.outcomes.preds == run.outcomes.preds).all()
+    assert known.outcomes.preds.tolist() == records["pred"].to_numpy().reshape(20, 1000).tolist()
+    assert (known.outcomes.images == run.outcomes.images).all()
+    pd.testing.assert_frame_equal(known.outcomes.cells, run.outcomes.cells)
+    assert known.facts == run.facts
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda raw: raw | {"schema": 2}, "baseline of schema 1, got 'patchbench baseline' of schema 2"),
+        (lambda raw: raw | {"cells": []}, "without a cell"),
+        (lambda raw: raw | {"cells": raw["cells"][:-1]}, "damaged"),
+        (lambda raw: raw | {"preds": raw["preds"] | {"zlib": "AAAA"}}, "neither a run directory nor a baseline"),
+        (lambda raw: raw | {"preds": raw["preds"] | {"dtype": "object"}}, "neither"),
+        (lambda raw: {"schema": 1}, "got None of schema 1"),
+        (lambda raw: [], "neither"),
+    ],
+)
+def test_what_is_no_baseline_is_refused(before: Path, tmp_path: Path, damage: Any, says: str) -> None:
+    freeze(before, tmp_path / "base.json")
+    raw = json.loads((tmp_path / "base.json").read_text())
+    (tmp_path / "base.json").write_text(json.dumps(damage(raw)))
+    with pytest.raises(UserError, match=says):
+        read(tmp_path / "base.json")
