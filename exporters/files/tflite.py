@@ -1,4 +1,4 @@
-"""A TFLite flatbuffer as a `Description`."""
+"""Read a TFLite flatbuffer as a `Description`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DTYPES = {
 
 
 def describe(path: Path) -> Description:
-    """Reads a ``.tflite`` file, any vendor's; a damaged or foreign one is a `UserError`."""
+    """Read a ``.tflite`` file of any origin; a damaged one, or another format, is a `UserError`."""
     blob = path.read_bytes()
     if blob[4:8] != b"TFL3":
         raise UserError(f"{path}: expected a TFLite file (its bytes 4 to 7 are TFL3), got {blob[4:8]!r}")
     try:
         return _describe(path, blob)
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise UserError(f"{path}: a damaged TFLite file, cut off perhaps ({error})") from error
+        raise UserError(f"{path}: a damaged TFLite file, perhaps truncated ({error})") from error
 
 
 def _describe(path: Path, blob: bytes) -> Description:
@@ -56,7 +56,7 @@ def _describe(path: Path, blob: bytes) -> Description:
 
 
 def delegated(path: Path) -> frozenset[int]:
-    """Which operators of a ``.tflite`` file LiteRT gives to XNNPACK, by index; one that it refuses is a `UserError`."""
+    """Return the indices of the operators that LiteRT gives to XNNPACK; a file it refuses is a `UserError`."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -88,12 +88,12 @@ def _tensor(tensor: Any, dtypes: dict[int, str], buffers: list[Any], blob: bytes
 
 
 def _values(tensor: Any, dtype: str, buffers: list[Any], blob: bytes) -> NDArray[Any] | None:
-    """A constant's values; ai-edge-quantizer may put them behind the flatbuffer, at an offset into the file."""
+    """Return a constant's values; ai-edge-quantizer may put them behind the flatbuffer, at an offset into the file."""
     buffer = buffers[tensor.buffer]
     if buffer.offset > 1:
         raw = blob[buffer.offset : buffer.offset + buffer.size]
         if len(raw) < buffer.size:
-            raise ValueError("constants lie beyond its end")
+            raise ValueError("constants beyond its end")
     elif buffer.data is not None and len(buffer.data):
         raw = np.asarray(buffer.data, np.uint8).tobytes()
     else:

@@ -74,7 +74,7 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path, format, per_channel):
         (lambda x: x.reshape(2, 8, 8, 8), "onnx", "one batch size only"),
         (lambda x: x.reshape(2, 8, 8, 8), "tflite", "litert-torch cannot convert"),
         (lambda x: x if x.sum() > 0 else -x, "onnx", "torch cannot export"),
-        (lambda x: x / 0, "onnx", "infinite or not a number"),
+        (lambda x: x / 0, "onnx", "infinite or NaN"),
     ],
 )
 def test_what_cannot_be_integer_is_named_and_leaves_nothing(tmp_path, function, format, message):

@@ -122,7 +122,7 @@ def test_a_victim_is_trained_behind_its_normalisation(tmp_path):
     unnormalised = prepared(tmp_path, (16, 16), 4, images=images, train=train)
     assert victim.sha256 == again.sha256
     assert len({victim.sha256, other.sha256, unnormalised.sha256}) == 3
-    with pytest.raises(UserError, match="has 3 classes, but label 3 to learn"):
+    with pytest.raises(UserError, match="has 3 classes, but the training images go up to 3"):
         prepared(tmp_path, (16, 16), 3, images=images, train=train)
 
 
