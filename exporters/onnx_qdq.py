@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backends.device.artifact import Pixels, QuantSpec
+from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, activation_affine, batches, collector
 from exporters.failure import reason
@@ -23,7 +23,7 @@ from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
 from exporters.victim import Victim
 
-LAYOUT = "nchw"
+LAYOUT: Layout = "nchw"
 OPSET = 20
 
 
