@@ -125,7 +125,7 @@ def make_run(
         "versions": {"patchbench": "0.1.0", "torch": "2.13.0", "onnxruntime": "1.32.0", "ai-edge-litert": "2.3.0"},
         "machine": {"cpu": "Intel Xeon", "arch": "x86_64", "cores": 2, "kernel": "6.1", "memory": "8 GiB"},
         "data": {"name": "cifar10", "note": "the networks were trained on the official training images",
-                 "sizes": {"calibration": 128, "craft": 512, "select": 0, "evaluate": images}, "ids_sha256": "ab" * 32},
+                 "sizes": {"calibration": 128, "craft": 512, "select": 0, "evaluate": images}, "ids_sha256": {"evaluate": "ab" * 32}},
         "victims": [{"name": v, "model": v, "classes": 10, "input_size": [32, 32], "sha256": "cd" * 32,
                      "float_accuracy": 0.915} for v in victims],
         "artifacts": artifacts, "patches": patches, "examples": examples, "class_names": classes, "errors": [],
