@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 DEMO   := benchmarks/suites/demo.toml
 GATE   := benchmarks/suites/gate.toml
 BASELINES := benchmarks/baselines
-# what images are built from, and more arguments for docker buildx build; see In Docker in the README
+# what images are built from, and more arguments for docker buildx build; see docs/pages/how-to/docker.md
 export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
 export PATCHBENCH_BUILDX_ARGS ?=
 

@@ -1,1 +1,1 @@
-"""Where artifacts run: the device side, the hosts that start it, and the runtimes behind it."""
+"""Run artifacts: the device side, the hosts that start it, and the runtimes behind it."""

@@ -1,7 +1,7 @@
-"""Images: what the containers of the host `docker` are made from, built from the `replay` stage of the Dockerfile.
+"""Container images for the host ``docker``, built from the ``replay`` stage of the Dockerfile.
 
-In the environment: ``PATCHBENCH_BASE_IMAGE``, a Python 3.11 with pip, in which ``{arch}`` stands for ``amd64`` or
-``arm64``; and ``PATCHBENCH_BUILDX_ARGS``, more arguments for ``docker buildx build``, say
+Environment variables: ``PATCHBENCH_BASE_IMAGE``, an image with Python 3.11 and pip, where ``{arch}`` stands for
+``amd64`` or ``arm64``; and ``PATCHBENCH_BUILDX_ARGS``, more arguments for ``docker buildx build``, such as
 ``--secret id=ca,src=/etc/ssl/certs/ca-certificates.crt``.
 """
 
@@ -24,13 +24,13 @@ from backends.environments import pinned, run
 
 ROOT = Path(backends.__file__).resolve().parents[1]
 PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}  # by `uname -m`; others lack numpy's wheels
-SHIPPED = ("onnxruntime", "ai-edge-litert")  # what `replay` holds unless told otherwise
-FILES = ("Dockerfile", "requirements.txt")  # what decides about such an image
+SHIPPED = ("onnxruntime", "ai-edge-litert")  # the stage's packages by default
+FILES = ("Dockerfile", "requirements.txt")  # all that such an image depends on
 NOT_INSTALLED = "docker is not installed: sudo apt-get install docker.io docker-buildx"
 
 
 class Recipe(NamedTuple):
-    """What an image of ours is built from; empty requirements are the Dockerfile's own."""
+    """The inputs of an image of ours; empty requirements are the Dockerfile's own."""
 
     platform: str
     base: str
@@ -45,14 +45,14 @@ class Recipe(NamedTuple):
 
 
 class Image(NamedTuple):
-    """An image that the engine has: its digest, and its platform as in `PLATFORMS`."""
+    """An image of the engine: its digest, and its platform as in `PLATFORMS`."""
 
     id: str
     platform: str
 
 
 def recipe(arch: str, package: str, version: str = "") -> Recipe:
-    """The image for a runtime's package on an architecture; one serves all that `SHIPPED` names at their pins."""
+    """Return the recipe for a runtime's package on an architecture; all of `SHIPPED` share one at their pins."""
     platform = platform_of(arch)
     base = os.environ.get("PATCHBENCH_BASE_IMAGE") or "python:3.11-slim"
     base = base.replace("{arch}", platform.partition("/")[2])
@@ -61,29 +61,30 @@ def recipe(arch: str, package: str, version: str = "") -> Recipe:
 
 
 def platform_of(arch: str) -> str:
-    """What docker calls an architecture; one for which there are no images is a `UserError`."""
+    """Return docker's name for an architecture; one without images is a `UserError`."""
     if arch not in PLATFORMS:
-        raise UserError(f"no images for {arch}, only for {', '.join(PLATFORMS)}: ask the host qemu for it")
+        raise UserError(f"no images for {arch}, only for {', '.join(PLATFORMS)}: use the host qemu")
     return PLATFORMS[arch]
 
 
 def inspect(name: str) -> Image | None:
-    """An image that the engine has, or None; no engine is a `UserError`."""
+    """Look up an image; None where the engine has none, a `UserError` without an engine."""
     try:
-        told = docker("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", check_name(name))
+        facts = docker("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", check_name(name))
     except UserError as error:
         if "no such image" in str(error).lower():
             return None
         raise
-    return Image(*told.split())
+    return Image(*facts.split())
 
 
 def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
-    """Builds an image that is not there yet; minutes, of which `tell` hears every line. Two at once share the work."""
+    """Build an image unless it exists; takes minutes. `tell` gets every line; concurrent builds share layers."""
     if inspect(wanted.tag):
         return
-    if why_not := cannot_build():
-        raise UserError(why_not)
+    reason = cannot_build()
+    if reason:
+        raise UserError(reason)
     arguments = [f"BASE_IMAGE={wanted.base}"]
     if wanted.requirements:
         arguments.append(f"REQUIREMENTS={' '.join(wanted.requirements)}")
@@ -96,13 +97,13 @@ def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
         run(command, wanted.tag, lambda line: tell(re.sub(r"#\d+ ([\d.]+ )?", "", line, count=1)))
     except UserError as error:
         raise UserError(
-            f"{error}\nPATCHBENCH_BASE_IMAGE names another base than {wanted.base}, "
-            "PATCHBENCH_BUILDX_ARGS more arguments of docker buildx build"
+            f"{error}\nset PATCHBENCH_BASE_IMAGE to use another base than {wanted.base}, "
+            "PATCHBENCH_BUILDX_ARGS to pass more arguments to docker buildx build"
         ) from error
 
 
 def cannot_build() -> str | None:
-    """None where images can be built; else why not, and what mends it."""
+    """Return None where images can be built; else why not, with the fix."""
     if not (ROOT / "Dockerfile").is_file():
         return f"no Dockerfile in {ROOT}: install patchbench with pip install --editable, or give the target an image"
     if not shutil.which("docker"):
@@ -114,14 +115,14 @@ def cannot_build() -> str | None:
 
 
 def check_name(name: str) -> str:
-    """The name itself, where it can be nothing but an image's; else a `UserError`."""
+    """Return the name if it is a valid image name; else raise a `UserError`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", name):
         raise UserError(f"image {name!r}: expected a name like python:3.11-slim or registry/name@sha256:...")
     return name
 
 
 def docker(*arguments: str) -> str:
-    """What a docker command prints; what it complains of is a `UserError`."""
+    """Run a docker command and return its output; its error message becomes a `UserError`."""
     try:
         done = subprocess.run(["docker", *arguments], capture_output=True, text=True, errors="replace")
     except OSError as error:

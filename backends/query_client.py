@@ -1,4 +1,4 @@
-"""A session with a target: its scores for stamps on images of a bundle, asked as often as wanted."""
+"""A query session with a target: scores for stamps on a bundle's images, one query at a time."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.conversation import Conversation, Event
+from backends.conversation import Conversation
 from backends.device.bundle import Bundle, Stamps
 from backends.device.errors import UserError
+from backends.device.protocol import Event, MachineFacts
 from backends.device.query_server import Query, packed, pasted_sha256, unpacked
 from backends.hosts import Target, begin, is_lost, loaded, request
 
 
 @dataclass
 class Session:
-    """A device that keeps its file loaded: ``info`` and ``machine`` are what ran, as in a replay's outcome.
+    """A device that keeps its file loaded; ``info`` and ``machine`` are as in a replay's outcome.
 
-    Where it crashes, hangs, or the way to it breaks, that is a `UserError` that names the target.
+    A crash, a hang or a broken connection is a `UserError` that names the target.
     """
 
     target: Target
     bundle: Bundle
     talk: Conversation
     info: dict[str, str] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: MachineFacts = field(default_factory=MachineFacts)
     asked: int = 0  # queries sent
 
     def scores(self, stamps: Stamps, images: NDArray[np.int32]) -> NDArray[np.float32]:
-        """The file's outputs, float32 ``(n, outputs)``, for images of the bundle with stamps on them.
+        """Return the file's outputs, float32 ``(n, outputs)``, for images of the bundle with stamps pasted on them.
 
-        `images` are indices ``(n,)``. The device must have pasted the pixels that are pasted here.
+        `images` are indices ``(n,)``. The hash of the pixels that the device pasted is compared with the hash here.
         """
         self.asked += 1
         query = Query(self.asked, images, stamps)
@@ -45,7 +45,7 @@ class Session:
         answer = self._await("scores")
         if answer["query"] != query.number or answer["pixels_sha256"] != expected:
             raise UserError(
-                f"{self.target.name}: query {query.number}: the device saw pixels of sha256 "
+                f"{self.target.name}: query {query.number}: the device pasted pixels of sha256 "
                 f"{answer['pixels_sha256']}, expected {expected}"
             )
         return unpacked(answer["logits"], np.float32)
@@ -56,12 +56,12 @@ class Session:
                 return event
         ending = self.talk.close()
         lost = "the connection broke\n" if is_lost(self.target, ending.code) else ""
-        raise UserError(f"{self.target.name}: {lost}{ending.why or 'the device ended the session by itself'}")
+        raise UserError(f"{self.target.name}: {lost}{ending.why or 'the device ended the session'}")
 
 
 @contextmanager
 def session(target: Target, bundle_root: Path, out: Path) -> Iterator[Session]:
-    """Holds a session open on a target that is prepared; `out` is a folder for what a host needs, and stays empty."""
+    """Hold a session open on a prepared target; `out` is a folder that hosts need, and stays empty."""
     bundle = Bundle.read(bundle_root)
     held = Session(target, bundle, begin(target, bundle_root, out))
     try:

@@ -1,4 +1,4 @@
-"""The connection to a board: the user's own ``ssh``, and a conversation with `backends.device.file_exchange` there."""
+"""The connection to a board: the user's own ``ssh``, and an exchange with `backends.device.file_exchange` there."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from backends.device import file_exchange, machine
 from backends.device.errors import UserError
+from backends.device.file_exchange import Message
+from backends.device.protocol import MachineFacts
 
 OPTIONS = {
-    "BatchMode": "yes",  # no question that nobody answers
+    "BatchMode": "yes",  # nobody is there to answer a question
     "ConnectTimeout": "10",
     "ServerAliveInterval": "5",  # a dead connection is noticed after three of these
     "ServerAliveCountMax": "3",
@@ -24,9 +26,9 @@ OPTIONS = {
     "RemoteCommand": "none",
     "ClearAllForwardings": "yes",
 }
-LOST = 255  # ssh's exit code for what is its own fault, and not the command's
+LOST = 255  # ssh's exit code when ssh itself failed, not the command
 NO_COMMAND = 127
-PATIENCE_SECONDS = 60.0  # for a board that answered before, to come back
+PATIENCE_SECONDS = 60.0  # how long to wait for a board that answered before
 HOME = '"${XDG_CACHE_HOME:-$HOME/.cache}/patchbench"'
 FIND_PYTHON = f'c={HOME}; p="$c/venv/bin/python"; [ -x "$p" ] || p=python3'
 
@@ -34,48 +36,48 @@ _reached: set[str] = set()
 
 
 class Lost(UserError):
-    """The connection to a board broke, or was never there."""
+    """The connection to a board broke, or could not be made."""
 
 
 class Board(NamedTuple):
-    """What a board says of itself; ``version`` is that of the runtime's package, None where it has none."""
+    """A board's description of itself; ``version`` is that of the runtime's package, None where it has none."""
 
     home: str
-    machine: Mapping[str, Any]
+    machine: MachineFacts
     version: str | None
 
 
 class Talk(NamedTuple):
-    """A conversation with `backends.device.file_exchange`."""
+    """An exchange with `backends.device.file_exchange`."""
 
     address: str
     into: IO[bytes]
     outof: IO[bytes]
 
-    def say(self, what: Mapping[str, Any]) -> None:
-        """Asks for something."""
+    def say(self, what: Message) -> None:
+        """Send a message."""
         self.into.write(json.dumps(what).encode() + b"\n")
         self.into.flush()
 
-    def hear(self) -> dict[str, Any]:
-        """The next answer; lines of something else, say a login's greeting, are passed over."""
+    def hear(self) -> Message:
+        """Return the next message; skip other lines, such as a login's greeting."""
         self.into.flush()
         for line in self.outof:
             with suppress(ValueError, TypeError, KeyError):
-                found: dict[str, Any] = json.loads(line)["board"]
+                found: Message = json.loads(line)["board"]
                 if "error" in found:
                     raise UserError(f"{self.address}: {found['error']}")
                 return found
         raise BrokenPipeError
 
     def send(self, path: Path) -> None:
-        """A file's bytes, there."""
+        """Send a file's bytes."""
         with path.open("rb") as stream:
             while piece := stream.read(file_exchange.PIECE):
                 self.into.write(piece)
 
     def receive(self, path: Path, size: int) -> None:
-        """So many bytes from there, as a file."""
+        """Receive `size` bytes into a file."""
         with path.open("wb") as stream:
             while size:
                 piece = self.outof.read(min(size, file_exchange.PIECE))
@@ -86,12 +88,12 @@ class Talk(NamedTuple):
 
 @contextmanager
 def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
-    """A conversation with a board, begun by its description; a broken one is `Lost`, one it refuses a `UserError`."""
+    """Connect to a board and yield its description; a broken connection is `Lost`, a refusal a `UserError`."""
     sources = [Path(str(module.__file__)).read_bytes() for module in (machine, file_exchange)]
     sizes = ", ".join(str(len(source)) for source in sources)
     script = (
         f"import sys\nfor n in {sizes}: exec(sys.stdin.buffer.read(n))\n"
-        f"answer({package!r}, describe()._asdict(), installed({package!r}))"
+        f"answer(describe()._asdict(), installed({package!r}))"
     )
     started = command(address, f'{FIND_PYTHON}; exec "$p" -c {shlex.quote(script)}')
     with tempfile.TemporaryFile() as errors:
@@ -103,7 +105,8 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
             for source in sources:
                 process.stdin.write(source)
             process.stdin.flush()
-            yield Board(**talk.hear()), talk
+            about = talk.hear()
+            yield Board(about["home"], cast(MachineFacts, about["machine"]), about["version"]), talk
             process.stdin.close()
             process.wait()
         except BrokenPipeError:
@@ -122,7 +125,7 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
 
 
 def patiently(address: str, attempt: Callable[[], None]) -> None:
-    """Does it again while the connection is lost to a board that answered before."""
+    """Repeat an attempt while the connection is lost to a board that answered before."""
     until = time.monotonic() + (PATIENCE_SECONDS if address in _reached else 0.0)
     while True:
         try:
@@ -137,13 +140,13 @@ def _explained(address: str, code: int, said: str) -> UserError:
     if code == LOST:
         return Lost(f"{said}; `ssh {address} true` must work without a question")
     if code == NO_COMMAND:
-        return UserError(f"{address} has no python3: ssh {address} sudo apt-get install --yes python3 python3-venv")
-    return UserError(f"{address}: expected an answer in JSON, the command ended with exit code {code}\n{said}".strip())
+        return UserError(f"{address} has no python3: run ssh {address} sudo apt-get install --yes python3 python3-venv")
+    return UserError(f"{address}: expected an answer in JSON, got exit code {code}\n{said}".strip())
 
 
 def command(address: str, script: str) -> list[str]:
-    """The command line that runs a shell's script there, whatever the login's own shell is."""
+    """Return the command line that runs a shell script on the board, whatever the login's own shell is."""
     if not address:
-        raise UserError("host ssh wants an address, as `ssh` takes it: user@machine, or a name in its configuration")
+        raise UserError("host ssh needs an address as `ssh` takes it: user@machine, or a name from its configuration")
     options = [part for key, value in OPTIONS.items() for part in ("-o", f"{key}={value}")]
     return ["ssh", *options, "--", address, f"exec sh -c {shlex.quote(script)}"]

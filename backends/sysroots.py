@@ -1,6 +1,6 @@
-"""Sysroots: the part of a Debian of another architecture that an emulated Python needs, unpacked and never booted.
+"""Sysroots: the part of a Debian system that an emulated Python needs, for another architecture, never booted.
 
-Made by mmdebstrap, which unpacks packages for any architecture without emulating anything and without being root.
+mmdebstrap unpacks the packages, for any architecture, without emulation or root.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from backends.environments import cached, make_once, run
 if TYPE_CHECKING:
     from backends.hosts import Tell
 
-SUITE = "bookworm"  # Debian 12: its Python is of this program's version
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}  # as uname says, as Debian does
+SUITE = "bookworm"  # Debian 12, which has the Python version of this program
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}  # uname's name: Debian's name
 PACKAGES = ("python3", "libstdc++6", "libgomp1")
 WITH_NUMPY = ("armv7l",)  # numpy has no wheels for it
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
@@ -34,26 +34,28 @@ PYTHON = "usr/bin/python3.11"
 
 
 def sysroot(arch: str) -> Path:
-    """Where the sysroot of an architecture lies, made or not; its Python is `PYTHON` in it."""
+    """Return the folder of a sysroot, whether unpacked yet or not; its Python is `PYTHON` in it."""
     return cached("sysroots", f"{SUITE}-{ARCHITECTURES[arch]}", facts(arch), FOLDERS)
 
 
 def facts(arch: str) -> list[str]:
-    """What a sysroot is made of: Debian's name, its architecture, and the packages asked for."""
-    return [SUITE, ARCHITECTURES[arch], *PACKAGES, *(["python3-numpy"] if arch in WITH_NUMPY else [])]
+    """Return what a sysroot is made of: Debian's release, architecture and packages."""
+    numpy = ["python3-numpy"] if arch in WITH_NUMPY else []
+    return [SUITE, ARCHITECTURES[arch], *PACKAGES, *numpy]
 
 
 def libraries(arch: str) -> list[Path]:
-    """Where to seek libraries that Debian's numpy finds by links, which a system lacks that was never configured."""
+    """Return where Debian's numpy finds its libraries; the links to them exist only in a configured system."""
     root = sysroot(arch) / "usr/lib/arm-linux-gnueabihf"
     return [root / "blas", root / "lapack"] if arch in WITH_NUMPY else []
 
 
 def make_sysroot(arch: str, tell: Tell) -> None:
-    """Makes the sysroot of an architecture, unless it is there: some 20 s and 80 MB."""
+    """Unpack the sysroot of an architecture, unless it exists: about 20 s and 80 MB."""
 
     def make(folder: Path) -> None:
-        what, tar = f"{SUITE} for {arch}", folder / "root.tar"
+        what = f"{SUITE} for {arch}"
+        tar = folder / "root.tar"
         folder.mkdir()
         suite, architecture, *packages = facts(arch)
         command = ["mmdebstrap", "--variant=extract", "--format=tar", f"--architectures={architecture}"]
@@ -62,27 +64,27 @@ def make_sysroot(arch: str, tell: Tell) -> None:
             run([*command, f"--include={','.join(packages)}", suite, str(tar), sources], what, tell)
         except UserError as error:
             raise UserError(f"{error}\n{UNPRIVILEGED}" if os.geteuid() else str(error)) from error
-        # unpacked here, so that every file is the user's, whatever mmdebstrap did to be root
+        # unpacked here, so that the user owns every file, however mmdebstrap became root
         with tarfile.open(tar) as archive:
             archive.extractall(folder, [member for member in archive if _is_wanted(member)])
         tar.unlink()
         if not (folder / PYTHON).is_file():
-            raise UserError(f"{what}: no {PYTHON} in what mmdebstrap unpacked")
-        # by the Python here, whose bytecode is the same: an emulated one takes a minute
+            raise UserError(f"{what}: mmdebstrap unpacked no {PYTHON}")
+        # by this Python, which writes the same bytecode: an emulated one takes a minute
         run([sys.executable, "-I", "-m", "compileall", "-qq", str(folder / "usr/lib/python3.11")], what, tell)
 
     make_once(sysroot(arch), make, tell)
 
 
 def _is_wanted(member: tarfile.TarInfo) -> bool:
-    """Programs and libraries, without documents, devices and links to absolute places."""
+    """Select programs and libraries; leave out documents, devices and absolute links."""
     member.mode &= 0o755
     is_kind = member.isfile() or member.isdir() or (member.issym() and not member.linkname.startswith("/"))
     return is_kind and any(f"{member.name}/".startswith(f"./{folder}/") for folder in FOLDERS)
 
 
 def _mirror() -> str:
-    """The mirror of this machine's own apt, where it is a Debian; else Debian's."""
+    """Return the mirror that this machine's apt uses, if it is a Debian; else Debian's."""
     with suppress(OSError):
         release = platform.freedesktop_os_release()
         if release.get("ID") == "debian":

@@ -1,4 +1,4 @@
-"""How far twins agree with the runtimes: ``python benchmarks/twins.py MODELS --data DIR [--only PATTERN]``.
+"""Measure how far twins agree with the runtimes: ``python benchmarks/twins.py MODELS --data DIR [--only PATTERN]``.
 
 MODELS holds what these two write (``-o MODELS`` each, ``--data DIR``), and a patch::
 
@@ -6,14 +6,15 @@ MODELS holds what these two write (``-o MODELS`` each, ``--data DIR``), and a pa
     patchbench export benchmarks/suites/imagenet.toml --only '*s8s8*'
     patchbench craft benchmarks/suites/cifar10.toml --only 'gap-float-resnet20-c3-*'
 
-Adds what is missing to ``benchmarks/results/twins.csv``, so that a second run goes on where one stopped, and writes
-``twins.md`` from it. The reference kernels are slow: on ImageNet they see the first 100 images.
+Adds what is missing to ``benchmarks/results/twins.csv``, so that a second run continues where the first stopped, and
+writes ``twins.md`` from it. The reference kernels are slow: on ImageNet they see the first 100 images.
 """
 
 import csv
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -29,9 +30,42 @@ from patches.patch import Patch
 from patches.twins import KERNELS
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = ("file", "sha256", "kernels", "images", "patch", "n", "outputs", "top1", "equal", "within_one", "largest")
 CIFAR10 = config.DataTable(name="cifar10", calibration=1, craft=1, evaluate=1000)
 SLOW = 100  # images
+
+
+class Row(NamedTuple):
+    """One comparison, as text, as it stands in the CSV."""
+
+    file: str
+    sha256: str
+    kernels: str
+    images: str
+    patch: str
+    n: str
+    outputs: str
+    top1: str
+    equal: str
+    within_one: str
+    largest: str
+
+
+class Job(NamedTuple):
+    """A file, the kernels to compare it with, and the patch on the images, if any."""
+
+    file: Path
+    kernels: str
+    patch: Path | None
+
+    @property
+    def on_cifar10(self) -> bool:
+        """Whether the file classifies CIFAR-10; otherwise it classifies ImageNet."""
+        return "resnet" in self.file.name
+
+    def is_done(self, rows: list[Row]) -> bool:
+        """Whether the table has this comparison, of this very file."""
+        wanted = (self.file.name, self.kernels, self.patch.stem if self.patch else "", sha256_file(self.file))
+        return any((row.file, row.kernels, row.patch, row.sha256) == wanted for row in rows)
 
 
 def main(
@@ -40,62 +74,85 @@ def main(
     only: Annotated[str, typer.Option()] = "*",
     rows_file: Annotated[Path, typer.Option("--rows")] = RESULTS / "twins.csv",
 ) -> None:
-    """Compares every file with all the kernels that run it, then writes the table."""
-    rows = list(csv.DictReader(rows_file.open())) if rows_file.is_file() else []
-    patch = next(iter(sorted(models.glob("*.npz"))))
-    vendor = sorted((data_dir / "vendor").glob("*mobilenet*.tflite"))
-    files = [*sorted(models.glob("*.onnx")), *sorted(models.glob("*.tflite")), *vendor]
-    files.append(data_dir / "vendor" / "mlperf_tiny_resnet8_int8.tflite")
-    jobs = [
-        (file, kernels) for file in files for kernels in KERNELS[file.suffix] if fnmatch(f"{file.name}:{kernels}", only)
-    ]
-    for file, kernels in sorted(jobs, key=lambda job: (job[1] == "reference", job[1] == "builtin")):
-        on_cifar10 = "resnet" in file.name
-        for pasted in (None, patch) if on_cifar10 else (None,):
-            known = [row for row in rows if (row["file"], row["kernels"]) == (file.name, kernels)]
-            name, digest = pasted.stem if pasted else "", sha256_file(file)
-            if any((row["patch"], row["sha256"]) == (name, digest) for row in known):
-                continue
-            pixels = _images(file, data_dir, on_cifar10, pasted)
-            pixels = pixels[:SLOW] if kernels == "reference" and not on_cifar10 else pixels
-            beside = file.with_suffix(".json")
-            _, found = agreement(file, kernels, Artifact.read(beside).preproc if beside.is_file() else None, pixels)
-            what = ("CIFAR-10" if on_cifar10 else "ImageNet", name, found.images, found.outputs)
-            figures = (f"{found.top1:.6f}", f"{found.equal:.6f}", f"{found.within_one:.6f}", found.largest)
-            row = dict(zip(COLUMNS, map(str, (file.name, digest, kernels, *what, *figures)), strict=True))
-            rows.append(row)
-            print(*row.values(), flush=True)
+    """Compare every file with all the kernels that run it, then write the table."""
+    rows = []
+    if rows_file.is_file():
+        rows = [Row(**row) for row in csv.DictReader(rows_file.open())]
+    for job in jobs(models, data_dir, only):
+        if not job.is_done(rows):
+            rows.append(compare(job, data_dir))
+            print(*rows[-1], flush=True)
             with rows_file.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-    (RESULTS / "twins.md").write_text(_table(rows))
+                writer = csv.writer(stream, lineterminator="\n")
+                writer.writerows([Row._fields, *rows])
+    (RESULTS / "twins.md").write_text(table(rows))
 
 
-def _images(file: Path, data_dir: Path, on_cifar10: bool, patch_file: Path | None) -> np.ndarray:
-    shape = describe(file).inputs[0].shape or ()
-    size = (shape[1], shape[2]) if file.suffix == ".tflite" else (shape[2], shape[3])
-    if not on_cifar10:
-        crop = None if "squeezenet" in file.name else 0.875
+def jobs(models: Path, data_dir: Path, only: str) -> Iterator[Job]:
+    """Yield all comparisons, the slow kernels last."""
+    vendor = data_dir / "vendor"
+    files = [*sorted(models.glob("*.onnx")), *sorted(models.glob("*.tflite"))]
+    files += [*sorted(vendor.glob("*mobilenet*.tflite")), vendor / "mlperf_tiny_resnet8_int8.tflite"]
+    pairs = [(file, kernels) for file in files for kernels in KERNELS[file.suffix]]
+    patch = min(models.glob("*.npz"))
+    for file, kernels in sorted(pairs, key=lambda pair: (pair[1] == "reference", pair[1] == "builtin")):
+        if fnmatch(f"{file.name}:{kernels}", only):
+            clean = Job(file, kernels, None)
+            yield clean
+            if clean.on_cifar10:
+                yield Job(file, kernels, patch)
+
+
+def compare(job: Job, data_dir: Path) -> Row:
+    """Compare a file's twin with the kernels of a runtime."""
+    pixels = images(job, data_dir)
+    if job.kernels == "reference" and not job.on_cifar10:
+        pixels = pixels[:SLOW]
+    description = job.file.with_suffix(".json")
+    preproc = Artifact.read(description).preproc if description.is_file() else None
+    _, found = agreement(job.file, job.kernels, preproc, pixels)
+    return Row(
+        job.file.name,
+        sha256_file(job.file),
+        job.kernels,
+        "CIFAR-10" if job.on_cifar10 else "ImageNet",
+        job.patch.stem if job.patch else "",
+        str(found.images),
+        str(found.outputs),
+        f"{found.top1:.6f}",
+        f"{found.equal:.6f}",
+        f"{found.within_one:.6f}",
+        str(found.largest),
+    )
+
+
+def images(job: Job, data_dir: Path) -> np.ndarray:
+    """Return the images of a comparison at the size of the file's input."""
+    shape = describe(job.file).inputs[0].shape or ()
+    size = (shape[1], shape[2]) if job.file.suffix == ".tflite" else (shape[2], shape[3])
+    if not job.on_cifar10:
+        crop = None if "squeezenet" in job.file.name else 0.875
         spec = config.DataTable(name="imagenet", crop=crop, resize=None if crop else 256)
         return data.load(spec, size, data_dir, Path("out"))["all"].pixels
-    images = data.split(data.load(CIFAR10, size, data_dir, Path("out")), CIFAR10)["evaluate"]
-    if patch_file is None:
-        return images.pixels
-    patch = Patch.read(patch_file)
-    return paste(images.pixels, *placement.stamps_for(patch, "random", list(images.ids), size))
+    chosen = data.split(data.load(CIFAR10, size, data_dir, Path("out")), CIFAR10)["evaluate"]
+    if job.patch is None:
+        return chosen.pixels
+    return paste(chosen.pixels, *placement.stamps_for(Patch.read(job.patch), "random", list(chosen.ids), size))
 
 
-def _table(rows: list[dict[str, str]]) -> str:
+def table(rows: list[Row]) -> str:
+    """Return the rows as a Markdown table."""
     lines = ["| file | kernels | images | top-1 | integers equal | within one step | largest difference |"]
     lines.append("|---|---|---|---:|---:|---:|---:|")
-    order = {kernels: i for i, kernels in enumerate(k for known in KERNELS.values() for k in known)}
-    for row in sorted(rows, key=lambda row: (row["images"], row["file"], order[row["kernels"]], row["patch"])):
-        images = f"{row['n']} {row['images']}, {'patched' if row['patch'] else 'clean'}"
-        shares = " | ".join(f"{100 * float(row[name]):.2f} %" for name in ("top1", "equal", "within_one"))
-        lines.append(f"| {row['file']} | {row['kernels']} | {images} | {shares} | {row['largest']} |")
-    head = "Twins against the runtimes whose kernels they follow, by `benchmarks/twins.py`: the integers before\n"
-    head += "any final softmax; of classes with the same integer the lowest counts.\n\n"
+    kernels = [name for names in KERNELS.values() for name in names]
+    for row in sorted(rows, key=lambda row: (row.images, row.file, kernels.index(row.kernels), row.patch)):
+        about = f"{row.n} {row.images}, {'patched' if row.patch else 'clean'}"
+        shares = " | ".join(f"{100 * float(share):.2f} %" for share in (row.top1, row.equal, row.within_one))
+        lines.append(f"| {row.file} | {row.kernels} | {about} | {shares} | {row.largest} |")
+    head = (
+        "Twins against the runtimes whose kernels they follow, by `benchmarks/twins.py`: the integers before\n"
+        "any final softmax; of classes with the same integer the lowest counts.\n\n"
+    )
     return head + "\n".join(lines) + "\n"
 
 

@@ -84,9 +84,9 @@ def shortened(text: str, most: int) -> str:
 
 
 def last_table(text: str) -> str:
-    """Return the table that a run ends with, without the progress before it and three of its columns."""
+    """Return the table that a run ends with, without the progress before it and four of its columns."""
     lines = text[text.index("┏") :].splitlines()
-    columns = ("victim", "patches", "min – max")
+    columns = ("victim", "attack", "patches", "min – max")
     return "".join(f"{without(line, columns, lines[1])}\n" for line in lines)
 
 

@@ -31,6 +31,7 @@ PACKAGES = {
     "simulated": ("torch", "onnxruntime"),
     "qat": ("torch", "onnxruntime"),
     "defence": ("pillow",),
+    "study": ("torch", "numpy", "scipy"),
 }
 # The folders whose code decides a result: a module that is added to one counts at once.
 NETWORKS = ("harness/data", "harness/networks")
@@ -48,20 +49,16 @@ CODE = {
     "replay": ("backends/device",),
     "latency": ("backends/device",),
     "again": ("backends/device", "harness/run"),
-    "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/study"),
+    "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/run", "harness/study"),
     "report": ("harness/results", "harness/report", "harness/run"),
 }
 
 
 def key(stage: str, **inputs: object) -> str:
     """Hex digest (32 digits) of a stage's inputs, its packages' versions and its code."""
-    versions = {name: _version(name) for name in PACKAGES.get(stage, ())}
-    whole = {
-        "stage": stage,
-        "inputs": inputs,
-        "versions": versions,
-        "code": code_digest(*CODE.get(stage.partition("-")[0], ())),
-    }
+    family = stage.partition("-")[0]  # each analysis of the study is a stage of its own
+    versions = {name: _version(name) for name in PACKAGES.get(family, ())}
+    whole = {"stage": stage, "inputs": inputs, "versions": versions, "code": code_digest(*CODE.get(family, ()))}
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
 

@@ -1,1 +1,1 @@
-"""Adversarial patches: what they are, where they lie, and the attacks and surrogates that make them."""
+"""Adversarial patches: what they are, where they are placed, and the attacks and surrogates that craft them."""

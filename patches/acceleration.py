@@ -1,4 +1,4 @@
-"""Faster passes of a surrogate, at a price: in bfloat16, or compiled. Options that every attack on gradients has."""
+"""Run a surrogate faster: in bfloat16, or compiled. Options of every gradient attack."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from patches.twins import Twin
 
 
 def accelerate(surrogate: nn.Module, *, bfloat16: bool, compiled: bool) -> nn.Module:
-    """The surrogate in bfloat16, another function within its 8 bits, or compiled, which is the same one.
+    """Return the surrogate in bfloat16, which changes its outputs, or compiled, which does not.
 
-    The integers of a twin, and the levels of what is rounded, do not fit into bfloat16: a `UserError`. The stand-in of
-    a defence before it stays as it is. Compiling takes half a minute, and on a CPU a C++ compiler.
+    The integers of a twin and the levels of a fake-quantized network do not fit into bfloat16: a `UserError`. A defence
+    in front of the surrogate stays in float32. Compiling takes half a minute and, on a CPU, a C++ compiler.
     """
     if isinstance(surrogate, Defended):
         inner = accelerate(surrogate.surrogate, bfloat16=bfloat16, compiled=compiled)
@@ -31,7 +31,7 @@ def accelerate(surrogate: nn.Module, *, bfloat16: bool, compiled: bool) -> nn.Mo
 
 
 class InBfloat16(nn.Module):
-    """A network whose weights and activations are bfloat16, between float32 pixels and float32 logits."""
+    """A bfloat16 copy of a network that takes float32 pixels and returns float32 logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

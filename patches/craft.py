@@ -1,4 +1,4 @@
-"""Patches: where they lie, what makes them, against which surrogate. Importing this imports no torch."""
+"""Craft a patch: run an attack on a problem and return its patch in uint8. Importing this imports no torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
-from patches.attacks import COMMON_OPTIONS, check_per_image, load, options
-from patches.attacks.controls import control
+from patches.attacks import COMMON_OPTIONS, Options, check_per_image, load, options
 from patches.patch import Patch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from patches.problem import Problem
-
-__all__ = ["control", "craft"]
 
 
 def craft(
@@ -33,55 +31,30 @@ def craft(
     images: tuple[str, ...] = (),
     best: bool = False,
 ) -> Patch:
-    """The patch that an attack makes of a problem, with `given` options over its defaults, rounded to uint8.
+    """Craft a patch with an attack, whose defaults the options `given` override, and round it to uint8.
 
-    Leaves images of the target class out, unless each image gets a patch of its own: then `images` are their ids. With
-    `best` the place is the attack's to choose, by `patches.best_place`, or as it searches: an attack that asks a device
-    gives the places with its patches, and gets all images at once. Seeds torch, checks and clips what comes back.
-    ``checks`` holds the loss curve, the mean share of exactly zero gradients, seconds, steps (of a patch; with a patch
-    for each image each takes so many), queries, images and options; the attack judges nothing. On a CPU, the same seed
-    on the same machine with the same threads gives the same bytes. Errors are `UserError`: an unknown attack or option,
-    a patch that doesn't fit, no image left, a loss or gradient that is no number.
+    Images of the target class are left out of a universal patch; per-image patches keep all, whose ids are `images`.
+    With `best` the attack's place is that of `patches.best_place`, or, of an attack that queries a device, the one it
+    finds. Torch is seeded here; the attack judges nothing. ``checks`` holds the loss curve, the mean share of exactly
+    zero gradients, seconds, steps (per patch), queries, images and options. On a CPU, the same seed, machine and
+    threads give the same bytes. An unknown attack or option, a patch that does not fit, no images, and an infinite or
+    NaN loss or gradient are a `UserError`.
     """
     import torch
 
-    from patches.acceleration import accelerate
     from patches.problem import loss_curve, merge_logs
-    from patches.surrogates.device import Device
 
-    function, filled = load(attack), options(attack, given or {})
+    filled = options(attack, given or {})
     check_per_image(attack, problem.per_image)
-    asks = isinstance(problem.surrogate, Device)
-    if any(filled.get(option) for option in COMMON_OPTIONS):
-        fast = accelerate(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
-        problem = replace(problem, surrogate=fast)
-    problem = _prepared(problem, filled)
-    if best and asks and not problem.per_image:
-        raise UserError(
-            f"attack {attack!r} looks for places with a patch for each image: give its [[attack]] per_image = true, "
-            "or another placement than best"
-        )
+    problem = _prepared(attack, problem, filled, best)
     started = time.perf_counter()
-    with torch.random.fork_rng():
-        torch.manual_seed(problem.seed)
-        if best and not asks:
-            from patches.best_place import best_place
-
-            problem = replace(problem, corners=best_place(problem))
-        batch = len(problem.pixels) if asks else max(1, int(filled.get("batch", 64)))
-        parts = list(problem.parts(batch)) if problem.per_image else [problem]
-        own = {key: value for key, value in filled.items() if key not in COMMON_OPTIONS}
-        found = [function(part, **own) for part in parts]
-    if best and asks:
-        found, corners = [found[0][0]], found[0][1]
-        problem = replace(problem, corners=corners)
-    made = [_rounded(patch, part, attack) for patch, part in zip(found, parts, strict=True)]
+    problem, parts, pixels = _run(attack, problem, filled, best)
     seconds = time.perf_counter() - started
     log = merge_logs([part.log for part in parts])
-    shares = [step.zero_gradient_share for step in log if step.zero_gradient_share is not None]
+    shares = [entry.zero_gradient_share for entry in log if entry.zero_gradient_share is not None]
     return Patch(
         name=name or f"{attack}-{problem.target_class}-s{problem.seed}-{problem.px}px",
-        pixels=np.concatenate(made) if problem.per_image else made[0][0],
+        pixels=pixels if problem.per_image else pixels[0],
         mask=problem.mask[0].cpu().numpy(),
         attack=attack,
         surrogate=surrogate,
@@ -103,35 +76,71 @@ def craft(
     )
 
 
-def _cost(problem: Problem, steps: int) -> dict[str, Any]:
-    """Gradient steps and queries, which are stated apart; of a device that was asked, what it is and how often."""
+def _run(attack: str, problem: Problem, filled: Options, best: bool) -> tuple[Problem, list[Problem], Pixels]:
+    """Return the problem with its places, its parts with their logs, and the pixels uint8 ``(1 or n, p, p, 3)``.
+
+    Per-image patches are crafted batch by batch; an attack that queries a device gets all images at once.
+    """
+    import torch
+
+    from patches.best_place import best_place
     from patches.surrogates.device import Device
 
-    asked = problem.surrogate
-    if isinstance(asked, Device):
-        return {"steps": 0, "queries": asked.queries, "asked": {**asked.about, "calls": asked.calls}}
+    function = load(attack)
+    own_options = {name: value for name, value in filled.items() if name not in COMMON_OPTIONS}
+    queries_device = isinstance(problem.surrogate, Device)
+    with torch.random.fork_rng():
+        torch.manual_seed(problem.seed)
+        if best and not queries_device:
+            problem = replace(problem, corners=best_place(problem))
+        batch = len(problem.pixels) if queries_device else max(1, int(filled.get("batch", 64)))
+        parts = list(problem.parts(batch)) if problem.per_image else [problem]
+        crafted = [function(part, **own_options) for part in parts]
+    if best and queries_device:
+        places: NDArray[np.int32]
+        ((patches, places),) = crafted
+        crafted = [patches]
+        problem = replace(problem, corners=places)
+    rounded = [_rounded(patch, part, attack) for patch, part in zip(crafted, parts, strict=True)]
+    return problem, parts, np.concatenate(rounded)
+
+
+def _cost(problem: Problem, steps: int) -> dict[str, Any]:
+    """Return gradient steps or queries; with queries also which device answered and in how many calls."""
+    from patches.surrogates.device import Device
+
+    device = problem.surrogate
+    if isinstance(device, Device):
+        return {"steps": 0, "queries": device.queries, "asked": {**device.about, "calls": device.calls}}
     return {"steps": steps, "queries": None}
 
 
-def _prepared(problem: Problem, filled: Mapping[str, Any]) -> Problem:
-    """The problem on its device, with a log of its own, without the images of the target class."""
+def _prepared(attack: str, problem: Problem, filled: Options, best: bool) -> Problem:
+    """Check the problem; return it on its device with an empty log and without images of the target class."""
     import torch
 
+    from patches.acceleration import accelerate
     from patches.surrogates.device import Device
 
+    if any(filled.get(option) for option in COMMON_OPTIONS):
+        fast = accelerate(problem.surrogate, bfloat16=filled["bfloat16"], compiled=filled["compile"])
+        problem = replace(problem, surrogate=fast)
     if not 1 <= problem.px <= min(problem.image_size):
         raise UserError(f"patch size: expected 1 to {min(problem.image_size)} pixels, got {problem.px}")
     images = np.arange(len(problem.pixels))
-    if not problem.per_image:
-        images = np.flatnonzero(problem.labels != (-1 if problem.target_class is None else problem.target_class))
-        if not len(images):
-            raise UserError(
-                f"no image to craft on is left of {len(problem.labels)} without those of class {problem.target_class}"
-            )
+    if not problem.per_image and problem.target_class is not None:
+        images = np.flatnonzero(problem.labels != problem.target_class)
+    if not len(images):
+        raise UserError(f"no images to craft on: all {len(problem.labels)} are of class {problem.target_class}")
+    if len(images) < len(problem.pixels):
         problem = replace(problem, pixels=problem.pixels[images], labels=problem.labels[images])
     if isinstance(problem.surrogate, Device):
-        asked = problem.surrogate.over(images, filled.get("queries"))
-        return replace(problem, surrogate=asked, log=[])
+        if best and not problem.per_image:
+            raise UserError(
+                f"attack {attack!r} finds places only for per-image patches: give its [[attack]] per_image = true, "
+                "or another placement than best"
+            )
+        return replace(problem, surrogate=problem.surrogate.over(images, filled.get("queries")), log=[])
     surrogate = problem.surrogate.to(problem.device)
     problem = replace(problem, surrogate=surrogate, log=[])
     with torch.no_grad():
@@ -144,14 +153,14 @@ def _prepared(problem: Problem, filled: Mapping[str, Any]) -> Problem:
     return problem
 
 
-def _rounded(made: Tensor, problem: Problem, attack: str) -> Pixels:
-    """Clipped, rounded half to even, black outside the mask: uint8 ``(1 or n, p, p, 3)``."""
+def _rounded(patch: Tensor, problem: Problem, attack: str) -> Pixels:
+    """Clip a patch, round half to even and blacken it outside the mask: uint8 ``(1 or n, p, p, 3)``."""
     import torch
 
     one = (3, problem.px, problem.px)
-    each = (len(problem.pixels) if problem.per_image else 1, *one)
-    if not (made.shape == each or (made.shape == one and not problem.per_image)) or not bool(made.isfinite().all()):
-        wanted = each if problem.per_image else one
-        raise UserError(f"attack {attack!r}: expected a finite {wanted}, got {tuple(made.shape)}")
-    levels = (made.detach().reshape(each).clamp(0, 1) * 255).round() * problem.mask
+    stack = (len(problem.pixels) if problem.per_image else 1, *one)
+    allowed = [stack] if problem.per_image else [one, stack]
+    if tuple(patch.shape) not in allowed or not bool(patch.isfinite().all()):
+        raise UserError(f"attack {attack!r}: expected a finite {allowed[0]}, got {tuple(patch.shape)}")
+    levels = (patch.detach().reshape(stack).clamp(0, 1) * 255).round() * problem.mask
     return levels.permute(0, 2, 3, 1).to(torch.uint8).contiguous().cpu().numpy()

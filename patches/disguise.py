@@ -1,4 +1,4 @@
-"""A disguise: a picture that a patch stays near (Brown et al. 2017, section 2)."""
+"""A disguise: a picture that the patch has to stay close to (Brown et al. 2017, section 2)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from patches.problem import Problem
 
 
 def value_bounds(disguise: str, within: float, problem: Problem) -> tuple[Tensor, Tensor]:
-    """The least and greatest value that a patch may have at each pixel, ``(1, 3, p, p)`` in [0, 1].
+    """Return the lowest and highest value that each pixel of a patch may take, ``(1, 3, p, p)`` in [0, 1].
 
-    `disguise` is empty for no bound but [0, 1], ``grey``, or the path of a picture, which is shrunk or stretched to the
-    patch's side. A picture that can't be read, or a bound that leaves nothing, is a `UserError`.
+    `disguise` is empty for [0, 1] alone, ``grey``, or the path of a picture, which is resized to the patch. An
+    unreadable picture or an empty range is a `UserError`.
     """
     if not disguise:
         return torch.zeros(1, 1, 1, 1, device=problem.device), torch.ones(1, 1, 1, 1, device=problem.device)

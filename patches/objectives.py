@@ -1,4 +1,4 @@
-"""What an attack minimises, as a function of logits ``(n, classes)`` and labels ``(n,)``."""
+"""Losses that attacks minimise, as functions of logits ``(n, classes)`` and labels ``(n,)``."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 def objective(target_class: int | None) -> Objective:
-    """The loss of an attack: targeted at a class, or untargeted where that is None."""
+    """Return the mean loss of an attack on a target class, or of an untargeted one for None."""
     return lambda logits, labels: cross_entropies(target_class)(logits, labels).mean()
 
 
 def cross_entropies(target_class: int | None) -> Objective:
-    """The same for each image, ``(n,)``."""
+    """Return the same loss per image, ``(n,)``."""
     if target_class is None:
         return untargeted
     return lambda logits, labels: targeted(logits, target_class)
 
 
 def targeted(logits: Tensor, target_class: int) -> Tensor:
-    """Cross entropy to the target class: minus the log likelihood that Brown et al. 2017 (section 2) maximise."""
+    """Return the cross entropy to the target class, whose negative Brown et al. 2017 (section 2) maximise."""
     return cross_entropy(logits, torch.full((len(logits),), target_class, device=logits.device), reduction="none")
 
 
 def untargeted(logits: Tensor, labels: Tensor) -> Tensor:
-    """Minus the cross entropy to the label: the loss that Madry et al. 2018 (equation 2.1) maximise."""
+    """Return minus the cross entropy to the label, which Madry et al. 2018 (equation 2.1) maximise."""
     return -cross_entropy(logits, labels, reduction="none")
 
 
 def label_margins(target_class: int | None) -> Objective:
-    """The label's logit less the target class's, ``(n,)``: what Karmon et al. 2018 (LaVAN, section 3) bring down.
+    """Return the label's logit minus the target class's, ``(n,)``: the loss of LaVAN (Karmon et al. 2018, section 3).
 
-    Of an image of the target class, or untargeted, it is the label's less the best other one, whichever that is.
-    Unlike a likelihood it does not flatten where the network is sure of itself.
+    Untargeted, it is the label's logit minus the highest other one; for an image of the target class, the reverse.
+    Unlike a cross entropy it does not flatten where the network is confident.
     """
 
     def margin(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A patch and how it lies: pixels, mask, pose; as a file, an npz without pickle."""
+"""Patch and Pose; a patch as a file is an npz without pickle."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
 
-# Attacks that say what size and place do by themselves, or any picture does; the last is a patch of the attack's own.
+# Attacks that measure what size and place do alone, or what any picture does; the last is the attack's own patch.
 CONTROLS = ("none", "grey", "noise", "sticker", "other_class")
 
-ARRAYS = ("pixels", "mask", "corners")  # of a patch; its other fields are facts
+ARRAYS = ("pixels", "mask", "corners")  # of a patch; its other fields go into one JSON string
 
 
 class Pose(NamedTuple):
-    """How far a pose may go, either way: degrees, shares of the size, of the full brightness and of the contrast."""
+    """The largest change either way: degrees, then shares of size, of full brightness and of contrast."""
 
     rotation: float = 0.0
     scale: float = 0.0
@@ -30,7 +30,7 @@ class Pose(NamedTuple):
 
     @property
     def label(self) -> str:
-        """``rotation20-scale0.2``; empty for a patch that lies as it is."""
+        """``rotation20-scale0.2``; empty without a pose."""
         return "-".join(f"{name}{value:g}" for name, value in self._asdict().items() if value)
 
 
@@ -41,10 +41,10 @@ UNPOSED = Pose()
 class Patch:
     """An adversarial patch, or a control of its size: uint8 ``(p, p, 3)`` RGB, and where it covers, bool ``(p, p)``.
 
-    One made for each image has pixels ``(n, p, p, 3)`` and says for which ``images``, by id. ``corners``, int32
-    ``(1 or n, 2)``, are the places that the attack chose (placement ``best``). ``target_class`` is None for controls
-    and untargeted attacks. ``checks`` holds what the crafting measured of itself (loss curve, share of zero gradients,
-    seconds, gradient steps, queries); it says nothing about success.
+    Per-image patches have pixels ``(n, p, p, 3)`` and the ids of their ``images``. ``corners``, int32 ``(1 or n, 2)``,
+    are the places that the attack chose (placement ``best``). ``target_class`` is None for controls and untargeted
+    attacks. ``checks`` holds what crafting measured of itself (loss curve, share of zero gradients, seconds, steps,
+    queries), never success.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Patch:
     surrogate: str
     target_class: int | None
     seed: int
-    shape: str = "square"  # or round, or the name of a mask of a file's own
+    shape: str = "square"  # or round, or the name of a file's own mask
     images: tuple[str, ...] = ()
     corners: NDArray[np.int32] | None = None
     checks: dict[str, Any] = field(default_factory=dict)
@@ -66,29 +66,29 @@ class Patch:
 
     @property
     def sha256(self) -> str:
-        """Hash of the bytes that are pasted: pixels, then mask, then the places that belong to it."""
+        """Hash of what is pasted: pixels, mask, and the places the attack chose."""
         places = b"" if self.corners is None else np.asarray(self.corners, "<i4").tobytes()
         return hashlib.sha256(self.pixels.tobytes() + np.packbits(self.mask).tobytes() + places).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Writes an npz without pickle; everything but the arrays is one JSON string in it."""
+        """Write an npz without pickle: the arrays, and everything else as one JSON string."""
         arrays = {what: array for what in ARRAYS if (array := getattr(self, what)) is not None}
         facts = {k: v for k, v in asdict(self).items() if k not in ARRAYS}
         np.savez_compressed(path, **arrays, facts=np.array(json.dumps({"schema": 1} | facts)))
 
     @classmethod
     def read(cls, path: Path) -> Patch:
-        """Reads what `save` wrote; anything else is a `UserError` naming the file."""
+        """Read what `save` wrote; anything else is a `UserError` that names the file."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 facts = json.loads(str(arrays["facts"]))
                 if facts.pop("schema") != 1:
-                    raise UserError(f"{path}: expected a patch of schema 1")
+                    raise UserError(f"{path}: expected a patch with schema 1")
                 facts["images"] = tuple(facts.get("images", ()))
                 corners = arrays["corners"].astype(np.int32) if "corners" in arrays else None
                 patch = cls(pixels=arrays["pixels"], mask=arrays["mask"].astype(bool), corners=corners, **facts)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not a patch, which is a .npz that craft wrote ({error})") from error
+            raise UserError(f"{path}: not a patch (an .npz written by craft) ({error})") from error
         side, each = patch.pixels.shape[-2:-1], (len(patch.images),) * bool(patch.images)
         if (
             patch.pixels.dtype != np.uint8

@@ -1,4 +1,4 @@
-"""Poses: how a patch is turned, scaled and lit where it lies; drawn from an image's id, and laid in numpy."""
+"""Poses: rotate, scale and light a patch in numpy, by poses drawn from image ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from patches.patch import Pose
 
 
 def canvas_side(px: int, pose: Pose) -> int:
-    """Side of the square that holds the patch in its widest pose, around its middle; `px` itself if it only is lit."""
+    """Return the side of the square that holds the patch in its widest pose; `px` if it is only lit."""
     for name, value in pose._asdict().items():
         if not 0 <= value <= (180 if name == "rotation" else 0.99):
             most = "180 degrees" if name == "rotation" else "0.99"
@@ -28,7 +28,7 @@ def canvas_side(px: int, pose: Pose) -> int:
 
 
 def draw(pose: Pose, ids: Sequence[str], seed: int = 0) -> NDArray[np.float64]:
-    """Each image's pose, ``(n, 4)``, uniform within `pose`: of sha256 of seed and id, as `placement.corners`."""
+    """Draw each image's pose, ``(n, 4)``, uniformly within `pose`, from the sha256 of seed and id."""
     digests = (hashlib.sha256(f"pose:{seed}:{image}".encode()).digest() for image in ids)
     fractions = [[int.from_bytes(digest[8 * i : 8 * i + 8], "big") / 2**64 for i in range(4)] for digest in digests]
     return np.asarray((np.array(fractions, np.float64).reshape(-1, 4) * 2 - 1) * np.array(pose))
@@ -37,35 +37,43 @@ def draw(pose: Pose, ids: Sequence[str], seed: int = 0) -> NDArray[np.float64]:
 def pose_stamps(
     stamps: Pixels, mask: NDArray[np.bool_], poses: NDArray[np.float64], canvas: int
 ) -> tuple[Pixels, NDArray[np.bool_]]:
-    """Stamps ``(1 or n, p, p, 3)`` in their poses ``(n, 4)``: uint8 ``(n, canvas, canvas, 3)``, and where they cover.
+    """Return stamps ``(1 or n, p, p, 3)`` in poses ``(n, 4)``: uint8 ``(n, canvas, canvas, 3)`` and their masks.
 
-    Turned clockwise. Bilinear between covered pixels alone; a pixel covers where at least half of it does. Light is
-    ``(c - 1/2) (1 + contrast) + 1/2 + brightness`` on [0, 1], after which colours are rounded once.
+    Rotation is clockwise and bilinear between covered pixels alone; a pixel covers where at least half of it is
+    covered. Light is ``(c - 1/2) (1 + contrast) + 1/2 + brightness`` on [0, 1]; colours are rounded once, at the end.
     """
-    colours, covers = [], []
+    colours = []
+    masks = []
     for i, pose in enumerate(poses):
         stamp = stamps[i % len(stamps)].astype(np.float64) / 255
-        share = _sampled(mask.astype(np.float64)[..., None], pose, canvas)
-        colour = _sampled(stamp * mask[..., None], pose, canvas) / np.maximum(share, 1e-6)
+        coverage = _sampled(mask.astype(np.float64)[..., None], pose, canvas)
+        colour = _sampled(stamp * mask[..., None], pose, canvas) / np.maximum(coverage, 1e-6)
         lit = (colour - 0.5) * (1 + pose[3]) + 0.5 + pose[2]
-        cover = share[..., 0] >= 0.5
-        colours.append(np.where(cover[..., None], np.rint(lit.clip(0, 1) * 255), 0).astype(np.uint8))
-        covers.append(cover)
-    return np.stack(colours), np.stack(covers)
+        covered = coverage[..., 0] >= 0.5
+        colours.append(np.where(covered[..., None], np.rint(lit.clip(0, 1) * 255), 0).astype(np.uint8))
+        masks.append(covered)
+    return np.stack(colours), np.stack(masks)
 
 
 def _sampled(plane: NDArray[np.float64], pose: NDArray[np.float64], canvas: int) -> NDArray[np.float64]:
-    """A plane ``(p, p, c)`` turned and scaled about its middle onto a canvas, nothing beyond its edges."""
+    """Rotate and scale a plane ``(p, p, c)`` about its middle onto a canvas of zeros, bilinearly.
+
+    scipy.ndimage.map_coordinates would do, but it rounds otherwise: of 1600 random stamps one differed in a pixel.
+    """
     p = len(plane)
     middle = np.arange(canvas) - (canvas - 1) / 2
-    turn, size = math.radians(pose[0]), 1 + pose[1]
+    turn = math.radians(pose[0])
+    size = 1 + pose[1]
     y, x = np.meshgrid(middle, middle, indexing="ij")
     rows = (math.cos(turn) * y - math.sin(turn) * x) / size + (p - 1) / 2
     columns = (math.sin(turn) * y + math.cos(turn) * x) / size + (p - 1) / 2
     edged = np.pad(plane, ((1, 1), (1, 1), (0, 0)))
-    rows, columns = (np.clip(at, -1, p) + 1 for at in (rows, columns))
-    top, left = (np.minimum(np.floor(at).astype(int), p) for at in (rows, columns))
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
+    rows = np.clip(rows, -1, p) + 1
+    columns = np.clip(columns, -1, p) + 1
+    top = np.minimum(np.floor(rows).astype(int), p)
+    left = np.minimum(np.floor(columns).astype(int), p)
+    down = (rows - top)[..., None]
+    right = (columns - left)[..., None]
     upper = edged[top, left] * (1 - right) + edged[top, left + 1] * right
     lower = edged[top + 1, left] * (1 - right) + edged[top + 1, left + 1] * right
     return np.asarray(upper * (1 - down) + lower * down)

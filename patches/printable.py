@@ -1,4 +1,4 @@
-"""What a printer can do: smoothness and printable colours, as terms of a loss (Sharif et al. 2016, section 4)."""
+"""Printability as loss terms: smoothness and printable colours (Sharif et al. 2016, section 4)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-# sRGB of paper and of full inks over it, cyan, magenta, yellow and their overprints: our own round figures for process
-# inks on coated paper, not a measurement. A printer of one's own is measured and its colours put here.
+# sRGB of paper, of full cyan, magenta and yellow, and of their overprints: our own round figures for process inks on
+# coated paper, not a measurement. Replace them with the measured colours of your printer.
 PRIMARIES = {
     (0, 0, 0): (0.96, 0.96, 0.95), (1, 0, 0): (0.00, 0.62, 0.88), (0, 1, 0): (0.82, 0.06, 0.48),
     (0, 0, 1): (1.00, 0.93, 0.00), (1, 1, 0): (0.18, 0.18, 0.51), (1, 0, 1): (0.00, 0.58, 0.27),
@@ -18,9 +18,9 @@ COVERAGES = (0.0, 0.5, 1.0)
 
 
 def palette() -> Tensor:
-    """The printable colours ``(27, 3)``: three inks, each on none, half or all of the paper.
+    """Return the printable colours ``(27, 3)``: three inks, each on none, half or all of the paper.
 
-    Mixed by Neugebauer's equations: the primaries' light, each weighted with the share of the paper that it covers.
+    They are mixed by Neugebauer's equations: the light of each primary, weighted by the share of paper it covers.
     """
     colours = []
     for coverage in product(COVERAGES, repeat=3):
@@ -33,21 +33,21 @@ def palette() -> Tensor:
 
 
 def total_variation(patch: Tensor, mask: Tensor) -> Tensor:
-    """Mean step between neighbours of patches ``(k, 3, p, p)``, over covered pixels whose lower and right ones are too.
+    """Return the mean difference between neighbouring covered pixels of patches ``(k, 3, p, p)``.
 
-    Sharif et al.'s equation 3: the root of the squared steps down and right, of all three colours.
+    Sharif et al.'s equation 3: the root of the squared differences down and right, summed over the three colours.
     """
     inner = mask[:, :-1, :-1] & mask[:, 1:, :-1] & mask[:, :-1, 1:]
-    down, right = patch[..., 1:, :-1] - patch[..., :-1, :-1], patch[..., :-1, 1:] - patch[..., :-1, :-1]
+    down = patch[..., 1:, :-1] - patch[..., :-1, :-1]
+    right = patch[..., :-1, 1:] - patch[..., :-1, :-1]
     steps = ((down**2 + right**2).sum(1) + 1e-12).sqrt()
     return (steps * inner).sum() / (inner.sum() * len(patch)).clamp_min(1)
 
 
 def non_printability(patch: Tensor, mask: Tensor, colours: Tensor) -> Tensor:
-    """Mean distance of covered pixels to the nearest printable colour ``(m, 3)``.
+    """Return the mean distance of covered pixels to the nearest printable colour ``(m, 3)``, as Thys et al. 2019.
 
-    Sharif et al.'s non-printability score is the product of the distances to all colours, which is zero at the same
-    patches and nearly so everywhere with as many colours; the least is used in its place, as by Thys et al. 2019.
+    Sharif et al. multiply the distances to all colours instead, which is nearly zero everywhere with this many colours.
     """
     away = (patch[:, None] - colours.to(patch)[None, :, :, None, None]).square().sum(2)
     least = (away.amin(1) + 1e-12).sqrt()

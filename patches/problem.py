@@ -1,4 +1,4 @@
-"""What an attack is given: a surrogate, images, a size and a seed; and the log that it keeps."""
+"""The problem an attack solves: a surrogate, images, a patch size and a seed; and the log of its steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CURVE_POINTS = 200
 
 
 class LogEntry(NamedTuple):
-    """What one step measured of itself: its loss, and the share of exactly zero gradients under the mask, if any."""
+    """One step's loss, and its share of exactly zero gradients under the mask where there are gradients."""
 
     loss: float
     zero_gradient_share: float | None
@@ -29,13 +29,13 @@ class LogEntry(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A patch to be made: against `surrogate` (pixels in [0, 1] to logits), over uint8 images ``(n, h, w, 3)``.
+    """A patch to craft against `surrogate` (pixels in [0, 1] to logits), over uint8 images ``(n, h, w, 3)``.
 
-    ``target_class`` None is untargeted; `craft` leaves images of the target class out before an attack sees
-    them. An attack draws all that is random from `generator`, and calls `log_step` once a step.
+    ``target_class`` None is untargeted; otherwise `craft` has removed the images of that class. An attack draws
+    everything random from `generator` and calls `log_step` once per step.
 
-    With ``per_image`` each image gets a patch of its own, and `craft` hands the images over batch by batch: an
-    attack that takes its start from `start`, its images from `batches` and its places from `places` does both.
+    With ``per_image`` each image gets its own patch, and `craft` passes the images batch by batch. An attack that uses
+    `start`, `batches` and `places` supports both.
     """
 
     surrogate: nn.Module
@@ -47,9 +47,9 @@ class Problem:
     seed: int = 0
     device: str = "cpu"
     per_image: bool = False
-    corners: NDArray[np.int32] | None = None  # (1 or n, 2), where the places are known; None: anywhere
-    first: int = 0  # of a part: how many images came before
-    progress: Callable[[int, float], None] | None = None  # told of each step, from 1, and its loss
+    corners: NDArray[np.int32] | None = None  # (1 or n, 2), fixed places; None: anywhere
+    first: int = 0  # of a part: its offset among all images
+    progress: Callable[[int, float], None] | None = None  # called with each step, from 1, and its loss
     log: list[LogEntry] = field(default_factory=list)
 
     @property
@@ -59,20 +59,20 @@ class Problem:
 
     @cached_property
     def mask(self) -> Tensor:
-        """Which pixels the patch covers: bool ``(1, p, p)``."""
+        """The pixels that the patch covers: bool ``(1, p, p)``."""
         return torch.from_numpy(placement.mask(self.px, self.shape))[None].to(self.device)
 
     def generator(self) -> torch.Generator:
-        """A fresh source of random numbers, from the seed; on the CPU, so that every device draws the same."""
+        """Return a new random generator with the seed; on the CPU, so that every device draws the same."""
         return torch.Generator().manual_seed(self.seed + 1_000_003 * self.first)
 
     def start(self, random: torch.Generator) -> Tensor:
-        """Uniform noise to start from: ``(1, 3, p, p)`` in [0, 1], or ``(n, 3, p, p)`` of a patch for each image."""
+        """Return uniform noise to start from: ``(1, 3, p, p)`` in [0, 1], or ``(n, 3, p, p)`` per image."""
         n = len(self.pixels) if self.per_image else 1
         return torch.rand(n, 3, self.px, self.px, generator=random).to(self.device).requires_grad_()
 
     def parts(self, batch: int) -> Iterator[Problem]:
-        """The images `batch` at a time, in their order, each part a problem with a log of its own."""
+        """Yield the images `batch` at a time, in order, each part as a problem with its own log."""
         for first in range(0, len(self.pixels), batch):
             part = slice(first, first + batch)
             own = self.corners if self.corners is None or len(self.corners) == 1 else self.corners[part]
@@ -86,64 +86,68 @@ class Problem:
             )
 
     def images(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Some images as fresh float32 ``(n, 3, h, w)`` in [0, 1], channels last in memory, and their labels."""
+        """Return some images as new float32 ``(n, 3, h, w)`` in [0, 1], channels last in memory, and their labels."""
         pixels, labels = self._tensors
         return pixels[index].permute(0, 3, 1, 2).to(self.device, torch.float32).div_(255), labels[index].to(self.device)
 
     def batches(self, steps: int, batch: int, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """`steps` batches of images and labels; each image comes once before any comes again.
+        """Yield `steps` batches of images and labels; every image comes once before any comes again.
 
-        With a patch for each image every batch is all of them, in their order.
+        With ``per_image`` every batch is all images, in order.
         """
         if steps < 1 or batch < 1:
             raise UserError(f"expected at least 1 step and 1 image a batch, got steps = {steps}, batch = {batch}")
-        waiting, everyone = torch.empty(0, dtype=torch.int64), torch.arange(len(self.pixels))
+        waiting = torch.empty(0, dtype=torch.int64)
         for _ in range(steps):
             if self.per_image:
-                yield self.images(everyone)
+                yield self.images(torch.arange(len(self.pixels)))
                 continue
             while len(waiting) < batch:
                 waiting = torch.cat([waiting, torch.randperm(len(self.pixels), generator=random)])
-            index, waiting = waiting[:batch], waiting[batch:]
-            yield self.images(index)
+            yield self.images(waiting[:batch])
+            waiting = waiting[batch:]
 
     def places(self, n: int, random: torch.Generator, side: int = 0) -> Tensor:
-        """Corners ``(n, 2)`` of stamps of a side (that of the patch unless given).
+        """Return corners ``(n, 2)`` of stamps of a side, by default the patch's.
 
-        Where the places are known, those, the stamp around the patch's middle; else uniform over the positions that
-        keep the stamp inside.
+        Fixed places where the problem has them, with the stamp around the patch's middle; else uniform over the
+        positions that keep the stamp inside.
         """
         side = side or self.px
         height, width = self.image_size
         if side > min(height, width):
             raise UserError(
-                f"a patch of {self.px} pixels turned and scaled so far is {side} wide: expected at most "
+                f"a patch of {self.px} pixels becomes {side} wide when rotated and scaled: expected at most "
                 f"{min(height, width)}, the image's side"
             )
         if self.corners is not None:
-            known = torch.from_numpy(self.corners.astype(np.int64)) - (side - self.px) // 2
+            fixed = torch.from_numpy(self.corners.astype(np.int64)) - (side - self.px) // 2
             room = torch.tensor([height - side, width - side])
-            return known.clamp(torch.zeros(2, dtype=torch.int64), room).expand(n, 2).to(self.device)
+            return fixed.clamp(torch.zeros(2, dtype=torch.int64), room).expand(n, 2).to(self.device)
         rows = torch.randint(height - side + 1, (n,), generator=random)
-        return torch.stack([rows, torch.randint(width - side + 1, (n,), generator=random)], dim=1).to(self.device)
+        columns = torch.randint(width - side + 1, (n,), generator=random)
+        return torch.stack([rows, columns], dim=1).to(self.device)
 
     def log_step(self, loss: Tensor, gradient: Tensor | None = None) -> None:
-        """Logs a step; `gradient` is the patch's, ``(..., 3, p, p)``. A loss or gradient that is no number is an error.
+        """Log a step; `gradient` is the patch's, ``(..., 3, p, p)``. An infinite or NaN value is a `UserError`.
 
-        The share of zero gradients counts the covered pixels' channels. A search without gradients gives none.
+        The share of zero gradients counts the channels of covered pixels. A search without gradients passes none.
         """
-        share, finite = None, True
+        entry = LogEntry(float(loss.detach()), None)
+        finite = math.isfinite(entry.loss)
         if gradient is not None:
-            covered = gradient.movedim(-3, -1)[self.mask.expand(gradient.movedim(-3, -1).shape[:-1])]
-            share, finite = float((covered == 0).float().mean()), bool(covered.isfinite().all())
-        self.log.append(LogEntry(float(loss.detach()), share))
-        if not math.isfinite(self.log[-1].loss) or not finite:
+            last = gradient.movedim(-3, -1)
+            covered = last[self.mask.expand(last.shape[:-1])]
+            entry = LogEntry(entry.loss, float((covered == 0).float().mean()))
+            finite = finite and bool(covered.isfinite().all())
+        self.log.append(entry)
+        if not finite:
             raise UserError(
-                f"step {len(self.log)} of the attack: expected a finite loss and gradient, got a loss of "
-                f"{self.log[-1].loss}; look at the network's weights, or lower the attack's learning rate"
+                f"step {len(self.log)} of the attack: expected a finite loss and gradient, got a loss of {entry.loss}; "
+                "check the network's weights, or lower the attack's learning rate"
             )
         if self.progress:
-            self.progress(len(self.log), self.log[-1].loss)
+            self.progress(len(self.log), entry.loss)
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor]:
@@ -151,13 +155,13 @@ class Problem:
 
 
 def merge_logs(logs: Sequence[list[LogEntry]]) -> list[LogEntry]:
-    """The log of all parts as one: at each step the mean over the parts."""
+    """Merge the logs of all parts: each entry is the mean over the parts."""
     if len(logs) == 1:
         return logs[0]
     return [LogEntry(*np.mean(at, axis=0).tolist()) for at in zip(*logs, strict=True)]
 
 
 def loss_curve(log: Sequence[LogEntry]) -> list[float]:
-    """The loss over the steps, as means over at most 200 equal stretches."""
+    """Return the loss over the steps, averaged over at most `CURVE_POINTS` equal stretches."""
     losses = np.array([step.loss for step in log])
     return [float(part.mean()) for part in np.array_split(losses, min(len(losses), CURVE_POINTS) or 1) if part.size]

@@ -1,6 +1,7 @@
-"""The conformance suite: what any runtime on any host must do, asked over the protocol of a replay alone.
+"""The conformance suite: what any runtime on any host must do, checked through the replay protocol alone.
 
-``python -m backends.conformance TARGET`` prints a line a check. Faults are asked of the dummy runtime on the same host.
+``python -m backends.conformance TARGET`` prints one line per check. Faults are provoked in the dummy runtime on the
+same host.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from backends.hosts import Target, availability, prepare
 
 
 class Verdict(NamedTuple):
-    """A check, and what is wrong; empty where it was passed."""
+    """A check, and what is wrong; empty if it passed."""
 
     check: str
     fault: str
@@ -27,7 +28,7 @@ class Verdict(NamedTuple):
 def conform(
     target: Target, checks: Sequence[str] = (), tell: Callable[[str], None] = lambda word: None
 ) -> Iterator[Verdict]:
-    """Carries out checks (all, by default) on a target, in turn; a `UserError` where the target cannot run at all."""
+    """Run checks (by default all) on a target, in turn; a `UserError` where the target cannot run at all."""
     prepare(target, tell)
     if reason := availability(target):
         raise UserError(f"{target.name}: {reason}")

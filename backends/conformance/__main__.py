@@ -1,8 +1,8 @@
-"""Holds targets against the conformance suite; a line a check, exit code 1 where one fails.
+"""Run the conformance suite on targets: one line per check, exit code 1 if one fails.
 
-A target is a name of a suite (``--suite FILE``; all of them, where none is named), or a runtime with its words after
-commas: fields of a target (host, arch, cpu, image, address, version, threads, time_limit), and any other is an option
-of the runtime.
+A target is a name from a suite (``--suite FILE``; by default all of them), or a runtime followed by KEY=VALUE pairs
+after commas: fields of a target (host, arch, cpu, image, address, version, threads, time_limit) or options of the
+runtime.
 
     python -m backends.conformance litert
     python -m backends.conformance litert,kernels=builtin,host=qemu,arch=aarch64,cpu=max onnxruntime,threads=2
@@ -28,7 +28,7 @@ WORDS = {field.name for field in fields(Target)} - {"name", "runtime", "options"
 
 
 def parse(text: str) -> Target:
-    """A target out of ``RUNTIME[,KEY=VALUE...]``."""
+    """Parse a target from ``RUNTIME[,KEY=VALUE...]``."""
     runtime, *pairs = text.split(",")
     known: dict[str, Any] = {}
     options: dict[str, str | int] = {}
@@ -47,11 +47,11 @@ def parse(text: str) -> Target:
 
 
 def of_suite(path: Path, names: Sequence[str]) -> list[Target]:
-    """The targets of a suite with these names, or all."""
+    """Return the targets of a suite with these names, or all."""
     try:
         found = {raw["name"]: Target(**raw) for raw in tomllib.loads(path.read_text())["target"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no suite with [[target]] tables ({error})") from error
+        raise UserError(f"{path}: not a suite with [[target]] tables ({error})") from error
     for name in names:
         if name not in found:
             raise UserError(f"{path}: no target {name!r}; {did_you_mean(name, found)}")
@@ -59,7 +59,7 @@ def of_suite(path: Path, names: Sequence[str]) -> list[Target]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(
         "python -m backends.conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The checks: each says what is wrong, or nothing."""
+"""The checks: each returns what is wrong, or an empty string."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backends.device.runtimes import Option, engine
 from backends.hosts import Outcome, ask, replay, request
 from backends.query_client import session
 
-FACTS = {"version", "kernels", "threads"}  # that `info` must have
+FACTS = {"version", "kernels", "threads"}  # required in `info`
 MACHINE_FACTS = {"arch", "cpu", "features", "cores", "memory_bytes", "kernel", "python", "numpy", "emulated"}
 CRAFT_SIDE = {"torch", "torchvision", "onnx", "pandas", "pydantic", "harness", "exporters", "patches"}
 WRONG: dict[str, Option] = {"no such option": 1}
@@ -43,7 +43,7 @@ def _integers(subject: Subject) -> str:
         if "integers" in arrays:
             steps = (arrays["integers"].astype(np.float64) - networks.Y.zero_point) * networks.Y.scale
             if not np.allclose(arrays["logits"], steps, rtol=1e-6):
-                return "logits are not those that the integers stand for"
+                return "logits are not the dequantized integers"
     return _said(subject.first)
 
 
@@ -56,13 +56,15 @@ def _batches(subject: Subject) -> str:
 
 
 def _info(subject: Subject) -> str:
-    info, machine = subject.first.info, subject.first.machine
-    if absent := (FACTS - set(info)) | (MACHINE_FACTS - set(machine)):
+    info = subject.first.info
+    absent = (FACTS - set(info)) | (MACHINE_FACTS - set(subject.first.machine))
+    if absent:
         return f"lacks {', '.join(sorted(absent))}"
-    if odd := [name for name, value in info.items() if not isinstance(value, str) or not value]:
-        return f"expected words for {', '.join(odd)}"
+    empty = [name for name, value in info.items() if not isinstance(value, str) or not value]
+    if empty:
+        return f"expected a non-empty string for {', '.join(empty)}"
     if subject.target.threads and info["threads"] != str(subject.target.threads):
-        return f"asked for {subject.target.threads} threads, {info['threads']} are in force"
+        return f"asked for {subject.target.threads} threads, but {info['threads']} are in force"
     return ""
 
 
@@ -76,16 +78,18 @@ def _packages(subject: Subject) -> str:
 def _latency(subject: Subject) -> str:
     found = subject.first.latency
     if found is None:
-        return f"none: {subject.first.latency_error}"
+        return f"no latency: {subject.first.latency_error}"
     nanoseconds = np.load(subject.folder / "first/latency.npy", allow_pickle=False)
     if found["n"] != len(nanoseconds) or found["n"] < LATENCY["runs"] or nanoseconds.min() <= 0:
-        return f"expected {LATENCY['runs']:g} runs or more, each of some time, got {found['n']} of {nanoseconds.min()}"
+        return f"expected {LATENCY['runs']:g} or more runs, got {found['n']}, the shortest {nanoseconds.min()} ns"
     return "" if 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"] else f"no percentiles: {found}"
 
 
 def _defence(subject: Subject) -> str:
-    """The same images twice: defended there, and defended here and pasted over all of each image."""
-    pixels, word, root = noise(), "median:3", subject.folder / "defence"
+    """Replay the same images twice: defended there, and defended here and pasted over the whole image."""
+    pixels = noise()
+    word = "median:3"
+    root = subject.folder / "defence"
     whole = np.ones((1, networks.SIZE, networks.SIZE), np.bool_)
     here = Stamps(defend(word, pixels), whole, np.zeros((N, 2), np.int32))
     file = networks.file(subject.kind)
@@ -102,7 +106,7 @@ def _option(subject: Subject) -> str:
 
 
 def _shape(subject: Subject) -> str:
-    """A network that is described with the other layout, so that what it gets has another shape."""
+    """Describe the network with the other layout, so that its inputs have the wrong shape."""
     described = replace(subject.bundle.artifact, preproc=Preproc("nhwc" if subject.kind == "onnx" else "nchw"))
     root = subject.folder / "shape"
     write_bundle(root, described, networks.file(subject.kind), noise(), {"none": None})
@@ -110,18 +114,18 @@ def _shape(subject: Subject) -> str:
 
 
 def _dtype(subject: Subject) -> str:
-    """Pixels of another dtype, that only a device can meet: our own side would not send them off."""
+    """Send pixels of another dtype, which only a device can meet: `write_bundle` refuses them."""
     root = subject.folder / "dtype"
     write_bundle(root, subject.bundle.artifact, networks.file(subject.kind), noise(), {"none": None})
     np.save(root / "pixels.npy", noise().astype(np.float32), allow_pickle=False)
     ending = ask(
         subject.target, root, subject.folder / "typed", request(subject.target, cases=["none"]), lambda event: None
     )
-    return "" if "uint8" in ending.why else f"expected to be told of uint8, got {ending.why or 'no error'!r}"
+    return "" if "uint8" in ending.why else f"expected an error about uint8, got {ending.why or 'no error'!r}"
 
 
 def _pixel(subject: Subject) -> str:
-    """One pixel that is not what was sent."""
+    """Change one pixel after the bundle was written."""
     root = subject.folder / "pixel"
     write_bundle(root, subject.bundle.artifact, networks.file(subject.kind), noise(), {"none": None})
     pixels = np.load(root / "pixels.npy", allow_pickle=False)
@@ -131,7 +135,7 @@ def _pixel(subject: Subject) -> str:
 
 
 def _untouched(subject: Subject) -> str:
-    """A device looks whether a first run leaves its input as it is: that of the target did, the dummy's must not."""
+    """Expect a runtime that writes into its input to be refused."""
     return _refused(subject.faulty("scribble", 1), "writes into its input")
 
 
@@ -157,19 +161,19 @@ def _prints(subject: Subject) -> str:
 
 
 def _session(subject: Subject) -> str:
-    """Queries on some images, in another order than the bundle's, each with its own stamp or all with one."""
+    """Query some images, in another order than the bundle's, each with its own stamp or all with one."""
     order = np.array([5, 0, 3], np.int32)
     with session(subject.target, subject.bundle.root, subject.folder / "session") as held:
         for case in ("each", "same", "each"):
             stamps = subject.bundle.stamps(case)
             assert stamps is not None
             if (held.scores(stamps.of(order), order) != _arrays(subject.first, case)["logits"][order]).any():
-                return f"the scores of a session are not those of the replay of {case}"
-    return "" if held.info == subject.first.info else f"a session says {held.info}, a replay {subject.first.info}"
+                return f"a session's scores differ from the replay of {case}"
+    return "" if held.info == subject.first.info else f"a session reports {held.info}, a replay {subject.first.info}"
 
 
 def _session_crash(subject: Subject) -> str:
-    """The first run is that of loading; a query later it is gone."""
+    """Crash in the second query; the first run is that of loading."""
     target = replace(subject.target, runtime="dummy", version="", options={"fault": "segv", "at": 2 + N})
     stamps = subject.bundle.stamps("each")
     assert stamps is not None
@@ -180,7 +184,7 @@ def _session_crash(subject: Subject) -> str:
     except UserError as error:
         expected = f"{target.name}: crash: SIGSEGV"
         return "" if str(error).startswith(expected) else f"expected {expected!r}, got {error}"
-    return "expected to be told of a crash"
+    return "expected an error about a crash"
 
 
 def _pasted(bundle: Bundle, case: str) -> Pixels:
@@ -212,23 +216,23 @@ def _differ(a: Outcome, b: Outcome, tolerance: float) -> str:
 
 
 def _refused(outcome: Outcome, word: str) -> str:
-    """What is wrong unless every case has an error with this word in it."""
+    """Return what is wrong unless every case has an error with this word in it."""
     if outcome.files or not outcome.errors:
         return f"expected an error for every case, got results for {', '.join(outcome.files) or 'none'}"
     return next((f"expected an error with {word!r}, got {w!r}" for w in outcome.errors.values() if word not in w), "")
 
 
 def _alone(outcome: Outcome, start: str) -> str:
-    """What is wrong unless the second case, and it alone, has an error that starts like this."""
+    """Return what is wrong unless the second case, and only it, has an error that starts like this."""
     if list(outcome.files) != ["none", "same"] or list(outcome.errors) != ["each"]:
-        return f"expected an error of the second case alone, got results for {list(outcome.files)}; {_said(outcome)}"
+        return f"expected an error of the second case only, got results for {list(outcome.files)}; {_said(outcome)}"
     why = outcome.errors["each"]
     return "" if why.startswith(start) else f"expected an error that starts {start!r}, got {why!r}"
 
 
 Checks = dict[str, Callable[[Subject], str]]
 OF_RUNTIME: Checks = {
-    "logits are those of a computation in numpy": _logits,
+    "logits equal a computation in numpy": _logits,
     "integers come with them, where the file's output is integer": _integers,
     "the same twice gives the same": _twice,
     "batches of 1 give what batches of 3 give": _batches,

@@ -1,7 +1,7 @@
-"""Two networks of a few hundred numbers, each a file beside this one, and what they give, computed in numpy alone.
+"""Two tiny networks, each a file beside this one, and their outputs, computed in numpy alone.
 
 ``tiny.onnx`` is a float convolution, ReLU, global average and dense layer; ``tiny.tflite`` one dense layer in int8.
-Both take 8x8 images and tell four classes apart. `tests/tiny.py` makes the files out of the constants here.
+Both classify 8x8 images into four classes. `tests/helpers/tiny.py` writes the files from the constants here.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ X, W, Y = Scale(1 / 255, -128), Scale(0.02, 0), Scale(0.25, 7)  # of the dense l
 
 
 def constants() -> dict[str, NDArray[np.float32]]:
-    """Weights of the ONNX network: ``w`` ``(5, 3, 3, 3)`` and ``b`` of the convolution, ``v`` of the dense layer."""
+    """Return the ONNX network's weights: convolution ``w`` ``(5, 3, 3, 3)`` and ``b``, dense layer ``v``."""
     rng = np.random.default_rng(0)
     shapes = {"w": (5, 3, 3, 3), "b": (5,), "v": (5, CLASSES)}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def dense_constants() -> tuple[NDArray[np.int8], NDArray[np.int32]]:
-    """Weights ``(classes, inputs)`` and bias of the TFLite network."""
+    """Return weights ``(classes, inputs)`` and bias of the TFLite network."""
     rng = np.random.default_rng(1)
     weights = rng.integers(-127, 128, (CLASSES, SIZE * SIZE * 3)).astype(np.int8)
     return weights, rng.integers(-5000, 5000, CLASSES).astype(np.int32)
 
 
 def artifact(file: Path, **changes: Any) -> Artifact:
-    """The description of one of the files."""
+    """Describe one of the files."""
     kind = file.suffix[1:]
     facts: dict[str, Any] = {"name": "tiny", "victim": "tiny", "format": kind, "precision": "w8a8", "file": file.name}
     facts |= {"sha256": sha256_file(file), "input_size": (SIZE, SIZE), "classes": CLASSES}
@@ -51,15 +51,15 @@ def artifact(file: Path, **changes: Any) -> Artifact:
 
 
 def file(kind: str) -> Path:
-    """The file of a format, ``onnx`` or ``tflite``."""
+    """Return the file of a format, ``onnx`` or ``tflite``."""
     return Path(__file__).with_name(f"tiny.{kind}")
 
 
 def faults(kind: str, pixels: Pixels, logits: NDArray[np.float32]) -> str:
-    """Says how logits for `pixels` are not what the network of a format gives, or nothing where they are.
+    """Return how logits for `pixels` differ from the network's, empty if they agree.
 
-    In float by 1e-4 at most. Integers by half a step of rounding, and the little by which a kernel's fixed-point
-    multiplier is off.
+    Float logits may differ by 1e-4; integers by half a step of rounding, and a little for a kernel's fixed-point
+    multiplier.
     """
     if logits.shape != (len(pixels), CLASSES):
         return f"expected shape {(len(pixels), CLASSES)}, got {logits.shape}"
@@ -81,7 +81,7 @@ def _convolved(pixels: Pixels) -> NDArray[np.float64]:
 
 
 def _dense(pixels: Pixels) -> NDArray[np.floating[Any]]:
-    """The output before rounding, in steps; the input's own integers are the pixels less 128."""
+    """Return the output before rounding, in steps; the input's integers are the pixels minus 128."""
     weights, bias = (constant.astype(np.int64) for constant in dense_constants())
     inputs = pixels.reshape(len(pixels), -1).astype(np.int64) - 128
     return ((inputs - X.zero_point) @ weights.T + bias) * (X.scale * W.scale / Y.scale) + Y.zero_point

@@ -1,9 +1,9 @@
-"""A target under test, and the bundle that it is tested with."""
+"""A target under test, and the bundle to test it with."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 
 from backends.conformance import networks
-from backends.conversation import Event
 from backends.device.artifact import Pixels
 from backends.device.bundle import Bundle, Stamps, write_bundle
+from backends.device.protocol import Event, LatencyLimits
 from backends.device.runtimes import Option
 from backends.hosts import Outcome, Target, prepare, replay
 
 N = 7
-LATENCY = {"warmup": 2, "runs": 20, "seconds": 0.0}
+LATENCY: LatencyLimits = {"warmup": 2, "runs": 20, "seconds": 0.0}
 
 
 @dataclass
 class Subject:
-    """A target under test, with a bundle of its format, and what was learnt on the way."""
+    """A target under test, with a bundle of its format, and what earlier checks learned."""
 
     target: Target
     folder: Path
     bundle: Bundle
-    silence_seconds: float = 0.0  # how long it took to say the first word
+    silence_seconds: float = 0.0  # until its first event
     packages: Sequence[str] = ()
     replayed: dict[str, Outcome] = field(default_factory=dict)
 
@@ -44,8 +44,8 @@ class Subject:
             self.replayed["first"] = self.replay("first", LATENCY)
         return self.replayed["first"]
 
-    def replay(self, name: str, latency: Mapping[str, Any] | None = None, **changes: Any) -> Outcome:
-        """A replay of all cases, into a folder of its own."""
+    def replay(self, name: str, latency: LatencyLimits | None = None, **changes: Any) -> Outcome:
+        """Replay all cases, into a folder of its own."""
         begun = time.monotonic()
 
         def hear(event: Event) -> None:
@@ -56,7 +56,7 @@ class Subject:
         return replay(target, self.bundle.root, self.folder / name, latency=latency, on_event=hear)
 
     def faulty(self, fault: str, at: Option = N + 3) -> Outcome:
-        """A replay on the dummy runtime, where something happens in the second case."""
+        """Replay on the dummy runtime, with a fault in the second case."""
         limit = 3.0 + 3 * self.silence_seconds
         options: dict[str, Option] = {"fault": fault, "at": at}
         target = replace(self.target, runtime="dummy", version="", options=options, time_limit=limit)
@@ -65,12 +65,12 @@ class Subject:
 
 
 def noise() -> Pixels:
-    """The images of the bundle, uint8 ``(N, size, size, 3)``."""
+    """Return the bundle's images, uint8 ``(N, size, size, 3)``."""
     return np.random.default_rng(2).integers(0, 256, (N, networks.SIZE, networks.SIZE, 3), np.uint8)
 
 
 def bundle(root: Path, kind: str) -> Bundle:
-    """Three cases: clean; a stamp with holes on each image; one for all."""
+    """Write a bundle of three cases: clean; a stamp with holes per image; one stamp for all."""
     rng = np.random.default_rng(3)
     cases: dict[str, Stamps | None] = {"none": None}
     for name, count, p in (("each", N, 3), ("same", 1, 2)):

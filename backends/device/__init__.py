@@ -1,1 +1,1 @@
-"""The device side: the one folder that is shipped to a device. It needs numpy and one runtime, and knows no labels."""
+"""The device side: the only folder shipped to a device. It needs numpy and one runtime, and sees no labels."""

@@ -1,4 +1,4 @@
-"""What an artifact is, in the words that craft side and device share."""
+"""The description of an artifact, shared by the craft side and the device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Preproc:
-    """Turns pixels into a network's float32 input: ``(pixels / divisor - mean) / std``, channels in order, laid out.
+    """Preprocessing: ``(pixels / divisor - mean) / std`` as float32, in a channel order and layout.
 
     The defaults are those of our own artifacts, which normalise inside. ``mean`` and ``std`` are given in RGB order, in
     units of ``pixels / divisor``. A file that takes integers is fed ``quantize(preproc(pixels))`` with the scale and
@@ -34,16 +34,20 @@ class Preproc:
     channel_order: Literal["rgb", "bgr"] = "rgb"
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Network input for uint8 ``(n, h, w, 3)`` pixels: float32, ``(n, 3, h, w)`` or ``(n, h, w, 3)``."""
+        """Return float32 ``(n, 3, h, w)`` or ``(n, h, w, 3)`` for uint8 ``(n, h, w, 3)`` pixels."""
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
             raise UserError(f"expected uint8 pixels (n, h, w, 3), got {pixels.dtype} {pixels.shape}")
         order = slice(None, None, -1 if self.channel_order == "bgr" else 1)
         mean, std = np.array((self.mean, self.std), dtype=np.float32)[:, order]
         n, h, w, _ = pixels.shape
         if self.layout == "nchw":
-            rows, mean, std = pixels[..., order].transpose(0, 3, 1, 2), mean[:, None, None], std[:, None, None]
+            rows = pixels[..., order].transpose(0, 3, 1, 2)
+            mean = mean[:, None, None]
+            std = std[:, None, None]
         else:  # three channels are too short an axis to broadcast along: numpy would take ten times as long
-            rows, mean, std = pixels[..., order].reshape(n, h, w * 3), np.tile(mean, w), np.tile(std, w)
+            rows = pixels[..., order].reshape(n, h, w * 3)
+            mean = np.tile(mean, w)
+            std = np.tile(std, w)
         x = np.ascontiguousarray(rows).astype(np.float32)
         x /= np.float32(self.divisor)
         if any(self.mean) or set(self.std) != {1.0}:
@@ -54,7 +58,7 @@ class Preproc:
 
 @dataclass(frozen=True)
 class QuantSpec:
-    """How a network is quantized, read by every exporter and surrogate and checked against the file that came out.
+    """How to quantize a network; every exporter and surrogate follows it, and exported files are checked against it.
 
     Activations are per tensor, affine, ``scale = (max - min) / (levels - 1)`` with zero inside the range (symmetric:
     ``scale = max(|min|, |max|) / 127``, zero point 0); weights are symmetric, per output channel or per tensor.
@@ -79,7 +83,7 @@ class QuantSpec:
 
     @property
     def signature(self) -> str:
-        """Signedness and bits of activations, then weights, as the runtimes write it: ``u8s8``."""
+        """Signedness and bits of activations, then of weights, as runtimes write it: ``u8s8``."""
         sign = {True: "s", False: "u"}
         return f"{sign[self.activation_signed]}{self.activation_bits}{sign[self.weight_signed]}{self.weight_bits}"
 
@@ -91,7 +95,7 @@ class QuantSpec:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A victim exported to a file, or a file that a user brought, with all that a device must know to run it.
+    """A victim exported to a file, or a user's own file, with all that a device needs to run it.
 
     ``file`` is a name beside the JSON that describes the artifact. ``class_offset`` is added to a class to find its
     output (1 for networks whose output 0 is "background"). ``input_size`` is (height, width) in pixels.
@@ -111,12 +115,12 @@ class Artifact:
     quant: QuantSpec | None = None
 
     def save(self, path: Path) -> None:
-        """Writes the description as JSON."""
+        """Write the description as JSON."""
         path.write_text(json.dumps({"schema": SCHEMA} | asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Artifact:
-        """Reads a description; one that is damaged or of another schema is a `UserError` naming the file."""
+        """Read a description; a damaged one, or one of another schema, is a `UserError` naming the file."""
         try:
             raw: dict[str, Any] = json.loads(path.read_text())
             if raw.pop("schema", None) != SCHEMA:
@@ -131,6 +135,6 @@ class Artifact:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
+    """Return the hex sha256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

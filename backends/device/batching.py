@@ -1,4 +1,4 @@
-"""Images through a runtime, some at a time: each answer is checked, and how far it is gets told."""
+"""Run a runtime batch by batch, check each output, and report progress."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from backends.device.runtimes import Runtime
 
 
 class Send(Protocol):
-    """Writes one event."""
+    """Send one event."""
 
     def __call__(self, event: str, **facts: Any) -> None:
-        """Writes ``{"event": event, **facts}`` as a line."""
+        """Write ``{"event": event, **facts}`` as a line; see `backends.device.protocol.Event`."""
 
 
 class Progress:
-    """Sends how many images are done, no more often than every so many seconds."""
+    """Sends the number of images done, at most once in so many seconds."""
 
     def __init__(self, send: Send, seconds: float, **facts: Any) -> None:
-        self._send, self._seconds, self._facts = send, seconds, facts
-        self._done, self._sent = 0, time.perf_counter()
+        self._send = send
+        self._seconds = seconds
+        self._facts = facts
+        self._done = 0
+        self._sent = time.perf_counter()
 
     def __call__(self, more: int) -> None:
-        """So many more are done."""
+        """Count `more` images as done."""
         self._done += more
         if time.perf_counter() - self._sent > self._seconds:
             self._send("progress", done=self._done, **self._facts)
@@ -34,12 +37,12 @@ class Progress:
 
 
 def run_all(runtime: Runtime, x: NDArray[Any], batch: int, raws: NDArray[Any], where: str, progress: Progress) -> None:
-    """Runs inputs `batch` at a time into ``raws`` ``(len(x), outputs)``; an answer of another kind is a `UserError`."""
+    """Run `x` batch by batch into ``raws`` ``(len(x), outputs)``; another shape or dtype is a `UserError`."""
     for i in range(0, len(x), batch):
         some = x[i : i + batch]
-        raw, wanted = runtime.run(some), (len(some), raws.shape[1])
+        raw = runtime.run(some)
+        wanted = (len(some), raws.shape[1])
         if raw.shape != wanted or raw.dtype != raws.dtype:
-            expected = f"{raws.dtype} {wanted}"
-            raise UserError(f"{where}: expected outputs {expected}, got {raw.dtype} {raw.shape}")
-        raws[i : i + wanted[0]] = raw
-        progress(wanted[0])
+            raise UserError(f"{where}: expected outputs {raws.dtype} {wanted}, got {raw.dtype} {raw.shape}")
+        raws[i : i + len(some)] = raw
+        progress(len(some))

@@ -1,4 +1,4 @@
-"""A bundle: the directory that a device gets, with a model file, clean pixels, and for each case what is pasted on."""
+"""A bundle: the directory sent to a device, with a model file, clean pixels, and the stamps of each case."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stamps(NamedTuple):
     corners: NDArray[np.int32]
 
     def of(self, images: slice | NDArray[np.integer]) -> Stamps:
-        """Those of some of its images."""
+        """Select some of the images."""
         stamps, mask, corners = self
         return Stamps(
             stamps if len(stamps) == 1 else stamps[images],
@@ -43,7 +43,7 @@ class Stamps(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One stack of images to replay, and the sha256 of its bytes after pasting; with a defence also after that."""
+    """A stack of images to replay, with the sha256 of its pixels after pasting, and after its defence if any."""
 
     name: str
     sha256: str
@@ -52,9 +52,9 @@ class Case:
 
 
 def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32]) -> Pixels:
-    """A copy of `pixels` ``(n, h, w, 3)`` with the stamps on it, where their masks are set.
+    """Return a copy of `pixels` ``(n, h, w, 3)`` with stamps pasted where their masks are set.
 
-    Shapes as in `Stamps`. A stamp that does not lie wholly inside its image is a `UserError`.
+    Shapes as in `Stamps`. A stamp that is not entirely inside its image is a `UserError`.
     """
     (n, h, w, _), p = pixels.shape, stamps.shape[1]
     check_corners(corners, (h, w), p, "corners")
@@ -70,13 +70,13 @@ def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDAr
 
 
 def chunk_images(image_bytes: int, batch: int = 1) -> int:
-    """How many images to paste and hash at once: about 128 KiB, in whole batches; as float32 they still fit a cache."""
+    """Return how many images to paste and hash at once: whole batches, about 128 KiB, which fit a cache as float32."""
     return batch * max(1, (1 << 17) // (image_bytes * batch))
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. Arrays stay on disk, mapped; nothing grows with the number of images.
+    """A verified bundle. Its arrays stay on disk, memory-mapped.
 
     ``root`` holds ``bundle.json``, ``artifact.json``, the model file, ``pixels.npy`` (the clean uint8 ``(n, h, w, 3)``)
     and ``cases/NAME/{stamps,mask,corners}.npy``. A case whose hash is that of the clean pixels has no folder.
@@ -90,10 +90,10 @@ class Bundle:
 
     @classmethod
     def read(cls, root: Path) -> Bundle:
-        """Reads a bundle and checks schema, names, shapes, dtypes, corners and the model file's hash.
+        """Read a bundle and check its schema, names, shapes, dtypes, corners and the model file's hash.
 
-        Whatever is wrong, or reaches outside `root`, is a `UserError` naming the file. The pixels' hashes are left to
-        the replay, which reads every pixel anyway.
+        Anything wrong, or outside `root`, is a `UserError` naming the file. The pixels' hashes are left to the replay,
+        which reads every pixel anyway.
         """
         path = _inside(root, "bundle.json")
         try:
@@ -103,7 +103,7 @@ class Bundle:
             cases = tuple(Case(**{key: str(value) for key, value in case.items()}) for case in raw["cases"])
             n, artifact_name, pixels_sha256 = int(raw["n"]), str(raw["artifact"]), str(raw["pixels_sha256"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path}: not a description of a bundle ({error!r})") from error
+            raise UserError(f"{path}: not a bundle description ({error!r})") from error
         artifact = Artifact.read(_inside(root, artifact_name))
         bundle = cls(root, artifact, n, cases, pixels_sha256)
         if (found := sha256_file(bundle.file)) != artifact.sha256:
@@ -120,24 +120,24 @@ class Bundle:
 
     @property
     def file(self) -> Path:
-        """The model file."""
+        """Path of the model file."""
         return _inside(self.root, str(self.artifact.file))
 
     @cached_property
     def pixels(self) -> Pixels:
-        """The clean pixels, uint8 ``(n, h, w, 3)``, mapped, once for all cases."""
+        """The clean pixels, uint8 ``(n, h, w, 3)``, memory-mapped."""
         height, width = self.artifact.input_size
         return _array(self.root, "pixels.npy", np.uint8, ((self.n,), (height,), (width,), (3,)))
 
     def case(self, name: str) -> Case:
-        """A case by name; one that is not there is a `UserError`."""
+        """Return a case by name; an unknown one is a `UserError`."""
         for case in self.cases:
             if case.name == name:
                 return case
         raise UserError(f"{self.root}: no case {name!r}; {did_you_mean(name, [case.name for case in self.cases])}")
 
     def stamps(self, name: str) -> Stamps | None:
-        """What a case pastes, mapped; None for a case that leaves the pixels as they are."""
+        """Return what a case pastes, memory-mapped; None where it pastes nothing."""
         if self.case(name).sha256 == self.pixels_sha256:
             return None
         folder, some = f"cases/{name}", (1, self.n)
@@ -151,7 +151,7 @@ class Bundle:
         return Stamps(stamps, mask, corners)
 
     def batches(self, case: str, batch: int) -> Iterator[Pixels]:
-        """The pixels of a case, pasted `batch` images at a time; nothing is read ahead."""
+        """Yield the pasted pixels of a case, `batch` images at a time."""
         return pasted(self.pixels, self.stamps(case), batch)
 
 
@@ -163,11 +163,10 @@ def write_bundle(
     cases: Mapping[str, Stamps | None],
     defended: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """Writes a bundle beside `root`, checks it, and renames it there; what was there goes.
+    """Write a bundle beside `root`, check it, and rename it to `root`, replacing what was there.
 
-    `pixels` are the clean ones, or an ``.npy`` of them. The model file and such an ``.npy`` are hard-linked where the
-    file system can, else copied. A case of None leaves the pixels as they are; `defended` are words for defences, by
-    the names of the cases that have one.
+    `pixels` are the clean ones, or an ``.npy`` of them. The model file and such an ``.npy`` are hard-linked, or copied
+    where the file system has no links. A case of None pastes nothing; `defended` names the defence of a case.
     """
     beside = root.with_name(f".{root.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
@@ -195,7 +194,7 @@ def write_bundle(
         bundle = Bundle(beside, artifact, len(clean), unhashed, clean_sha256)
         hashed = [_hashed(case, bundle.batches(case.name, chunk)) for case in unhashed]
         facts = {"schema": SCHEMA, "artifact": "artifact.json", "n": bundle.n, "pixels_sha256": clean_sha256}
-        described = json.dumps(facts | {"cases": [_named(case) for case in hashed]}, indent=1)
+        described = json.dumps(facts | {"cases": [_described(case) for case in hashed]}, indent=1)
         (beside / "bundle.json").write_text(described + "\n")
         written = Bundle.read(beside)
         shutil.rmtree(root, ignore_errors=True)
@@ -206,31 +205,31 @@ def write_bundle(
 
 
 def check_name(name: str, where: Path) -> str:
-    """The name itself, when it is a plain one that stays in its folder; else a `UserError`."""
+    """Return the name if it is a plain file name; else raise a `UserError`."""
     if not re.fullmatch(r"[^./\\\s][^/\\\s]{0,199}", name) or not name.isprintable():
-        raise UserError(f"{where}: expected a plain name without slashes, blanks or a leading dot, got {name!r}")
+        raise UserError(f"{where}: expected a plain name without slashes, spaces or a leading dot, got {name!r}")
     return name
 
 
 def _inside(root: Path, name: str) -> Path:
-    """A regular file of a bundle that does not lead out of it, by its name or by a link."""
+    """Return a regular file of a bundle; a name or link that leads out of it is a `UserError`."""
     for part in name.split("/"):
         check_name(part, root)
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{path}: leads out of the bundle, to {path.resolve()}")
     if not path.is_file():
-        raise UserError(f"{path}: expected a file, found {'something else' if path.exists() else 'none'}")
+        raise UserError(f"{path}: expected a file, found {'something else' if path.exists() else 'nothing'}")
     return path
 
 
 def _array(root: Path, name: str, dtype: DTypeLike, shape: tuple[tuple[int, ...] | None, ...]) -> NDArray[Any]:
-    """A mapped array of exactly this dtype; each axis has one of the lengths given, or any but zero."""
+    """Memory-map an array of exactly this dtype; each axis has one of the given lengths, or any but zero."""
     path = _inside(root, name)
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a whole .npy file without objects ({error})") from error
+        raise UserError(f"{path}: not a complete .npy file without objects ({error})") from error
     fits = len(array.shape) == len(shape) and all(
         length in some if some else length for length, some in zip(array.shape, shape, strict=True)
     )
@@ -241,7 +240,7 @@ def _array(root: Path, name: str, dtype: DTypeLike, shape: tuple[tuple[int, ...]
 
 
 def check_corners(corners: NDArray[np.int32], size: tuple[int, int], p: int, where: str) -> None:
-    """A `UserError` for a stamp of side `p` that does not lie wholly inside its image (height, width)."""
+    """Raise a `UserError` for a stamp of side `p` that is not entirely inside its image (height, width)."""
     furthest = np.array(size) - p
     if (outside := ((corners < 0) | (corners > furthest)).any(axis=1)).any():
         i = int(outside.argmax())
@@ -249,7 +248,7 @@ def check_corners(corners: NDArray[np.int32], size: tuple[int, int], p: int, whe
 
 
 def pasted(pixels: Pixels, stamps: Stamps | None, batch: int) -> Iterator[Pixels]:
-    """Copies of `pixels`, `batch` images at a time, with the stamps on them; None leaves them as they are."""
+    """Yield copies of `pixels`, `batch` images at a time, with the stamps pasted, if any."""
     for i in range(0, len(pixels), batch):
         part = slice(i, i + batch)
         if stamps is None:
@@ -258,12 +257,12 @@ def pasted(pixels: Pixels, stamps: Stamps | None, batch: int) -> Iterator[Pixels
             yield paste(pixels[part], *stamps.of(part))
 
 
-def _named(case: Case) -> dict[str, str]:
+def _described(case: Case) -> dict[str, str]:
     return {key: value for key, value in asdict(case).items() if value}
 
 
 def _hashed(case: Case, parts: Iterator[Pixels]) -> Case:
-    """A case with the hashes of its pixels, pasted and defended."""
+    """Return the case with the hashes of its pixels, pasted and defended."""
     pasted, defended = hashlib.sha256(), hashlib.sha256()
     for part in parts:
         pasted.update(part.data)

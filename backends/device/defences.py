@@ -1,4 +1,4 @@
-"""Defences: what a device does to pixels before its network sees them. A word names one: ``jpeg:75``, ``median:3``.
+"""Defences: transformations of the pixels on the device, before its network. Named ``jpeg:75`` or ``median:3``.
 
 - ``jpeg:QUALITY`` saves and loads the image as a JPEG, by Pillow with its default subsampling (Dziugaite et al. 2016,
   "A study of the effect of JPG compression on adversarial images").
@@ -22,26 +22,26 @@ SIDES = range(3, 32, 2)
 
 
 class Defence(NamedTuple):
-    """What a word names: a kind, and its quality or side in pixels."""
+    """A kind of defence, and its quality or side in pixels."""
 
     kind: Literal["jpeg", "median"]
     setting: int
 
 
 def parse_defence(word: str) -> Defence:
-    """What a word names; one that names no defence is a `UserError`."""
+    """Parse a defence such as ``jpeg:75``; an unknown one is a `UserError`."""
     kind, _, text = word.partition(":")
     settings = {"jpeg": QUALITIES, "median": SIDES}.get(kind, range(0))
     for setting in settings:
         if text == str(setting):
             return Defence(cast(Literal["jpeg", "median"], kind), setting)
     raise UserError(
-        f"defence {word!r}: expected jpeg:QUALITY, of 1 to {QUALITIES[-1]}, or median:SIDE, odd, of 3 to {SIDES[-1]}"
+        f"defence {word!r}: expected jpeg:QUALITY from 1 to {QUALITIES[-1]}, or median:SIDE, odd, from 3 to {SIDES[-1]}"
     )
 
 
 def defend(word: str, pixels: Pixels) -> Pixels:
-    """The images ``(n, h, w, 3)`` after a defence; the given ones stay as they are. No Pillow is a `UserError`."""
+    """Return images ``(n, h, w, 3)`` after a defence; a missing Pillow is a `UserError`."""
     kind, setting = parse_defence(word)
     return _jpeg(pixels, setting) if kind == "jpeg" else _median(pixels, setting)
 
@@ -51,7 +51,7 @@ def _jpeg(pixels: Pixels, quality: int) -> Pixels:
         from PIL import Image
     except ImportError as error:
         raise UserError(
-            "the defence jpeg needs Pillow, which the Python on this device has not: pip install pillow"
+            "the defence jpeg needs Pillow, which this device's Python lacks: pip install pillow"
         ) from error
     out: Pixels = np.empty_like(pixels)
     for image, coded in zip(pixels, out, strict=True):
@@ -62,7 +62,7 @@ def _jpeg(pixels: Pixels, quality: int) -> Pixels:
 
 
 def _median(pixels: Pixels, side: int) -> Pixels:
-    """By whole planes, each the image shifted: sorting along an axis takes many times as long."""
+    """Filter by whole shifted planes: sorting along an axis takes many times as long."""
     height, width = pixels.shape[1:3]
     reach = side // 2
     wide = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
@@ -70,10 +70,10 @@ def _median(pixels: Pixels, side: int) -> Pixels:
 
 
 def _middle(planes: Sequence[Pixels]) -> Pixels:
-    """The median of an odd number of arrays, element by element.
+    """Return the elementwise median of an odd number of arrays.
 
-    Of half of them and two more neither the least nor the greatest can be the median: both go, another one comes, until
-    three are left, whose middle it is (McGuire 2008, "A fast, small-radius GPU median filter").
+    Among half of them plus two, neither the least nor the greatest can be the median: drop both, add another, and
+    repeat until three are left (McGuire 2008, "A fast, small-radius GPU median filter").
     """
     coming = list(planes)
     kept = [coming.pop() for _ in range(len(planes) // 2 + 2)]

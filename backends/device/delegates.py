@@ -1,4 +1,4 @@
-"""Which operators of a TFLite file its interpreter gave to a delegate, which it does not tell."""
+"""Find which operators of a TFLite file run in a delegate; the interpreter does not report it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def inside(interpreter: Any) -> frozenset[int]:
-    """The operators, by index, that delegates of an allocated interpreter run.
+    """Return the indices of the operators that delegates of an allocated interpreter run.
 
-    It tells the tensors that go into its delegates and come out of them. An operator is left outside if its output does
-    not come out of one, though it goes into one, into another operator outside, or out of the network.
+    The interpreter lists the tensors that enter and leave its delegates. An operator is outside if its output leaves no
+    delegate, yet enters a delegate or an operator outside, or leaves the network.
     """
     nodes = [
         (n["op_name"], set(map(int, n["inputs"])), set(map(int, n["outputs"]))) for n in interpreter._get_ops_details()
@@ -32,7 +32,7 @@ def inside(interpreter: Any) -> frozenset[int]:
 
 
 def weighted_outside(interpreter: Any) -> str:
-    """``19 CONV_2D`` and the like: the operators with weights that no delegate runs; empty where there are none."""
+    """Count the operators with weights that no delegate runs, such as ``19 CONV_2D``; empty if there are none."""
     names, taken = [n["op_name"] for n in interpreter._get_ops_details()], inside(interpreter)
     left = Counter(name for index, name in enumerate(names) if name in WEIGHTED and index not in taken)
     return ", ".join(f"{n} {name}" for name, n in left.most_common())

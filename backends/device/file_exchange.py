@@ -1,15 +1,15 @@
-"""The board's end of host ``ssh``: takes files in, kept by hash, and gives results out.
+"""File exchange, the board's end of host ``ssh``: receive files, store them by hash, and send results back.
 
-A board has nothing of ours at first, so the source of this module, and that of `machine` before it, is sent and run
-by the board's Python: nothing here may need another module of ours, nor numpy. Speaks JSON lines that carry the
-key ``board``, so that a login's greeting is told from them::
+A board has nothing of ours at first, so the source of this module, and that of `machine` before it, is sent to the
+board's Python and run there: it must not import any other module of ours, nor numpy. Messages are lines of JSON under
+the key ``board``, which tells them from a login's greeting::
 
     <- {"home": "/home/pi/.cache/patchbench", "machine": {...}, "version": "2.3.0"}       always
-    -> {"trees": {NAME: {PATH: [sha256, bytes]}}, "kill": WORD}                           to take in
+    -> {"trees": {NAME: {PATH: [sha256, bytes]}}, "kill": WORD}                           to send files
     <- {"missing": [sha256, ...]}, then -> the bytes of these, one after the other
     <- {"ready": true}
-    -> {"give": PATH}                                                                     to give out
-    <- {"bytes": 1234}, then the bytes; -> {"done": true}, upon which the file is removed
+    -> {"give": PATH}                                                                     to get a result
+    <- {"bytes": 1234}, then the bytes; -> {"done": true}, and the file is removed
 """
 
 from __future__ import annotations
@@ -23,14 +23,30 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 KEPT_SECONDS = 7 * 86400  # for results that nobody fetched
 PIECE = 1 << 20
 
 
-def answer(package: str, machine: dict[str, Any], version: str | None) -> None:
-    """Answers one request; what goes wrong is said as ``error``."""
+class Message(TypedDict, total=False):
+    """A message in either direction; see above for which keys go together."""
+
+    home: str
+    machine: object  # `machine.Machine` as a dictionary
+    version: str | None
+    trees: dict[str, dict[str, tuple[str, int]]]  # sha256 and size, by path, by tree
+    kill: str
+    missing: list[str]
+    ready: bool
+    give: str
+    bytes: int
+    done: bool
+    error: str
+
+
+def answer(machine: object, version: str | None) -> None:
+    """Answer one request; a failure is sent as ``error``."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchbench"
     try:
         _say({"home": str(home), "machine": machine, "version": version})
@@ -45,7 +61,7 @@ def answer(package: str, machine: dict[str, Any], version: str | None) -> None:
 
 
 def _take(home: Path, trees: dict[str, dict[str, tuple[str, int]]]) -> None:
-    """Asks for the files that are not here yet, and builds the trees out of links to them."""
+    """Ask for the files that are missing here, and build the trees out of links to them."""
     files = home / "files"
     for folder in ("files", "trees", "runs"):
         (home / folder).mkdir(parents=True, exist_ok=True)
@@ -64,11 +80,11 @@ def _take(home: Path, trees: dict[str, dict[str, tuple[str, int]]]) -> None:
             (beside / path).parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(files / sha256, beside / path)
-            except OSError:  # a file system without links
+            except OSError:  # the file system has no links
                 shutil.copyfile(files / sha256, beside / path)
         try:
             beside.rename(home / "trees" / name)
-        except OSError:  # another was quicker
+        except OSError:  # another process was faster
             shutil.rmtree(beside)
             if not (home / "trees" / name).is_dir():
                 raise
@@ -76,18 +92,19 @@ def _take(home: Path, trees: dict[str, dict[str, tuple[str, int]]]) -> None:
 
 
 def _receive(path: Path, size: int) -> None:
-    """One file from standard input, written beside and renamed once its hash is what its name says."""
-    beside, digest = path.with_name(f".{path.name}.{os.getpid()}"), hashlib.sha256()
+    """Receive a file from standard input; write it beside, and rename it once its hash matches its name."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    digest = hashlib.sha256()
     try:
         with beside.open("wb") as stream:
             while size:
                 piece = sys.stdin.buffer.read(min(size, PIECE))
                 if not piece:
-                    raise OSError("the connection broke while files came in")
+                    raise OSError("the connection broke while receiving files")
                 digest.update(piece)
                 size -= stream.write(piece)
         if digest.hexdigest() != path.name:
-            raise OSError(f"what arrived has sha256 {digest.hexdigest()}, expected {path.name}")
+            raise OSError(f"received sha256 {digest.hexdigest()}, expected {path.name}")
         beside.rename(path)
     finally:
         with suppress(OSError):
@@ -106,19 +123,18 @@ def _give(path: Path) -> None:
 
 
 def _end_others(word: str) -> None:
-    """Ends what still runs of an earlier try: a board may not have noticed yet that the connection is gone."""
+    """Kill what still runs of an earlier try: the board may not have noticed yet that the connection is gone."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if word.encode() in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
 
 
-def _say(what: dict[str, Any]) -> None:
+def _say(what: Message) -> None:
     sys.stdout.buffer.write(b"\n" + json.dumps({"board": what}).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
-def _hear() -> dict[str, Any]:
+def _hear() -> Message:
     line = sys.stdin.buffer.readline()
-    heard: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
-    return heard
+    return cast(Message, json.loads(line) if line.endswith(b"\n") else {})

@@ -1,16 +1,17 @@
-"""How long one image takes: a closed loop, one image at a time."""
+"""Latency: a closed loop, one image at a time."""
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.machine import memory_bytes
+from backends.device.protocol import LatencyFacts, LatencyLimits
 
 T = TypeVar("T")
 BEAT_SECONDS = 1.0
@@ -19,16 +20,15 @@ BEAT_SECONDS = 1.0
 def measure(
     run: Callable[[T], object],
     images: Sequence[T],
-    limits: Mapping[str, Any],
+    limits: LatencyLimits,
     beat: Callable[[int], None],
-) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    """Runs the images in turn: ``warmup`` runs, then at least ``runs`` and at least ``seconds`` of `limits`.
+) -> tuple[LatencyFacts, NDArray[np.int64]]:
+    """Time `run` on the images in turn, within `limits`; return the figures and each run's nanoseconds.
 
-    Gives the figures and each run's nanoseconds. What is timed is `run` alone, from the file's own input to its own
-    output, and any defence before it: preprocessing and quantizing are left out. `beat` is called between runs, about
-    once a second.
+    Only `run` is timed, from the file's own input to its own output, including any defence but neither preprocessing
+    nor quantization. `beat` is called between runs, about once a second.
     """
-    for i in range(int(limits["warmup"])):
+    for i in range(limits["warmup"]):
         run(images[i % len(images)])
     taken: list[int] = []
     started = beaten = time.perf_counter()
@@ -42,7 +42,7 @@ def measure(
             beaten = time.perf_counter()
     nanoseconds = np.array(taken, np.int64)
     p50, p90, p99 = (float(p) / 1e6 for p in np.percentile(nanoseconds, (50, 90, 99)))
-    facts = {
+    facts: LatencyFacts = {
         "p50_ms": p50,
         "p90_ms": p90,
         "p99_ms": p99,
@@ -56,7 +56,7 @@ def measure(
 
 
 def clock_resolution_ns() -> int:
-    """The smallest step that the clock was seen to take, in nanoseconds."""
+    """Return the smallest step observed on the clock, in nanoseconds."""
     readings = np.array([time.perf_counter_ns() for _ in range(10_000)])
     steps = np.diff(readings)
     return int(steps[steps > 0].min())

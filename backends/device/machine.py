@@ -1,4 +1,4 @@
-"""What a machine says of itself, seen from inside: results of different machines are never averaged."""
+"""Describe the machine this process runs on; results of different machines are never averaged."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import NamedTuple
 class Machine(NamedTuple):
     """Architecture, CPU and software of this process's machine.
 
-    `features` are the kernel's words for the CPU's; `detected` is what numpy found by asking the CPU itself: under an
-    emulated x86 that is the emulated one, while the kernel still tells of the real one. `image` is the digest of the
-    container's image, which only who started it knows: from ``PATCHBENCH_IMAGE``, else empty.
+    `features` are the CPU's as the kernel lists them; `detected` are those that numpy found by asking the CPU: on an
+    emulated x86 those of the emulated CPU, while the kernel still lists the real one's. `image` is the digest of the
+    container's image, passed in as ``PATCHBENCH_IMAGE``, else empty.
     """
 
     arch: str
@@ -32,7 +32,7 @@ class Machine(NamedTuple):
 
 
 def describe() -> Machine:
-    """Describes this machine in a few milliseconds; what the kernel does not tell, or is not there, is empty."""
+    """Describe this machine, in a few milliseconds; a fact the kernel does not report is empty."""
     cpu, features = read_cpuinfo(Path("/proc/cpuinfo"))
     return Machine(
         arch=platform.machine(),
@@ -43,13 +43,13 @@ def describe() -> Machine:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        numpy=getattr(sys.modules.get("numpy"), "__version__", ""),  # which the features were asked of
+        numpy=getattr(sys.modules.get("numpy"), "__version__", ""),  # the one that detected the features
         image=os.environ.get("PATCHBENCH_IMAGE", ""),
     )
 
 
 def installed(package: str) -> str | None:
-    """The version of a package as pip names it, without importing it; None where it is not installed."""
+    """Return the version of a package, by its pip name, without importing it; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -57,15 +57,15 @@ def installed(package: str) -> str | None:
 
 
 def loaded_packages() -> list[str]:
-    """The third parties' packages that this process has imported, by their first names."""
+    """List the top-level third-party packages that this process has imported."""
     found = {name.partition(".")[0] for name, module in sys.modules.items() if module}
     return sorted(name for name in found - set(sys.stdlib_module_names) if not name.startswith("_"))
 
 
 def memory_bytes(field: str) -> int | None:
-    """A figure of ``/proc/self/status``, of this program alone: ``VmHWM``, the most it held; ``RssAnon``, its own now.
+    """Return a field of ``/proc/self/status``, None where it is missing: ``VmHWM`` is the peak, ``RssAnon`` private.
 
-    None where there is none. (``ru_maxrss`` also counts the program that started this one, up to its exec.)
+    Unlike ``ru_maxrss`` it does not count the program that started this one, up to its exec.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -75,7 +75,7 @@ def memory_bytes(field: str) -> int | None:
 
 
 def detected_features() -> tuple[str, ...]:
-    """The CPU features that numpy detected in this process, in its words (``AVX2``, ``ASIMDDP``), sorted."""
+    """Return the CPU features that numpy detected, sorted, by its names (``AVX2``, ``ASIMDDP``)."""
     found: dict[str, bool] = {}
     for name in ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath"):  # the latter is numpy 1's
         try:
@@ -83,13 +83,13 @@ def detected_features() -> tuple[str, ...]:
             break
         except ImportError:
             continue
-    return tuple(sorted(name for name, there in found.items() if there))
+    return tuple(sorted(name for name, is_present in found.items() if is_present))
 
 
 def read_cpuinfo(path: Path) -> tuple[str, tuple[str, ...]]:
-    """CPU model and sorted features from a ``/proc/cpuinfo``, of x86 or ARM; empty where there is none.
+    """Return CPU model and sorted features from a ``/proc/cpuinfo`` of x86 or ARM; empty where there is none.
 
-    ARM kernels give no model's name: there it is implementer, part and variant, as ``0x41/0xd08 r0p3``.
+    ARM kernels give no model name: there it is implementer, part and variant, as in ``0x41/0xd08 r0p3``.
     """
     try:
         lines = path.read_text(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""From real numbers to integers and back: the one place of the project where that is done."""
+"""Quantize and dequantize: the only place in the project that does it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 def quantize(x: NDArray[np.floating[Any]], scale: ArrayLike, zero_point: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
-    """Integers nearest to ``x / scale + zero_point``: round half to even, clip to `dtype`, then cast.
+    """Return ``x / scale + zero_point`` as integers: round half to even, clip to `dtype`, then cast.
 
-    `x` is any shape and stays untouched; `scale` and `zero_point` broadcast against it. The division is done in the
+    `x` has any shape and is not modified; `scale` and `zero_point` broadcast against it. The division is done in the
     precision of `x`, as ONNX's QuantizeLinear and TFLite's Quantize do it for float32.
     """
-    x, limits = np.asarray(x), np.iinfo(dtype)
+    x = np.asarray(x)
+    limits = np.iinfo(dtype)
     q = x / np.asarray(scale, x.dtype)
     if limits.bits > 16:  # float32 cannot hold the bounds of int32
         q = q.astype(np.float64)
@@ -25,6 +26,6 @@ def quantize(x: NDArray[np.floating[Any]], scale: ArrayLike, zero_point: ArrayLi
 
 
 def dequantize(q: NDArray[np.integer[Any]], scale: ArrayLike, zero_point: ArrayLike) -> NDArray[np.float32]:
-    """Real values of integers, ``(q - zero_point) * scale`` in float32; `scale` and `zero_point` broadcast."""
+    """Return ``(q - zero_point) * scale`` in float32; `scale` and `zero_point` broadcast."""
     steps = np.asarray(q).astype(np.int64) - np.asarray(zero_point, np.int64)
     return steps.astype(np.float32) * np.asarray(scale, np.float32)

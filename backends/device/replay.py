@@ -1,15 +1,15 @@
 """The device side: ``python -m backends.device.replay BUNDLE OUT``.
 
-One JSON line on standard input says what to run; JSON lines on standard output, the events, say what happened::
+It reads one request, a line of JSON, from standard input, and writes events, lines of JSON, to standard output::
 
     {"schema": 1, "runtime": "litert", "options": {}, "threads": 1, "batch": 1, "cases": ["none"], "latency": null}
 
-``latency`` may be ``{"warmup": 10, "runs": 100, "seconds": 0.5}``, with ``"defence": "jpeg:75"`` to have that one
-timed too. With ``"attached": true`` the asker keeps standard
-input open, and its end, the asker's death or a dropped connection, ends this process. Events are ``loaded``,
-``progress``, ``case``, ``latency`` and ``end``; ``error`` is a `UserError`, after which the exit code is 2. Results are
-``OUT/CASE.npz`` with ``logits``, float32 ``(n, outputs)``, and ``integers`` where the file's output is integer. With
-``"session": true`` queries follow on standard input, and ``scores`` are events too: see `backends.device.query_server`.
+``latency`` may be ``{"warmup": 10, "runs": 100, "seconds": 0.5}``, with ``"defence": "jpeg:75"`` to time that defence
+too. With ``"attached": true`` this process ends when standard input does, because its parent died or a connection
+broke. Events are ``loaded``, ``progress``, ``case``, ``latency`` and ``end``, or ``error`` for a `UserError`, with exit
+code 2; `backends.device.protocol` lists their keys. Results are ``OUT/CASE.npz`` with ``logits``, float32
+``(n, outputs)``, and ``integers`` where the file's output is integer. With ``"session": true`` queries follow on
+standard input, answered by ``scores``: see `backends.device.query_server`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.latency import measure
 from backends.device.machine import describe, loaded_packages, memory_bytes
+from backends.device.protocol import LatencyLimits
 from backends.device.query_server import serve
 from backends.device.runtimes import Option, Runtime, engine, prepare, real
 
@@ -47,20 +48,20 @@ PIECES = 8
 
 @dataclass(frozen=True)
 class Request:
-    """What to run; see the module."""
+    """What to run; see the module's docstring."""
 
     runtime: str
     cases: tuple[str, ...]
     options: Mapping[str, Option]
     threads: int = 1
     batch: int = 1
-    latency: Mapping[str, Any] | None = None
+    latency: LatencyLimits | None = None
     attached: bool = False
     session: bool = False
 
     @classmethod
     def read(cls, line: bytes) -> Request:
-        """Reads a line of JSON; one that is no request is a `UserError`."""
+        """Read a line of JSON; anything but a request is a `UserError`."""
         try:
             raw: dict[str, Any] = json.loads(line)
             if raw.pop("schema") != SCHEMA:
@@ -74,7 +75,7 @@ class Request:
 
 
 def main(arguments: list[str]) -> int:
-    """Answers one request; the exit code."""
+    """Answer one request; return the exit code."""
     if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
     try:
         request = Request.read(sys.stdin.buffer.readline())
         if request.attached:
-            _die_with_asker()
+            _die_with_parent()
         replay(Bundle.read(Path(arguments[0])), Path(arguments[1]), request, send, sys.stdin.buffer)
     except UserError as error:
         send("error", message=str(error))
@@ -92,19 +93,20 @@ def main(arguments: list[str]) -> int:
 
 
 def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Iterable[bytes] = ()) -> None:
-    """Runs the cases of a request, then the latency loop, then the queries of a session, which come as `lines`.
+    """Run the cases of a request, then the latency loop, then a session's queries, which come as `lines`.
 
-    Results go to files, what happened to `send`.
+    Results go to files, events to `send`.
     """
     for name in request.cases:
         bundle.case(name)
     started = time.perf_counter()
     runtime = _load(bundle, request)
     loaded = time.perf_counter()
-    # One clean image first: a file that cannot run at all is found out here, and the number of its outputs is known.
+    # One clean image first: it shows whether the file runs at all, and how many outputs it has.
     one = prepare(runtime.input, bundle.artifact.preproc(np.array(bundle.pixels[:1])), bundle.file)
     outputs = _first_run(runtime, bundle, one)
-    load_seconds, first_run_seconds = loaded - started, time.perf_counter() - loaded
+    load_seconds = loaded - started
+    first_run_seconds = time.perf_counter() - loaded
     send(
         "loaded",
         info=runtime.info(),
@@ -116,11 +118,11 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
     for name in request.cases:
         _replay_case(runtime, bundle, name, request.batch, outputs, out, send)
     if request.latency is not None:
-        send("progress", case=None, done=0)
+        send("progress", case="", done=0)
         facts, nanoseconds = measure(
             *_timed(runtime, bundle, request.latency.get("defence", "")),
             request.latency,
-            lambda done: send("progress", case=None, done=done),
+            lambda done: send("progress", case="", done=done),
         )
         written = _write(out / "latency.npy", lambda stream: np.save(stream, nanoseconds))
         cold = load_seconds + first_run_seconds
@@ -130,7 +132,7 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
 
 
 def _timed(runtime: Runtime, bundle: Bundle, defence: str) -> tuple[Callable[[Any], object], list[Any]]:
-    """What a latency is of, and its images: the network alone, or the defence of an image and then the network."""
+    """Return what to time and its inputs: the network alone, or an image's defence and then the network."""
     pixels = np.array(bundle.pixels[:16])
     seen = defend(defence, pixels) if defence else pixels
     x = prepare(runtime.input, bundle.artifact.preproc(seen), bundle.file)
@@ -155,32 +157,33 @@ def _load(bundle: Bundle, request: Request) -> Runtime:
 
 
 def _first_run(runtime: Runtime, bundle: Bundle, x: NDArray[Any]) -> int:
-    """Runs one image, and gives the number of outputs."""
+    """Run one image and return the number of outputs."""
     before = x.tobytes()
     raw = runtime.run(x)
     if x.tobytes() != before:
-        raise UserError(f"{bundle.file}: the runtime writes into its input, so that no result of it holds")
+        raise UserError(f"{bundle.file}: the runtime writes into its input, so none of its results can be trusted")
     least, dtype = bundle.artifact.classes + bundle.artifact.class_offset, runtime.output.dtype
     if raw.ndim != 2 or len(raw) != 1 or raw.shape[1] < least or raw.dtype != dtype:
         raise UserError(
             f"{bundle.file}: expected {dtype} outputs (1, {least} or more), got {raw.dtype} {raw.shape}; "
-            "check classes and class_offset of the artifact"
+            "check the artifact's classes and class_offset"
         )
     return int(raw.shape[1])
 
 
 def _inputs(
-    runtime: Runtime, bundle: Bundle, name: str, batch: int, hear: Callable[[Pixels], Pixels]
+    runtime: Runtime, bundle: Bundle, name: str, batch: int, defended: Callable[[Pixels], Pixels]
 ) -> Iterator[NDArray[Any]]:
-    """The file's own inputs of a case, many at a time, in one buffer; `hear` gets pasted pixels, gives defended ones.
+    """Yield the file's own inputs of a case, many at a time, in one buffer; `defended` maps pasted pixels.
 
-    Pasting, hashing, defending and preprocessing go by pieces that fit a cache, and fill the buffer before any of it is
-    run: so they rarely drive the network's weights out of the caches, which at batch 1 costs more than all of them.
+    Pasting, hashing, defending and preprocessing go by pieces that fit a cache, and fill the buffer before any of it
+    runs: so they rarely evict the network's weights, which at batch 1 costs more than all of them.
     """
-    n, held, file = chunk_images(bundle.pixels[0].nbytes, batch), 0, bundle.file
+    n = chunk_images(bundle.pixels[0].nbytes, batch)
+    held = 0
     buffer: NDArray[Any] | None = None
     for pixels in bundle.batches(name, n):
-        x = prepare(runtime.input, bundle.artifact.preproc(hear(pixels)), file)
+        x = prepare(runtime.input, bundle.artifact.preproc(defended(pixels)), bundle.file)
         if buffer is None:
             buffer = np.empty((min(PIECES * n, bundle.n), *x.shape[1:]), x.dtype)
         buffer[held : held + len(x)] = x
@@ -193,45 +196,56 @@ def _inputs(
 
 
 def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, outputs: int, out: Path, send: Send) -> None:
-    started, computing = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
+    cpu_started = time.process_time()
     send("progress", case=name, done=0, of=bundle.n)
     progress = Progress(send, PROGRESS_SECONDS, case=name, of=bundle.n)
-    like, file = runtime.output, bundle.file
-    raws = np.empty((bundle.n, outputs), like.dtype)
-    logits = raws if like.dtype == np.float32 else np.empty(raws.shape, np.float32)
-    case, pasted, defended, done = bundle.case(name), hashlib.sha256(), hashlib.sha256(), 0
+    raws = np.empty((bundle.n, outputs), runtime.output.dtype)
+    is_integer = raws.dtype != np.float32
+    logits = np.empty(raws.shape, np.float32) if is_integer else raws
+    case = bundle.case(name)
+    pasted = hashlib.sha256()
+    defended = hashlib.sha256()
 
-    def hear(pixels: Pixels) -> Pixels:
+    def hash_and_defend(pixels: Pixels) -> Pixels:
         pasted.update(pixels.data)
         if case.defence:
             pixels = defend(case.defence, pixels)
             defended.update(pixels.data)
         return pixels
 
-    for x in _inputs(runtime, bundle, name, batch, hear):
+    done = 0
+    for x in _inputs(runtime, bundle, name, batch, hash_and_defend):
         here = slice(done, done + len(x))
-        run_all(runtime, x, batch, raws[here], f"{file}: case {name}", progress)
-        logits[here] = real(like, raws[here])
+        run_all(runtime, x, batch, raws[here], f"{bundle.file}: case {name}", progress)
+        logits[here] = real(runtime.output, raws[here])
         done += len(x)
-    arrays: dict[str, Any] = {"logits": logits} | ({} if raws is logits else {"integers": raws})
     if (found := pasted.hexdigest()) != case.sha256:
         raise UserError(
-            f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {case.sha256}; copy it again"
+            f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {case.sha256}; copy the bundle again"
         )
     if case.defence and defended.hexdigest() != case.defended_sha256:
         raise UserError(
-            f"case {name}: {case.defence} gives pixels of sha256 {defended.hexdigest()} here, expected "
-            f"{case.defended_sha256}, as where it was packed; install the same version of Pillow here and there"
+            f"case {name}: {case.defence} gives pixels of sha256 {defended.hexdigest()} here, but "
+            f"{case.defended_sha256} where the bundle was written; install the same version of Pillow on both"
         )
+    arrays: dict[str, Any] = {"logits": logits, "integers": raws} if is_integer else {"logits": logits}
     written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
-    facts: dict[str, Any] = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - computing}
-    facts["anonymous_bytes"] = memory_bytes("RssAnon")
-    facts |= {"defended_sha256": defended.hexdigest()} if case.defence else {}
-    send("case", case=name, pixels_sha256=found, **facts, **written)
+    after_defence = {"defended_sha256": defended.hexdigest()} if case.defence else {}
+    send(
+        "case",
+        case=name,
+        pixels_sha256=found,
+        seconds=time.perf_counter() - started,
+        cpu_seconds=time.process_time() - cpu_started,
+        anonymous_bytes=memory_bytes("RssAnon"),
+        **after_defence,
+        **written,
+    )
 
 
 def _write(path: Path, writer: Callable[[BinaryIO], None]) -> dict[str, str]:
-    """Writes beside and renames, and names the file with its hash; no space or no permission is a `UserError`."""
+    """Write beside and rename; return the file's name and hash. A full disk or no permission is a `UserError`."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +261,7 @@ def _write(path: Path, writer: Callable[[BinaryIO], None]) -> dict[str, str]:
 
 
 def _take_standard_output() -> Send:
-    """Keeps standard output for events: whatever a runtime prints goes to standard error."""
+    """Reserve standard output for events: whatever a runtime prints goes to standard error."""
     stream = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -258,17 +272,17 @@ def _take_standard_output() -> Send:
     return send
 
 
-def _die_with_asker() -> None:
-    """Ends this process when standard input does: by a process of its own, for native code may hold this one's lock."""
+def _die_with_parent() -> None:
+    """End this process when standard input does, by a process apart: native code may hold this one's lock."""
     device = os.getpid()
     if os.fork():
         return
     try:
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: to end with the device, on Linux
-        os.closerange(1, 256)  # or the asker would wait for this one's output
+        os.closerange(1, 256)  # or the parent would wait for this process's output
         ends = select.poll()
-        ends.register(0, select.POLLRDHUP)  # what is said there belongs to a session
+        ends.register(0, select.POLLRDHUP)  # its data belong to a session
         while os.getppid() == device and not ends.poll():
             pass
         if os.getppid() == device:

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's interpreter, which several packages hold under the same words, each in another version."""
+"""TensorFlow Lite's interpreter, which several packages ship with the same API in different versions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RESOLVERS = {"xnnpack": "BUILTIN", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES
 class Engine:
     """The interpreter of a package; option ``kernels``: ``xnnpack`` (the delegate), ``builtin`` or ``reference``.
 
-    A file whose input has a free first axis takes whole batches, any other one image at a time. What is left to say is
-    the package, its own default, and where in it the interpreter is.
+    A file whose input has a dynamic first axis takes whole batches, any other one image at a time. A subclass gives the
+    package, its default kernels, and where to import the interpreter from.
     """
 
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
@@ -30,11 +30,11 @@ class Engine:
     default_kernels: ClassVar[str] = "xnnpack"
 
     def parts(self) -> tuple[Any, Any]:
-        """The package's ``Interpreter`` and ``OpResolverType``, imported."""
+        """Import the package's ``Interpreter`` and ``OpResolverType``."""
         raise NotImplementedError
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
-        """Opens an interpreter and sees from its operators whether the delegate is there as asked."""
+        """Open an interpreter and check, by its operators, that the kernels asked for are in force."""
         known = sorted(RESOLVERS, key=lambda name: name != self.default_kernels)
         self._kernels = check_options(options, {"kernels": tuple(known)})["kernels"]
         try:
@@ -53,17 +53,20 @@ class Engine:
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise UserError(f"{path}: expected one input and one output, got {len(inputs)} and {len(outputs)}")
-        self._path, self._input_index, self._output_index = path, inputs[0]["index"], outputs[0]["index"]
+        self._path = path
+        self._input_index = inputs[0]["index"]
+        self._output_index = outputs[0]["index"]
         for tensor in (*inputs, *outputs):
             if tensor["dtype"] != np.float32 and not tensor["quantization"][0]:
                 raise UserError(
-                    f"{path}: {tensor['name']} is {tensor['dtype'].__name__} without a scale, which has no meaning"
+                    f"{path}: {tensor['name']} is {tensor['dtype'].__name__} without a scale: its values are undefined"
                 )
         self.input, self.output = (
             Tensor(axes(tensor["shape_signature"]), np.dtype(tensor["dtype"]), *tensor["quantization"])
             for tensor in (*inputs, *outputs)
         )
-        self._takes_batches, self._n = self.input.shape[0] is None, int(inputs[0]["shape"][0])
+        self._takes_batches = self.input.shape[0] is None
+        self._n = int(inputs[0]["shape"][0])
         delegates = self._delegates()
         left = weighted_outside(self._interpreter) if delegates else ""
         self._info = {
@@ -76,15 +79,15 @@ class Engine:
         }
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Outputs for a batch, integers where the file's output is integer."""
+        """Run a batch; integers where the file's output is integer."""
         if self._takes_batches or len(x) == 1:
             return self._invoke(x)
         return np.concatenate([self._invoke(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
-        """Version, kernels and threads in force, the operators, and how many parts of them the delegate took.
+        """Return version, kernels, threads, operators and delegates in force.
 
-        Where it left operators with weights to the built-in kernels, ``kernels`` says so.
+        ``kernels`` also names operators with weights that the delegate left to the built-in kernels.
         """
         return self._info
 
@@ -106,6 +109,6 @@ class Engine:
         count = self._operators()["DELEGATE"]
         if (count > 0) != (self._kernels == "xnnpack"):
             raise UserError(
-                f"{self._path}: kernels {self._kernels!r} are not in force, {count} delegates are; choose others"
+                f"{self._path}: kernels {self._kernels!r} are not in force: {count} delegates are; choose other kernels"
             )
         return count

@@ -1,14 +1,14 @@
-"""Hosts, one a file; the file's name is the registry. A host starts the device side somewhere and speaks with it.
+"""Hosts, one per file, named by it. A host starts the device side somewhere and talks to it.
 
 A host's module has these functions:
 
-- ``start(target, bundle, out)`` gives a process that runs ``backends.device.replay``, in a process group of its own,
+- ``start(target, bundle, out)`` returns a process that runs ``backends.device.replay``, in a process group of its own,
   with pipes for standard input, output and error;
-- ``fetch(target, out, name)`` sees to it that a result ``OUT/NAME`` of that process is on this machine;
-- ``is_lost(code)`` says whether an exit code means that the way to the device broke, and not the device: the case that
-  was running is then tried again;
-- ``prepare``, ``identity``, ``availability``, ``cores`` and ``is_emulated`` are what the functions of the same names
-  below say.
+- ``fetch(target, out, name)`` brings a result ``OUT/NAME`` of that process to this machine;
+- ``is_lost(code)`` tells whether an exit code means that the connection broke, not the device: the case that was
+  running is then tried again;
+- ``prepare``, ``identity``, ``availability``, ``cores`` and ``is_emulated`` are described by the functions of the same
+  names below.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import cast
 
-from backends.conversation import Conversation, Ending, Event
+from backends.conversation import Conversation, Ending
 from backends.device.artifact import SCHEMA, sha256_file
 from backends.device.bundle import Bundle, Case, check_name
 from backends.device.errors import UserError, did_you_mean
+from backends.device.protocol import Event, LatencyLimits, MachineFacts, RequestLine
 from backends.device.runtimes import Option, check_target_options
 
-Tell = Callable[[str], None]  # hears a word on how long work goes on
-TRIES = 3  # for a case whose device was lost on the way
+Tell = Callable[[str], None]  # called with a line of progress
+TRIES = 3  # for a case whose connection was lost
 
 
 @dataclass(frozen=True)
 class Target:
     """Where artifacts run: a runtime with its options, on a host.
 
-    ``version`` of the runtime's package: empty is the one that is installed here, or on a host with packages of its own
-    the one that this project pins. ``threads`` 0 are as many as the device has cores. ``arch`` as ``uname -m`` says it
-    (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` a model that the host knows. ``image`` is a container's, ``address``
-    a machine's as ``ssh`` takes it. ``time_limit``: seconds without a sign of life.
+    An empty ``version`` of the runtime's package is the one installed here, or, on a host with its own packages, the
+    one that this project pins. ``threads`` 0 means one per core of the device. ``arch`` is written as by ``uname -m``
+    (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` is a model that the host knows, ``image`` a container image,
+    ``address`` a machine as ``ssh`` takes it, ``time_limit`` the seconds without an event that count as a hang.
     """
 
     name: str
@@ -57,23 +58,23 @@ class Target:
 
 @dataclass
 class Outcome:
-    """What a replay gave: for each case a file or an error, what ran, on what, and how fast."""
+    """The result of a replay: a file or an error for each case, what ran, on which machine, and how fast."""
 
     files: dict[str, Path] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     info: dict[str, str] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-    latency: dict[str, Any] | None = None
+    machine: MachineFacts = field(default_factory=MachineFacts)
+    latency: Event | None = None
     latency_error: str | None = None
 
 
-def identity(target: Target) -> dict[str, Any]:
-    """All that decides a target's results, known without running it: two alike may share them. JSON, milliseconds."""
+def identity(target: Target) -> dict[str, object]:
+    """Return all that decides a target's results, as JSON, without running it; equal ones may share results."""
     return dict(_host(target.host).identity(target))
 
 
 def availability(target: Target) -> str | None:
-    """None where the target can run; else why not, and the one command that mends it."""
+    """Return None where the target can run; else why not, with the command that fixes it."""
     try:
         check_target_options(target.runtime, target.options)
         reason: str | None = _host(target.host).availability(target)
@@ -83,47 +84,50 @@ def availability(target: Target) -> str | None:
 
 
 def prepare(target: Target, tell: Tell = lambda word: None) -> None:
-    """Brings about what the target needs and lacks (an environment, a sysroot, an image), once; minutes at most.
+    """Install whatever the target is missing (an environment, a sysroot, an image), once; minutes at most.
 
-    `tell` hears how it goes. What cannot be had is a `UserError`. Two at once do not break each other.
+    A failure is a `UserError`. Concurrent calls are safe.
     """
     _host(target.host).prepare(target, tell)
 
 
 def cores(target: Target) -> int:
-    """How many cores of this machine a replay keeps busy; 0 for one that runs elsewhere."""
+    """Return how many cores of this machine a replay keeps busy; 0 for one that runs elsewhere."""
     return int(_host(target.host).cores(target))
 
 
 def is_emulated(target: Target) -> bool:
-    """Whether its CPU is emulated, so that its latencies compare with nothing."""
+    """Return whether the CPU is emulated, so that latencies are meaningless."""
     return bool(_host(target.host).is_emulated(target))
 
 
 def begin(target: Target, bundle_root: Path, out: Path) -> Conversation:
-    """Starts a fresh device, which ends with this process, and speaks with it; it waits for a `request`.
+    """Start a fresh device process, which waits for a `request` and ends with this process.
 
-    One that cannot be started is a `UserError`.
+    If it cannot be started, that is a `UserError`.
     """
     return Conversation(_host(target.host).start(target, bundle_root, out), target.time_limit)
 
 
-def request(target: Target, **more: Any) -> dict[str, Any]:
-    """The first line for a device: see `backends.device.replay`."""
+def request(
+    target: Target, cases: Sequence[str] = (), latency: LatencyLimits | None = None, session: bool = False
+) -> RequestLine:
+    """Return the first line to a device; see `backends.device.replay`."""
     return {
         "schema": SCHEMA,
         "runtime": target.runtime,
         "options": dict(target.options),
         "threads": target.threads,
         "batch": target.batch,
-        "cases": [],
+        "cases": list(cases),
         "attached": True,
-        **more,
+        "latency": latency,
+        "session": session,
     }
 
 
 def loaded(target: Target, event: Event) -> Event:
-    """A device's event of that name, with what only the host knows; another version than asked is a `UserError`."""
+    """Complete a ``loaded`` event with what only the host knows; a wrong version is a `UserError`."""
     if target.version and event["info"]["version"] != target.version:
         found = event["info"]["version"]
         raise UserError(f"{target.name}: asked for {target.runtime} {target.version}, found {found} there")
@@ -131,7 +135,7 @@ def loaded(target: Target, event: Event) -> Event:
 
 
 def is_lost(target: Target, code: int | None) -> bool:
-    """Whether an exit code means that the way to the device broke, and not the device."""
+    """Return whether an exit code means that the connection to the device broke, not the device."""
     return bool(_host(target.host).is_lost(code))
 
 
@@ -140,28 +144,33 @@ def replay(
     bundle_root: Path,
     out: Path,
     cases: Sequence[str] | None = None,
-    latency: Mapping[str, Any] | None = None,
+    latency: LatencyLimits | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome:
-    """Replays cases of a bundle (all, by default) on a target, into ``OUT/CASE.npz``; see `backends.device.replay`.
+    """Replay cases of a bundle (by default all) on a target, into ``OUT/CASE.npz``; see `backends.device.replay`.
 
-    What the device cannot do is an error in the outcome, never an exception. A case in which it crashes, hangs or
-    fails has an error, and a fresh process runs the rest; where not even loading works, all cases have that error.
-    `on_event` hears each event of the device as it comes, ``case`` with ``file`` as a path on this machine, and
-    ``case_error`` (``case``, ``message``) for each case that has one. An exception, from it or a key, ends the device.
+    A failure of the device is an error in the outcome, never an exception. A case in which it crashes, hangs or fails
+    gets that error, and a fresh process runs the rest; if loading fails, all cases get the error. `on_event` is called
+    with each event of the device, ``case`` with ``file`` as a path on this machine, and with ``case_error`` (``case``,
+    ``message``) for each failed case. An exception, also a KeyboardInterrupt, ends the device.
     """
     bundle = Bundle.read(bundle_root)
     expected = {case.name: case for case in bundle.cases}
     todo = list(expected if cases is None else cases)
-    outcome, wanted, tries = Outcome(), dict(latency) if latency else None, TRIES
+    outcome = Outcome()
+    wanted = latency
+    tries = TRIES
     while True:
-        has_loaded, current = False, ""
+        has_loaded = False
+        current = ""
 
         def hear(event: Event) -> None:
             nonlocal has_loaded, current, tries
             if event["event"] == "loaded":
                 event = loaded(target, event)
-                has_loaded, outcome.info, outcome.machine = True, event["info"], event["machine"]
+                has_loaded = True
+                outcome.info = event["info"]
+                outcome.machine = event["machine"]
             elif event["event"] == "progress":
                 current = event["case"]
             elif event["event"] == "latency":
@@ -169,7 +178,8 @@ def replay(
                 _fetched(target, out, event)
             elif event["event"] == "case":
                 todo.remove(event["case"])
-                event, tries = _accept(target, event, expected, out, outcome), TRIES
+                event = _accept(target, event, expected, out, outcome)
+                tries = TRIES
             on_event(event)
 
         try:
@@ -178,16 +188,19 @@ def replay(
             ending = Ending(str(error))
         if not ending.why:
             return outcome
-        why, lost = ending.why, is_lost(target, ending.code)
-        if lost and (tries := tries - 1):
-            continue
-        if lost:
-            why, tries = f"the connection broke {TRIES} times\n{why.partition(chr(10))[2]}", TRIES
+        why = ending.why
+        if is_lost(target, ending.code):
+            tries -= 1
+            if tries:
+                continue
+            tries = TRIES
+            why = f"the connection broke {TRIES} times\n{why.partition(chr(10))[2]}"
         failed = [current] if current in todo else todo[:1]
         if not has_loaded or not failed:  # the latency loop comes last
             if wanted and not outcome.latency:
                 outcome.latency_error = why
-            failed, wanted = list(todo), None
+            failed = list(todo)
+            wanted = None
         for case in failed:
             todo.remove(case)
             outcome.errors[case] = why
@@ -196,10 +209,8 @@ def replay(
             return outcome
 
 
-def ask(
-    target: Target, bundle_root: Path, out: Path, asked: Mapping[str, Any], hear: Callable[[Event], None]
-) -> Ending:
-    """One request to a fresh device: `hear` has every event; the device is gone afterwards, whatever happens."""
+def ask(target: Target, bundle_root: Path, out: Path, asked: RequestLine, hear: Callable[[Event], None]) -> Ending:
+    """Send one request to a fresh device and pass every event to `hear`; the device has ended afterwards."""
     talk = begin(target, bundle_root, out)
     try:
         talk.say(asked)
@@ -210,21 +221,26 @@ def ask(
     return ending
 
 
-def _emulation(target: Target) -> dict[str, Any]:
-    """What only the host knows: an emulated kernel tells of the machine that it runs on."""
-    known = {name: word for name, word in identity(target).items() if name in ("cpu", "emulator") and word}
-    return {"emulated": True} | known if is_emulated(target) else {"emulated": False}
+def _emulation(target: Target) -> MachineFacts:
+    """Facts that only the host knows: under emulation the kernel still describes the real machine."""
+    if not is_emulated(target):
+        return {"emulated": False}
+    facts = {name: value for name, value in identity(target).items() if name in ("cpu", "emulator") and value}
+    return cast(MachineFacts, {"emulated": True} | facts)
 
 
 def _accept(target: Target, event: Event, expected: Mapping[str, Case], out: Path, outcome: Outcome) -> Event:
-    """Takes up a finished case, or, where the device pasted other pixels than we did, its error."""
-    case, found, defended = event["case"], event["pixels_sha256"], event.get("defended_sha256", "")
+    """Accept a finished case; if the device pasted other pixels than we did, record an error instead."""
+    case = event["case"]
+    found = event["pixels_sha256"]
+    defended = event.get("defended_sha256", "")
+    wanted = expected[case]
     try:
-        if found != (wanted := expected[case]).sha256:
-            raise UserError(f"{case}: the device saw pixels of sha256 {found}, expected {wanted.sha256}")
+        if found != wanted.sha256:
+            raise UserError(f"{case}: the device pasted pixels of sha256 {found}, expected {wanted.sha256}")
         if defended != wanted.defended_sha256:
             raise UserError(
-                f"{case}: after {wanted.defence or 'no defence'} the device saw pixels of sha256 {defended}, expected "
+                f"{case}: after {wanted.defence or 'no defence'} the device has pixels of sha256 {defended}, expected "
                 f"{wanted.defended_sha256}"
             )
         outcome.files[case] = _fetched(target, out, event)
@@ -235,11 +251,11 @@ def _accept(target: Target, event: Event, expected: Mapping[str, Case], out: Pat
 
 
 def _fetched(target: Target, out: Path, event: Event) -> Path:
-    """A result on this machine, with the bytes that the device wrote."""
+    """Fetch a result and check that it has the bytes that the device wrote."""
     path = out / check_name(str(event["file"]), out)
     _host(target.host).fetch(target, out, path.name)
     if not path.is_file() or sha256_file(path) != event["file_sha256"]:
-        raise UserError(f"{path}: is not what the device wrote (sha256 {event['file_sha256']}); replay it again")
+        raise UserError(f"{path}: differs from what the device wrote (sha256 {event['file_sha256']}); replay it again")
     return path
 
 

@@ -1,7 +1,7 @@
-"""The host that is a container: no network, no rights, nothing to write to but the folder for results.
+"""The host ``docker``: a container without network or privileges that can write only to the folder for results.
 
-The image holds Python, numpy and a runtime. The device side is mounted from this program, over the one that an image
-of ours has for use by hand: so that no container runs another's code, and an edit needs no new image.
+The image holds Python, numpy and a runtime. The device side is mounted from this program, over the one that our images
+contain for use by hand: so every container runs this program's code, and an edit needs no new image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends import container_images
 from backends.container_images import NOT_INSTALLED, ROOT
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 CODE = ("backends/__init__.py", "backends/device")
 MEMORY = "4g"
 PROCESSES = 256
-NOBODY = 65534  # whom the container runs as where the caller is root
+NOBODY = 65534  # the container's user where the caller is root
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 
-# Dies by the signal that the device side died by. The container is still there then, to be asked why.
+# Dies by the signal that the device side died by. The container still exists then, for docker inspect.
 RUN = """
 name=$1; shift
 docker run --name "$name" "$@"; code=$?
 if [ $code = 137 ] && [ "$(docker inspect --format '{{.State.OOMKilled}}' "$name")" = true ]; then
-    echo "it reached the memory limit of its container, $MEMORY" >&2
+    echo "the container ran out of memory, its limit is $MEMORY" >&2
 fi
 if [ $code -gt 128 ]; then ulimit -c 0; kill -$((code - 128)) $$; fi
 exit $code
 """
-# Stands between the asker and the container, in a session of its own. When the asker closes its end, or dies in
-# whatever way, the container goes; one that the engine was just then making is there a moment later.
+# Runs between this program and the container, in a session of its own. When this program closes its end, or dies, the
+# container is removed; one that the engine is just then creating exists a moment later.
 KEEPER = """
 exec 3<&0
 (cat <&3; exec >/dev/null; docker rm --force "$1" | grep -q . || { sleep 2; docker rm --force "$1"; }) &
@@ -53,10 +53,11 @@ exec 3<&0
 
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Starts the device side in a container of its own, which is removed when the process's standard input closes."""
-    name, image = f"patchbench-{secrets.token_hex(8)}", container_images.inspect(_image(target))
+    """Start the device side in a fresh container, which is removed when the process's standard input closes."""
+    name = f"patchbench-{secrets.token_hex(8)}"
+    image = container_images.inspect(_image(target))
     if image is None:
-        raise UserError(f"{target.name}: the image {_image(target)} is not here; {_cure(target)}")
+        raise UserError(f"{target.name}: the image {_image(target)} is missing; {_fix(target)}")
     for folder in (bundle, ROOT / "backends"):
         _check_readable(folder)
     mounts = [_mount(ROOT / path, f"/opt/patchbench/{path}") for path in CODE] + [_mount(bundle, "/bundle")]
@@ -79,50 +80,52 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
             env=os.environ | {"MEMORY": MEMORY},
             start_new_session=True,
         )
-        process.stdin, keeper.stdin = keeper.stdin, None
+        process.stdin = keeper.stdin
+        keeper.stdin = None
     return process
 
 
 def prepare(target: Target, tell: Tell) -> None:
-    """Builds the image, unless it is there or the user's own."""
+    """Build the image, unless it exists or is the user's own."""
     if not target.image:
         container_images.build(_recipe(target), tell)
 
 
 def fetch(target: Target, out: Path, name: str) -> None:
-    """It is here; where the container ran as nobody, it becomes the caller's."""
+    """Give the result to the caller, where the container ran as nobody."""
     path = out / check_name(name, out)
     if path.is_symlink():
-        raise UserError(f"{path}: expected a file, the container made a link")
+        raise UserError(f"{path}: expected a file, but the container made a link")
     if os.geteuid() == 0 and path.exists():
         os.chown(path, 0, 0, follow_symlinks=False)
 
 
 def is_lost(code: int | None) -> bool:
-    """Never: there is no way that could break."""
+    """Return False: there is no connection that could break."""
     return False
 
 
 def cores(target: Target) -> int:
-    """As many as it has threads."""
+    """Return as many as the target has threads."""
     return target.threads or len(os.sched_getaffinity(0))
 
 
 def is_emulated(target: Target) -> bool:
-    """Whether it asks for another architecture than this machine's."""
+    """Return whether the target asks for an architecture other than this machine's."""
     return _arch(target) != platform.machine()
 
 
-def identity(target: Target) -> dict[str, Any]:
-    """The target's own words, its image, and the CPU unless that is emulated.
+def identity(target: Target) -> dict[str, object]:
+    """Return the target's settings, its image, and the CPU unless that is emulated.
 
-    An image of ours by what it is built from, so that it is known before it is built; a user's by its digest.
+    Our image is identified by what it is built from, so before it is built; a user's by its digest.
     """
-    image, machine = _image(target), describe()
+    image = _image(target)
+    machine = describe()
     if target.image:
-        with suppress(UserError):  # no engine: the name has to do
-            there = container_images.inspect(image)
-            image = there.id if there else image
+        with suppress(UserError):  # without an engine the name must do
+            found = container_images.inspect(image)
+            image = found.id if found else image
     seen = {"cpu": machine.cpu, "features": hashlib.sha256(" ".join(machine.features).encode()).hexdigest()[:16]}
     return {
         "runtime": target.runtime,
@@ -137,28 +140,29 @@ def identity(target: Target) -> dict[str, Any]:
 
 
 def availability(target: Target) -> str | None:
-    """None where the target can run, once it is prepared; else why not, and the one command that mends it."""
+    """Return None where the target can run, once prepared; else why not, with the command that fixes it."""
     if not shutil.which("docker"):
         return NOT_INSTALLED
     try:
         container_images.docker("version", "--format", "{{.Server.Version}}")
     except UserError as error:
-        mend = "sudo usermod -aG docker $USER" if "permission denied" in str(error) else "sudo systemctl start docker"
-        return f"docker's engine does not answer: {mend}\n{error}"
+        fix = "sudo usermod -aG docker $USER" if "permission denied" in str(error) else "sudo systemctl start docker"
+        return f"docker's engine does not answer: {fix}\n{error}"
     if target.cpu:
-        return f"cannot choose a CPU model ({target.cpu}): ask the host qemu for it"
-    image, wanted = container_images.inspect(_image(target)), _platform(target)
+        return f"cannot choose a CPU model ({target.cpu}): use the host qemu"
+    image = container_images.inspect(_image(target))
+    wanted = _platform(target)
     if is_emulated(target) and not emulates(_arch(target), BINFMT):
-        word = wanted.split("/")[1]
-        return f"{word} is not emulated here: docker run --privileged --rm tonistiigi/binfmt --install {word}"
+        arch = wanted.split("/")[1]
+        return f"{arch} is not emulated here: docker run --privileged --rm tonistiigi/binfmt --install {arch}"
     if target.image and (image is None or image.platform != wanted):
-        found = f"is {image.platform}, not {wanted}" if image else "is not here"
-        return f"the image {target.image} {found}: {_cure(target)}"
+        found = f"is {image.platform}, not {wanted}" if image else "is missing"
+        return f"the image {target.image} {found}: {_fix(target)}"
     return None if image else container_images.cannot_build()
 
 
 def emulates(arch: str, folder: Path) -> bool:
-    """Whether a kernel starts programs of an architecture, in containers too: the F flag of its `binfmt_misc`."""
+    """Return whether the kernel runs programs of an architecture, in containers too: binfmt_misc's F flag."""
     try:
         lines = (folder / f"qemu-{arch}").read_text().splitlines()
     except OSError:
@@ -173,7 +177,7 @@ LIMITS = [
     "--pull=never",
     "--network=none",
     "--read-only",
-    "--ipc=none",  # or /dev/shm could be written
+    "--ipc=none",  # or /dev/shm would be writable
     "--tmpfs=/dev/mqueue:ro,size=4k,mode=555",
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
@@ -209,21 +213,21 @@ def _image(target: Target) -> str:
     return container_images.check_name(target.image) if target.image else _recipe(target).tag
 
 
-def _cure(target: Target) -> str:
+def _fix(target: Target) -> str:
     if target.image:
         return f"docker pull --platform {_platform(target)} {target.image}"
-    return "it is built when the target is prepared"
+    return "preparing the target builds it"
 
 
 def _mount(source: Path, to: str, writable: bool = False) -> str:
     fields = ["type=bind", f"source={source.resolve()}", f"target={to}", *([] if writable else ["readonly"])]
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields)  # docker reads it as such: a path may hold commas
+    csv.writer(line, lineterminator="").writerow(fields)  # docker parses it as CSV: a path may contain commas
     return f"--mount={line.getvalue()}"
 
 
 def _user(out: Path) -> str:
-    """Whom the container runs as, never root; the results' folder is theirs afterwards."""
+    """Return the container's user, never root, and give that user the folder for results."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         if os.geteuid():
@@ -235,10 +239,10 @@ def _user(out: Path) -> str:
 
 
 def _check_readable(folder: Path) -> None:
-    """Holds that nobody can read a folder, where the container runs as nobody."""
+    """Check that ``nobody`` can read a folder, where the container runs as that user."""
     if os.geteuid():
         return
     for path in (folder, *folder.rglob("*")):
         wanted = 0o5 if path.is_dir() else 0o4
         if path.stat().st_mode & wanted != wanted:
-            raise UserError(f"{path}: only root can read it, and the container is not root: chmod -R o+rX {folder}")
+            raise UserError(f"{path}: only root can read it, but the container is not root: chmod -R o+rX {folder}")

@@ -1,4 +1,4 @@
-"""The host that is this machine: the device side in a process of its own."""
+"""The host ``local``: this machine, with the device side in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import backends
 from backends import environments
@@ -24,16 +24,16 @@ ROOT = Path(backends.__file__).resolve().parents[1]
 
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Starts the device side; in an environment it sees the packages of that environment alone."""
+    """Start the device side; in an environment it sees only the packages of that environment."""
     python, path = interpreter(_requirements(target))
     return launch(target, [python], path, bundle, out)
 
 
 def interpreter(requirements: Sequence[str]) -> tuple[str, list[str]]:
-    """The Python that has what is required (this one, if that is nothing), and where it seeks modules."""
+    """Return the Python that has the requirements (this one if there are none), and its module path."""
     if not requirements:
         return sys.executable, [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # before our own folder, which may be that of all our packages
+    # first: our own folder may be this Python's site-packages
     return str(environments.python(requirements)), [str(environments.packages(requirements)), str(ROOT)]
 
 
@@ -45,9 +45,9 @@ def launch(
     out: Path,
     more: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts the device side with a Python, where modules are sought, and more variables of the environment."""
+    """Start the device side with a Python, a module path, and more environment variables."""
     if not Path(python[-1]).is_file():
-        raise UserError(f"{target.name}: {python[-1]} is not there; the target was not prepared")
+        raise UserError(not_prepared(target, python[-1]))
     count = str(cores(target))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
     environment = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONFAULTHANDLER": "1"} | threads
@@ -61,36 +61,41 @@ def launch(
     )
 
 
+def not_prepared(target: Target, python: str) -> str:
+    """Return the error for a target whose Python is missing."""
+    return f"{target.name}: {python} does not exist; the target was not prepared"
+
+
 def prepare(target: Target, tell: Tell) -> None:
-    """Makes the environment that it runs in, where this Python has not the runtime as asked."""
+    """Install the environment, where this Python lacks the runtime in the version asked for."""
     if requirements := _requirements(target):
         environments.make_environment(requirements, tell)
 
 
 def fetch(target: Target, out: Path, name: str) -> None:
-    """Nothing: it is here."""
+    """Do nothing: the result is here."""
 
 
 def is_lost(code: int | None) -> bool:
-    """Never: there is no way that could break."""
+    """Return False: there is no connection that could break."""
     return False
 
 
 def cores(target: Target) -> int:
-    """As many as it has threads."""
+    """Return as many as the target has threads."""
     return target.threads or len(os.sched_getaffinity(0))
 
 
 def is_emulated(target: Target) -> bool:
-    """It is this very CPU."""
+    """Return False: it is this machine's CPU."""
     return False
 
 
-def identity(target: Target) -> dict[str, Any]:
-    """The target's own words, the runtime package's version, and this machine."""
+def identity(target: Target) -> dict[str, object]:
+    """Return the target's settings, the runtime package's version, and this machine."""
     machine, package = describe(), engine(target.runtime).package
     requirements: tuple[str, ...] = ()
-    with suppress(UserError):  # it cannot run; see availability
+    with suppress(UserError):  # then it cannot run; see availability
         requirements = _requirements(target)
     return environments.versions(package, requirements) | {
         "runtime": target.runtime,
@@ -106,15 +111,15 @@ def identity(target: Target) -> dict[str, Any]:
 
 
 def availability(target: Target) -> str | None:
-    """None where the target can run; else why not, and the one command that mends it."""
+    """Return None where the target can run; else why not, with the command that fixes it."""
     machine = describe()
     if target.arch not in ("", machine.arch) or target.cpu not in ("", machine.cpu):
         wanted = " ".join(filter(None, [target.arch, target.cpu]))
-        return f"asks for {wanted}, this machine is {machine.arch} {machine.cpu}; choose another host"
+        return f"asks for {wanted}, but this machine is {machine.arch} {machine.cpu}; choose another host"
     _requirements(target)
     return None
 
 
 def _requirements(target: Target) -> tuple[str, ...]:
-    """Of the environment that it runs in; none where that is this Python."""
+    """Return the requirements of its environment; none where this Python will do."""
     return environments.needed(engine(target.runtime).package, target.version)

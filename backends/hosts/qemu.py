@@ -1,7 +1,7 @@
-"""The host that is an emulated CPU of this machine, by QEMU's user mode: without Docker, without being root.
+"""The host ``qemu``: an emulated CPU, by QEMU's user mode, without Docker or root.
 
-For this machine's own architecture it is this very Python on another CPU model; for another one, a Python from a
-sysroot with wheels beside it.
+For this machine's own architecture it runs this Python on another CPU model; for another one, a Python from a sysroot
+with wheels beside it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from backends import environments, sysroots
 from backends.device.errors import UserError, did_you_mean
@@ -34,34 +34,44 @@ NO_WHEELS = ("numpy", "pillow")  # for `sysroots.WITH_NUMPY`
 
 
 class Emulator(NamedTuple):
-    """An installed QEMU: its version as it says it, and the CPU models that it knows."""
+    """An installed QEMU: its version and its CPU models."""
 
     version: str
     cpus: frozenset[str]
 
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Starts the device side under QEMU; a crash leaves no core file."""
-    _emulator(target)
-    command, more = [EMULATORS[target.arch], "-cpu", _cpu(target)], {"PYTHONNOUSERSITE": "1"}
+    """Start the device side under QEMU; a crash leaves no core file."""
+    command = [_name(target), "-cpu", _cpu(target)]
+    variables = {"PYTHONNOUSERSITE": "1"}
     if _is_native(target):
         python, path = local.interpreter(_requirements(target))
     else:
-        root, site = sysroots.sysroot(target.arch), environments.site(_requirements(target), target.arch)
+        root = sysroots.sysroot(target.arch)
+        site = environments.site(_requirements(target), target.arch)
         command += ["-L", str(root)]
-        if libraries := sysroots.libraries(target.arch):  # not in our own environment: QEMU itself would heed it
+        libraries = sysroots.libraries(target.arch)
+        if libraries:  # by -E, not in our own environment, which QEMU itself would follow
             command += ["-E", f"LD_LIBRARY_PATH={os.pathsep.join(map(str, libraries))}"]
-        python, path = str(root / sysroots.PYTHON), [str(site), str(root / sysroots.PACKAGES_FOLDER), str(local.ROOT)]
-        more |= {"PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
-    process = local.launch(target, [*command, python], path, bundle, out, more)
+        python = str(root / sysroots.PYTHON)
+        path = [str(site), str(root / sysroots.PACKAGES_FOLDER), str(local.ROOT)]
+        variables |= {"PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        _emulator(target)
+    except UserError as error:
+        if Path(python).is_file():
+            raise
+        raise UserError(f"{error}; {local.not_prepared(target, python)}") from error
+    process = local.launch(target, [*command, python], path, bundle, out, variables)
     resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
     return process
 
 
 def prepare(target: Target, tell: Tell) -> None:
-    """Makes the sysroot and the wheels, or the environment, that it runs in."""
-    if why_not := availability(target):
-        raise UserError(f"{target.name}: {why_not}")
+    """Install the sysroot and the wheels, or the environment, that it runs in."""
+    reason = availability(target)
+    if reason:
+        raise UserError(f"{target.name}: {reason}")
     if _is_native(target):
         local.prepare(target, tell)
     else:
@@ -71,28 +81,28 @@ def prepare(target: Target, tell: Tell) -> None:
 
 
 def fetch(target: Target, out: Path, name: str) -> None:
-    """Nothing: it is here."""
+    """Do nothing: the result is here."""
 
 
 def is_lost(code: int | None) -> bool:
-    """Never: there is no way that could break."""
+    """Return False: there is no connection that could break."""
     return False
 
 
 def cores(target: Target) -> int:
-    """As many as it has threads."""
+    """Return as many as the target has threads."""
     return local.cores(target)
 
 
 def is_emulated(target: Target) -> bool:
-    """Always."""
+    """Return True."""
     return True
 
 
-def identity(target: Target) -> dict[str, Any]:
-    """The target's own words, the emulator, and what the Python under it is made of; not this machine."""
-    own: dict[str, Any] = {"emulator": None}
-    with suppress(UserError):  # it cannot run; see availability
+def identity(target: Target) -> dict[str, object]:
+    """Return the target's settings, the emulator, and the packages under it; nothing of this machine."""
+    own: dict[str, object] = {"emulator": None}
+    with suppress(UserError):  # then it cannot run; see availability
         own = {"emulator": f"{_name(target)} {_emulator(target).version}"}
         own |= environments.versions(engine(target.runtime).package, _requirements(target))
         own |= {"python": platform.python_version()} if _is_native(target) else {"sysroot": sysroots.facts(target.arch)}
@@ -108,19 +118,20 @@ def identity(target: Target) -> dict[str, Any]:
 
 
 def availability(target: Target) -> str | None:
-    """None where the target can run; else why not, and the one command that mends it."""
-    found, cpu = _emulator(target), _cpu(target).partition(",")[0]
+    """Return None where the target can run; else why not, with the command that fixes it."""
+    found = _emulator(target)
+    cpu = _cpu(target).partition(",")[0]
     if cpu not in found.cpus:
         hint = did_you_mean(cpu, sorted(found.cpus))
         return f"{_name(target)} has no CPU {cpu!r}; {hint} ({_name(target)} -cpu help lists them)"
     if not _is_native(target) and not sysroots.sysroot(target.arch).is_dir() and not shutil.which("mmdebstrap"):
-        return f"mmdebstrap, which makes the system for {target.arch}, is not installed: {INSTALL}"
+        return f"mmdebstrap, which unpacks the sysroot for {target.arch}, is not installed: {INSTALL}"
     _requirements(target)
     return None
 
 
 def _emulator(target: Target) -> Emulator:
-    """The emulator for a target; a missing or too old one is a `UserError`."""
+    """Find the emulator for a target; a missing or outdated one is a `UserError`."""
     path = shutil.which(_name(target))
     if path is None:
         raise UserError(f"{_name(target)} is not installed: {INSTALL} ({WHERE})")
@@ -130,7 +141,7 @@ def _emulator(target: Target) -> Emulator:
     least = ".".join(map(str, LEAST_VERSION))
     raise UserError(
         f"{path} is version {found.version or 'unknown'}, too old: under 7.2 onnxruntime dies with SIGSEGV; expected "
-        f"{least} or newer ({WHERE}), first in the PATH"
+        f"{least} or newer ({WHERE}) first in the PATH"
     )
 
 
@@ -143,7 +154,7 @@ def _ask(path: str) -> Emulator:
 
 
 def _name(target: Target) -> str:
-    """The emulator's program."""
+    """Return the emulator's program."""
     if target.arch not in EMULATORS:
         raise UserError(f"{target.name}: arch = {target.arch!r}: expected one of {', '.join(EMULATORS)}")
     return EMULATORS[target.arch]
@@ -158,7 +169,7 @@ def _is_native(target: Target) -> bool:
 
 
 def _requirements(target: Target) -> tuple[str, ...]:
-    """Of the environment or the wheels that it runs with; none where that is this Python."""
+    """Return the requirements of its environment or wheels; none where this Python will do."""
     package = engine(target.runtime).package
     if _is_native(target):
         return environments.needed(package, target.version)

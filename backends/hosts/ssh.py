@@ -1,7 +1,7 @@
-"""The host that is another machine, a board, reached by the user's own ``ssh`` and its configuration.
+"""The host ``ssh``: another machine, a board, reached by the user's own ``ssh`` and its configuration.
 
-A board needs Python 3.11, numpy and the runtime, in ``~/.cache/patchbench/venv`` or else for its ``python3``; the rest
-is sent there, once, and kept by hash in that same folder.
+A board needs Python 3.11, numpy and the runtime, in ``~/.cache/patchbench/venv`` or else in its ``python3``. The rest
+is sent once and stored by hash in that same folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import backends
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 PYTHON_LEAST = (3, 11)
 ROOT = Path(backends.__file__).resolve().parents[1]
-SESSION = uuid4().hex  # of this process; an unreachable board is like no other, and like none of another session
+PROCESS = uuid4().hex  # an unreachable board equals no other board, and none of another process
 
 
 def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Sends what the board has not got yet, and starts the device side there; a board that cannot is a `UserError`."""
+    """Send the files that the board lacks, and start the device side there; a failure is a `UserError`."""
     trees = {"device": _manifest(ROOT, "backends/__init__.py", "backends/device/**/*.py"), "bundle": _manifest(bundle)}
     names = {what: _name(tree) for what, tree in trees.items()}
     files = {file.sha256: file.path for tree in trees.values() for file in tree.values()}
@@ -59,14 +59,14 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def prepare(target: Target, tell: Tell) -> None:
-    """Sees that the board can run the target; the files go there with the first replay."""
+    """Check that the board can run the target; files are sent with the first replay."""
     tell(f"asking {target.address}")
     if reason := availability(target):
         raise UserError(reason)
 
 
 def fetch(target: Target, out: Path, name: str) -> None:
-    """Brings a result here, and removes it there."""
+    """Copy a result to this machine, and remove it from the board."""
     out.mkdir(parents=True, exist_ok=True)
     beside = out / f".{name}.part"
 
@@ -85,23 +85,23 @@ def fetch(target: Target, out: Path, name: str) -> None:
 
 
 def is_lost(code: int | None) -> bool:
-    """Whether ssh ended by itself."""
+    """Return whether ssh itself failed."""
     return code == ssh_connection.LOST
 
 
 def cores(target: Target) -> int:
-    """None of this machine."""
+    """Return 0: none of this machine."""
     return 0
 
 
 def is_emulated(target: Target) -> bool:
-    """A board is what it is."""
+    """Return False: a board has a CPU of its own."""
     return False
 
 
-def identity(target: Target) -> dict[str, Any]:
-    """The target's own words and what the board says of itself, asked once a session; one that is silent is new."""
-    wanted = {
+def identity(target: Target) -> dict[str, object]:
+    """Return the target's settings and the board's own description, asked for once per process."""
+    wanted: dict[str, object] = {
         "runtime": target.runtime,
         "options": dict(target.options),
         "threads": target.threads,
@@ -110,14 +110,14 @@ def identity(target: Target) -> dict[str, Any]:
     }
     found = _first_description(target.address, engine(target.runtime).package)
     if found is None:
-        return wanted | {"unreachable": SESSION}
+        return wanted | {"unreachable": PROCESS}
     features = " ".join([*found.machine["features"], *found.machine["detected"]])
-    facts = {key: found.machine[key] for key in ("arch", "cpu", "python", "numpy")}
+    facts = {key: value for key, value in found.machine.items() if key in ("arch", "cpu", "python", "numpy")}
     return wanted | facts | {"version": found.version, "features": hashlib.sha256(features.encode()).hexdigest()[:16]}
 
 
 def availability(target: Target) -> str | None:
-    """None where the target can run; else why not, and the one command that mends it."""
+    """Return None where the target can run; else why not, with the command that fixes it."""
     try:
         with ssh_connection.asking(target.address, engine(target.runtime).package) as (found, _):
             return _lacks(target, found)
@@ -126,21 +126,22 @@ def availability(target: Target) -> str | None:
 
 
 def _lacks(target: Target, found: ssh_connection.Board) -> str | None:
-    """What a board would need for a target."""
-    there, package = found.machine, engine(target.runtime).package
+    """Return what a board lacks for a target, with the command that fixes it."""
+    there = found.machine
+    package = engine(target.runtime).package
     if target.arch not in ("", there["arch"]) or target.cpu not in ("", there["cpu"]):
         wanted = " ".join(filter(None, [target.arch, target.cpu]))
-        return f"asks for {wanted}, {target.address} is {there['arch']} {there['cpu']}; name another address"
+        return f"asks for {wanted}, but {target.address} is {there['arch']} {there['cpu']}; choose another address"
     if tuple(map(int, there["python"].split(".")[:2])) < PYTHON_LEAST:
         least = ".".join(map(str, PYTHON_LEAST))
-        return f"{target.address} has Python {there['python']}; give it {least} or later in {found.home}/venv"
+        return f"{target.address} has Python {there['python']}; install {least} or later in {found.home}/venv"
     pinned = f"{package}=={target.version}" if target.version else package
     venv = shlex.quote(f"{found.home}/venv")
-    mend = f"ssh {target.address} {shlex.quote(f'python3 -m venv {venv} && {venv}/bin/pip install numpy {pinned}')}"
+    fix = f"ssh {target.address} {shlex.quote(f'python3 -m venv {venv} && {venv}/bin/pip install numpy {pinned}')}"
     if not there["numpy"]:
-        return f"the Python of {target.address} has no numpy: {mend}"
+        return f"the Python of {target.address} has no numpy: {fix}"
     if found.version is None or target.version not in ("", found.version):
-        return f"the Python of {target.address} has {package} {found.version or 'not'} installed: {mend}"
+        return f"the Python of {target.address} has {package} {found.version or 'not'} installed: {fix}"
     return None
 
 
@@ -152,7 +153,7 @@ def _first_description(address: str, package: str) -> ssh_connection.Board | Non
 
 
 def _replay_command(target: Target, device: str, bundle: str, run: str) -> str:
-    """Runs the device side below a shell, which tells a process ended by a signal from a lost connection."""
+    """Return the command for the device side, below a shell, whose exit code tells a signal from a lost connection."""
     count = target.threads or "$(nproc)"
     threads = " ".join(f"{library}_NUM_THREADS={count}" for library in ("OMP", "OPENBLAS", "MKL"))
     return (
@@ -162,7 +163,7 @@ def _replay_command(target: Target, device: str, bundle: str, run: str) -> str:
 
 
 def _run(out: Path) -> str:
-    """A name for the results that belong in a folder of this machine."""
+    """Name the board's folder for results that belong in a folder of this machine."""
     return hashlib.sha256(f"{socket.gethostname()} {out.resolve()}".encode()).hexdigest()[:32]
 
 
@@ -173,11 +174,11 @@ class _File(NamedTuple):
 
 
 def _manifest(root: Path, *patterns: str) -> dict[str, _File]:
-    """The files of a folder, by their names in it."""
+    """List the files of a folder by relative path."""
     paths = sorted(path for pattern in patterns or ["**/*"] for path in root.glob(pattern) if path.is_file())
     return {path.relative_to(root).as_posix(): _File(path, sha256_file(path), path.stat().st_size) for path in paths}
 
 
 def _name(tree: Mapping[str, _File]) -> str:
-    """A tree's name: the hash of the names and contents of its files."""
+    """Name a tree by the hash of its files' names and contents."""
     return hashlib.sha256(json.dumps({name: file.sha256 for name, file in tree.items()}).encode()).hexdigest()[:32]

@@ -24,26 +24,39 @@ Columns = dict[str, str]  # a pattern for each column of a cell: { target = "lit
 
 
 class CompareTable(Table):
-    """A metric compared with the baseline's, image by image.
+    """Compare a metric with the baseline's, image by image.
 
-    A change in the ``worse`` direction is a regression if it is larger than ``margin`` (a fraction) and significant,
-    Holm-corrected over all comparisons under this rule, at their joint ``confidence``. A rule without a confidence of
-    its own takes an equal share of the gate's.
+    A change for the worse is a regression when it exceeds the margin and is significant, with Holm's correction over
+    all comparisons under this rule.
     """
 
     metric: Metric
+    """What to compare."""
+
     worse: Direction
+    """Which direction of change is a regression."""
+
     margin: float = Field(default=0.02, ge=0, lt=1)
+    """Change that is tolerated, as a fraction."""
+
     confidence: float | None = Field(default=None, gt=0.5, lt=1)
+    """Confidence of all comparisons under this rule together; by default, an equal share of the gate's."""
+
     where: Columns = Field(default_factory=dict)
+    """Which cells: columns of `cells.csv`, each with a pattern."""
 
 
 class LimitTable(Table):
-    """An absolute limit such as ``targeted_success <= 0.20``, judged by the bound of the ``confidence`` interval."""
+    """Limit a metric, whatever the baseline says; the bound of its interval is what counts."""
 
     rule: str
+    """The limit, such as `targeted_success <= 0.20`."""
+
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Confidence of the interval."""
+
     where: Columns = Field(default_factory=dict)
+    """Which cells: columns of `cells.csv`, each with a pattern."""
 
     @field_validator("rule")
     @classmethod
@@ -70,13 +83,22 @@ class LimitTable(Table):
 
 
 class Rules(Table):
-    """All rules; at most 1 - ``confidence`` of unchanged runs raise a false alarm, over the whole gate."""
+    """All rules of a gate. A file needs at least one `[[compare]]` or `[[limit]]` table."""
 
     schema_: Literal[1] = Field(alias="schema")
+    """Version of this format."""
+
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
-    drift: Literal["report", "worse"] = "report"  # what a prediction that flips without a cause means
+    """Confidence of the whole gate: of runs where nothing changed, at most 1 - confidence raise a false alarm."""
+
+    drift: Literal["report", "worse"] = "report"
+    """What a prediction that flips where nothing changed counts as."""
+
     compare: list[CompareTable] = Field(default_factory=list)
+    """Comparisons with the baseline."""
+
     limit: list[LimitTable] = Field(default_factory=list)
+    """Limits that hold without one."""
 
     @model_validator(mode="after")
     def _check_not_empty(self) -> Rules:

@@ -13,6 +13,7 @@ import numpy as np
 from backends.device.bundle import Bundle, paste
 from backends.device.defences import defend
 from backends.device.errors import UserError
+from backends.device.protocol import Event, LatencyLimits
 from backends.hosts import cores, is_emulated, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep
@@ -23,7 +24,7 @@ from harness.run.stages import Work
 from harness.store import write_json
 
 # An emulated latency compares with nothing: a few runs tell that it works.
-EMULATED_LATENCY = {"warmup": 1, "runs": 5, "seconds": 0.0}
+EMULATED_LATENCY: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
 
 
 def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
@@ -100,7 +101,7 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
         work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
     ):
 
-        def hear(event: dict[str, Any]) -> None:
+        def hear(event: Event) -> None:
             nonlocal finished
             share.go_on()
             if event["event"] == "loaded":
@@ -116,8 +117,8 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
         replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
 
 
-def _keep(work: Work, step: ReplayStep, event: Mapping[str, Any], ran: Mapping[str, Any]) -> None:
-    facts = {name: event[name] for name in ("seconds", "pixels_sha256", "defended_sha256") if name in event}
+def _keep(work: Work, step: ReplayStep, event: Event, ran: Mapping[str, Any]) -> None:
+    facts = {name: value for name, value in event.items() if name in ("seconds", "pixels_sha256", "defended_sha256")}
     with work.store.writing("replay", step.key) as beside:
         Path(event["file"]).rename(beside / "answers.npz")
         write_json(beside / "ran.json", {**ran, **facts})
@@ -151,9 +152,10 @@ def _latency(work: Work, step: LatencyStep) -> None:
         if r.case.name == "none" and r.case.split == "evaluate" and r.case.data == data
     )
     root = crafting.bundle(work, step.artifact, [clean])
-    asked = settings.model_dump(include={"warmup", "runs", "seconds"})
-    limits = EMULATED_LATENCY if is_emulated(step.target) else asked
-    limits = limits | ({"defence": step.defence} if step.defence else {})
+    asked: LatencyLimits = {"warmup": settings.warmup, "runs": settings.runs, "seconds": settings.seconds}
+    limits = (EMULATED_LATENCY if is_emulated(step.target) else asked).copy()
+    if step.defence:
+        limits["defence"] = step.defence
     threads = "all" if step.target.threads == 0 else step.target.threads
     with (
         tempfile.TemporaryDirectory(dir=work.store.scratch) as out,

@@ -25,7 +25,7 @@ from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.lib.layers import Layer, choose
 from harness.study.lib.readings import DeviceReader, Reading, Readings
 from harness.study.lib.similarity import cka, cosines, gram, relative_norms
-from harness.study.lib.tables import where, with_columns
+from harness.study.lib.tables import where, with_columns, with_interval
 from patches.fake_quant.graph import describe
 from patches.fake_quant.network import folded
 
@@ -51,28 +51,11 @@ PANELS = (
 )
 
 
-class Row(NamedTuple):
-    """One layer of one case, compared; see `measure`."""
-
-    patch: str
-    target_class: int | None
-    layer: int
-    layer_name: str
-    comparison: str
-    cka: float
-    cka_low: float
-    cka_high: float
-    cosine: float
-    cosine_low: float
-    cosine_high: float
-    relative_norm: float
-    relative_norm_low: float
-    relative_norm_high: float
-    saturated: float
-    n: int
-    saturated_clean: float
-
-
+COLUMNS = (
+    *("patch", "target_class", "layer", "layer_name", "comparison"),
+    *with_interval("cka", "cosine", "relative_norm"),
+    *("saturated", "n", "saturated_clean"),
+)
 Read = Callable[[Case], Readings]
 
 
@@ -151,27 +134,19 @@ def _table(layers: list[Layer], subject: Subject, read: Read, of_float: Read | N
             others["quantization, patched" if case.patch else "quantization"] = of_float(case)
         for depth, layer in enumerate(layers):
             for comparison, other in others.items():
-                pair = (here[layer.name], other[layer.name])
-                rows.append(_row(case, depth, layer, comparison, *pair, clean[layer.name].saturated))
-    return pd.DataFrame(rows)
+                measures = _compare(here[layer.name], other[layer.name])
+                target_class = case.patch.target_class if case.patch else None
+                about = (case.name, target_class, depth, layer.name, comparison)
+                rows.append((*about, *measures, clean[layer.name].saturated))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(case: Case, depth: int, layer: Layer, comparison: str, a: Reading, b: Reading, saturated_clean: float) -> Row:
-    """Compare two readings of a layer; norms are relative to the second."""
-    x, y = a.values, b.values
-    return Row(
-        case.name,
-        case.patch.target_class if case.patch else None,
-        depth,
-        layer.name,
-        comparison,
-        *cka(gram(x), gram(y)),
-        *mean(cosines(x, y)),
-        *mean(relative_norms(x, y)),
-        a.saturated,
-        len(x),
-        saturated_clean,
-    )
+def _compare(a: Reading, b: Reading) -> tuple[float, ...]:
+    """Return CKA, cosine and relative norm with their intervals, the saturated share of ``a``, and ``n``."""
+    x = a.values
+    y = b.values
+    measures = (cka(gram(x), gram(y)), mean(cosines(x, y)), mean(relative_norms(x, y)))
+    return *(number for measure in measures for number in measure), a.saturated, len(x)
 
 
 def draw(table: pd.DataFrame) -> list[Figure]:

@@ -34,6 +34,8 @@ RULE = (
     "bootstrap (BCa); fewer than three have none."
 )
 
+COLUMNS = ("says", "source", "counts", "claim", "where", "value", "low", "high", "n", "verdict")
+
 Tables = dict[str, pd.DataFrame]  # by the name of the analysis
 Shares = NDArray[np.float64]
 
@@ -56,21 +58,6 @@ class Claim(NamedTuple):
     source: str
     shares: Callable[[Tables, str], Shares]
     low_is_claimed: bool = False
-
-
-class Finding(NamedTuple):
-    """A claim's share at one of `PLACES`, and the verdict."""
-
-    says: str
-    source: str
-    counts: str
-    claim: str
-    where: str
-    value: float
-    low: float
-    high: float
-    n: int
-    verdict: str
 
 
 def mean_share(values: Shares) -> Share:
@@ -98,7 +85,7 @@ def verdict(share: Share, low_is_claimed: bool = False) -> str:
 
 
 def measure(folder: Path) -> pd.DataFrame:
-    """Return a `Finding` per claim and place, from the tables that the analyses left in a folder."""
+    """Return one row per claim and place, a `Share` and its verdict, from the analyses' tables in a folder."""
     tables = {file.stem: _read(file) for file in sorted(folder.glob("*.csv")) if file.stem != "findings"}
     rows = []
     for claim in CLAIMS:
@@ -108,8 +95,8 @@ def measure(folder: Path) -> pd.DataFrame:
             except KeyError:  # the analysis did not run, or had nothing to look at
                 share = Share(np.nan, np.nan, np.nan, 0)
             said = verdict(share, claim.low_is_claimed)
-            rows.append(Finding(claim.says, claim.source, claim.counts, claim.name, place, *share, said))
-    return pd.DataFrame(rows)
+            rows.append((claim.says, claim.source, claim.counts, claim.name, place, *share, said))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -119,17 +106,17 @@ def markdown(table: pd.DataFrame) -> str:
         if rows["n"].any():
             first = rows.iloc[0]
             cells = [f"{first['says']} ({first['source']})", first["counts"]]
-            for row in map(Finding._make, rows[list(Finding._fields)].itertuples(index=False)):
-                cells += [_number(row), row.verdict]
+            for share, said in zip(rows[list(Share._fields)].to_numpy(), rows["verdict"], strict=True):
+                cells += [_number(Share(*share)), said]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", RULE]) + "\n"
 
 
-def _number(finding: Finding) -> str:
-    if not finding.n:
+def _number(share: Share) -> str:
+    if not share.n:
         return "–"
-    interval = "" if np.isnan(finding.low) else f" ({finding.low:.2f}–{finding.high:.2f})"
-    return f"{finding.value:.2f}{interval}, n = {finding.n:.0f}"
+    interval = "" if np.isnan(share.low) else f" ({share.low:.2f}–{share.high:.2f})"
+    return f"{share.value:.2f}{interval}, n = {share.n:.0f}"
 
 
 def _read(file: Path) -> pd.DataFrame:

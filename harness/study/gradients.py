@@ -49,19 +49,7 @@ class Compared(NamedTuple):
     kernels: str = ""
 
 
-class Row(NamedTuple):
-    """The alignment of one network with float, for one patch and region; see `measure`."""
-
-    patch: str
-    region: str
-    n: int
-    zero_share: float
-    cosine: float
-    low: float
-    high: float
-    sign_agreement: float
-    sign_agreement_low: float
-    sign_agreement_high: float
+COLUMNS = ("patch", "region", "n", "zero_share", "cosine", "low", "high", *with_interval("sign_agreement"))
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
@@ -124,12 +112,12 @@ def _of_float(inputs: Inputs, subject: Subject, case: Case) -> Tensor:
 
 
 def _aligned(inputs: Inputs, subject: Subject, one: Compared, of_float: Callable[[Case], Tensor]) -> pd.DataFrame:
-    """Return a `Row` per patch and region; none for a file that no differentiable network follows."""
+    """Return one row per patch and region; none for a file that no differentiable network follows."""
     try:
         network = _network(inputs, subject, one)
     except UserError as error:
         inputs.work.display.console.print(f"no gradients of {one.name}: {error}", markup=False, soft_wrap=True)
-        return pd.DataFrame({"patch": pd.Series(dtype=str), "region": pd.Series(dtype=str)})
+        return pd.DataFrame(columns=COLUMNS)
     rows = []
     for case in subject.patches:
         assert case.patch is not None
@@ -141,8 +129,9 @@ def _aligned(inputs: Inputs, subject: Subject, one: Compared, of_float: Callable
         covered = inputs.covered(case)
         regions = (np.ones_like(covered), covered)
         for region, pixels_of_region in zip(REGIONS, regions, strict=True):
-            rows.append(summary(case.patch.name, region, alignment(of_float(case), found, pixels_of_region)))
-    return pd.DataFrame(rows)
+            numbers = summary(alignment(of_float(case), found, pixels_of_region))
+            rows.append((case.patch.name, region, *numbers))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _network(inputs: Inputs, subject: Subject, one: Compared) -> nn.Module:
@@ -154,11 +143,10 @@ def _network(inputs: Inputs, subject: Subject, one: Compared) -> nn.Module:
     return build(f"twin:{one.kernels}" if one.kernels else "twin", folder / f"{artifact.name}.json")
 
 
-def summary(patch: str, region: str, found: Alignment) -> Row:
-    """Return the means of an alignment over images with t intervals."""
+def summary(found: Alignment) -> tuple[float, ...]:
+    """Return n, the share of zeros, and the means over images with t intervals of cosine and sign agreement."""
     n = int(np.isfinite(found.cosine).sum())
-    zero_share = float(found.zero_share.mean())
-    return Row(patch, region, n, zero_share, *mean(found.cosine), *mean(found.sign_agreement))
+    return n, float(found.zero_share.mean()), *mean(found.cosine), *mean(found.sign_agreement)
 
 
 def _with_transfer(inputs: Inputs, subject: Subject, one: Compared, table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from textwrap import wrap
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ from harness.study.lib.pixel_gradients import pixel_gradients
 from harness.study.lib.success import count, goal
 
 QUESTION = "Where on the image does a patch work, and is it where the network looks?"
-COLUMNS = 4  # maps per row of a figure
+ACROSS = 4  # maps per row of a figure
 SIDE = 2.15  # inches of a map
 TITLE = 0.5  # inches above a map
 SALIENCY = "saliency"  # in place of a target, which has no gradients
@@ -39,16 +38,7 @@ EVERY = 1 << 40  # images
 Places = Sequence[tuple[int, int]]  # row and column of the patch's top left pixel
 
 
-class Row(NamedTuple):
-    """Success, or saliency under the patch, at one place; see `measure`."""
-
-    row: int
-    column: int
-    success: float
-    low: float
-    high: float
-    n: int
-    n_patches: int
+COLUMNS = ("row", "column", "success", "low", "high", "n", "n_patches")
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
@@ -140,15 +130,15 @@ def _success(inputs: Inputs, subject: Subject, steps: Sequence[ReplayStep], plac
         hits, among = count(labels, clean, patched[:, at], goals)
         rate = mean_rate(hits, among, goals)
         fewest = int(among.sum(axis=1).min())
-        rows.append(Row(row, column, rate.value, rate.low, rate.high, fewest, len(goals)))
-    return pd.DataFrame(rows)
+        rows.append((row, column, rate.value, rate.low, rate.high, fewest, len(goals)))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _saliency_under_patches(inputs: Inputs, subject: Subject, artifact: ArtifactStep, places: Places) -> pd.DataFrame:
     salient = saliency(inputs.work.simulated(artifact), inputs.pixels(subject.clean), inputs.labels(subject.clean))
     covered = under(salient, places, subject.patches[0].px)
-    rows = [Row(*at, *mean(shares), len(shares), 0) for at, shares in zip(places, covered.T, strict=True)]
-    return pd.DataFrame(rows)
+    rows = [(*place, *mean(shares), len(shares), 0) for place, shares in zip(places, covered.T, strict=True)]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _with_names(table: pd.DataFrame, subject: Subject, artifact: ArtifactStep, target: str) -> pd.DataFrame:
@@ -187,10 +177,10 @@ def draw(table: pd.DataFrame) -> list[Figure]:
 
 def _maps(victim: str, rows: pd.DataFrame, top: float) -> Markup:
     maps = _in_order(rows)
-    lines = -(-len(maps) // COLUMNS)
+    lines = -(-len(maps) // ACROSS)
     height = (SIDE + TITLE) * lines + 0.1
-    with drawing(SIDE * COLUMNS + 0.4, height) as (figure, out):
-        panels = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
+    with drawing(SIDE * ACROSS + 0.4, height) as (figure, out):
+        panels = figure.subplots(lines, ACROSS, squeeze=False).ravel()
         for axes, here in zip(panels, maps, strict=False):
             _map(axes, here, victim, top)
         for axes in panels[len(maps) :]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from harness.study.lib.estimates import Correlation, correlation, mean
 from harness.study.lib.inputs import Figure, Inputs, Subject
 from harness.study.lib.labels import between, bits, calibration
 from harness.study.lib.success import relative_success
-from harness.study.lib.tables import where, with_columns
+from harness.study.lib.tables import where, with_columns, with_interval
 from patches.fake_quant.network import FLOAT, Grid, folded, watch
 from patches.fake_quant.rounding import Fixed
 from patches.surrogates import build
@@ -33,16 +32,7 @@ ALL = "all"  # in place of a layer: the mean over layers but the logits
 KINDS = {False: "integer kernels", True: "simulated"}
 
 
-class Share(NamedTuple):
-    """The clipped share of one layer on the images of one case; see `measure`."""
-
-    patch: str
-    layer: str
-    depth: int
-    share: float
-    share_low: float
-    share_high: float
-    images: int
+COLUMNS = ("patch", "layer", "depth", *with_interval("share"), "images")
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
@@ -109,8 +99,8 @@ def _shares(inputs: Inputs, artifact: ArtifactStep, cases: tuple[Case, ...]) -> 
         found[ALL] = np.mean(list(found.values())[:-1], axis=0)  # the last are the logits
         for depth, (layer, shares) in enumerate(found.items()):
             share, low, high = mean(shares)
-            rows.append(Share(name, layer, depth, share, max(0.0, low), min(1.0, high), len(shares)))
-    return pd.DataFrame(rows)
+            rows.append((name, layer, depth, share, max(0.0, low), min(1.0, high), len(shares)))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _with_success(inputs: Inputs, subject: Subject, artifact: ArtifactStep, shares: pd.DataFrame) -> list[pd.DataFrame]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, partial
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,7 @@ from harness.run import stages
 from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.lib.labels import between, calibration
 from harness.study.lib.layers import from_pixels
-from harness.study.lib.success import count, goal
+from harness.study.lib.success import count, goal, of_case
 from harness.study.lib.tables import where, with_columns, with_interval
 from patches.fake_quant.network import Calibrated, Grid, calibrated, grids_of, on_grids
 
@@ -37,18 +36,7 @@ ALL = "all"  # in place of a patch: the mean over patches
 RATES = ("success", "clean_accuracy")
 
 
-class Rates(NamedTuple):
-    """The rates of one patch, or of `ALL`, on one network; see `measure`."""
-
-    patch: str
-    success: float
-    success_low: float
-    success_high: float
-    n: int
-    n_clean: int
-    clean_accuracy: float
-    clean_accuracy_low: float
-    clean_accuracy_high: float
+COLUMNS = ("patch", *with_interval("success"), "n", "n_clean", *with_interval("clean_accuracy"))
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
@@ -134,7 +122,7 @@ def _of_network(inputs: Inputs, subject: Subject, network: nn.Module) -> pd.Data
 def rates(
     labels: NDArray[np.int64], clean: NDArray[np.int64], predictions: Mapping[Case, NDArray[np.int64]]
 ) -> pd.DataFrame:
-    """Return the `Rates` of predictions without a patch, and with each patch: one row per patch, and `ALL`."""
+    """Return the rates of predictions without a patch and with each patch: one row per patch, and `ALL`."""
     right = clean == labels
     accuracy = (float(right.mean()), *map(float, wilson(right.sum(), len(right))))
     goals = np.array([goal(case) for case in predictions])
@@ -146,10 +134,10 @@ def rates(
         n = int(own_among.sum())
         low, high = wilson(own_hits.sum(), n)
         success = own_hits.sum() / n if n else np.nan
-        rows.append(Rates(case.patch.name, float(success), float(low), float(high), n, len(labels), *accuracy))
+        rows.append((case.patch.name, float(success), float(low), float(high), n, len(labels), *accuracy))
     mean = mean_rate(hits, among, goals)
-    rows.append(Rates(ALL, mean.value, mean.low, mean.high, int(among.sum()), len(labels), *accuracy))
-    return pd.DataFrame(rows)
+    rows.append((ALL, mean.value, mean.low, mean.high, int(among.sum()), len(labels), *accuracy))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _of_files(inputs: Inputs, subject: Subject) -> list[pd.DataFrame]:
@@ -162,17 +150,7 @@ def _of_files(inputs: Inputs, subject: Subject) -> list[pd.DataFrame]:
         if is_simulated(artifact) or artifact.quant is None or artifact.precision != "w8a8":
             continue
         width = inputs.cached("strength", partial(_width, inputs, artifact), artifact=artifact.key)
-        counted = where(
-            inputs.over_patches,
-            artifact=artifact.name,
-            surrogate="float",
-            attack=patch.label or patch.attack,
-            patch_px=case.px,
-            placement=case.place,
-            split=case.split,
-            defence="",
-            status="ok",
-        )
+        counted = where(of_case(inputs.over_patches, case), artifact=artifact.name, surrogate="float")
         kind = "untargeted" if patch.target_class is None else "targeted"
         renamed = zip(with_interval(f"{kind}_success"), with_interval("success"), strict=True)
         counted = counted.rename(columns=dict(renamed) | {f"n_{kind}": "n"}).assign(
@@ -182,7 +160,7 @@ def _of_files(inputs: Inputs, subject: Subject) -> list[pd.DataFrame]:
             patch=ALL,
             calibration=calibration(artifact.quant),
         )
-        tables.append(counted[["victim", "kind", "clip", *Rates._fields, "artifact", "target", "calibration"]])
+        tables.append(counted[["victim", "kind", "clip", *COLUMNS, "artifact", "target", "calibration"]])
     return [table for table in tables if len(table)]
 
 

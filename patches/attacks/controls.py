@@ -1,4 +1,4 @@
-"""The controls: rows like any other attack, made of no gradient. Needs no torch."""
+"""The controls: attacks that use no gradients and no torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from patches.placement import Shape, mask
 
 
 def control(name: str, px: int, shape: Shape = "square", seed: int = 0) -> Patch | None:
-    """A control of this size: ``grey`` is 128 everywhere, ``noise`` uniform from the seed, ``none`` no patch at all.
+    """Return a control of this size: ``grey`` is 128 everywhere, ``noise`` uniform, ``none`` no patch at all.
 
-    The noise is the stream of SHAKE-256 over seed and size: the same bytes on every machine and numpy.
+    The noise is the stream of SHAKE-256 over seed and size, the same bytes on every machine and numpy version.
     """
     covers = mask(px, shape)
     if name == "none":
@@ -29,7 +29,7 @@ def control(name: str, px: int, shape: Shape = "square", seed: int = 0) -> Patch
         stream = hashlib.shake_256(f"noise:{seed}:{px}".encode()).digest(px * px * 3)
         pixels = np.frombuffer(stream, np.uint8).reshape(px, px, 3)
     else:
-        raise UserError(f"no control of this name is made of nothing: {name!r}; there are none, grey, noise")
+        raise UserError(f"control {name!r}: expected none, grey or noise")
     return Patch(
         name=f"{name}-{px}px-s{seed}", pixels=np.where(covers[..., None], pixels, 0).astype(np.uint8), mask=covers,
         attack=name, surrogate="", target_class=None, seed=seed, shape=shape,
@@ -44,10 +44,10 @@ def sticker(
     shape: Shape = "square",
     seed: int = 0,
 ) -> Patch:
-    """A natural picture as a patch: the greatest square in the middle of an image, shrunk with antialiasing.
+    """Return a natural picture as a patch: the central square of an image, shrunk with antialiasing.
 
-    The seed's image of the target class, in their order, or of all where there is none of it or no target class; they
-    come round again. ``checks`` has the image's label: what such a picture brings to its class is no attack's merit.
+    It is image number ``seed`` (modulo their count) of the target class, or of all images where none has that class.
+    ``checks`` holds the image's label: a picture that pulls towards its own class is not an attack.
     """
     own = [at for at, label in enumerate(labels.tolist()) if label == target_class] or range(len(images))
     at = own[seed % len(own)]

@@ -48,18 +48,21 @@ def craft(
         smooth: Weight of total variation in the loss.
         printable: Weight of the distance to printable colours in the loss.
     """
-    random, pose = problem.generator(), Pose(rotation, scale, brightness, contrast)
+    random = problem.generator()
+    pose = Pose(rotation, scale, brightness, contrast)
     patch = problem.start(random)
     low, high = value_bounds(disguise, within, problem)
     patch.data = patch.data.clamp(low, high)
     optimizer = torch.optim.Adam([patch], learning_rate)
-    minimised, canvas = objective(problem.target_class), canvas_side(problem.px, pose)
+    loss_of = objective(problem.target_class)
+    canvas = canvas_side(problem.px, pose)
     colours = palette().to(problem.device)
     for images, labels in problem.batches(steps, batch, random):
-        corners, stamps, covers = problem.places(len(images), random, canvas), patch, problem.mask
+        corners = problem.places(len(images), random, canvas)
+        stamps, masks = patch, problem.mask
         if any(pose):
-            stamps, covers = pose_patch(patch, problem.mask, draw_poses(pose, len(images), random), canvas)
-        loss = minimised(problem.surrogate(paste(images, stamps, covers, corners)), labels)
+            stamps, masks = pose_patch(patch, problem.mask, draw_poses(pose, len(images), random), canvas)
+        loss = loss_of(problem.surrogate(paste(images, stamps, masks, corners)), labels)
         if smooth:
             loss = loss + smooth * total_variation(patch, problem.mask)
         if printable:

@@ -1,4 +1,4 @@
-"""Imported: a patch that somebody else made, from a picture or an npz."""
+"""Import a patch that somebody else made, from a picture or an npz."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from patches.placement import Shape, Size, mask, resize_patch
 
 
 class Cutout(NamedTuple):
-    """Where a file's patch covers, bool ``(p, p)``, and what that shape is called."""
+    """The mask of a file's patch, bool ``(p, p)``, and the name of its shape."""
 
     shape: Shape
     mask: NDArray[np.bool_]
 
 
 def cutout(path: Path) -> Cutout:
-    """The cutout of a file: ``square``, ``round``, or ``alpha-`` and six digits of the mask's own hash."""
+    """Return the cutout of a file: ``square``, ``round``, or ``alpha-`` and six digits of the mask's hash."""
     covers = _read(path)[1]
     side = len(covers)
     if covers.all():
@@ -35,26 +35,26 @@ def cutout(path: Path) -> Cutout:
 
 
 def load_patch(path: Path, *, name: str, target_class: int | None, px: int, image_size: Size) -> Patch:
-    """The patch of a file, brought to a side of `px` for images of a size; a `UserError` names what the file lacks.
+    """Read the patch of a file and resize it to a side of `px`; a `UserError` names what the file lacks.
 
-    A picture's alpha, where it has one, is the mask: what is at least half there covers. An npz holds ``pixels``, uint8
-    ``(p, p, 3)`` RGB, and may hold ``mask``, bool ``(p, p)``: ours are such files too. ``checks`` has the file's name
-    and hash, and what `patches.placement.resize_patch` did to reach the side.
+    The mask of a picture is where its alpha, if any, is at least half. An npz, such as ours, holds ``pixels``, uint8
+    ``(p, p, 3)`` RGB, and may hold ``mask``, bool ``(p, p)``. ``checks`` has the file's name and hash, and what
+    `patches.placement.resize_patch` did.
     """
     pixels, covers = _read(path)
-    made = Patch(
+    patch = Patch(
         name=name, pixels=np.where(covers[..., None], pixels, 0).astype(np.uint8), mask=covers, attack="imported",
         surrogate="", target_class=target_class, seed=0, shape=cutout(path).shape,
         checks={"file": path.name, "file_sha256": sha256_file(path), "px": len(covers), "queries": None},
     )  # fmt: skip
-    return resize_patch(made, image_size, image_size, px)
+    return resize_patch(patch, image_size, image_size, px)
 
 
 def _read(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
     pixels, covers = _of_npz(path) if path.suffix == ".npz" else _of_picture(path)
     side = len(pixels)
     if pixels.shape != (side, side, 3) or covers.shape != (side, side) or not covers.any():
-        raise UserError(f"{path}: expected a square RGB patch that covers something, got {pixels.shape}")
+        raise UserError(f"{path}: expected a square RGB patch with a mask that is not empty, got {pixels.shape}")
     return pixels, covers
 
 
@@ -63,7 +63,7 @@ def _of_picture(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
         with Image.open(path) as picture:
             whole = np.asarray(picture.convert("RGBA"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a picture that can be read ({error})") from error
+        raise UserError(f"{path}: cannot be read as a picture ({error})") from error
     return whole[..., :3], whole[..., 3] >= 128
 
 
@@ -73,7 +73,9 @@ def _of_npz(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
             pixels = arrays["pixels"]
             covers = arrays["mask"].astype(bool) if "mask" in arrays else np.ones(pixels.shape[:2], bool)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: expected an npz with pixels, uint8 (p, p, 3), and perhaps mask ({error})") from error
+        raise UserError(
+            f"{path}: expected an npz with pixels, uint8 (p, p, 3), and optionally mask ({error})"
+        ) from error
     if pixels.dtype != np.uint8:
         raise UserError(f"{path}: expected uint8 pixels, got {pixels.dtype}")
     return pixels, covers

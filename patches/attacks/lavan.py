@@ -13,8 +13,8 @@ from patches.problem import Problem
 def craft(problem: Problem, *, steps: int = 300, learning_rate: float = 0.05, batch: int = 64) -> Tensor:
     """Optimise a patch ``(1 or n, 3, p, p)`` in [0, 1], universal or per image, at a known place or anywhere.
 
-    The loss is that of section 3 of the paper, over logits. The paper takes plain gradient steps, whose size has to
-    suit the network's logits; Adam replaces them here, so that one learning rate suits every network.
+    The loss is that of section 3 of the paper, over logits. The paper takes plain gradient steps, whose size depends on
+    the network's logits; Adam replaces them, so that one learning rate suits every network.
 
     Args:
         problem: What to attack.
@@ -25,10 +25,10 @@ def craft(problem: Problem, *, steps: int = 300, learning_rate: float = 0.05, ba
     random = problem.generator()
     patch = problem.start(random)
     optimizer = torch.optim.Adam([patch], learning_rate)
-    minimised = label_margins(problem.target_class)
+    loss_of = label_margins(problem.target_class)
     for images, labels in problem.batches(steps, batch, random):
         corners = problem.places(len(images), random)
-        loss = minimised(problem.surrogate(paste(images, patch, problem.mask, corners)), labels).mean()
+        loss = loss_of(problem.surrogate(paste(images, patch, problem.mask, corners)), labels).mean()
         (patch.grad,) = torch.autograd.grad(loss, patch)
         problem.log_step(loss, patch.grad)
         optimizer.step()

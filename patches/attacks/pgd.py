@@ -33,26 +33,28 @@ def craft(
         restarts: Independent starts from noise.
         batch: Images per pass.
     """
-    random, minimised = problem.generator(), cross_entropies(problem.target_class)
+    random = problem.generator()
+    loss_of = cross_entropies(problem.target_class)
     corners = problem.places(len(problem.pixels), random)
     best = torch.zeros(len(problem.pixels), 3, problem.px, problem.px, device=problem.device)
-    least = torch.full((len(best),), torch.inf, device=problem.device)
+    lowest = torch.full((len(best),), torch.inf, device=problem.device)
 
-    def look(patch: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        losses = minimised(problem.surrogate(paste(images, patch, problem.mask, corners)), labels)
-        better = losses.detach() < least
-        least[better], best[better] = losses.detach()[better], patch.detach()[better]
+    def evaluate(patch: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        losses = loss_of(problem.surrogate(paste(images, patch, problem.mask, corners)), labels)
+        better = losses.detach() < lowest
+        lowest[better] = losses.detach()[better]
+        best[better] = patch.detach()[better]
         return losses
 
     for _ in range(restarts):
         patch = problem.start(random)
         velocity = torch.zeros_like(patch)
         for images, labels in problem.batches(steps, batch, random):
-            losses = look(patch, images, labels)
+            losses = evaluate(patch, images, labels)
             (gradient,) = torch.autograd.grad(losses.sum(), patch)
             problem.log_step(losses.mean(), gradient)
             velocity = momentum * velocity + gradient / gradient.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
             patch = (patch.detach() - step_size * velocity.sign()).clamp(0, 1).requires_grad_()
         with torch.no_grad():
-            look(patch, *problem.images(torch.arange(len(best))))
+            evaluate(patch, *problem.images(torch.arange(len(best))))
     return best

@@ -14,7 +14,7 @@ from backends.device.errors import UserError
 from patches.problem import Problem
 from patches.surrogates.device import Device
 
-MOVE_EVERY = 4  # of an image's patch whose place is free: one step in so many moves it
+MOVE_EVERY = 4  # one step in so many moves a per-image patch whose place is free
 MOVE_SHARE = 0.75  # of the image's side, at first
 
 
@@ -45,17 +45,17 @@ def craft(
     """
     device = problem.surrogate
     if not isinstance(device, Device):
-        raise UserError("attack 'sparse_rs' asks a target: give it surrogate = \"device:ARTIFACT:TARGET\"")
-    least = len(problem.pixels) if problem.per_image else batch
-    if queries < least:
-        raise UserError(f"attack 'sparse_rs': expected at least {least} queries, one an image, got {queries}")
+        raise UserError("attack 'sparse_rs' queries a target: give it surrogate = \"device:ARTIFACT:TARGET\"")
+    fewest = len(problem.pixels) if problem.per_image else batch
+    if queries < fewest:
+        raise UserError(f"attack 'sparse_rs': expected at least {fewest} queries, one per image, got {queries}")
     search = _Search(problem, device, queries, square, loss)
-    return _each(search) if problem.per_image else _universal(search, batch, period)
+    return _per_image(search) if problem.per_image else _universal(search, batch, period)
 
 
 @dataclass
 class _Search:
-    """A problem, the device that is asked about it, and how far the budget is used."""
+    """A problem, the device that is queried, and the budget left."""
 
     problem: Problem
     device: Device
@@ -75,70 +75,86 @@ class _Search:
         return int(torch.randint(below, (1,), generator=self.random))
 
     def colours(self, *shape: int) -> Pixels:
-        found: Pixels = (torch.randint(2, (*shape, 3), generator=self.random) * 255).to(torch.uint8).numpy()
-        return found
+        colours: Pixels = (torch.randint(2, (*shape, 3), generator=self.random) * 255).to(torch.uint8).numpy()
+        return colours
 
     def stripes(self, n: int) -> Pixels:
         px = self.problem.px
         return np.ascontiguousarray(np.broadcast_to(self.colours(n, 1, px), (n, px, px, 3)))
 
     def recoloured(self, patch: Pixels) -> Pixels:
-        """A copy with a square of one colour."""
-        px, share = self.problem.px, self.square * self.left / self.queries
+        """Return a copy with a random square in one colour."""
+        px = self.problem.px
+        share = self.square * self.left / self.queries
         side = max(1, round(share**0.5 * px))
-        row, column, changed = self.draw(px - side + 1), self.draw(px - side + 1), patch.copy()
+        row = self.draw(px - side + 1)
+        column = self.draw(px - side + 1)
+        changed = patch.copy()
         changed[row : row + side, column : column + side] = self.colours()
         return changed
 
     def losses(
         self, stamps: Pixels, corners: NDArray[np.integer], images: NDArray[np.integer]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Each image's loss, and which are won."""
+        """Return each image's loss, and which images are won."""
         scores = self.device.scores(stamps, self.mask, corners, images)
         if not np.isfinite(scores).all():
             raise UserError(f"query {self.device.queries} of the attack: expected finite scores, got {scores.tolist()}")
-        labels, target_class = self.problem.labels[images], self.problem.target_class
-        found, margin = (losses(scores, labels, target_class, kind) for kind in (self.loss, "margin"))
-        return found, margin < 0
+        labels = self.problem.labels[images]
+        target_class = self.problem.target_class
+        won = losses(scores, labels, target_class, "margin") < 0
+        return losses(scores, labels, target_class, self.loss), won
 
 
 def _universal(search: _Search, batch: int, period: int) -> Tensor:
-    patch, waiting, step = search.stripes(1)[0], torch.empty(0, dtype=torch.int64), 0
-    images, corners, best = np.empty(0, np.int64), np.empty((0, 2), np.int64), np.inf
+    patch = search.stripes(1)[0]
+    waiting = torch.empty(0, dtype=torch.int64)
+    images = np.empty(0, np.int64)
+    corners = np.empty((0, 2), np.int64)
+    best = np.inf
+    step = 0
     while search.left >= batch:
         candidate = patch
         if step % period == 0:
             while len(waiting) < batch:
                 order = torch.randperm(len(search.problem.pixels), generator=search.random)
                 waiting = torch.cat([waiting, order])
-            images, waiting = waiting[:batch].numpy(), waiting[batch:]
+            images = waiting[:batch].numpy()
+            waiting = waiting[batch:]
             corners = search.problem.places(batch, search.random).cpu().numpy()
             best = np.inf
         else:
             candidate = search.recoloured(patch)
-        found = float(search.losses(candidate[None], corners, images)[0].mean())
-        if found <= best:
-            best, patch = found, candidate
+        loss = float(search.losses(candidate[None], corners, images)[0].mean())
+        if loss <= best:
+            best = loss
+            patch = candidate
         search.problem.log_step(torch.tensor(best))
         step += 1
     return _tensor(patch[None])[0]
 
 
-def _each(search: _Search) -> Tensor | tuple[Tensor, NDArray[np.int32]]:
-    problem, n = search.problem, len(search.problem.pixels)
-    patches, free, step = search.stripes(n), problem.corners is None, 0
+def _per_image(search: _Search) -> Tensor | tuple[Tensor, NDArray[np.int32]]:
+    problem = search.problem
+    n = len(problem.pixels)
+    patches = search.stripes(n)
+    free = problem.corners is None
     corners = problem.places(n, search.random).cpu().numpy().astype(np.int32)
-    best, todo = np.full(n, np.inf), np.arange(n)
+    best = np.full(n, np.inf)
+    todo = np.arange(n)
+    step = 0
     while len(todo) and search.left >= len(todo):
         stamps, places = patches[todo], corners[todo]
         if step and free and step % MOVE_EVERY == 0:
             places = _moved(search, places)
         elif step:
             stamps = np.stack([search.recoloured(patch) for patch in stamps])
-        found, won = search.losses(stamps, places, todo)
-        better = found <= best[todo]
+        loss, won = search.losses(stamps, places, todo)
+        better = loss <= best[todo]
         kept = todo[better]
-        best[kept], patches[kept], corners[kept] = found[better], stamps[better], places[better]
+        best[kept] = loss[better]
+        patches[kept] = stamps[better]
+        corners[kept] = places[better]
         todo = todo[~(won & better)]
         problem.log_step(torch.tensor(best.mean()))
         step += 1
@@ -146,10 +162,11 @@ def _each(search: _Search) -> Tensor | tuple[Tensor, NDArray[np.int32]]:
 
 
 def _moved(search: _Search, places: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Other places: within ever fewer rows and columns, at least one."""
-    height, width = search.problem.image_size
-    room, most = np.array([height, width]) - search.problem.px, MOVE_SHARE * search.left / search.queries
-    reach = [max(1, round(most * side)) for side in (height, width)]
+    """Return other places, within ever fewer rows and columns, but at least one."""
+    size = search.problem.image_size
+    room = np.array(size) - search.problem.px
+    share = MOVE_SHARE * search.left / search.queries
+    reach = [max(1, round(share * side)) for side in size]
     steps = [torch.randint(-r, r + 1, (len(places),), generator=search.random).numpy() for r in reach]
     moved: NDArray[np.int32] = (places + np.stack(steps, axis=1)).clip(0, room).astype(np.int32)
     return moved
@@ -158,20 +175,22 @@ def _moved(search: _Search, places: NDArray[np.int32]) -> NDArray[np.int32]:
 def losses(
     scores: NDArray[np.float32], labels: NDArray[np.integer], target_class: int | None, kind: str
 ) -> NDArray[np.float64]:
-    """What is to fall, an image: the margin, below 0 where an image is won, or the cross entropy; float64 ``(n,)``.
+    """Return each image's margin, below 0 where the image is won, or cross entropy: float64 ``(n,)``.
 
-    The margin is what another class's score lacks to that of the label, or the target class's to the best other.
+    The margin is the label's score minus the best other one; targeted, the best other score minus the target class's.
     """
-    z, rows = scores.astype(np.float64), np.arange(len(scores))
+    z = scores.astype(np.float64)
+    rows = np.arange(len(scores))
     wanted = labels if target_class is None else np.full(len(scores), target_class)
-    own, top = z[rows, wanted], z.max(axis=1)
+    own = z[rows, wanted]
+    top = z.max(axis=1)
     if kind == "margin":
         z[rows, wanted] = -np.inf
         rival = z.max(axis=1)
     else:
         rival = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
-    found: NDArray[np.float64] = own - rival if target_class is None else rival - own
-    return found
+    loss: NDArray[np.float64] = own - rival if target_class is None else rival - own
+    return loss
 
 
 def _tensor(patches: Pixels) -> Tensor:

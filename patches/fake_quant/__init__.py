@@ -1,6 +1,6 @@
-"""Fake quantization: a network that rounds and clips in float what an INT8 file, or one of fewer bits, has as integers.
+"""Fake quantization: a float network that rounds and clips what a file of 8 or fewer bits holds as integers.
 
-The very tensors and ranges of the exporters' files; at 8 bits the integers agree but for a kernel's own rounding.
+Its tensors and ranges are those of the exporters' files; at 8 bits the integers agree except for a kernel's rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """What a fake-quantized network is made of; ``pixels`` are the calibration images."""
+    """A network, its quantization and the calibration images ``pixels``; ``trained`` if it was trained to it."""
 
     network: nn.Module
     quant: QuantSpec

@@ -1,4 +1,4 @@
-"""A torch network as the graph of operators that an exporter would see, in the words of `exporters.files`."""
+"""Describe a torch network as the graph of operators that an exporter would see (`exporters.files`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ METHODS = {
 
 
 def trace(network: nn.Module) -> GraphModule:
-    """A copy of a network in eval mode as a graph; one that torch.fx cannot trace is a `UserError`."""
+    """Trace a copy of a network in eval mode; one that torch.fx cannot trace is a `UserError`."""
     try:
         traced = symbolic_trace(copy.deepcopy(network).eval())
     except Exception as error:  # tracing runs the network's own code, which may throw anything
@@ -47,18 +47,20 @@ def trace(network: nn.Module) -> GraphModule:
     called = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     for name, times in called.items():
         if times > 1 and next(traced.get_submodule(name).parameters(), None) is not None:
-            raise UserError(f"layer {name!r} is called {times} times; a fake-quantized network needs a layer a call")
+            raise UserError(
+                f"layer {name!r} is called {times} times; a fake-quantized network needs one layer per call"
+            )
     return traced
 
 
 def fold(traced: GraphModule) -> GraphModule:
-    """A frozen copy, batch normalisations folded into the convolutions; the names of the other nodes stay."""
+    """Return a frozen copy with batch normalisation folded into the convolutions; other nodes keep their names."""
     folded: Any = fuse(copy.deepcopy(traced), no_trace=True)
     return folded.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
 def describe(graph: GraphModule) -> Description:
-    """The graph's tensors and operators, tensors named as its nodes; an operator unknown here is a `UserError`."""
+    """Describe the graph's operators and tensors, named as its nodes; an unknown operator is a `UserError`."""
     tensors: dict[Node, Tensor] = {}
     operators: list[Operator] = []
     outputs: tuple[Tensor, ...] = ()
@@ -82,14 +84,14 @@ def describe(graph: GraphModule) -> Description:
 
 
 def layers(graph: GraphModule) -> dict[str, nn.Module]:
-    """The convolutions and fully-connected layers by the name of their weight tensor in `describe`."""
+    """Return the convolutions and fully-connected layers by the name of their weight tensor in `describe`."""
     nodes = [n for n in graph.graph.nodes if n.op == "call_module"]
     modules = {f"{n.target}.weight": graph.get_submodule(str(n.target)) for n in nodes}
     return {name: module for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)}
 
 
 def insert(graph: GraphModule, after: Mapping[str, nn.Module]) -> GraphModule:
-    """Puts a module behind each node named; all that took the node's output takes the module's."""
+    """Insert a module after each named node; all users of the node take the module's output instead."""
     for node in list(graph.graph.nodes):
         if node.name in after:
             name = f"{node.name}_quantizer"
@@ -106,24 +108,24 @@ def insert(graph: GraphModule, after: Mapping[str, nn.Module]) -> GraphModule:
 def _name(graph: GraphModule, node: Node) -> str:
     if node.op == "call_module":
         module = graph.get_submodule(str(node.target))
-        name, called = MODULES.get(type(module)), type(module).__name__
+        name = MODULES.get(type(module))
+        called = type(module).__name__
     elif node.op == "call_method":
-        name, called = METHODS.get(str(node.target)), str(node.target)
+        called = str(node.target)
+        name = METHODS.get(called)
     else:
-        name, called = FUNCTIONS.get(node.target), getattr(node.target, "__name__", str(node.target))
+        name = FUNCTIONS.get(node.target)
+        called = getattr(node.target, "__name__", str(node.target))
     if name is None:
-        raise UserError(f"no fake quantization of the operator {called} ({node.name}); known: {', '.join(_known())}")
+        supported = sorted({*MODULES.values(), *FUNCTIONS.values()})
+        raise UserError(f"operator {called} ({node.name}) cannot be fake-quantized; supported: {', '.join(supported)}")
     return name
-
-
-def _known() -> list[str]:
-    return sorted({*MODULES.values(), *FUNCTIONS.values()})
 
 
 def _weights(graph: GraphModule, node: Node) -> list[Tensor]:
     layer = graph.get_submodule(str(node.target))
-    found = [_constant(f"{node.target}.weight", layer.weight)]
-    return found if layer.bias is None else [*found, _constant(f"{node.target}.bias", layer.bias)]
+    tensors = [_constant(f"{node.target}.weight", layer.weight)]
+    return tensors if layer.bias is None else [*tensors, _constant(f"{node.target}.bias", layer.bias)]
 
 
 def _constant(name: str, values: Any) -> Tensor:
@@ -132,6 +134,6 @@ def _constant(name: str, values: Any) -> Tensor:
 
 
 def attribute(graph: GraphModule, path: str) -> Any:
-    """What a path of names leads to: a buffer or a parameter."""
+    """Return the buffer or parameter at a dotted path."""
     parent, _, name = path.rpartition(".")
     return getattr(graph.get_submodule(parent), name)

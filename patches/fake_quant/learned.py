@@ -1,4 +1,4 @@
-"""Quantization-aware training's network: steps of weights and activations are learned, batch normalisation is live."""
+"""The network of quantization-aware training: learned step sizes, batch normalisation still live."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from patches.fake_quant.graph import describe, fold, insert, layers, trace
 from patches.fake_quant.network import FLOAT, PLAIN, Grid, Trained, collect, grid, multiplied, watch
 from patches.fake_quant.rounding import Levels
 
-TRIED = np.linspace(0.1, 1, 46)  # shares of the largest value that are tried for a first step
-SAMPLE = 100_000  # values of an activation that its first step is chosen by
+TRIED = np.linspace(0.1, 1, 46)  # shares of the largest value that are tried as the first step size
+SAMPLE = 100_000  # values of an activation that choose its first step size
 
 
 def learnable(network: nn.Module, quant: QuantSpec, pixels: Pixels) -> GraphModule:
-    """A trainable copy of a network whose weights and few-bit activations are rounded to steps that it learns.
+    """Return a trainable copy of a network that learns the step sizes of its weights and few-bit activations.
 
-    The steps begin where the squared error is least. Activations of 8 bits stay float until `finish`'s are
-    calibrated. Weights have a step a channel, so that folding a batch normalisation keeps them on levels.
+    The steps start where the squared error is smallest. Activations of 8 bits stay float; they are calibrated after
+    `finish`. Weights have one step per channel, so that folding batch normalisation keeps them on their levels.
     """
     if not quant.per_channel:
-        raise UserError("quantization-aware training learns a step a channel: leave per_channel = true")
+        raise UserError("quantization-aware training learns one step per channel: leave per_channel = true")
     graph = trace(network)
     plain = fold(graph)
     if quant.activation_bits < PLAIN:
@@ -50,7 +50,7 @@ def learnable(network: nn.Module, quant: QuantSpec, pixels: Pixels) -> GraphModu
 
 
 def finish(graph: GraphModule) -> Trained:
-    """What was trained, batch normalisation folded into weights and steps."""
+    """Fold batch normalisation into weights and steps, and return what was trained."""
     graph = graph.eval()
     trained: dict[str, Any] = {n: layer for n, layer in layers(graph).items() if parametrize.is_parametrized(layer)}
     steps = {name: layer.parametrizations.weight[0].step.flatten() for name, layer in trained.items()}
@@ -70,7 +70,7 @@ def finish(graph: GraphModule) -> Trained:
 
 
 def _after_norm(graph: GraphModule, name: str) -> str:
-    """The node behind which a tensor of the folded graph is whole: a batch normalisation belongs to its convolution."""
+    """Return the node after which a tensor of the folded graph is complete: batch normalisation, or the node itself."""
     node = next(n for n in graph.graph.nodes if n.name == name)
     user = next(iter(node.users), None)
     if user is not None and user.op == "call_module" and isinstance(graph.get_submodule(user.target), nn.BatchNorm2d):
@@ -84,7 +84,7 @@ def _largest(layer: nn.Module) -> Tensor:
 
 
 def _first_step(rows: NDArray[np.float32], low: int, high: int) -> Tensor:
-    """For each row the step of least squared error among `TRIED`."""
+    """Return for each row the step with the smallest squared error among `TRIED`."""
     rows = rows[:, :: max(1, rows.shape[1] // SAMPLE)]
     reach = np.abs(rows).max(axis=1, keepdims=True) / max(-low, high) + 1e-12
     errors = []

@@ -1,4 +1,4 @@
-"""The fake-quantized network: batch normalisation folded, weights on their levels, activations rounded on the way."""
+"""The fake-quantized network: batch normalisation folded, weights and activations rounded to their levels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from exporters.ranges import AS_INPUT, AS_OUTPUT, WEIGHTED, Learned, resolve, so
 from patches.fake_quant.graph import attribute, describe, fold, insert, layers, trace
 from patches.fake_quant.rounding import Fixed
 
-MOVERS = AS_INPUT - {"AveragePool"}  # what they give lies on the levels of what they take
+MOVERS = AS_INPUT - {"AveragePool"}  # their outputs lie on the levels of their inputs
 FLOAT = 32  # bits that round nothing
-PLAIN = 8  # bits of the activations that no weights are multiplied with
+PLAIN = 8  # bits of the activations that are not multiplied with weights
 
 
 class Grid(NamedTuple):
@@ -33,10 +33,10 @@ class Grid(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What quantization-aware training leaves: a folded network, its weights on their levels, and the steps.
+    """The result of quantization-aware training.
 
-    ``state`` is that of the folded graph, ``weights`` the steps of each weight tensor, one a channel, ``activations``
-    the levels of what was rounded in training.
+    ``state`` is the folded graph's, its weights on their levels; ``weights`` the steps of each weight tensor, one per
+    channel; ``activations`` the levels of the activations that were rounded in training.
     """
 
     state: dict[str, Tensor]
@@ -53,19 +53,19 @@ class Calibrated(NamedTuple):
 
 
 def fake_quantized(network: nn.Module, quant: QuantSpec, pixels: Pixels, trained: Trained | None = None) -> GraphModule:
-    """A frozen copy of a network from pixels in [0, 1] to logits, computing in float what its integers would.
+    """Return a frozen copy of a network, from pixels in [0, 1] to logits, that computes in float what its file would.
 
     ``pixels`` set the ranges, as in an export. Every tensor that a file of ours holds as integers is rounded here, in
-    the same range. Of ``activation_bits`` are those that weights are multiplied with; the others, which are the pixels
-    as far as the first layer, summands and logits, have 8 bits. Biases lie on the levels of the 32-bit accumulator.
+    the same range. Activations that are multiplied with weights have ``activation_bits``; the others (pixels up to the
+    first layer, summands, logits) have 8. Biases lie on the levels of the 32-bit accumulator.
     """
-    known = calibrated(network, quant, pixels, trained)
-    grids = grids_of(known.described, known.ranges, quant) | (trained.activations if trained else {})
-    return on_grids(known, grids, quant, learned_weights(trained))
+    float_network = calibrated(network, quant, pixels, trained)
+    grids = grids_of(float_network.described, float_network.ranges, quant) | (trained.activations if trained else {})
+    return on_grids(float_network, grids, quant, learned_weights(trained))
 
 
 def calibrated(network: nn.Module, quant: QuantSpec, pixels: Pixels, trained: Trained | None = None) -> Calibrated:
-    """A network folded, and the ranges that an export with these calibration images would give its tensors."""
+    """Fold a network and return it with the ranges that an export with these images would give its tensors."""
     graph = folded(network, trained)
     described = describe(graph)
     learned = trained.activations if trained else {}
@@ -74,8 +74,9 @@ def calibrated(network: nn.Module, quant: QuantSpec, pixels: Pixels, trained: Tr
 
 
 def on_grids(known: Calibrated, grids: Mapping[str, Grid], quant: QuantSpec, learned: Learned = ()) -> GraphModule:
-    """The network with weights of ``quant.weight_bits`` and each tensor that has a grid on its levels."""
-    graph, described = fold(known.graph), known.described
+    """Round the weights to ``quant.weight_bits`` and each tensor that has a grid to its levels."""
+    graph = fold(known.graph)
+    described = known.described
     if quant.weight_bits < FLOAT:
         _round_weights(graph, described, known.ranges, grids, quant, learned)
     for node in graph.graph.nodes:
@@ -86,7 +87,7 @@ def on_grids(known: Calibrated, grids: Mapping[str, Grid], quant: QuantSpec, lea
 
 
 def folded(network: nn.Module, trained: Trained | None = None) -> GraphModule:
-    """A network with its batch normalisations folded, with the weights that it was trained to."""
+    """Fold the batch normalisations of a network, or return the network that was trained from it."""
     graph = fold(trace(network))
     if trained:
         graph.load_state_dict(trained.state)
@@ -94,15 +95,17 @@ def folded(network: nn.Module, trained: Trained | None = None) -> GraphModule:
 
 
 def learned_weights(trained: Trained | None) -> Learned:
-    """The trained weights with their steps, as an exporter looks them up."""
+    """Return the trained weights with their steps, as an exporter looks them up."""
     if trained is None:
         return ()
     return [(trained.state[name].numpy(), steps.numpy().astype(np.float64)) for name, steps in trained.weights.items()]
 
 
 def multiplied(network: Description) -> list[str]:
-    """The activations that weights are multiplied with, but for those that are made of the pixels alone, in order."""
-    pixels, found, source = {t.name for t in network.inputs}, [], sources(network)
+    """Return the activations that are multiplied with weights, in order, without those computed from pixels alone."""
+    pixels = {t.name for t in network.inputs}
+    source = sources(network)
+    found = []
     for operator in network.operators:
         taken = [t.name for t in operator.inputs if t.values is None]
         if operator.name in WEIGHTED:
@@ -113,18 +116,20 @@ def multiplied(network: Description) -> list[str]:
 
 
 def grids_of(network: Description, ranges: Mapping[str, Range], quant: QuantSpec) -> dict[str, Grid]:
-    """The levels of every tensor with a range; none where activations stay float."""
+    """Return the levels of every tensor that has a range; none where activations stay float."""
     if quant.activation_bits >= FLOAT:
         return {}
-    few, source, found = set(multiplied(network)), sources(network), {}
+    few = set(multiplied(network))
+    source = sources(network)
+    grids = {}
     for name, span in ranges.items():
         bits = quant.activation_bits if source.get(name) in few else PLAIN
-        found[name] = grid(name, span, replace(quant, activation_bits=bits))
-    return found
+        grids[name] = grid(name, span, replace(quant, activation_bits=bits))
+    return grids
 
 
 def grid(name: str, span: Range, quant: QuantSpec) -> Grid:
-    """The levels that a range implies."""
+    """Return the levels that a range implies."""
     scale, zero_point = activation_affine(name, span, quant)
     lowest = -(2 ** (quant.activation_bits - 1)) if quant.activation_signed else 0
     low = lowest - zero_point
@@ -132,7 +137,7 @@ def grid(name: str, span: Range, quant: QuantSpec) -> Grid:
 
 
 def collect(graph: GraphModule, wanted: list[str], pixels: Pixels, quant: QuantSpec) -> dict[str, Range]:
-    """The ranges of a graph's tensors over the calibration images."""
+    """Return the ranges of a graph's tensors over the calibration images."""
     statistic = collector(quant)
     for batch in batches(pixels, quant):
         statistic.feed(watch(graph, wanted, batch))
@@ -140,7 +145,7 @@ def collect(graph: GraphModule, wanted: list[str], pixels: Pixels, quant: QuantS
 
 
 def watch(graph: GraphModule, wanted: list[str], pixels: Pixels) -> dict[str, Floats]:
-    """What nodes of a graph give for some images, by name."""
+    """Return the outputs of a graph's nodes for some images, by name."""
     watching = _Watch(graph, wanted)
     with torch.no_grad():
         watching.run(torch.tensor(pixels).permute(0, 3, 1, 2).contiguous().float() / 255)
@@ -150,10 +155,11 @@ def watch(graph: GraphModule, wanted: list[str], pixels: Pixels) -> dict[str, Fl
 class _Watch(Interpreter):
     def __init__(self, graph: GraphModule, wanted: list[str]) -> None:
         super().__init__(graph)
-        self.wanted, self.seen = set(wanted), dict[str, NDArray[np.float32]]()
+        self.wanted = set(wanted)
+        self.seen: dict[str, NDArray[np.float32]] = {}
 
     def run_node(self, n: Node) -> Any:
-        """What the node gives."""
+        """Run the node and keep its output where it is wanted."""
         out = super().run_node(n)
         if n.name in self.wanted:
             self.seen[n.name] = out.numpy().copy()  # the next operator may work in place
@@ -184,7 +190,7 @@ def _round_weights(
 
 
 def _kept(network: Description) -> list[str]:
-    """The tensors that a file keeps: not what an operator only moves, nor what a ReLU clips at once."""
+    """Return the tensors that a file keeps: none that is only moved, or clipped at once by a ReLU."""
     source = sources(network)
     made_by = {t.name: o.name for o in network.operators for t in o.outputs}
     clipped = {n for n, of in source.items() if of != n and made_by[of] in AS_OUTPUT and made_by[of] != "Concat"}

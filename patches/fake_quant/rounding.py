@@ -1,4 +1,4 @@
-"""Rounding to levels with straight-through gradients; the step itself may be learned."""
+"""Round to levels with straight-through gradients and a fixed or learned step size."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 
 class Levels(nn.Module):
-    """Rounds to ``step * k`` with whole k in ``[low, high]``; the step is a parameter, one in all or one a channel.
+    """Rounds to ``step * k`` with whole k in ``[low, high]``; the step is a parameter, one in all or one per channel.
 
-    Learned step size quantization (Esser et al. 2020, "LSQ", eq. 1 to 3): backwards the rounding counts as the
-    identity, a clipped value passes no gradient, and the step gets the gradient of section 2.1. The logarithm of the
-    step is what is learned (Jain et al. 2020, "TQT", section 3.2), which makes Adam's rate relative to the step.
+    Learned step size quantization (Esser et al. 2020, "LSQ", eq. 1 to 3): in the backward pass rounding is the
+    identity, a clipped value passes no gradient, and the step gets the gradient of section 2.1. The parameter is the
+    step's logarithm (Jain et al. 2020, "TQT", section 3.2), which makes Adam's rate relative to the step.
     """
 
     def __init__(self, step: Tensor, low: int, high: int) -> None:
         super().__init__()
         self.log_step = nn.Parameter(step.log())
-        self.low, self.high = low, high
+        self.low = low
+        self.high = high
 
     @property
     def step(self) -> Tensor:
@@ -27,38 +28,39 @@ class Levels(nn.Module):
         return self.log_step.exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The values rounded, of the same shape."""
+        """Return the rounded values."""
         return rounded(x, self.step, self.low, self.high)
 
 
 class Fixed(nn.Module):
-    """Rounds to ``step * k`` with whole k in ``[low, high]``, a step that stays."""
+    """Rounds to ``step * k`` with whole k in ``[low, high]`` and a fixed step."""
 
     def __init__(self, step: float, low: int, high: int) -> None:
         super().__init__()
         self.step: Tensor
         self.register_buffer("step", torch.tensor(step, dtype=torch.float32))
-        self.low, self.high = low, high
+        self.low = low
+        self.high = high
 
     def forward(self, x: Tensor) -> Tensor:
-        """The values rounded, of the same shape."""
+        """Return the rounded values."""
         return rounded(x, self.step, self.low, self.high)
 
 
 def rounded(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    """``x`` at the nearest ``step * k``, half to even, whole k in ``[low, high]``; gradients as `Levels` says."""
+    """Round to the nearest ``step * k``, half to even, whole k in ``[low, high]``; for gradients see `Levels`."""
     out: Tensor = _Rounded.apply(x, step, low, high)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Rounded(torch.autograd.Function):
-    """One pass forward and one back; torch's own fake quantization takes three to six times as long on a CPU."""
+    """One pass each way; torch's own fake quantization takes three to six times as long on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         levels = x / step
         whole = levels.round().clamp_(low, high)
-        ctx.bounds = (low - 0.5, high + 0.5)  # what rounds to an end is not clipped
+        ctx.bounds = (low - 0.5, high + 0.5)  # a value that rounds to an end is not clipped
         if not ctx.needs_input_grad[1]:
             ctx.save_for_backward(levels)
             return whole.mul_(step)
@@ -69,7 +71,7 @@ class _Rounded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         levels, *learned = ctx.saved_tensors
         (gradient,) = gradients
-        # one vectorised pass, ten times as fast as a mask: zero but strictly between the bounds
+        # zero unless strictly between the bounds; one vectorised pass, ten times as fast as a mask
         passed = torch.ops.aten.hardtanh_backward(gradient, levels, *ctx.bounds)
         of_step = None
         if learned:

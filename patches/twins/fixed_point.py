@@ -1,7 +1,7 @@
-"""Fixed-point multiplication as TFLite's kernels do it: a real factor as a 31-bit integer and a power of two.
+"""Fixed-point multiplication as in TFLite's kernels: a real factor is a 31-bit integer and a power of two.
 
 ``factor = multiplier * 2**(shift - 31)`` with ``multiplier`` in [2**30, 2**31). The arithmetic is gemmlowp's (Jacob et
-al. 2018, section 2.2). All tensors are int64, their values those of the kernels' int32.
+al. 2018, section 2.2). All tensors are int64 and hold the values of the kernels' int32.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 
 
 class Factor(NamedTuple):
-    """Multipliers and shifts, int64 tensors of the same shape: one, or one a channel."""
+    """Multipliers and shifts, int64 tensors of the same shape: one, or one per channel."""
 
     multiplier: Tensor
     shift: Tensor
 
 
 def factor(reals: Iterable[float]) -> Factor:
-    """Factors of real numbers, as TFLite's QuantizeMultiplier: the multiplier is rounded, half away from zero."""
+    """Return real numbers as factors, as TFLite's QuantizeMultiplier: the multiplier is rounded half away from zero."""
     pairs = [_pair(float(real)) for real in reals]
     return Factor(*(torch.tensor(column, dtype=torch.int64) for column in zip(*pairs, strict=True)))
 
@@ -33,16 +33,17 @@ def _pair(real: float) -> tuple[int, int]:
     mantissa, shift = math.frexp(real)
     multiplier = math.floor(mantissa * 2**31 + 0.5)
     if multiplier == 2**31:
-        multiplier, shift = 2**30, shift + 1
+        multiplier = 2**30
+        shift += 1
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def times(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
-    """``x`` times the factor, rounded twice, each time half up; the second time half away from zero where `away` is 1.
+def multiply(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
+    """Multiply ``x`` by the factor and round twice, half up; the second time half away from zero where `away` is 1.
 
-    The doubled high half of the product (SaturatingRoundingDoublingHighMul, NEON's vqrdmulh: its nudge and its
-    truncating division are together half up), then a division by the power of two (RoundingDivideByPOT is half away
-    from zero, NEON's vrshl half up). ``away`` is int64 of zeros and ones.
+    First the doubled high half of the product (SaturatingRoundingDoublingHighMul, NEON's vqrdmulh, whose nudge and
+    truncating division together round half up), then a division by the power of two (RoundingDivideByPOT rounds half
+    away from zero, NEON's vrshl half up). ``away`` is int64 of zeros and ones.
     """
     product = (x << by.shift.clamp(min=0)).mul_(by.multiplier)
     high = product.add_(1 << 30).bitwise_right_shift_(31)

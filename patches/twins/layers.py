@@ -1,4 +1,4 @@
-"""What both formats' operators are made of: exact sums of products, pasted, cut and pooled integers."""
+"""Layers that both formats' operators are built from: exact sums of products, rounding, data movement."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from patches.twins.straight_through import Slope, rounded
 EXACT_IN_FLOAT32 = 2**24  # every integer up to here is a float32
 
 
-class Products(nn.Module):
-    """Sums of products of steps with integer weights, and a bias: a convolution of NCHW, or a dense layer.
+class IntegerProducts(nn.Module):
+    """Steps times integer weights, plus a bias: a convolution in NCHW, or a fully-connected layer.
 
     Exact: in float32 where no partial sum can pass 2**24, else in float64. ``weights`` are ``(out, in, kh, kw)`` or
-    ``(out, in)``, less their zero point; ``largest`` is the greatest magnitude of a step of the input.
+    ``(out, in)``, minus their zero point; ``largest`` is the largest magnitude of an input step.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Products(nn.Module):
         self.stride, self.dilation, self.groups = stride, dilation, groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, in `dtype`."""
+        """Return whole numbers in `dtype`."""
         x = x.to(self.dtype)
         if self.weights.ndim == 2:
             return functional.linear(x, self.weights, self.bias)
@@ -61,41 +61,44 @@ class Products(nn.Module):
 
 
 class Rounded(nn.Module):
-    """An elementwise operator: arithmetic on steps that gives whole numbers, clipped; its slopes straight through."""
+    """An elementwise operator: arithmetic on steps, clipped, with straight-through slopes."""
 
     def __init__(self, arithmetic: nn.Module, bounds: tuple[float, float], slopes: Sequence[Slope]) -> None:
         super().__init__()
-        self.arithmetic, self.bounds = arithmetic, bounds
+        self.arithmetic = arithmetic
+        self.bounds = bounds
         self.slopes = tuple(slopes)
 
     def forward(self, *operands: Tensor) -> Tensor:
-        """Steps of the output."""
+        """Return steps of the output."""
         slopes = [s.to(operands[0].device) if isinstance(s, Tensor) else s for s in self.slopes]
         return rounded(self.arithmetic, *self.bounds, slopes, *operands)
 
 
-class Times(nn.Module):
-    """The product of two tensors of steps, scaled and rounded; the slope by one is the other."""
+class Multiply(nn.Module):
+    """The product of two tensors of steps, scaled and rounded; the slope of one is the other."""
 
     def __init__(self, scaled: nn.Module, bounds: tuple[float, float], slope: float) -> None:
         super().__init__()
-        self.scaled, self.bounds, self.slope = scaled, bounds, slope
+        self.scaled = scaled
+        self.bounds = bounds
+        self.slope = slope
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Steps of the output."""
+        """Return steps of the output."""
         slopes = (b.detach() * self.slope, a.detach() * self.slope)
         return rounded(lambda a, b: self.scaled(a * b), *self.bounds, slopes, a, b)
 
 
-class Chain(nn.Module):
-    """Layers one after the other; the first may take several tensors."""
+class Sequential(nn.Module):
+    """Layers in sequence; the first may take several tensors."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
     def forward(self, *operands: Tensor) -> Tensor:
-        """What the last layer gives."""
+        """Return the last layer's output."""
         first, *rest = self.layers
         x: Tensor = first(*operands)
         for layer in rest:
@@ -103,43 +106,46 @@ class Chain(nn.Module):
         return x
 
 
-class Constant(nn.Module):
-    """A layer with one operand fixed: steps of the file's own."""
+class WithConstant(nn.Module):
+    """A layer with one constant operand: steps from the file."""
 
     def __init__(self, layer: nn.Module, values: Tensor, position: int) -> None:
         super().__init__()
-        self.layer, self.position = layer, position
+        self.layer = layer
+        self.position = position
         self.values: Tensor
         self.register_buffer("values", values)
 
     def forward(self, *operands: Tensor) -> Tensor:
-        """The layer's own."""
+        """Return the layer's output."""
         out: Tensor = self.layer(*operands[: self.position], self.values, *operands[self.position :])
         return out
 
 
-class Mover(nn.Module):
-    """A function that copies values and computes none, or takes the greatest of them."""
+class Function(nn.Module):
+    """A function that moves values, sums them or takes their maximum, with fixed arguments."""
 
     def __init__(self, function: object, *arguments: object, **settings: object) -> None:
         super().__init__()
-        self.function, self.arguments, self.settings = function, arguments, settings
+        self.function = function
+        self.arguments = arguments
+        self.settings = settings
 
     def forward(self, x: Tensor) -> Tensor:
-        """The values, in their new places."""
+        """Return the function's output."""
         out: Tensor = self.function(x, *self.arguments, **self.settings)  # type: ignore[operator]
         return out
 
 
-class Joined(nn.Module):
-    """Tensors put together along an axis, each by a layer of its own brought to the same scale first."""
+class Concat(nn.Module):
+    """Tensors concatenated along an axis, each rescaled by its own layer first."""
 
     def __init__(self, axis: int, layers: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.axis, self.layers = axis, nn.ModuleList(layers)
 
     def forward(self, *parts: Tensor) -> Tensor:
-        """The whole."""
-        return torch.cat(
-            [layer(x) for layer, x in zip(self.layers, parts, strict=True)] if self.layers else parts, self.axis
-        )
+        """Return the concatenated steps."""
+        if self.layers:
+            parts = tuple(layer(x) for layer, x in zip(self.layers, parts, strict=True))
+        return torch.cat(parts, self.axis)

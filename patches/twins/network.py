@@ -1,4 +1,4 @@
-"""A file's operators in order as one torch module: pixels in, the file's own integers out."""
+"""The twin: a file's operators in order as one torch module, pixels in, the file's own integers out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backends.device.errors import UserError
 
 
 class Quant(NamedTuple):
-    """What a tensor's integers mean, ``real = scale * (integer - zero_point)``, and the range of their type."""
+    """A tensor's quantization, ``real = scale * (integer - zero_point)``, and the range of its type."""
 
     scale: float
     zero_point: int
@@ -24,12 +24,12 @@ class Quant(NamedTuple):
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """Least and greatest steps."""
+        """Lowest and highest step."""
         return self.lowest - self.zero_point, self.highest - self.zero_point
 
 
-class Step(NamedTuple):
-    """An operator: the names of the tensors that it takes, of the one that it gives, and what computes it."""
+class Node(NamedTuple):
+    """An operator: the names of its inputs and its output, and the layer that computes it."""
 
     inputs: tuple[str, ...]
     output: str
@@ -39,8 +39,8 @@ class Step(NamedTuple):
 class Twin(nn.Module):
     """A frozen network from pixels in [0, 1], float32 ``(n, 3, h, w)``, to logits ``(n, outputs)``.
 
-    The pixels are rounded to the 256 levels that a device gets. ``steps`` run in order, the first takes ``pixels``.
-    Logits are the real values of the integers before any final softmax; with a ``class_offset`` the outputs before the
+    The pixels are rounded to the 256 levels that a device gets. ``nodes`` run in order; the first takes ``pixels``.
+    Logits are the real values of the integers before any final softmax. With a ``class_offset`` the outputs before the
     first class come last, so that an output's index is its class.
     """
 
@@ -49,31 +49,36 @@ class Twin(nn.Module):
         path: Path,
         kernels: str,
         preproc: Preproc,
-        steps: Sequence[Step],
+        nodes: Sequence[Node],
         output: str,
         quant: Quant,
         class_offset: int = 0,
     ) -> None:
         super().__init__()
-        self.path, self.kernels, self.preproc, self.class_offset = path, kernels, preproc, class_offset
-        self.output, self.quant = output, quant  # the tensor that the twin ends with
-        self.layers = nn.ModuleList(step.layer for step in steps)
-        self._steps = tuple(steps)
-        self._uses = Counter(name for step in steps for name in step.inputs)
+        self.path = path
+        self.kernels = kernels
+        self.preproc = preproc
+        self.class_offset = class_offset
+        self.output = output  # the tensor that the twin ends with
+        self.quant = quant
+        self.layers = nn.ModuleList(node.layer for node in nodes)
+        self._nodes = tuple(nodes)
+        self._uses = Counter(name for node in nodes for name in node.inputs)
         self.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits ``(n, outputs)``."""
+        """Return logits ``(n, outputs)``."""
         return self._run(pixels).mul(self.quant.scale).roll(-self.class_offset, dims=1)
 
     @torch.no_grad()
     def integers(self, pixels: Tensor) -> Tensor:
-        """The file's own integers before any final softmax: int64 ``(n, outputs)``, in the file's order."""
+        """Return the file's integers before any final softmax: int64 ``(n, outputs)``, in the file's order."""
         return self._run(pixels).to(torch.int64) + self.quant.zero_point
 
     def _run(self, pixels: Tensor) -> Tensor:
-        values, waiting = {"pixels": pixels}, Counter(self._uses)
-        for (inputs, output, _), layer in zip(self._steps, self.layers, strict=True):
+        values = {"pixels": pixels}
+        waiting = Counter(self._uses)
+        for (inputs, output, _), layer in zip(self._nodes, self.layers, strict=True):
             values[output] = layer(*(values[name] for name in inputs))
             waiting.subtract(inputs)
             for name in inputs:
@@ -82,8 +87,8 @@ class Twin(nn.Module):
         return values[self.output].reshape(len(pixels), -1)
 
 
-def single(steps: Sequence[Step], path: Path) -> None:
-    """Requires that no two operators give a tensor of the same name."""
-    twice = [name for name, n in Counter(step.output for step in steps).items() if n > 1]
+def require_unique_outputs(nodes: Sequence[Node], path: Path) -> None:
+    """Raise a `UserError` where two operators write a tensor of the same name."""
+    twice = [name for name, n in Counter(node.output for node in nodes).items() if n > 1]
     if twice:
-        raise UserError(f"{path}: two operators give a tensor named {twice[0]!r}; a twin can't tell them apart")
+        raise UserError(f"{path}: two operators write a tensor named {twice[0]!r}; a twin cannot tell them apart")

@@ -1,4 +1,4 @@
-"""Twins of ONNX files: of the graph that onnxruntime makes of them."""
+"""Twins of ONNX files, built from the graph that onnxruntime optimises them to."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
 from exporters.files import require_integer
-from patches.twins.network import Quant, Step, Twin, single
+from patches.twins.network import Node, Quant, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS
-from patches.twins.pixels import Levels
+from patches.twins.pixels import Preprocess
 
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
 
 def read(path: Path, preproc: Preproc | None, class_offset: int) -> Twin:
-    """The twin of an ``.onnx`` file; ends at the last dequantization, before any final softmax."""
+    """Build the twin of an ``.onnx`` file; it ends at the last dequantization, before any final softmax."""
     description = require_integer(path)
     if len(description.inputs) != 1 or len(description.outputs) != 1 or description.inputs[0].dtype != "float32":
-        raise UserError(f"{path}: expected one image of float32 in and one vector out")
+        raise UserError(f"{path}: expected one float32 image in and one vector out")
     preproc = preproc or Preproc()
-    steps = [Step(("pixels",), description.inputs[0].name, Levels(preproc))]
+    nodes = [Node(("pixels",), description.inputs[0].name, Preprocess(preproc))]
     quants: dict[str, Quant] = {}
     executed = list(description.executed)
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
@@ -30,10 +30,10 @@ def read(path: Path, preproc: Preproc | None, class_offset: int) -> Twin:
     for operator in executed:
         make = LAYERS.get(operator.name)
         if make is None:
-            raise UserError(f"{path}: no twin of the operator {operator.name} (number {operator.index}) is known yet")
+            raise UserError(f"{path}: the operator {operator.name} (number {operator.index}) has no twin yet")
         layer, inputs, quant = make(operator, quants, path)
         output = operator.outputs[0].name
-        steps.append(Step(tuple(t.name for t in inputs if t.values is None), output, layer))
+        nodes.append(Node(tuple(t.name for t in inputs if t.values is None), output, layer))
         quants[output] = quant
-    single(steps, path)
-    return Twin(path, "onnxruntime", preproc, steps, output, quants[output], class_offset)
+    require_unique_outputs(nodes, path)
+    return Twin(path, "onnxruntime", preproc, nodes, output, quants[output], class_offset)

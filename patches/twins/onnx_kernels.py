@@ -1,7 +1,7 @@
-"""The arithmetic of onnxruntime's integer kernels (MLAS) on x86-64 with AVX2 and FMA; each was found by measurement.
+"""The arithmetic of onnxruntime's integer kernels (MLAS) on x86-64 with AVX2 and FMA, found by measurement.
 
-Everything is float32, rounded once, half to even. Products, pooling and dense layers scale the accumulator; addition
-and multiplication round after the zero point was added, which moves some halves; a lookup table goes over the reals.
+Everything is float32, rounded once, half to even. Convolution, pooling and dense layers scale the accumulator. Addition
+and multiplication round after adding the zero point, which moves some halves. A lookup table is computed from reals.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from patches.twins.network import Quant
 
 
-class Total(nn.Module):
-    """The sum of two tensors of steps: two fused multiply-adds, of the second operand first."""
+class Add(nn.Module):
+    """The sum of two tensors of steps: two fused multiply-adds, the second operand first."""
 
     def __init__(self, a: Quant, b: Quant, out: Quant) -> None:
         super().__init__()
@@ -28,15 +28,16 @@ class Total(nn.Module):
         self.start = float(np.float32(out.zero_point) - both)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Whole numbers, float32. float64 holds each product and sum, so that rounding one to float32 is FMA's."""
-        (by_a, by_b), (zero_a, zero_b, zero_out) = self.ratios, self.zero_points
+        """Return whole numbers, float32; float64 holds each product and sum exactly, so one rounding makes an FMA."""
+        by_a, by_b = self.ratios
+        zero_a, zero_b, zero_out = self.zero_points
         sum_b = (b.to(torch.float64) + zero_b).mul_(by_b).add_(self.start).to(torch.float32)
         sums = (a.to(torch.float64) + zero_a).mul_(by_a).add_(sum_b).to(torch.float32)
         return sums.round_().sub_(zero_out)
 
 
-class Product(nn.Module):
-    """The product of two tensors of steps, given as such, scaled."""
+class Multiply(nn.Module):
+    """The product of two tensors of steps, scaled; it takes the product."""
 
     def __init__(self, a: Quant, b: Quant, out: Quant) -> None:
         super().__init__()
@@ -44,13 +45,13 @@ class Product(nn.Module):
         self.zero_point = out.zero_point
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, float32."""
+        """Return whole numbers, float32."""
         scaled = x * self.scale
         return scaled.add_(self.zero_point).round_().sub_(self.zero_point)
 
 
-class Table(nn.Module):
-    """A function of one tensor's reals, looked up for each of its 256 integers."""
+class LookupTable(nn.Module):
+    """A function of one tensor's reals as a lookup table over its 256 integers."""
 
     def __init__(self, x: Quant, out: Quant, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         super().__init__()
@@ -61,10 +62,10 @@ class Table(nn.Module):
         self.register_buffer("values", torch.from_numpy(np.rint(reals / np.float32(out.scale)).astype(np.float32)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, float32."""
+        """Return whole numbers, float32."""
         return self.values[x.to(torch.int64) - self.lowest]
 
 
-def leaky(alpha: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """The leaky ReLU of a slope, in float32."""
+def leaky_relu(alpha: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return the leaky ReLU with a slope, in float32."""
     return lambda reals: np.where(reals >= 0, reals, reals * np.float32(alpha)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From pixels in [0, 1] to a file's input, as the device's preprocessing does it in float32."""
+"""From pixels in [0, 1] to a file's input, exactly as the device preprocesses in float32."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from patches.twins.network import Quant
 from patches.twins.straight_through import rounded
 
 
-class Levels(nn.Module):
-    """Pixels ``(n, 3, h, w)`` in [0, 1] as a file's real input, in its layout: rounded to 256 levels, prepared."""
+class Preprocess(nn.Module):
+    """Round pixels ``(n, 3, h, w)`` in [0, 1] to 256 levels and turn them into a file's real input."""
 
     def __init__(self, preproc: Preproc) -> None:
         super().__init__()
         order = slice(None, None, -1 if preproc.channel_order == "bgr" else 1)
-        self.reverse, self.nhwc, self.divisor = (
-            preproc.channel_order == "bgr",
-            preproc.layout == "nhwc",
-            preproc.divisor,
-        )
+        self.reverse = preproc.channel_order == "bgr"
+        self.nhwc = preproc.layout == "nhwc"
+        self.divisor = preproc.divisor
         self.mean: Tensor
         self.std: Tensor
         for name, values in (("mean", preproc.mean), ("std", preproc.std)):
@@ -28,7 +26,7 @@ class Levels(nn.Module):
         self.is_plain = not any(preproc.mean) and set(preproc.std) == {1.0}
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Float32 reals, laid out as the file takes them."""
+        """Return float32 reals in the file's layout."""
         x = rounded(lambda p: torch.round(p * 255), 0, 255, (255.0,), pixels)
         x = (x.flip(1) if self.reverse else x) / self.divisor
         x = x if self.is_plain else (x - self.mean) / self.std
@@ -36,19 +34,20 @@ class Levels(nn.Module):
 
 
 class Quantized(nn.Module):
-    """Reals as steps: divided by the scale in float32, rounded half to even, clipped."""
+    """Quantize reals to steps: divide by the scale in float32, round half to even, clip."""
 
     def __init__(self, quant: Quant) -> None:
         super().__init__()
-        self.scale, self.bounds = quant.scale, quant.bounds
+        self.scale = quant.scale
+        self.bounds = quant.bounds
 
     def forward(self, x: Tensor) -> Tensor:
-        """Steps of the input."""
+        """Return steps of the input."""
         return rounded(lambda x: torch.round(x / torch.tensor(self.scale)), *self.bounds, (1 / self.scale,), x)
 
 
-def guessed(quant: Quant, layout: str) -> Preproc:
-    """What a file of integers wants of pixels, judged by the reals that its input can hold: 0 to 1, or its integers."""
+def guess_preproc(quant: Quant, layout: str) -> Preproc:
+    """Guess an integer input's preprocessing from its range: pixels in 0 to 1, or the pixels as its integers."""
     low, high = (quant.scale * step for step in quant.bounds)
     if abs(low) < quant.scale and abs(high - 1) < quant.scale:
         return Preproc(layout=layout)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""Whole numbers times a real one, rounded: in float32, in float64, in fixed point.
+"""Scale whole numbers and round them: in float32, in float64, in fixed point.
 
-A factor is a number, or an array that broadcasts against the numbers, such as one a channel.
+A scale is a number, or an array that broadcasts against the numbers, such as one per channel.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from patches.twins.fixed_point import Factor, times
+from patches.twins.fixed_point import Factor, multiply
 
 Floats = NDArray[np.floating[Any]] | np.floating[Any] | float
 
 
 class Float32(nn.Module):
-    """In float32, rounded half to even: XNNPACK and onnxruntime."""
+    """Scale in float32 and round half to even: XNNPACK and onnxruntime."""
 
     def __init__(self, scale: Floats) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class Float32(nn.Module):
         self.register_buffer("scale", torch.from_numpy(np.asarray(scale, np.float32)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, float32."""
+        """Return whole numbers, float32."""
         return (x.to(torch.float32) * self.scale).round_()
 
 
 class Float64(nn.Module):
-    """In float64, rounded half away from zero, as C's ``round``."""
+    """Scale in float64 and round half away from zero, as C's ``round``."""
 
     def __init__(self, scale: Floats) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class Float64(nn.Module):
         self.register_buffer("scale", torch.from_numpy(np.asarray(scale, np.float64)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, float64."""
+        """Return whole numbers, float64."""
         real = x.to(torch.float64) * self.scale
         whole = real.trunc()
         return whole + (real - whole).mul_(2).trunc_()
 
 
-class Fixed(nn.Module):
-    """In fixed point, rounded twice, half up and then half up or half away from zero (1 or 0 a factor in `away`)."""
+class FixedPoint(nn.Module):
+    """Scale in fixed point and round twice, half up, the second time half away from zero where `away` is 1."""
 
     def __init__(self, by: Factor, away: Tensor) -> None:
         super().__init__()
@@ -58,5 +58,5 @@ class Fixed(nn.Module):
         self.register_buffer("away", away if bool(away.any()) else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, int64."""
-        return times(x.to(torch.int64), Factor(self.multiplier, self.shift), self.away)
+        """Return whole numbers, int64."""
+        return multiply(x.to(torch.int64), Factor(self.multiplier, self.shift), self.away)

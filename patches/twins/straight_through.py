@@ -1,4 +1,4 @@
-"""Integers in the forward pass, real slopes in the backward pass: the straight-through estimator of every operator."""
+"""The straight-through estimator: integers in the forward pass, real slopes in the backward pass."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Slope = float | Tensor  # of an output in steps by an operand in steps; broadcasts against both
+Slope = float | Tensor  # output steps per operand step; broadcasts against both
 
 
 def rounded(
     arithmetic: Callable[..., Tensor], low: float, high: float, slopes: Sequence[Slope], *operands: Tensor
 ) -> Tensor:
-    """``arithmetic(*operands)`` clipped to ``[low, high]``, float32; `arithmetic` gives whole numbers.
+    """Return ``arithmetic(*operands)``, whole numbers, clipped to ``[low, high]`` as float32.
 
-    Backwards the rounding counts as the identity (Bengio et al. 2013, section 4), so that a gradient is passed to each
-    operand times its slope; where the forward pass clipped it is zero, the true gradient of clipping.
+    In the backward pass rounding is the identity (Bengio et al. 2013, section 4): each operand gets the gradient times
+    its slope, and zero where the forward pass clipped.
     """
     out: Tensor = _Rounded.apply(arithmetic, low, high, slopes, *operands)  # type: ignore[no-untyped-call]
     return out
@@ -37,13 +37,15 @@ class _Rounded(torch.autograd.Function):
         if not any(ctx.needs_input_grad):
             return steps.clamp_(low, high)
         ctx.save_for_backward(steps)
-        ctx.bounds, ctx.slopes, ctx.shapes = (low - 0.5, high + 0.5), slopes, [x.shape for x in operands]
+        ctx.bounds = (low - 0.5, high + 0.5)
+        ctx.slopes = slopes
+        ctx.shapes = [x.shape for x in operands]
         return steps.clamp(low, high)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (steps,) = ctx.saved_tensors
-        # one vectorised pass, ten times as fast as a mask: zero but strictly between the bounds
+        # zero unless strictly between the bounds; one vectorised pass, ten times as fast as a mask
         passed = torch.ops.aten.hardtanh_backward(gradients[0], steps, *ctx.bounds)
         parts = [
             (passed * slope).sum_to_size(shape) if needed else None

@@ -1,9 +1,9 @@
-"""The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator; each was found by measurement.
+"""The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator, found by measurement.
 
-``reference``: TFLite's portable kernels, which round twice, half up, then half away from zero; a dense layer of signed
-integers once, in float64. ``builtin``: twice half up where it is written for vectors, as far as its channels fill
-these, else as the portable kernels. ``xnnpack``: float32 scales, rounded once, half to even; its addition is a 21-bit
-fixed point, rounded once, half up. What XNNPACK does not take, such as average pooling, stays ``builtin``.
+``reference``: TFLite's portable kernels round twice, half up, then half away from zero; a dense layer of signed
+integers rounds once, in float64. ``builtin`` rounds twice half up in its vector code, as far as channels fill a vector,
+and as the portable kernels elsewhere. ``xnnpack`` scales in float32 and rounds once, half to even; it adds in 21-bit
+fixed point and rounds once, half up. What XNNPACK does not take, such as average pooling, stays ``builtin``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 
 from patches.twins.fixed_point import Factor, factor
 from patches.twins.network import Quant
-from patches.twins.scaling import Fixed, Float32, Float64, Floats
+from patches.twins.scaling import FixedPoint, Float32, Float64, Floats
 
-# Channels that a vector kernel of `builtin` takes at a time (1: any number); its rest goes to the portable code.
+# Channels that a vector kernel of `builtin` takes at a time (1: any number); the portable code takes the rest.
 VECTORS = {("CONV_2D", "int8"): 1, ("CONV_2D", "uint8"): 1, ("FULLY_CONNECTED", "int8"): 1}
 VECTORS |= {("FULLY_CONNECTED", "uint8"): 1, ("DEPTHWISE_CONV_2D", "int8"): 8}
 MEAN_VECTOR = 16
-SUM_VECTORS = {True: 16, False: 8}  # by whether integers are signed
+SUM_VECTORS = {True: 16, False: 8}  # by whether the integers are signed
 
 
 def _away(channels: int, vector: int | None) -> Tensor:
-    """Which channels the portable code takes, which rounds away from zero: int64, 1 or 0."""
+    """Return 1 for channels of the portable code, which rounds away from zero, else 0: int64."""
     in_vectors = channels - channels % vector if vector else 0
     return torch.tensor([0] * in_vectors + [1] * (channels - in_vectors))
 
@@ -35,8 +35,10 @@ def _away(channels: int, vector: int | None) -> Tensor:
 PORTABLE = torch.ones(1, dtype=torch.int64)
 
 
-def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, channels: int) -> nn.Module:
-    """Accumulators of a convolution or a dense layer to steps."""
+def scale_products(
+    kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, channels: int
+) -> nn.Module:
+    """Scale the accumulators of a convolution or a dense layer to steps."""
     scales = np.array(weights, np.float32)
     if kernels == "xnnpack":
         return Float32(np.float32(x.scale) * scales / np.float32(out.scale))
@@ -47,104 +49,109 @@ def products(kernels: str, operator: str, x: Quant, weights: Sequence[float], ou
     both = scales * np.float32(x.scale) if in_float32 else scales.astype(np.float64) * x.scale
     vector = VECTORS.get((operator, "int8" if x.lowest < 0 else "uint8")) if kernels == "builtin" else None
     by = factor(np.broadcast_to(both.astype(np.float64) / out.scale, channels))
-    return Fixed(by, _away(channels, vector))
+    return FixedPoint(by, _away(channels, vector))
 
 
-def product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
-    """The product of two tensors of steps to steps; TFLite takes the factor in float32 too."""
+def scale_product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
+    """Scale the product of two tensors of steps to steps; TFLite computes the factor in float32 too."""
     scale = np.float32(a.scale) * np.float32(b.scale) / np.float32(out.scale)
-    return Float32(scale) if kernels == "xnnpack" else Fixed(factor([float(scale)]), PORTABLE)
+    return Float32(scale) if kernels == "xnnpack" else FixedPoint(factor([float(scale)]), PORTABLE)
 
 
-def requantized(kernels: str, x: Quant, out: Quant) -> nn.Module:
-    """Steps to steps of another scale."""
+def requantize(kernels: str, x: Quant, out: Quant) -> nn.Module:
+    """Convert steps to steps of another scale."""
     if kernels == "xnnpack":
-        return Shifted([np.float32(x.scale) / np.float32(out.scale)], 8)
-    return Fixed(factor([x.scale / out.scale]), PORTABLE)
+        return ShiftedSum([np.float32(x.scale) / np.float32(out.scale)], 8)
+    return FixedPoint(factor([x.scale / out.scale]), PORTABLE)
 
 
-def total(kernels: str, a: Quant, b: Quant, out: Quant, span: int) -> nn.Module:
-    """The sum of two tensors of steps to steps; `span` elements of both lie side by side: an image, or its channels."""
+def add(kernels: str, a: Quant, b: Quant, out: Quant, span: int) -> nn.Module:
+    """Add two tensors of steps; `span` elements of both are contiguous: an image, or its channels."""
     if kernels == "xnnpack":
         ratios = [np.float32(q.scale) / np.float32(out.scale) for q in (a, b)]
-        return Shifted(ratios, 20 - (math.frexp(max(ratios))[1] - 1))
+        return ShiftedSum(ratios, 20 - (math.frexp(max(ratios))[1] - 1))
     portable = FixedSum(a, b, out)
     vector = SUM_VECTORS[a.lowest < 0]
     return VectorSum(portable, a, b, span, vector) if kernels == "builtin" and span >= vector else portable
 
 
-class Shifted(nn.Module):
-    """A weighted sum of steps: weights of so many fractional bits, one rounding shift, half up (XNNPACK)."""
+class ShiftedSum(nn.Module):
+    """XNNPACK's weighted sum of steps: weights with `bits` fractional bits, one shift that rounds half up."""
 
     def __init__(self, weights: Sequence[Floats | float], bits: int) -> None:
         super().__init__()
-        self.weights, self.bits = [int(np.rint(np.float64(w) * 2.0**bits)) for w in weights], bits
+        self.weights = [int(np.rint(np.float64(w) * 2.0**bits)) for w in weights]
+        self.bits = bits
 
     def forward(self, *operands: Tensor) -> Tensor:
-        """Whole numbers, int32."""
+        """Return whole numbers, int32."""
         parts = [x.to(torch.int32) * weight for x, weight in zip(operands, self.weights, strict=True)]
         return sum(parts[1:], parts[0].add_(1 << (self.bits - 1))).bitwise_right_shift_(self.bits)
 
 
 class FixedSum(nn.Module):
-    """TFLite's addition: both operands to the larger scale with 20 bits to spare, then the sum to the output's."""
+    """TFLite's addition: scale both operands to the larger scale with 20 spare bits, then the sum to the output's."""
 
     def __init__(self, a: Quant, b: Quant, out: Quant) -> None:
         super().__init__()
         twice = 2 * max(a.scale, b.scale)
-        self.one, self.other = (Fixed(factor([q.scale / twice]), PORTABLE) for q in (a, b))
-        self.out = Fixed(factor([twice / ((1 << 20) * out.scale)]), PORTABLE)
+        self.one, self.other = (FixedPoint(factor([q.scale / twice]), PORTABLE) for q in (a, b))
+        self.out = FixedPoint(factor([twice / ((1 << 20) * out.scale)]), PORTABLE)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Whole numbers, int64."""
+        """Return whole numbers, int64."""
         total: Tensor = self.out(self.one(a.to(torch.int64) << 20) + self.other(b.to(torch.int64) << 20))
         return total
 
 
 class VectorSum(nn.Module):
-    """The built-in kernels' addition: operands come to the larger scale by one rounding (signed), or cut (unsigned).
+    """The built-in kernels' addition: operands are scaled to the larger scale and rounded once, or cut if unsigned.
 
-    The elements of an image, or its channels, that don't fill a vector are the portable code's.
+    Elements of an image, or channels, that do not fill a vector go to the portable code.
     """
 
     def __init__(self, portable: FixedSum, a: Quant, b: Quant, span: int, vector: int) -> None:
         super().__init__()
-        self.portable, self.out, self.span, self.rest = portable, portable.out, span, span % vector
+        self.portable = portable
+        self.out = portable.out
+        self.span = span
+        self.rest = span % vector
         self.signed = a.lowest < 0
         by = [factor([q.scale / (2 * max(a.scale, b.scale))]) for q in (a, b)]
         self.cuts = [-int(one.shift) for one in by]
         shifts = [one.shift + 20 if self.signed else torch.full_like(one.shift, 20) for one in by]
         nowhere = torch.zeros(1, dtype=torch.int64)
         self.one, self.other = (
-            Fixed(Factor(f.multiplier, shift), nowhere) for f, shift in zip(by, shifts, strict=True)
+            FixedPoint(Factor(f.multiplier, shift), nowhere) for f, shift in zip(by, shifts, strict=True)
         )
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Whole numbers, int64."""
+        """Return whole numbers, int64."""
         parts = self.one(a), self.other(b)
         if not self.signed:
             parts = tuple(part >> cut for part, cut in zip(parts, self.cuts, strict=True))  # type: ignore[assignment]
         sums: Tensor = self.out(parts[0] + parts[1])
         if not self.rest:
             return sums
-        flat, shape = sums.reshape(-1, self.span), sums.shape
+        shape = sums.shape
+        flat = sums.reshape(-1, self.span)
         rest = (x.expand(shape).reshape(-1, self.span)[:, -self.rest :] for x in (a, b))
         return torch.cat([flat[:, : -self.rest], self.portable(*rest)], dim=1).reshape(shape)
 
 
 def mean(kernels: str, x: Quant, out: Quant, n: int, channels: int | None) -> nn.Module:
-    """The sum of ``n`` steps to the steps of their mean; `channels` of one over height and width that keeps both."""
+    """Scale a sum of ``n`` steps to steps of their mean; `channels` if it is over height and width and keeps both."""
     if kernels == "xnnpack":
         return Float32(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))
     if kernels == "builtin" and channels:
         return VectorMean(x, out, n, channels)
     whole = factor([x.scale / out.scale])
     shift = min(n.bit_length() - 1, 32, 31 + int(whole.shift))
-    return Fixed(Factor((whole.multiplier << shift) // n, whole.shift - shift), PORTABLE)
+    return FixedPoint(Factor((whole.multiplier << shift) // n, whole.shift - shift), PORTABLE)
 
 
 class VectorMean(nn.Module):
-    """The built-in kernels' mean over height and width: zero points go into a bias, which is rounded by itself."""
+    """The built-in kernels' mean over height and width: zero points become a bias, rounded separately."""
 
     def __init__(self, x: Quant, out: Quant, n: int, channels: int) -> None:
         super().__init__()
@@ -152,16 +159,16 @@ class VectorMean(nn.Module):
         self.bias = -int(real + np.copysign(np.float32(0.5), real))
         self.offset = n * x.zero_point
         by = factor([float(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))])
-        self.scaled = Fixed(by, _away(channels, MEAN_VECTOR))
+        self.scaled = FixedPoint(by, _away(channels, MEAN_VECTOR))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whole numbers, int64."""
+        """Return whole numbers, int64."""
         integers: Tensor = self.scaled(x + self.offset)
         return integers.add_(self.bias)
 
 
 class Average(nn.Module):
-    """The mean of a window's integers, rounded half away from zero: average pooling of every set of kernels."""
+    """Average pooling of every set of kernels: the mean of a window's integers, rounded half away from zero."""
 
     def __init__(self, quant: Quant, counts: Tensor) -> None:
         super().__init__()
@@ -170,7 +177,7 @@ class Average(nn.Module):
         self.register_buffer("counts", counts)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Steps; ``x`` is the sum of the steps of each window, ``counts`` how many they are."""
+        """Return steps; ``x`` is the sum of the steps of each window, ``counts`` their number."""
         integers = x + self.counts * self.zero_point
         half = torch.div(self.counts, 2, rounding_mode="floor")
         away = integers + torch.where(integers > 0, half, -half)

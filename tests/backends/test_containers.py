@@ -234,14 +234,14 @@ def test_seen_from_inside_there_is_nothing_but_the_work(tmp_path, spy, bundle):
     [
         ("segv", "crash: SIGSEGV"),
         ("memory", "crash: SIGKILL"),
-        ("hang", "hang: no sign of life for 4 s"),
+        ("hang", "hang: no event for 4 s"),
     ],
 )
 def test_a_fault_is_the_error_of_its_case_and_leaves_no_container(tmp_path, spy, bundle, monkeypatch, fault, message):
     monkeypatch.setattr(docker, "MEMORY", "256m")
     outcome = replay(spying(spy, fault, time_limit=4.0), bundle.root, tmp_path / "out", ["none"])
     assert outcome.errors["none"].startswith(message)
-    assert ("it reached the memory limit of its container, 256m" in outcome.errors["none"]) == (fault == "memory")
+    assert ("the container ran out of memory, its limit is 256m" in outcome.errors["none"]) == (fault == "memory")
     assert ("Fatal Python error: Segmentation fault" in outcome.errors["none"]) == (fault == "segv")
     assert gone(spy)
 
@@ -284,7 +284,7 @@ def test_an_image_that_is_not_here_or_of_another_platform_says_how_to_get_it(bui
     other = "aarch64" if HERE == "x86_64" else "x86_64"
     missing = Target("t", "litert", host="docker", image="nowhere/nothing:1")
     assert availability(missing).endswith(
-        f"is not here: docker pull --platform {container_images.PLATFORMS[HERE]} nowhere/nothing:1"
+        f"is missing: docker pull --platform {container_images.PLATFORMS[HERE]} nowhere/nothing:1"
     )
     if docker.emulates(other, docker.BINFMT):
         wrong = availability(Target("t", "litert", host="docker", arch=other, image=tag))
@@ -300,5 +300,5 @@ def test_an_image_that_cannot_be_built_says_why(built, monkeypatch):
     with pytest.raises(UserError, match="no-such-image") as error:
         prepare(Target("t", "litert", host="docker"), heard.append)
     assert "localhost/no-such-image:1" in str(error.value)
-    assert "PATCHBENCH_BASE_IMAGE names another base than localhost/no-such-image:1" in str(error.value)
+    assert "set PATCHBENCH_BASE_IMAGE to use another base than localhost/no-such-image:1" in str(error.value)
     assert heard

@@ -110,12 +110,22 @@ def test_an_environment_has_its_own_packages_alone(cache, wheels):
     assert said == f"{environments.packages(('anyone==1.0',)) / 'anyone.py'} None\n"
 
 
-@pytest.mark.parametrize("host", [{}, {"host": "qemu", "arch": "armv7l"}])
+@pytest.mark.parametrize("host", [{}, {"host": "qemu", "arch": "armv7l"}, {"host": "qemu", "arch": "x86_64"}])
 def test_a_target_that_was_not_prepared_says_so(tmp_path, cache, host):
     bundle = tiny.bundle(tmp_path / "bundle", tiny.tflite_file(tmp_path / "tiny.tflite"))
     outcome = replay(Target("t", "tflite_runtime", **host), bundle.root, tmp_path / "out")
     assert len(outcome.errors) == 3
-    assert all(message.endswith("is not there; the target was not prepared") for message in outcome.errors.values())
+    assert all(message.endswith("does not exist; the target was not prepared") for message in outcome.errors.values())
+
+
+def test_a_target_without_its_emulator_and_unprepared_says_both(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing is installed"))
+    bundle = tiny.bundle(tmp_path / "bundle", tiny.tflite_file(tmp_path / "tiny.tflite"))
+    outcome = replay(Target("t", "tflite_runtime", host="qemu", arch="armv7l"), bundle.root, tmp_path / "out")
+    assert len(outcome.errors) == 3
+    for message in outcome.errors.values():
+        assert "qemu-arm is not installed: apt-get install qemu-user" in message
+        assert message.endswith("does not exist; the target was not prepared")
 
 
 # A maker that says when it begins, works for a time given, and has an effect that would show if it came twice.

@@ -70,7 +70,7 @@ def test_an_unknown_cpu_is_refused_with_those_near_it(fakes):
 
 def test_a_missing_mmdebstrap_matters_until_the_system_is_made(fakes):
     fakes("qemu-aarch64", "11.1")
-    assert availability(arm()) == f"mmdebstrap, which makes the system for aarch64, is not installed: {INSTALL}"
+    assert availability(arm()) == f"mmdebstrap, which unpacks the sysroot for aarch64, is not installed: {INSTALL}"
     sysroots.sysroot("aarch64").mkdir(parents=True)
     assert availability(arm()) is None
 

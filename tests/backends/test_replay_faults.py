@@ -79,8 +79,8 @@ def test_outputs_of_another_dtype_are_refused(tmp_path, bundle, faulty):
         ("segv", "crash: SIGSEGV"),
         ("raise", "crash: exit code 1"),
         ("leave", "crash: exit code 0 before the end"),
-        ("hang", "hang: no sign of life for 1 s"),
-        ("native hang", "hang: no sign of life for 1 s"),
+        ("hang", "hang: no event for 1 s"),
+        ("native hang", "hang: no event for 1 s"),
     ],
 )
 def test_a_fault_in_one_case_is_its_error_and_the_others_run(tmp_path, bundle, faulty, fault, message):

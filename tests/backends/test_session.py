@@ -51,7 +51,7 @@ def test_an_image_may_be_asked_several_times_at_once(tmp_path, bundle):
 
 @pytest.mark.parametrize(
     ("fault", "says"), [("segv", "doll: crash: SIGSEGV"), ("leave", "crash: exit code 0"), ("raise", "kernel panic"),
-                        ("hang", "doll: hang: no sign of life for 1.5 s"), ("native hang", "doll: hang")]
+                        ("hang", "doll: hang: no event for 1.5 s"), ("native hang", "doll: hang")]
 )  # fmt: skip
 def test_a_device_that_fails_in_a_session_is_an_error_that_names_the_target(tmp_path, bundle, fault, says):
     # the first run is that of loading
@@ -84,15 +84,15 @@ def test_other_pixels_than_ours_are_refused(tmp_path, bundle):
     with session(DUMMY, bundle.root, tmp_path / "o") as held:
         held.scores(bundle.stamps("each"), EVERY)
         held.bundle = replace(other)  # mapped anew
-        with pytest.raises(UserError, match="doll: query 2: the device saw pixels of sha256"):
+        with pytest.raises(UserError, match="doll: query 2: the device pasted pixels of sha256"):
             held.scores(bundle.stamps("each"), EVERY)
 
 
 @pytest.mark.parametrize(
     ("changes", "images", "says"),
     [
-        ({}, [0, 1, 2, 3, 4, 6], "indices of images under 6"),
-        ({}, [-1, 1, 2, 3, 4, 5], "indices of images under 6"),
+        ({}, [0, 1, 2, 3, 4, 6], "image indices below 6"),
+        ({}, [-1, 1, 2, 3, 4, 5], "image indices below 6"),
         ({}, [0, 1], "do not fit 2 images"),
         ({"corners": np.full((6, 2), 7, np.int32)}, EVERY, "lies outside its image"),
         ({"corners": np.zeros((5, 2), np.int32)}, EVERY, "expected corners"),

@@ -193,7 +193,7 @@ def test_a_board_that_does_not_come_back_is_an_error_of_all_that_is_left(tmp_pat
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("segv", "crash: SIGSEGV"), ("native hang", "hang: no sign of life"), ("raise", "crash: exit code 1")],
+    [("segv", "crash: SIGSEGV"), ("native hang", "hang: no event"), ("raise", "crash: exit code 1")],
 )
 def test_a_crash_or_a_hang_is_its_cases_error(tmp_path, board, bundle, fault, message):
     target = at_board("dummy", options={"fault": fault, "at": 250}, time_limit=4.0)
@@ -224,7 +224,7 @@ def test_a_key_ends_the_device(tmp_path, board, bundle):
         ("gone", "Connection refused; `ssh gone true` must work without a question"),
         ("stranger", "Host key verification failed"),
         ("denied", "Permission denied"),
-        ("", "host ssh wants an address"),
+        ("", "host ssh needs an address"),
     ],
 )
 def test_a_board_out_of_reach_is_every_cases_error_and_no_former_result_counts(tmp_path, bundle, address, message):
@@ -280,7 +280,7 @@ def test_a_board_without_python_says_so(tmp_path, bundle, monkeypatch):
     (tmp_path / "path/sh").symlink_to("/bin/sh")
     with boards.running(tmp_path / "b", None, {"PATH": str(tmp_path / "path")}) as board:
         use(board, monkeypatch)
-        assert availability(at_board()).startswith("board has no python3: ssh board sudo apt-get install")
+        assert availability(at_board()).startswith("board has no python3: run ssh board sudo apt-get install")
 
 
 def test_a_greeting_on_standard_output_does_no_harm(tmp_path, bundle, monkeypatch):
@@ -314,7 +314,7 @@ def test_a_file_that_arrives_changed_is_refused(tmp_path, board, monkeypatch):
     monkeypatch.setattr(ssh_connection.Talk, "send", flip)
     there = replay(at_board("onnxruntime"), bundle.root, tmp_path / "out")
     (said,) = set(there.errors.values())
-    assert "what arrived has sha256" in said
+    assert "received sha256" in said
 
 
 def test_a_result_that_arrives_changed_is_an_error_of_its_case(tmp_path, board, bundle, monkeypatch):
@@ -329,7 +329,7 @@ def test_a_result_that_arrives_changed_is_an_error_of_its_case(tmp_path, board, 
     monkeypatch.setattr(ssh, "fetch", flip)
     there = replay(at_board(), bundle.root, tmp_path / "out")
     assert sorted(there.files) == ["none", "same"]
-    assert "is not what the device wrote" in there.errors["each"]
+    assert "differs from what the device wrote" in there.errors["each"]
 
 
 # What is known without running.

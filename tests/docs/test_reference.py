@@ -10,9 +10,11 @@ from typer.main import get_command
 
 from harness import config
 from harness.cli.main import app
+from harness.gate import rules
 from patches.attacks import options
 
 TABLES = [table for table in vars(config).values() if isinstance(table, type) and issubclass(table, BaseModel)]
+RULES = [rules.Rules, rules.CompareTable, rules.LimitTable]
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def hooks(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
+@pytest.mark.parametrize("table", [*TABLES, *RULES], ids=lambda table: table.__name__)
 def test_every_key_of_a_suite_has_a_meaning(table):
     assert [name for name, field in table.model_fields.items() if not field.description] == []
     assert table.__doc__

@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_bytes():
     ("attack", "given", "more", "says"),
     [
         ("gab", {}, {}, "did you mean 'gap'"),
-        ("zzz", {}, {}, "there are: none, grey, noise, sticker, other_class, gap, imported, lavan, pgd"),
+        ("zzz", {}, {}, "there are none, grey, noise, sticker, other_class, gap, imported, lavan, pgd"),
         ("noise", {}, {}, "is a control"),
         ("imported", {}, {}, "is read from a file"),
         ("gap", {"stepz": 3}, {}, "did you mean 'steps'"),
@@ -190,7 +190,7 @@ def test_the_same_seed_gives_the_same_bytes():
         ("gap", {"steps": True}, {}, "expected int"),
         ("gap", {"steps": 0}, {}, "'steps': .* at least 1, got 0"),
         ("gap", {"learning_rate": float("nan")}, {}, "at least 0, got nan"),
-        ("gap", {"rotation": 45, "scale": 0.9}, {}, "is 12 wide: expected at most 10"),
+        ("gap", {"rotation": 45, "scale": 0.9}, {}, "becomes 12 wide when rotated and scaled: expected at most 10"),
         ("gap", {"rotation": 200}, {}, "'rotation': .* from 0 to 180"),
         ("gap", {}, {"px": 11}, "1 to 10 pixels"),
         ("gap", {}, {"target_class": 3}, "target class 3"),
@@ -206,7 +206,7 @@ def test_what_a_user_can_mend_is_said(attack, given, more, says):
 def test_no_image_left_is_said():
     given = problem()
     given.labels[:] = 0
-    with pytest.raises(UserError, match="no image to craft on is left of 20"):
+    with pytest.raises(UserError, match="no images to craft on: all 20 are of class"):
         craft("gap", given)
 
 

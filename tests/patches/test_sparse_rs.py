@@ -185,7 +185,7 @@ def test_options_that_cannot_be_are_said(options, says):
 def test_what_a_device_cannot_do_is_said():
     with pytest.raises(UserError, match="scores and no gradients"):
         craft("gap", Problem(Device(Linear()), PIXELS, LABELS, 2, 3))
-    with pytest.raises(UserError, match="asks a target"):
+    with pytest.raises(UserError, match="queries a target"):
         craft("sparse_rs", Problem(torch.nn.Flatten(), PIXELS, LABELS, 2, 3))
     with pytest.raises(UserError, match="per_image = true"):
         craft("sparse_rs", Problem(Device(Linear()), PIXELS, LABELS, 2, 3), best=True)

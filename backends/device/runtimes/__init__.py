@@ -1,4 +1,4 @@
-"""Runtimes, one a file; the file's name is the registry."""
+"""Runtimes, one per file; a runtime's name is its file's name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError, did_you_mean
+from backends.device.protocol import Option
 from backends.device.quantize import dequantize, quantize
 
-Option = str | int | float | bool
+__all__ = ["Option", "Runtime", "Tensor", "axes", "check_options", "check_target_options", "engine", "missing"]
+__all__ += ["prepare", "real"]
 
 
 class Tensor(NamedTuple):
-    """A file's input or output: its shape, the batch first, None for an axis that takes any number; and its dtype.
+    """A file's input or output: its shape, batch first, None for a dynamic axis; and its dtype.
 
     Integers stand for ``(integer - zero_point) * scale``.
     """
@@ -31,33 +33,33 @@ class Tensor(NamedTuple):
 
 
 class Runtime(Protocol):
-    """An engine that executes artifacts. A module of this folder has one class ``Engine`` of this shape.
+    """An engine that executes artifacts. Each module of this folder has one class ``Engine`` with this interface.
 
     Importing the module must not import the runtime's package: `load` does, so that `formats` and `package` can be
-    asked where the package is missing. It knows nothing of preprocessing and quantizing: `prepare` and `real` below do
-    that for every runtime, by what `input` and `output` say.
+    read where the package is missing. It does no preprocessing and no quantization: `prepare` and `real` below do that
+    for every runtime, from its `input` and `output`.
     """
 
     formats: ClassVar[tuple[str, ...]]
     package: ClassVar[str]  # the distribution to install, as pip names it
-    input: Tensor  # of the file; these two after `load`
+    input: Tensor  # of the file; both are set by `load`
     output: Tensor
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
-        """Opens the file with exactly these options; an unknown option, or one not in force, is a `UserError`."""
+        """Open the file with exactly these options; an unknown option, or one not in force, is a `UserError`."""
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The file's own outputs ``(n, outputs)`` for a batch of its own inputs; `x` is left untouched.
+        """Return the file's own outputs ``(n, outputs)`` for a batch of its own inputs; `x` is not modified.
 
-        What it gives is the caller's: a later run does not write into it.
+        The result belongs to the caller: a later run does not write into it.
         """
 
     def info(self) -> dict[str, str]:
-        """What is in force, after `load`: ``version``, ``kernels``, ``threads``, and what else the runtime tells."""
+        """Return what is in force after `load`: ``version``, ``kernels``, ``threads``, and other facts."""
 
 
 def engine(name: str) -> type[Runtime]:
-    """The class of a runtime by name: a file of this folder, else an entry point of group ``patchbench.runtimes``."""
+    """Find a runtime's class: a file of this folder, else an entry point of group ``patchbench.runtimes``."""
     if name.isidentifier() and find_spec(f"{__name__}.{name}"):
         found: type[Runtime] = importlib.import_module(f"{__name__}.{name}").Engine
         return found
@@ -69,14 +71,14 @@ def engine(name: str) -> type[Runtime]:
 
 
 def check_target_options(name: str, options: Mapping[str, Option]) -> None:
-    """A `UserError` for options that a runtime does not have, where its class says which it has (``options``)."""
-    known = vars(engine(name)).get("options")  # its own alone: a class that builds on another may take more
+    """Raise a `UserError` for options that a runtime does not have, where its class lists them (``options``)."""
+    known = vars(engine(name)).get("options")  # not inherited: a subclass may take more
     if isinstance(known, Mapping):
         check_options(options, known)
 
 
 def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """The choice made for each known option, its first value by default; any other key or value is a `UserError`."""
+    """Return the value of each known option, by default its first; another key or value is a `UserError`."""
     for key, value in options.items():
         if key not in known:
             raise UserError(f"unknown option {key!r}; {did_you_mean(key, known)}")
@@ -86,15 +88,15 @@ def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, 
 
 
 def axes(shape: Sequence[object]) -> tuple[int | None, ...]:
-    """A shape as `Tensor` has it: what is no positive number takes any."""
+    """Return a shape as in `Tensor`: whatever is not a positive number is a dynamic axis."""
     return tuple(int(axis) if isinstance(axis, int | np.integer) and axis > 0 else None for axis in shape)
 
 
 def prepare(tensor: Tensor, x: NDArray[np.float32], path: Path) -> NDArray[Any]:
-    """A file's own input for preprocessed images in its layout: quantized, where it takes integers.
+    """Return a file's own input for preprocessed images: quantized, where it takes integers.
 
-    Any number of images, also for a file that takes one; `x` is left untouched, and one of another shape is a
-    `UserError` that names `path`. Like the preprocessing, this is no part of a latency.
+    The number of images is free, even for a file that takes one at a time. `x` is not modified; another shape is a
+    `UserError` that names `path`. Not part of a latency.
     """
     if x.dtype != np.float32:
         raise UserError(f"{path}: expected float32 inputs, got {x.dtype}")
@@ -108,10 +110,10 @@ def prepare(tensor: Tensor, x: NDArray[np.float32], path: Path) -> NDArray[Any]:
 
 
 def real(tensor: Tensor, raw: NDArray[Any]) -> NDArray[np.float32]:
-    """The float32 values that a file's own outputs stand for."""
+    """Return the real values of a file's own outputs, float32."""
     return raw if tensor.dtype == np.float32 else dequantize(raw, tensor.scale, tensor.zero_point)
 
 
 def missing(package: str, error: ImportError) -> UserError:
-    """Says what to install for a runtime whose package cannot be imported."""
+    """Return the error for a runtime whose package cannot be imported."""
     return UserError(f"{package} cannot be imported ({error}): pip install {package}")

@@ -1,4 +1,4 @@
-"""No network at all: gives back its input, and goes wrong on request. It tests hosts, not artifacts."""
+"""A runtime without a network, which returns its input and fails on request: it tests hosts, not artifacts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FAULTS: dict[str, Callable[[], object]] = {
     "raise": _raise,
     "leave": lambda: os._exit(0),
     "hang": lambda: time.sleep(1000),
-    "native hang": lambda: ctypes.PyDLL(None).sleep(1000),  # keeps the interpreter's lock
+    "native hang": lambda: ctypes.PyDLL(None).sleep(1000),  # holds the interpreter's lock
     "print": _print,
     "nan": lambda: None,  # these three change what a run does
     "double": lambda: None,
@@ -44,9 +44,9 @@ FAULTS: dict[str, Callable[[], object]] = {
 
 
 class Engine:
-    """The first values of each image are its logits, at most a thousand.
+    """Returns the first values of each image as its logits, at most a thousand.
 
-    Option ``fault``: one of `FAULTS`, which happens in run number ``at``, counted from 1, that of loading; or in
+    Option ``fault`` is one of `FAULTS`; it happens in run number ``at``, where 1 is the run while loading, or in
     ``load``. ``milliseconds`` is how long each run sleeps.
     """
 
@@ -54,22 +54,25 @@ class Engine:
     package: ClassVar[str] = "numpy"
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
-        """Reads nothing."""
+        """Check the options; the file is not read."""
         known: dict[str, Option] = {"fault": "none", "at": 0, "milliseconds": 0}
         if unknown := set(options) - set(known):
             raise UserError(f"unknown option {min(unknown)!r}; {did_you_mean(min(unknown), known)}")
         chosen = known | dict(options)
         if chosen["fault"] not in FAULTS:
             raise UserError(f"option fault = {chosen['fault']!r}: expected one of {', '.join(FAULTS)}")
-        self._fault, self._at, self._count = str(chosen["fault"]), chosen["at"], 0
-        self._seconds, self._threads = float(chosen["milliseconds"]) / 1000, threads
+        self._fault = str(chosen["fault"])
+        self._at = chosen["at"]
+        self._count = 0
+        self._seconds = float(chosen["milliseconds"]) / 1000
+        self._threads = threads
         self.input = Tensor((None, None, None, None), np.dtype(np.float32))
         self.output = Tensor((None, None), np.dtype(np.float32))
         if self._at == "load":
             FAULTS[self._fault]()
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The input, flat and cut; or the fault."""
+        """Return the input, flattened and cut; or fail."""
         self._count += 1
         time.sleep(self._seconds)
         logits = x.reshape(len(x), -1)[:, :OUTPUTS].copy()
@@ -84,5 +87,5 @@ class Engine:
         return logits
 
     def info(self) -> dict[str, str]:
-        """Numpy's version, and the threads that were asked for."""
+        """Return numpy's version and the threads asked for."""
         return {"version": np.__version__, "kernels": "dummy", "threads": str(self._threads)}

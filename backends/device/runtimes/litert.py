@@ -15,7 +15,7 @@ class Engine(tflite.Engine):
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernels": tuple(tflite.RESOLVERS)}
 
     def parts(self) -> tuple[Any, Any]:
-        """See `tflite.Engine.parts`."""
+        """Import them; see `tflite.Engine.parts`."""
         from ai_edge_litert import interpreter
 
         return interpreter.Interpreter, interpreter.OpResolverType

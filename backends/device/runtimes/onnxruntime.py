@@ -24,10 +24,10 @@ DTYPES = {f"tensor({name})": np.dtype(name) for name in ("int8", "uint8", "int16
 
 
 class Engine:
-    """ONNX Runtime, CPU provider alone; option ``optimization``: `LEVELS`, by default ``all``.
+    """ONNX Runtime with the CPU provider only; option ``optimization``: one of `LEVELS`, by default ``all``.
 
-    ONNX declares no scale for an integer input or output: there it is 1, with zero point 0, so such a file wants
-    pixels as they are, and its logits are steps.
+    ONNX declares no scale for an integer input or output: it is taken as 1 with zero point 0, so such a file takes raw
+    pixels, and its logits are in steps.
     """
 
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
@@ -35,7 +35,7 @@ class Engine:
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"optimization": tuple(LEVELS)}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
-        """Opens a session and reads back that provider, optimisation level and threads are in force."""
+        """Open a session and check that provider, optimisation level and threads are in force."""
         chosen = check_options(options, Engine.options)
         try:
             import onnxruntime
@@ -44,25 +44,29 @@ class Engine:
         level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[chosen["optimization"]])
         wanted = onnxruntime.SessionOptions()
         wanted.graph_optimization_level = level
-        wanted.intra_op_num_threads, wanted.inter_op_num_threads = threads, 1
+        wanted.intra_op_num_threads = threads
+        wanted.inter_op_num_threads = 1
         wanted.log_severity_level = 3
         # off by default on x86, where S8S8 would run partly in float; the proof of integer has it on
         wanted.add_session_config_entry("session.qdqisint8allowed", "1")
         try:
             self._session: Any = onnxruntime.InferenceSession(path, wanted, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no base of their own
+        except Exception as error:  # onnxruntime's exceptions have no common base
             raise UserError(f"{path}: onnxruntime cannot load it: {error}") from error
-        given, providers = self._session.get_session_options(), self._session.get_providers()
+        given = self._session.get_session_options()
+        providers = self._session.get_providers()
         if given.graph_optimization_level != level or given.intra_op_num_threads != threads or len(providers) != 1:
             raise UserError(
                 f"{path}: onnxruntime runs on {providers} at {given.graph_optimization_level}, not as asked"
             )
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs = self._session.get_inputs()
+        outputs = self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or {inputs[0].type, outputs[0].type} - set(DTYPES):
             types = [[tensor.type for tensor in tensors] for tensors in (inputs, outputs)]
             raise UserError(f"{path}: expected one image in, one vector out; got {types[0]} in, {types[1]} out")
         self.input, self.output = (Tensor(axes(t.shape), DTYPES[t.type]) for t in (inputs[0], outputs[0]))
-        self._name, self._whole = inputs[0].name, self.input.shape[0] != 1
+        self._name = inputs[0].name
+        self._whole = self.input.shape[0] != 1
         self._info = {
             "version": onnxruntime.__version__,
             "provider": providers[0],
@@ -74,12 +78,12 @@ class Engine:
         }
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Outputs for a batch; a file for one image at a time is called once an image."""
+        """Run a batch; a file with batch size 1 is called once per image."""
         if self._whole or len(x) == 1:
             found: NDArray[Any] = self._session.run(None, {self._name: x})[0]
             return found.reshape(len(x), -1)
         return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
-        """Version, provider, optimisation level, threads, and whether S8S8 may run in integers."""
+        """Return version, provider, optimisation level, threads, and whether S8S8 may run in integers."""
         return self._info

@@ -1,4 +1,4 @@
-"""ONNX's own reference evaluator, in numpy: slow, and what the others are held against."""
+"""ONNX's own reference evaluator in numpy: slow, and the yardstick for the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Engine:
     package: ClassVar[str] = "onnx"
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
-        """Reads the graph; `threads` are numpy's own business, set from outside."""
+        """Read the graph; `threads` are up to numpy and set from outside."""
         check_options(options, {})
         try:
             import onnx
@@ -45,12 +45,12 @@ class Engine:
         self._info = {"version": onnx.__version__, "kernels": "reference", "threads": str(threads)}
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Outputs for a batch; a file for one image at a time is called once an image."""
+        """Run a batch; a file with batch size 1 is called once per image."""
         if self.input.shape[0] != 1 or len(x) == 1:
             found: NDArray[Any] = self._evaluator.run(None, {self._name: x})[0]
             return found.reshape(len(x), -1)
         return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
-        """The version of the onnx package."""
+        """Return the version of the onnx package."""
         return self._info

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's interpreter as TensorFlow itself has it."""
+"""TensorFlow Lite's interpreter inside TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Engine(tflite.Engine):
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernels": tuple(tflite.RESOLVERS)}
 
     def parts(self) -> tuple[Any, Any]:
-        """See `tflite.Engine.parts`."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it tells of the CPU's features at import
+        """Import them; see `tflite.Engine.parts`."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # or it logs the CPU's features at import
         from tensorflow import lite
 
         return lite.Interpreter, lite.experimental.OpResolverType

@@ -1,4 +1,4 @@
-"""tflite-runtime, TensorFlow Lite's interpreter as boards have it: 2.14 is the last, with numpy 1."""
+"""tflite-runtime, TensorFlow Lite's interpreter for boards: 2.14 is the last release, built for numpy 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backends.device import tflite
 class Engine(tflite.Engine):
     """tflite-runtime; ``kernels`` is ``builtin`` by default.
 
-    Its XNNPACK takes float files alone: asked for with an INT8 one, it is not in force, which is an error.
+    Its XNNPACK runs float files only: with an INT8 file, ``xnnpack`` is an error.
     """
 
     package: ClassVar[str] = "tflite-runtime"
@@ -19,7 +19,7 @@ class Engine(tflite.Engine):
     default_kernels: ClassVar[str] = "builtin"
 
     def parts(self) -> tuple[Any, Any]:
-        """See `tflite.Engine.parts`."""
+        """Import them; see `tflite.Engine.parts`."""
         from tflite_runtime import interpreter
 
         return interpreter.Interpreter, interpreter.OpResolverType

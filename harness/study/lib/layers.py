@@ -17,20 +17,8 @@ from patches.fake_quant.network import Grid
 MOST = 12  # layers, evenly spaced along the depth; the logits come on top
 LOGITS = "logits"
 # Operators whose outputs have the values of their inputs, or zeros besides.
-MOVERS = {
-    "Flatten",
-    "Pad",
-    "Reshape",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "PAD",
-    "RESHAPE",
-    "SQUEEZE",
-    "TRANSPOSE",
-}
+MOVERS = {"Flatten", "Pad", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
+MOVERS |= {"PAD", "RESHAPE", "SQUEEZE", "TRANSPOSE"}
 
 
 class Layer(NamedTuple):

@@ -42,6 +42,14 @@ def count(
     return Counted(np.where(goals >= 0, patched == goals, patched != labels), among)
 
 
+def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """Return the undefended rows, without those in error, of the attack, size, place and split of a case."""
+    assert case.patch is not None
+    attack = case.patch.label or case.patch.attack
+    table = where(table, attack=attack, patch_px=case.px, placement=case.place, split=case.split)
+    return where(table, defence="", status="ok")
+
+
 def success(inputs: Inputs, artifact: ArtifactStep, case: Case) -> pd.DataFrame:
     """Return a patch's success on an artifact with ``low``, ``high`` and ``n``, one row per target.
 
@@ -49,25 +57,10 @@ def success(inputs: Inputs, artifact: ArtifactStep, case: Case) -> pd.DataFrame:
     """
     patch = case.patch
     assert patch is not None
-    cells = where(
-        inputs.cells,
-        artifact=artifact.name,
-        patch=patch.name,
-        attack=patch.label or patch.attack,
-        target_class=goal(case),
-        patch_px=case.px,
-        placement=case.place,
-        split=case.split,
-        defence="",
-        status="ok",
-    )
+    cells = where(of_case(inputs.cells, case), artifact=artifact.name, patch=patch.name, target_class=goal(case))
     kind = "untargeted" if patch.target_class is None else "targeted"
-    names = {
-        f"{kind}_success": "success",
-        f"{kind}_success_low": "low",
-        f"{kind}_success_high": "high",
-        f"n_{kind}": "n",
-    }
+    rate = f"{kind}_success"
+    names = {rate: "success", f"{rate}_low": "low", f"{rate}_high": "high", f"n_{kind}": "n"}
     return cells[["target", "runtime", *names]].rename(columns=names)
 
 

@@ -96,7 +96,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path: Path) -> None:
 def test_a_training_that_diverges_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="diverged in epoch"):
         train(tmp_path, replace(SPEC, weight_bits=4), replace_table(learning_rate=1e20))
-    with pytest.raises(UserError, match="a step a channel"):
+    with pytest.raises(UserError, match="one step per channel"):
         train(tmp_path, replace(SPEC, weight_bits=4, per_channel=False))
 
 
@@ -205,7 +205,7 @@ def test_what_a_surrogate_lacks_is_said(tmp_path: Path, surrogates: str, says: s
         ('precision = "w4a4"', 'no file has w4a4: give weights of 2 to 8 bits and a8, or format = "torch"'),
         ('precision = ["w8a8", "w32a8"]', "no file has w32a8"),
         ('precision = "w1a8"', "should match pattern"),
-        ("qat = {}\nper_channel = [true, false]", "learns a step a channel"),
+        ("qat = {}\nper_channel = [true, false]", "learns one step per channel"),
     ],
 )
 def test_what_no_file_can_have_is_said(tmp_path: Path, line: str, says: str) -> None:

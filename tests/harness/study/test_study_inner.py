@@ -184,6 +184,10 @@ def test_a_network_agrees_with_itself_and_not_with_its_reverse():
     assert alignment(one, reversed_, everywhere).sign_agreement == pytest.approx(0)
 
 
+def by_column(found: Alignment) -> dict[str, float]:
+    return dict(zip(gradients.COLUMNS[2:], gradients.summary(found), strict=True))
+
+
 def test_agreement_is_counted_on_the_pixels_asked_for():
     a, b = torch.zeros(2, 3, 1, 4), torch.zeros(2, 3, 1, 4)
     a[0, :, 0] = torch.tensor([[1.0, -1.0, 2.0, 9.0], [0.0, 0.0, 1.0, 9.0], [3.0, 1.0, -1.0, 9.0]])
@@ -196,16 +200,16 @@ def test_agreement_is_counted_on_the_pixels_asked_for():
     assert np.isnan(found.cosine[1])
     assert found.sign_agreement == pytest.approx([5 / 9, 0])
     assert found.zero_share == pytest.approx([2 / 9, 1])
-    row = gradients.summary("p", "patch", found)
-    assert (row.n, row.zero_share) == (1, pytest.approx((2 / 9 + 1) / 2))
+    row = by_column(found)
+    assert (row["n"], row["zero_share"]) == (1, pytest.approx((2 / 9 + 1) / 2))
 
 
 def test_intervals_of_alignment_are_students():
     values = np.random.default_rng(0).uniform(-1, 1, 30)
-    row = gradients.summary("p", "patch", Alignment(values, values / 2, np.zeros(30)))
+    row = by_column(Alignment(values, values / 2, np.zeros(30)))
     low, high = stats.t.interval(0.95, 29, loc=values.mean(), scale=stats.sem(values))
-    assert (row.cosine, row.low, row.high) == pytest.approx((values.mean(), low, high))
-    assert row.sign_agreement_high == pytest.approx(high / 2)
+    assert (row["cosine"], row["low"], row["high"]) == pytest.approx((values.mean(), low, high))
+    assert row["sign_agreement_high"] == pytest.approx(high / 2)
 
 
 @pytest.mark.parametrize("kind", ["spearman", "pearson"])
