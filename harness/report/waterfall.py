@@ -1,4 +1,4 @@
-"""The loss from lab to device, drawn: one panel per file, its links from top to bottom, each change with its interval."""
+"""The loss from lab to device, drawn: one panel per file, its links from top to bottom, changes with intervals."""
 
 from __future__ import annotations
 
