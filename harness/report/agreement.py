@@ -9,6 +9,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.report.svg import INK, SOFT, drawing, short
+from harness.results.entries import TargetEntry
+from harness.results.run_directory import Run
 from patches.patch import CONTROLS
 
 CELL, LETTER = 0.42, 0.075  # inches
@@ -26,13 +28,13 @@ class Page(NamedTuple):
     pairs: int
 
 
-def pages(run: Row, cells: pd.DataFrame) -> list[Page]:
+def pages(run: Run, cells: pd.DataFrame) -> list[Page]:
     """A page for each artifact that several targets ran; ``cells`` are labelled."""
-    found = pd.DataFrame(run.get("agreement") or [])
+    found = pd.DataFrame([pair.plain() for pair in run.agreement])
     if found.empty:
         return []
     labels = dict(zip(cells["artifact"], cells["victim"] + ", " + cells["artifact_label"], strict=True))
-    traits = {target["name"]: _traits(target) for target in run.get("targets", [])}
+    traits = {target.name: _traits(target) for target in run.targets}
     made = cells[~cells["attack"].isin(CONTROLS) & (cells["status"] == "ok")]
     rate = "targeted_success" if made["targeted_success"].notna().any() else "untargeted_success"
     success = made.groupby(["artifact", "target"])[rate].mean().to_dict()
@@ -47,15 +49,17 @@ def pages(run: Row, cells: pd.DataFrame) -> list[Page]:
     return out
 
 
-def _traits(target: Row) -> dict[str, str]:
+def _traits(target: TargetEntry) -> dict[str, str]:
     """What can make two targets differ, in the words of the page."""
-    info, machine = target.get("info") or {}, target.get("machine") or {}
     return {
-        "runtime": str(target.get("runtime", "")), "version": str(info.get("version", "")),
-        "kernels": str(info.get("kernels", "")), "instruction set": str(machine.get("arch", "")),
-        "CPU": str(machine.get("cpu", "")), "emulation": str(bool(machine.get("emulated"))),
-        "host": str(target.get("host", "")),
-    }  # fmt: skip
+        "runtime": target.runtime,
+        "version": str(target.info.get("version", "")),
+        "kernels": str(target.info.get("kernels", "")),
+        "instruction set": target.machine.arch,
+        "CPU": target.machine.cpu,
+        "emulation": str(bool(target.machine.emulated)),
+        "host": target.host,
+    }
 
 
 def _row(pair: Row, traits: dict[str, dict[str, str]], success: dict[Any, float]) -> Row:

@@ -6,13 +6,12 @@ import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from backends.device.errors import UserError
 from harness.report import rows
 from harness.report.agreement import pages
 from harness.report.calibration import calibration_figures
@@ -22,19 +21,20 @@ from harness.report.success import success_figures
 from harness.report.waterfall import waterfall
 from harness.results import paired
 from harness.results.checks import checks, doubts
-from harness.results.lab_to_device import chains
+from harness.results.lab_to_device import Chain, chains
 from harness.results.metrics import cells, summarise
 from harness.results.outcomes import outcomes
+from harness.results.run_directory import Run, read_records, read_run
 from harness.results.stats import Difference
+from harness.store import write_text
 from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
-SCHEMA = 1
 MOST_CHAINS = 12  # drawn; the table has all
 MOST_CELLS = 3000  # rows of the table of cells; all are in cells.csv
 
 
-def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
+def build(run_dir: Path, run: Run | None = None) -> Path:
     """Writes ``report.html`` into a run directory, from its ``records.parquet`` and ``run.json``; gives its path.
 
     ``run`` is the content of run.json where that is still to be written.
@@ -42,9 +42,10 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
     The page fetches nothing: pictures are data URIs, figures inline SVG, and its policy forbids all but its own script.
     All text that comes from files is escaped.
     """
-    run, records = _read(run_dir, run)
+    run = run or read_run(run_dir)
+    records = read_records(run_dir)
     table = cells(records)
-    found = run.get("checks") or checks(run, table)
+    found = run.checks or checks(run, table)
     table = labelled(table.assign(doubts=doubts(table, found)))
     sanity, table = table[table["split"] == "all"], table[table["split"] != "all"]
     summary = labelled(summarise(table, records[records["split"] != "all"]))
@@ -57,7 +58,7 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         "percent": percent, "change": _change, "pct": _number, "json": _json, "short": _short_hash,
         "attack_label": attack_label,
     }  # fmt: skip
-    each = [patch["name"] for patch in run.get("patches", []) if patch.get("per_image")]
+    each = [patch.name for patch in run.patches if patch.per_image]
     page = environment.get_template("report.html").render(
         run=run, question=QUESTION, controls=CONTROLS, head=headline(table, each),
         rules={"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
@@ -77,33 +78,28 @@ def build(run_dir: Path, run: dict[str, Any] | None = None) -> Path:
         n_images=records.loc[records["split"] != "all", "image"].nunique(),
     )  # fmt: skip
     path = run_dir / "report.html"
-    draft = path.with_suffix(".html.part")
-    draft.write_text(page)
-    draft.replace(path)
+    write_text(path, page)
     return path
 
 
-def _read(run_dir: Path, run: dict[str, Any] | None) -> tuple[dict[str, Any], pd.DataFrame]:
-    try:
-        run = run or json.loads((run_dir / "run.json").read_text())
-        records = pd.read_parquet(run_dir / "records.parquet")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run_dir}: expected the run.json and records.parquet of a finished run ({error})") from error
-    if not isinstance(run, dict) or run.get("schema") != SCHEMA:
-        raise UserError(f"{run_dir / 'run.json'}: expected a run of schema {SCHEMA}")
-    return run, records
+class _Chains(NamedTuple):
+    """A victim's chains from lab to device, the first ``shown`` of them drawn."""
+
+    victim: str
+    svg: Markup
+    chains: list[Chain]
+    shown: int
 
 
-def _lab_to_device(run: dict[str, Any], records: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
+def _lab_to_device(run: Run, records: pd.DataFrame, table: pd.DataFrame) -> list[_Chains]:
     """For each victim its chains from lab to device, drawn and as rows; none where nothing stands between."""
-    versions = {t["name"]: str(t.get("info", {}).get("version", "")) for t in run.get("targets", [])}
+    versions = {target.name: str(target.info.get("version", "")) for target in run.targets}
     found = chains(outcomes(records), versions)
     labels = dict(zip(table["artifact"], table["artifact_label"], strict=True))
     out = []
     for victim in dict.fromkeys(chain.columns["victim"] for chain in found):
         own = [chain for chain in found if chain.columns["victim"] == victim]
-        drawn = waterfall(own[:MOST_CHAINS], labels)
-        out.append({"victim": victim, "svg": drawn, "chains": own, "shown": min(len(own), MOST_CHAINS)})
+        out.append(_Chains(victim, waterfall(own[:MOST_CHAINS], labels), own, min(len(own), MOST_CHAINS)))
     return out
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from harness.results.entries import PatchEntry
 from harness.results.metrics import is_lab
+from harness.results.run_directory import Run
 from patches.patch import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -23,18 +25,19 @@ CONTROL_NAMES = {
 CLOCK_SHARE = 0.01  # of a latency, that a step of the clock may be
 
 
-def failures(cells: pd.DataFrame, run: Row) -> list[Row]:
+def failures(cells: pd.DataFrame, run: Run) -> list[Row]:
     """What failed: cells in error by place and message, then those of the run's own errors that no cell tells of."""
     bad = cells[cells["status"] == "error"]
     keys = ["victim", "artifact_label", "target", "error"]
     grouped = bad.groupby(keys, sort=False).agg(cells=("n_error", "size"), images=("n_error", "sum")).reset_index()
     out: list[Row] = list(grouped.to_dict("records"))
     told = set(bad[["artifact", "target", "error"]].itertuples(index=False, name=None))
-    for row in run.get("errors", []):
-        if (row.get("artifact"), row.get("target"), row.get("message")) in told:
+    for error in run.errors:
+        if (error.artifact, error.target, error.message) in told:
             continue
-        where = ", ".join(f"{k} {v}" for k, v in row.items() if k != "message" and v not in ("", None))
-        out.append({"target": where, "error": row.get("message", "")})
+        place = error.plain(without=frozenset({"message"}))
+        where = ", ".join(f"{name} {value}" for name, value in place.items() if value not in ("", None))
+        out.append({"target": where, "error": error.message})
     return out
 
 
@@ -63,28 +66,28 @@ def controls_shown(summary: pd.DataFrame) -> dict[str, str]:
     return {name: text for name, text in CONTROL_NAMES.items() if name in summary and summary[name].notna().any()}
 
 
-def attacks(run: Row) -> list[Row]:
+def attacks(run: Run) -> list[Row]:
     """A row per kind of patch: how many, of which classes, at what cost."""
-    kinds: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for patch in run.get("patches", []):
-        kinds[tuple(patch.get(k) for k in ("attack", "surrogate", "px", "shape"))].append(patch)
+    kinds: dict[tuple[str, str, int, str], list[PatchEntry]] = defaultdict(list)
+    for patch in run.patches:
+        kinds[patch.attack, patch.surrogate, patch.px, patch.shape].append(patch)
     out = []
     for (attack, surrogate, px, shape), made in kinds.items():
-        checks = [patch.get("checks") or {} for patch in made]
+        checks = [patch.checks for patch in made]
         out.append(
             {
                 "attack": attack, "surrogate": surrogate, "px": px, "shape": shape, "patches": len(made),
-                "classes": sorted({c for p in made if (c := p.get("target_class")) not in (None, -1)}),
-                "seeds": sorted({p.get("seed", 0) for p in made}),
-                "steps": max((c["steps"] for c in checks if "steps" in c), default=None),
-                "queries": max((c["queries"] for c in checks if c.get("queries") is not None), default=None),
-                "seconds": sum(c.get("seconds", 0) for c in checks),
+                "classes": sorted({p.target_class for p in made if p.target_class not in (None, -1)}),
+                "seeds": sorted({p.seed for p in made}),
+                "steps": max((c.steps for c in checks if c.steps is not None), default=None),
+                "queries": max((c.queries for c in checks if c.queries is not None), default=None),
+                "seconds": sum(c.seconds or 0 for c in checks),
             }
         )  # fmt: skip
     return out
 
 
-def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
+def patches(run: Run, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
     """Each patch with its picture and its success in the lab and on integer targets (least, most).
 
     Success is that without a defence, where there is such a cell.
@@ -93,58 +96,53 @@ def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
     made = ok[~ok["attack"].isin(CONTROLS)]
     ok = ok[ok["defence"] == ""] if (made["defence"] == "").any() else ok
     out = []
-    for patch in run.get("patches", []):
-        here = ok[(ok["patch"] == patch.get("name")) & (ok["attack"] != "other_class")]
+    for patch in run.patches:
+        here = ok[(ok["patch"] == patch.name) & (ok["attack"] != "other_class")]
         rate = "targeted_success" if here["targeted_success"].notna().any() else "untargeted_success"
         integer = here.loc[~here["precision"].isin(["fp32", ""]) & (here["format"] != "torch"), rate]
         lab = here.loc[is_lab(here), rate].mean()
         rates = {"lab": lab, "least": integer.min(), "most": integer.max(), "victims": list(here["victim"].unique())}
-        out.append(patch | rates | {"picture": picture(run_dir, patch.get("file"))})
+        out.append(patch.plain() | rates | {"picture": picture(run_dir, patch.file)})
     return sorted(out, key=lambda row: row.get("attack") in CONTROLS)
 
 
-def examples(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
+def examples(run: Run, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
     """Each example with its pictures, what made its patch, and where each answer was given, the commonest first."""
-    of = {patch.get("name"): {k: patch.get(k, "") for k in ("attack", "surrogate")} for patch in run.get("patches", [])}
+    of = {patch.name: {"attack": patch.attack, "surrogate": patch.surrogate} for patch in run.patches}
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     out = []
-    for example in run.get("examples", []):
+    for example in run.examples:
         answers: dict[int, list[str]] = defaultdict(list)
-        for one in example.get("preds", []):
-            place = labels.get(one.get("artifact"), one.get("artifact", ""))
-            answers[one.get("pred", -1)].append(f"{place} on {one.get('target', '')}")
-        pictures = {kind: picture(run_dir, example.get(f"{kind}_png")) for kind in ("clean", "patched")}
+        for one in example.preds:
+            answers[one.pred].append(f"{labels.get(one.artifact, one.artifact)} on {one.target}")
+        pictures = {"clean": picture(run_dir, example.clean_png), "patched": picture(run_dir, example.patched_png)}
         order = sorted(answers.items(), key=lambda item: -len(item[1]))
-        out.append(of.get(example.get("patch"), {}) | example | pictures | {"answers": order})
+        out.append(of.get(example.patch, {}) | example.plain() | pictures | {"answers": order})
     return out
 
 
-def latency(run: Row, cells: pd.DataFrame) -> list[Row]:
+def latency(run: Run, cells: pd.DataFrame) -> list[Row]:
     """The measured latencies with the artifacts' labels; a victim's emulated ones last: they compare with nothing."""
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
-    plain = {_timed(row): row.get("p50_ms") for row in run.get("latency", []) if not row.get("defence")}
-    measured = [
-        row
-        | {
-            "added_ms": row["p50_ms"] - plain[_timed(row)] if row.get("defence") and _timed(row) in plain else None,
-            "label": labels.get(row.get("artifact"), row.get("artifact")),
-            "victim": victims.get(row.get("artifact")),
-            "coarse": row.get("clock_ns", 0) > row.get("p50_ms", 0) * 1e6 * CLOCK_SHARE,
+    plain = {(row.artifact, row.target, row.threads): row.p50_ms for row in run.latency if not row.defence}
+    measured: list[Row] = []
+    for row in run.latency:
+        undefended = plain.get((row.artifact, row.target, row.threads))
+        added = row.p50_ms - undefended if row.defence and undefended is not None else None
+        more = {
+            "added_ms": added,
+            "label": labels.get(row.artifact, row.artifact),
+            "victim": victims.get(row.artifact),
+            "coarse": row.clock_ns > row.p50_ms * 1e6 * CLOCK_SHARE,
         }
-        for row in run.get("latency", [])
-    ]
+        measured.append(row.plain() | more)
     return sorted(measured, key=lambda row: (str(row["victim"]), bool(row.get("emulated"))))
 
 
-def _timed(row: Row) -> tuple[Any, ...]:
-    """What a latency with a defence shares with that without."""
-    return row.get("artifact"), row.get("target"), row.get("threads")
-
-
-def picture(run_dir: Path, file: str | None) -> str:
+def picture(run_dir: Path, file: str) -> str:
     """A PNG of the run directory as a data URI; empty for anything else."""
-    path = (run_dir / (file or "")).resolve()
+    path = (run_dir / file).resolve()
     if not file or not path.is_relative_to(run_dir.resolve()) or not path.is_file():
         return ""
     content = path.read_bytes()
