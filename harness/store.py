@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,8 @@ from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from backends.device.files import replacing
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
@@ -107,24 +107,22 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON beside its place and renames it."""
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text beside its place and renames it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
+    """Write text, whole or not at all."""
+    with replacing(path) as draft:
+        draft.write_text(text)
 
 
 def place(source: Path, into: Path) -> None:
-    """Puts a stored file where a user looks for it: a copy, so that nothing done to it reaches the store."""
+    """Copy a stored file to where a user looks for it: nothing done to the copy reaches the store."""
     into.parent.mkdir(parents=True, exist_ok=True)
-    beside = into.with_name(f".{into.name}.{os.getpid()}")
-    shutil.copy2(source, beside)
-    beside.replace(into)
+    with replacing(into) as draft:
+        shutil.copy2(source, draft)
 
 
 def _plain(value: object) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from exporters.victim import Victim
 from harness import config
 from harness.data.datasets import Images
@@ -91,9 +91,9 @@ def prepare(
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"victim {table.name!r}: its weights hold NaN or infinity, first in {bad[0]}")
     folder.mkdir(parents=True, exist_ok=True)
-    weights, beside = folder / "weights.pt", folder / f".weights.pt.{os.getpid()}"
-    torch.save(state, beside)
-    beside.replace(weights)
+    weights = folder / "weights.pt"
+    with replacing(weights) as draft:
+        torch.save(state, draft)
     victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim
