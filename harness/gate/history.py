@@ -17,8 +17,8 @@ from harness.gate.pairs import Pair, image_order, pairs
 from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, percent_axis, short, standalone
 from harness.results.baseline import Frozen
 from harness.results.intervals import estimate
-from harness.results.success import Kind
 from harness.results.stats import Estimate
+from harness.results.success import Kind
 
 TRACKS_PER_PANEL = 6
 

@@ -92,7 +92,7 @@ class BaselineFile(Facts):
     images: Packed
     labels: Packed
     preds: Packed
-    cells: Cells = Field(min_length=1)
+    cells: Cells
 
 
 class FrozenPatch(NamedTuple):
@@ -169,7 +169,7 @@ def read(path: Path) -> Frozen:
         preds = raw.preds.array().astype(np.int32)
         table = pd.DataFrame(raw.cells)[list(CELL_COLUMNS)]
     except (ValueError, KeyError, zlib.error) as error:
-        raise UserError(f"{path}: a damaged baseline ({error!r}); freeze the run again") from error
+        raise UserError(f"{path}: neither a run directory nor a baseline ({error!r})") from error
     if preds.shape != (len(table), len(images)) or labels.shape != images.shape:
         raise UserError(f"{path}: expected predictions ({len(table)}, {len(images)}), got {preds.shape}; damaged")
     facts = Facts.model_validate(raw.model_dump(include=set(Facts.model_fields), exclude_unset=True))
@@ -186,6 +186,8 @@ def read_file(path: Path) -> BaselineFile:
     if (kind, schema) != (KIND, SCHEMA):
         found = f"{kind!r} of schema {schema}"
         raise UserError(f"{path}: expected a {KIND} of schema {SCHEMA}, got {found}; freeze the run again")
+    if raw.get("cells") == []:
+        raise UserError(f"{path}: expected a baseline, got one without a cell")
     try:
         return BaselineFile.model_validate(raw)
     except ValidationError as error:

@@ -165,7 +165,7 @@ def _link(
 
 
 def _follows(places: Sequence[_Place], i: int) -> int:
-    """Return which place comes before: of the last stage before it, preferably with its runtime and kernels; -1: none."""
+    """Return the place before, -1 for none: of the last stage before it, preferably with its runtime and kernels."""
     stage = places[i].stage
     earlier = [k for k, place in enumerate(places[:i]) if place.stage < min(stage, ELSEWHERE)]
     if not earlier:

@@ -109,7 +109,9 @@ def _add_rates(
     pred, label = records["pred"].to_numpy(np.int64), records["label"].to_numpy(np.int64)
     goal = out["target_class"].to_numpy(np.int64)[rows.cell]
     right = judged & is_right(pred[clean_row], label)
-    _add_rate(out, "clean_accuracy", rows.total(right), "n_clean", np.where(good, rows.total(np.ones(len(pred), bool)), 0))
+    _add_rate(
+        out, "clean_accuracy", rows.total(right), "n_clean", np.where(good, rows.total(np.ones(len(pred), bool)), 0)
+    )
     patched = judged & (out["attack"] != "none").to_numpy(bool)[rows.cell]
     aimed = judged & counts("targeted", pred[clean_row], label, goal)
     among_of: dict[Kind, Bools] = {"targeted": judged, "untargeted": patched}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from backends.device.protocol import MachineFacts
 from harness.plan.cells import Cell
 from harness.plan.steps import ArtifactStep
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
@@ -22,7 +23,7 @@ class Answers(NamedTuple):
     logits: NDArray[np.float32] | None
     error: str
     info: Mapping[str, str]
-    machine: Mapping[str, str]
+    machine: MachineFacts
     integers: NDArray[np.generic] | None = None  # the file's own outputs, if they are integers
 
 

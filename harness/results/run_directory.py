@@ -1,4 +1,4 @@
-"""The files of a run directory, typed: ``run.json`` says what ran, ``summary.json`` holds the cells and their summary."""
+"""The files of a run directory, typed: ``run.json`` says what ran, ``summary.json`` holds its cells."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ from harness.store import write_json
 
 SCHEMA = 1
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
+
+
 class Run(Entry):
     """``run.json``: what was attacked, with what, and where; everything but the rates."""
 

@@ -80,8 +80,8 @@ def _example(
         clean_png=_write(clean, run_dir, f"examples/{victim.name}-{at}-clean.png"),
         patched_png=_write(patched, run_dir, f"examples/{victim.name}-{at}-{patch}.png"),
         preds=tuple(
-            AnswerEntry(artifact=str(row.artifact), target=str(row.target), pred=int(row.pred))
-            for row in here.itertuples()
+            AnswerEntry(artifact=str(artifact), target=str(target), pred=int(pred))
+            for artifact, target, pred in zip(here["artifact"], here["target"], here["pred"], strict=True)
         ),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,7 +14,7 @@ import numpy as np
 from backends.device.bundle import Bundle, paste
 from backends.device.defences import defend
 from backends.device.errors import UserError
-from backends.device.protocol import Event, LatencyLimits
+from backends.device.protocol import Event, LatencyLimits, MachineFacts
 from backends.hosts import cores, is_emulated, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep
@@ -46,21 +47,19 @@ def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
     for todo in missing.pop(TORCH, {}).values():
         _in_torch(work, todo)
     ready = [name for name, parts in missing.items() if _prepared(work, [s for part in parts.values() for s in part])]
-    # Bundles are made by one thread, before the targets share the store's paths.
+    # One thread writes the bundles, before the targets share the store.
     roots = {
         part: crafting.bundle(work, part[0], list(dict.fromkeys(step.case for step in whole[part])))
         for part in dict.fromkeys(part for name in ready for part in missing[name])
     }
     share = Share()
-    lanes = []
-    for name in ready:
-        parts = missing[name]
-        lanes.append(
-            [
-                Job(cores(todo[0].target), lambda todo=todo, root=roots[part]: _replay(work, todo, root, share))  # type: ignore[misc]
-                for part, todo in parts.items()
-            ]
-        )
+    lanes = [
+        [
+            Job(cores(todo[0].target), partial(_replay, work, todo, roots[part], share))
+            for part, todo in missing[name].items()
+        ]
+        for name in ready
+    ]
     side_by_side(lanes, share)
 
 

@@ -52,6 +52,7 @@ PACKAGES = (
     "numpy",
 )
 
+
 def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing) -> Run:
     """Return the content of run.json; put artifacts, patches and example pictures into the run directory."""
     plan = work.plan
@@ -107,7 +108,7 @@ def _data(work: Work, run_dir: Path) -> DataEntry:
 
 
 def _commit() -> str:
-    """Return the commit of the working directory, with a plus where files differ from it; empty outside a repository."""
+    """Return the commit of the working directory, with a plus where files differ; empty outside a repository."""
     try:
         git = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
         return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
