@@ -63,10 +63,10 @@ def test_the_page_names_what_two_targets_differ_in_and_who_is_identical() -> Non
     (page,) = pages(Run.model_validate(run), cells)
     assert page.artifact == "v, INT8"
     assert page.identical == [["a", "b"]]
-    differ = {(row["a"], row["b"]): row["differ"] for row in page.rows}
+    differ = {(row.entry.a, row.entry.b): row.differ for row in page.rows}
     assert differ["a", "b"] == ["instruction set", "emulation", "host"]
     assert differ["a", "c"] == ["version"]
-    assert (page.rows[0]["a"], page.rows[0]["b"]) == ("a", "c")
-    assert page.rows[0]["success_a"] == 0.25
+    assert (page.rows[0].entry.a, page.rows[0].entry.b) == ("a", "c")
+    assert page.rows[0].success_a == 0.25
     assert "<svg" in page.figure
     assert pages(Run(schema=1), cells) == []
