@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from harness.plan.cells import Case
 from harness.plan.steps import ArtifactStep
+from harness.results import success as judge
+from harness.results.success import Kind
 from harness.study.lib.inputs import Inputs
 from harness.study.lib.tables import where
 
@@ -37,9 +39,12 @@ def count(
 
     The images that count are classified correctly without the patch and are not of the target class.
     """
-    goals = goals[:, None]
-    among = (clean == labels) & (labels != goals)
-    return Counted(np.where(goals >= 0, patched == goals, patched != labels), among)
+    hits, among = [], []
+    for preds, goal in zip(patched, goals, strict=True):
+        kind: Kind = "untargeted" if goal < 0 else "targeted"
+        hits.append(judge.hits(kind, preds, labels, goal))
+        among.append(judge.counts(kind, clean, labels, goal))
+    return Counted(np.array(hits), np.array(among))
 
 
 def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
