@@ -1,4 +1,4 @@
-"""The stages of patches: crafted or given, laid on images, and packed with an artifact into what a device gets."""
+"""The stages of patches: craft or load them, place them on images, and bundle them with an artifact for a device."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 def patch(work: Work, step: PatchStep) -> Patch:
-    """A crafted patch or a control, at the input size of the victim that it was made on."""
+    """Return a crafted patch or a control, at the input size of the victim that it was crafted on."""
     folder = work.store.path("patch", step.key)
     if not work.store.has("patch", step.key):
         from PIL import Image
 
         with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
-            made = _given(work, step) if step.source is None else _made_on(work, step, step.source, tick)
-            made.save(beside / "patch.npz")
-            Image.fromarray(_sheet(made), "RGBA").save(beside / "patch.png")
+            patch = _given(work, step) if step.source is None else _crafted(work, step, step.source, tick)
+            patch.save(beside / "patch.npz")
+            Image.fromarray(_sheet(patch), "RGBA").save(beside / "patch.png")
     return Patch.read(folder / "patch.npz")
 
 
 def _sheet(made: Patch) -> np.ndarray:
-    """A picture of a patch, its mask as alpha; of a patch for each image the first sixteen, four by four."""
+    """Draw a patch, its mask as alpha; of a per-image patch the first sixteen, four by four."""
     several = made.pixels.reshape(-1, *made.pixels.shape[-3:])
     several = several[: 16 if len(several) >= 16 else 1]
     alpha = np.broadcast_to((made.mask * 255).astype(np.uint8)[..., None], (*several.shape[:3], 1))
@@ -49,17 +49,17 @@ def _sheet(made: Patch) -> np.ndarray:
     return np.ascontiguousarray(grid.swapaxes(1, 2).reshape(rows * px, rows * px, 4))
 
 
-def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
-    """A baseline's patch where it stands in and the weights are those that it was made for; else one crafted here."""
+def _crafted(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
+    """Return a baseline's patch where the weights are those that it was crafted on; else craft one."""
     if step.frozen and made_of_sha256(work, step) == step.frozen[1]:
         return work.frozen[step.name]
     return _craft(work, step, source, tick)
 
 
 def made_of_sha256(work: Work, step: PatchStep) -> str:
-    """Hash of the weights, or of the file, that a patch was made on; of several, a hash of these; empty for a control.
+    """Return the hash of the weights, or of the file, that a patch was crafted on; of several, a hash of the hashes.
 
-    A network that is merely rounded has its victim's.
+    A network that is rounded without training has its victim's. Empty for a control.
     """
     if step.source is None:
         return ""
@@ -78,7 +78,7 @@ def _sha256(work: Work, source: VictimStep, made: ArtifactStep | None) -> str:
 
 
 def _given(work: Work, step: PatchStep) -> Patch:
-    """A patch that no gradient makes: a control, or one from a file."""
+    """Return a patch that is not crafted: a control, or one from a file."""
     from patches.attacks import IMPORTED
     from patches.attacks.controls import control, sticker
     from patches.attacks.imported import cutout, load_patch
@@ -128,7 +128,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
 
 @contextmanager
 def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
-    """What a patch is made against: a network with gradients, or a target that is asked."""
+    """Open what a patch is crafted on: a network with gradients, or a target to query."""
     from patches.defences import defended
     from patches.surrogates import build
 
@@ -144,7 +144,7 @@ def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.M
 
 
 def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:
-    """What a surrogate is made of: a network, what a simulation needs, or an artifact's description, brought about."""
+    """Return what a surrogate is built from: a network, what a simulation needs, or an artifact's description file."""
     if made is None:
         return work.network(victim)
     if made.format == TORCH:
@@ -154,7 +154,7 @@ def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Mo
 
 
 def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
-    """What a case pastes on images with these ids; None where it leaves them clean."""
+    """Return what a case pastes on images with these ids; None for a clean case."""
     from patches import placement
 
     if case.patch is None:
@@ -172,7 +172,7 @@ def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
 
 
 def place_patch(work: Work, step: PatchStep, into: Path) -> Path:
-    """Puts a patch where a user looks for it, as npz and as a picture."""
+    """Copy a patch to where a user looks for it, as npz and as a picture; return the npz."""
     patch(work, step)
     for suffix in (".npz", ".png"):
         place(work.store.path("patch", step.key) / f"patch{suffix}", into / f"{step.name}{suffix}")
