@@ -78,7 +78,7 @@ def check_device(device: str) -> None:
 
 
 def images(work: Work, step: DataStep, split: str) -> Images:
-    """Return the images of a split (``calibration``, ``craft``, ``select``, ``evaluate``, ``all``, ``train``), mapped."""
+    """Return the images of a split, memory-mapped: calibration, craft, select, evaluate, all, or train."""
     from harness.data import datasets as data
     from harness.networks.training import training_images
 
