@@ -172,6 +172,24 @@ class RepeatEntry(Entry):
     error: str = ""
 
 
+class ArithmeticEntry(Entry):
+    """A target's integers against those of the file's twin, `harness.run.arithmetic.Arithmetic`; or why none can tell.
+
+    ``signature`` are the types of the file's activations and weights, ``u8s8``.
+    """
+
+    artifact: str
+    target: str
+    signature: str = ""
+    images: int = 0
+    outputs: int = 0
+    top1: float = 1.0
+    equal: float = 1.0
+    within_one: float = 1.0
+    largest: int = 0
+    unknown: str = ""
+
+
 class LatencyEntry(Entry):
     """The latency of one image on a target; ``throughput`` in images per second."""
 
