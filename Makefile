@@ -77,7 +77,7 @@ $(VENV)/ready: requirements.txt pyproject.toml
 
 # the documentation, into out/site; a warning, a dead link or a missing anchor is an error
 docs: $(VENV)/ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
 	$(BIN)/python docs/check_links.py
 
 clean:

@@ -1,4 +1,4 @@
-"""Victims prepared as a run does."""
+"""Prepare a victim in a folder."""
 
 from harness import config
 from harness.networks import victims

@@ -1,4 +1,4 @@
-"""Controls and imported pictures."""
+"""Controls, stickers and imported patches."""
 
 from pathlib import Path
 

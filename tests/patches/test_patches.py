@@ -1,21 +1,49 @@
 """The stage that crafts, its paste and its surrogates, held against closed forms and the device's own paste."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
-from helpers.colours import Colours, pixels, problem
+from torch import nn
 
+from backends.device.artifact import QuantSpec
 from backends.device.bundle import paste as device_paste
 from backends.device.errors import UserError
 from harness.networks.architectures import build as network
 from patches import placement
+from patches.acceleration import accelerate
+from patches.attacks import CHOICES, COMMON_OPTIONS, LIMITS, check_name, load, names, options
 from patches.craft import craft
+from patches.fake_quant import Source
 from patches.objectives import label_margins, objective
 from patches.paste import paste
-from patches.patch import Patch
+from patches.patch import CONTROLS, Patch
 from patches.problem import Problem
+from patches.surrogates import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Colours(nn.Module):
+    """Logits are ten times the mean of red, green and blue: the best patch for a class is known, its pure colour."""
+
+    def __init__(self, weights: tuple[float, float, float] = (1, 1, 1)) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float32))
+
+    def forward(self, x):
+        return 10 * x.mean((2, 3)) * self.weights
+
+
+def pixels(n=20, size=(12, 10), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *size, 3), np.uint8)
+
+
+def problem(surrogate=None, target_class=0, **more):
+    return Problem(
+        build("float", surrogate or Colours()), pixels(), np.arange(20) % 3, target_class, **{"px": 4} | more
+    )
 
 
 @pytest.mark.parametrize("shape", ["square", "round"])
@@ -180,3 +208,59 @@ def test_no_image_left_is_said():
     given.labels[:] = 0
     with pytest.raises(UserError, match="no images to craft on: all 20 are of class"):
         craft("gap", given)
+
+
+def test_bfloat16_blurs_no_levels():
+    """Of a simulation, even within an ensemble; a twin's are refused alike."""
+    few_bits = Source(network("resnet8", 10), QuantSpec(4, 4, calibration_images=2), pixels(2, (32, 32)))
+    simulated = build("fake_quant", few_bits)
+    for surrogate in (simulated, build("ensemble", [Colours(), simulated])):
+        with pytest.raises(UserError, match="option bfloat16: the levels"):
+            accelerate(surrogate, bfloat16=True, compiled=False)
+
+
+@pytest.mark.parametrize("name", sorted({*names()} - {*CONTROLS, "imported"}))
+def test_options_are_those_of_the_function(name):
+    """Planning reads them from its file, which imports torch."""
+    parameters = inspect.signature(load(name)).parameters.values()
+    named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert options(name, {}) == ({} if name == "sparse_rs" else COMMON_OPTIONS) | named
+    assert named.keys() <= LIMITS.keys() | CHOICES.keys() | {"disguise"}, "and what each may be is known"
+
+
+def test_options_take_an_integer_for_a_float():
+    assert options("gap", {"learning_rate": 1})["learning_rate"] == 1
+    assert options("noise", {}) == {}
+
+
+@pytest.fixture
+def third_party(tmp_path, monkeypatch):
+    """A distribution on the path that brings attacks and a surrogate."""
+    (tmp_path / "toy_attacks.py").write_text(
+        "import torch\n"
+        "def half(problem, *, level=0.5): return torch.full((3, problem.px, problem.px), level)\n"
+        "def wrong(problem): return torch.zeros(3, 1, problem.px)\n"
+        "def dead(network): return network.eval()\n"
+    )
+    info = tmp_path / "toy-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: toy\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[patchbench.attacks]\nhalf = toy_attacks:half\nwrong = toy_attacks:wrong\n"
+        "[patchbench.surrogates]\ndead = toy_attacks:dead\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("third_party")
+def test_third_parties_register_by_entry_points():
+    check_name("half")
+    assert names()[-2:] == ("half", "wrong")
+    for level, rounded in ((0.5 / 255, 0), (1.5 / 255, 2), (2.5 / 255, 2), (-3.0, 0), (7.0, 255)):
+        made = craft("half", problem(), {"level": level})
+        assert (made.pixels == rounded).all(), "clipped, rounded half to even"
+    assert made.checks["zero_gradient_share"] is None
+    for attack, given in (("wrong", {}), ("half", {"level": float("inf")})):
+        with pytest.raises(UserError, match=r"expected a finite \(3, 4, 4\)"):
+            craft(attack, problem(), given)
+    assert isinstance(build("dead", Colours()), Colours)

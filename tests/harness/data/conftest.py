@@ -1,8 +1,8 @@
-"""Images on disk, in the formats that are read."""
+"""Small data sets on disk."""
 
 import numpy as np
 import pytest
-from helpers.images import some_images
+from helpers.datasets import some_images
 from PIL import Image
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10: through torchvision's download, and the real one."""
+"""CIFAR-10: torchvision's download, and what is said without it."""
 
 import hashlib
 import io
@@ -10,13 +10,11 @@ from threading import Thread
 
 import numpy as np
 import pytest
-from helpers.images import some_images, spec
+from helpers.datasets import some_images, spec
 
 from backends.device.errors import UserError
 from harness.data import datasets as data
 from harness.torchvision_import import import_torchvision
-
-# CIFAR-10
 
 
 def test_cifar10_that_cannot_be_had_names_both_ways(tmp_path, monkeypatch):

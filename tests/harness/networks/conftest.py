@@ -1,6 +1,4 @@
-"""A trained network on disk, and a user's module of networks."""
-
-import sys
+"""A network with weights in a file."""
 
 import pytest
 import torch
@@ -18,18 +16,3 @@ def trained(tmp_path):
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
     torch.save(network.state_dict(), tmp_path / "weights.th")
     return network.eval()
-
-
-@pytest.fixture
-def own_module(tmp_path, monkeypatch):
-    (tmp_path / "ownvictims.py").write_text(
-        "from torch import nn\n"
-        "def linear(): return nn.Sequential(nn.Flatten(), nn.Linear(12, 10))\n"
-        "class Pair(nn.Module):\n"
-        "    def forward(self, x): return x, x\n"
-        "def pair(): return Pair()\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
-    sys.modules.pop("ownvictims", None)

@@ -1,6 +1,9 @@
-"""Weights that do not load, and the message for each."""
+"""Weights that are downloaded, and what is said where they cannot be."""
 
-import json
+import hashlib
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
@@ -9,73 +12,75 @@ from helpers.victims import prepared
 from backends.device.errors import UserError
 from harness.networks import architectures as networks
 from harness.networks import victims
+from harness.torchvision_import import import_torchvision
 
-# weights that do not load
+
+@pytest.fixture
+def server(tmp_path):
+    (tmp_path / "www").mkdir()
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path / "www"))
+    Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    httpd.server_close()
 
 
-def without(state, name):
-    return {k: t for k, t in state.items() if k != name}
+def test_weights_from_a_url(trained, tmp_path, server):
+    content = (tmp_path / "weights.th").read_bytes()
+    (tmp_path / "www/net.th").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    expected = victims.weights_digest(trained.state_dict())
+    assert prepared(tmp_path, weights=f"{server}/net.th", weights_sha256=sha256, data_dir=None).sha256 == expected
+    with pytest.raises(UserError, match="give weights_sha256 beside the URL"):
+        prepared(tmp_path, weights=f"{server}/net.th")
+    with pytest.raises(UserError, match=f'got "{sha256}".*under --data'):
+        prepared(tmp_path, weights=f"{server}/net.th", weights_sha256="1" * 64)
+    (tmp_path / "net.th").write_bytes(content)  # under --data, by the name that the URL ends in
+    assert prepared(tmp_path, weights="http://127.0.0.1:9/net.th", weights_sha256=sha256).sha256 == expected
+
+
+def test_torchvisions_weights_by_their_name(tmp_path, server, monkeypatch):
+    weights = import_torchvision().models.get_model_weights("squeezenet1_0").IMAGENET1K_V1
+    assert weights.url.startswith("https://download.pytorch.org/models/squeezenet1_0-")
+    network = networks.build("squeezenet1_0", 1000, seed=1)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    content = (tmp_path / "w.pth").read_bytes()
+    name = f"squeezenet1_0-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (tmp_path / "www" / name).write_bytes(content)
+    monkeypatch.setattr(weights.value, "url", f"{server}/{name}")
+    squeezenet = partial(prepared, tmp_path, (64, 64), 1000, model="squeezenet1_0")
+    assert squeezenet(weights="IMAGENET1K_V1").sha256 == victims.weights_digest(network.state_dict())
+    with pytest.raises(UserError, match="no weights IMAGENET1K_V9 for squeezenet1_0; it has IMAGENET1K_V1"):
+        squeezenet(weights="IMAGENET1K_V9")
+    monkeypatch.setattr(weights.value, "url", f"{server}/squeezenet1_0-00000000.pth")
+    (tmp_path / "www/squeezenet1_0-00000000.pth").write_bytes(content)
+    with pytest.raises(UserError, match='expected "00000000'):
+        squeezenet(weights="IMAGENET1K_V1")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("weights", "ways"),
     [
-        (lambda s: without(s, "linear.bias"), "do not fit the network: linear.bias is missing"),
-        (lambda s: s | {"extra": torch.zeros(1)}, "extra is unexpected"),
-        (lambda s: s | {"linear.weight": torch.zeros(5, 64)}, r"linear.weight is \(5, 64\) instead of \(10, 64\)"),
-        (lambda s: {f"net.{k}": t for k, t in s.items()}, "conv1.weight is missing; .* and [0-9]+ more"),
-        (lambda s: s | {"linear.bias": torch.full((10,), float("nan"))}, "NaN or infinity, first in linear.bias"),
-        (lambda s: {}, "expected a state dict"),
-        (lambda s: [1, 2], "expected a state dict"),
-        (lambda s: {"state_dict": s | {"linear.bias": 3}}, "expected a state dict"),
-        (lambda s: networks.build("resnet8", 10), "expected a state dict"),
+        (
+            "IMAGENET1K_V1",
+            ("squeezenet1_0-b66bff10.pth", "put the file under --data (or PATCHBENCH_DATA)", "go online"),
+        ),
+        ("http://127.0.0.1:9/w.pth", ("w.pth", "put the file under --data (or PATCHBENCH_DATA)", "go online")),
+        (
+            "nets/w.pth",
+            ("nets/w.pth", "put the file under --data (or PATCHBENCH_DATA)", "a URL with its weights_sha256"),
+        ),
     ],
 )
-def test_weights_that_do_not_fit(trained, tmp_path, change, message):
-    torch.save(change(trained.state_dict()), tmp_path / "bad.th")
-    with pytest.raises(UserError, match=message) as caught:
-        prepared(tmp_path, weights="bad.th")
-    assert "bad.th" in str(caught.value) or "NaN" in message
-    assert not (tmp_path / "victim/victim.json").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"not a network", b"PK\x03\x04" + b"\0" * 99])
-def test_damaged_weights(tmp_path, content):
-    (tmp_path / "bad.th").write_bytes(content)
-    with pytest.raises(UserError, match=r"bad\.th: expected a state dict"):
-        prepared(tmp_path, weights="bad.th")
-
-
-class Malice:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def test_nothing_is_unpickled(tmp_path):
-    torch.save({"state_dict": Malice(tmp_path / "opened")}, tmp_path / "bad.th")
-    with pytest.raises(UserError, match="expected a state dict"):
-        prepared(tmp_path, weights="bad.th")
-    assert not (tmp_path / "opened").exists()
-
-
-def test_weights_with_another_hash(trained, tmp_path):
-    with pytest.raises(UserError, match=r"weights\.th: expected sha256 0000"):
-        prepared(tmp_path, weights="weights.th", weights_sha256="0" * 64)
-
-
-def test_stored_weights_that_were_changed(trained, tmp_path):
-    victim = prepared(tmp_path, weights="weights.th")
-    state = torch.load(victim.weights, weights_only=True)
-    torch.save(state | {"linear.bias": state["linear.bias"] + 1}, victim.weights)
-    with pytest.raises(UserError, match="not the weights of victim 'v'"):
-        victims.load(victim)
-
-
-@pytest.mark.parametrize("content", ["{", "{}", json.dumps({"schema": 2}), json.dumps({"schema": 1, "name": "v"})])
-def test_a_damaged_description(tmp_path, content):
-    (tmp_path / "victim.json").write_text(content)
-    with pytest.raises(UserError, match=r"victim\.json"):
-        victims.read(tmp_path)
+@pytest.mark.parametrize("given", [True, False])
+def test_weights_that_cannot_be_had_name_both_ways(tmp_path, monkeypatch, weights, ways, given):
+    known = import_torchvision().models.get_model_weights("squeezenet1_0").IMAGENET1K_V1.value
+    monkeypatch.setattr(known, "url", "http://127.0.0.1:9/squeezenet1_0-b66bff10.pth")  # nobody listens there
+    sha256 = "0" * 64 if "://" in weights else None
+    with pytest.raises(UserError) as caught:
+        prepared(
+            tmp_path, (64, 64), 1000, model="squeezenet1_0", weights=weights, weights_sha256=sha256,
+            data_dir=tmp_path if given else None,
+        )  # fmt: skip
+    for way in (*ways, f"not under --data {tmp_path}" if given else "is not given"):
+        assert way in str(caught.value)

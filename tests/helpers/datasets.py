@@ -1,4 +1,4 @@
-"""Images to be read: tables that name them, and random pixels."""
+"""Tables and images of small data sets."""
 
 import numpy as np
 

@@ -1,16 +1,14 @@
-"""Images and arrays that are refused, and the message for each."""
+"""Data sets that are damaged or missing are refused with an error that says why."""
 
 import io
 import pickle
 
 import numpy as np
 import pytest
-from helpers.images import some_images, spec
+from helpers.datasets import some_images, spec
 
 from backends.device.errors import UserError
 from harness.data import datasets as data
-
-# what is refused
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,12 @@
-"""Folding, and crafting in bfloat16."""
+"""Surrogates: a folded network computes the same function, and an unknown kind is an error."""
 
 import pytest
 import torch
-from helpers.colours import Colours, pixels
 from torch import nn
 
-from backends.device.artifact import QuantSpec
 from backends.device.errors import UserError
 from harness.networks.architectures import build as network
-from patches.acceleration import accelerate
-from patches.fake_quant import Source
 from patches.surrogates import build
-
-
-def test_bfloat16_blurs_no_levels():
-    """Of a simulation, even within an ensemble; a twin's are refused alike."""
-    few_bits = Source(network("resnet8", 10), QuantSpec(4, 4, calibration_images=2), pixels(2, (32, 32)))
-    simulated = build("fake_quant", few_bits)
-    for surrogate in (simulated, build("ensemble", [Colours(), simulated])):
-        with pytest.raises(UserError, match="option bfloat16: the levels"):
-            accelerate(surrogate, bfloat16=True, compiled=False)
 
 
 def normalised_by_chance(model: nn.Module) -> nn.Module:
@@ -68,3 +55,8 @@ def test_what_cannot_be_traced_or_shares_layers_stays_as_it_is():
         assert any(isinstance(module, nn.BatchNorm2d) for module in surrogate.modules())
         assert not any(parameter.requires_grad for parameter in surrogate.parameters())
         assert torch.allclose(surrogate(x), victim(x), atol=1e-5)
+
+
+def test_an_unknown_surrogate_is_said():
+    with pytest.raises(UserError, match="no surrogate named 'flaot'; there are device, ensemble, fake_quant, float"):
+        build("flaot", nn.Identity())
