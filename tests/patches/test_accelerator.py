@@ -43,6 +43,7 @@ def same(entry: Entry, make: Callable[[], nn.Module], best: bool = False) -> boo
     return there.sha256 == here.sha256
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.parametrize("best", [False, True])
 def test_every_attack_stays_on_the_device(entry: Entry, best: bool) -> None:
