@@ -13,6 +13,7 @@ from harness.gate.changes import cell_changes
 from harness.gate.faults import cell_name, missing_or_failed, patch_faults
 from harness.results.baseline import Frozen
 from patches.patch import CONTROLS
+from patches.surrogate import Surrogate
 
 # What a group of patches shares, besides the victim, artifact and target on which it was replayed.
 ATTACK = ("surrogate", "attack", "patch_px", "shape", "placement", "defence")
@@ -85,7 +86,10 @@ def _groups(frozen: Frozen) -> Iterator[list[int]]:
 def _keys(frozen: Frozen, replacements: Mapping[str, str]) -> list[tuple[object, ...]]:
     table = frozen.outcomes.cells
     columns = ["victim", "artifact", "target", *ATTACK, "target_class", "seed"]
-    replaced = table.assign(artifact=[replacements.get(name, name) for name in table["artifact"]])
+    replaced = table.assign(
+        artifact=[replacements.get(name, name) for name in table["artifact"]],
+        surrogate=[str(Surrogate.parse(words)) for words in table["surrogate"]],  # older runs have other words
+    )
     return list(replaced[columns].itertuples(index=False, name=None))
 
 

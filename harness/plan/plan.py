@@ -1,4 +1,4 @@
-"""From a suite to the steps of its run; nothing is computed and no torch is loaded."""
+"""Plan a run: from a suite to its steps, without computing anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backends.device.errors import UserError
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import config
-from harness.plan.cases import cases as attack_cases
+from harness.plan.cases import Offer
 from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep
 from harness.plan.surrogates import bits, training_of
@@ -68,7 +68,8 @@ def make(
     everyone = [_taught(victim, everyone) for victim in everyone]
     victims = everyone[: len(suite.victim)]
     artifacts = [artifact for victim in everyone for artifact in _artifacts(suite, victim)]
-    cases = {victim: list(attack_cases(suite, victim, victims, artifacts)) for victim in everyone}
+    offer = Offer(suite, victims, artifacts)
+    cases = {victim: list(offer.cases(victim)) for victim in everyone}
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
     for artifact, target in _pairs(artifacts, _targets(suite, targets)):
@@ -111,8 +112,9 @@ def _taught(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
 
 def _stand_in(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
     patch = case.patch
-    known = frozen.get(patch.name) if patch and patch.source else None
-    return replace(case, patch=replace(patch, frozen=known)) if patch and known else case
+    if patch is None or patch.surrogate is None or patch.name not in frozen:
+        return case
+    return replace(case, patch=replace(patch, frozen=frozen[patch.name]))
 
 
 def _size(suite: config.Suite, victim: config.VictimTable | config.ArtifactTable) -> tuple[int, int]:
@@ -124,7 +126,7 @@ def _size(suite: config.Suite, victim: config.VictimTable | config.ArtifactTable
 
 
 def _targets(suite: config.Suite, patterns: Sequence[str]) -> list[Target]:
-    chosen = [Target(**t.model_dump()) for t in suite.target if matches(t.name, patterns)]
+    chosen = [t.target() for t in suite.target if matches(t.name, patterns)]
     for target in chosen:
         try:
             check_target_options(target.runtime, target.options)

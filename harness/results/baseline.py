@@ -25,6 +25,7 @@ from harness.results.metrics import cells
 from harness.results.outcomes import Outcomes, clean_rows, outcomes
 from harness.store import write_text
 from patches.patch import CONTROLS, Patch
+from patches.surrogate import Surrogate
 
 SCHEMA = 1
 KIND = "patchbench baseline"
@@ -131,7 +132,7 @@ def patches_of(file: Path) -> dict[str, FrozenPatch]:
         patch = Patch(corners=places, checks={"frozen": file.name}, **named | arrays)
         if patch.sha256 != facts["sha256"]:
             raise UserError(f"{file}: patch {patch.name} is damaged: sha256 {patch.sha256}, not {facts['sha256']}")
-        source = facts["surrogate"].rpartition(":")[2]
+        source = Surrogate.parse(facts["surrogate"]).of
         made_of = frozen.fact("victims", source) or frozen.fact("artifacts", source)
         out[patch.name] = FrozenPatch(patch, str(facts.get("made_of") or made_of.get("sha256", "")))
     return out

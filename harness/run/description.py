@@ -115,11 +115,12 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> dict[str, Any]:
 def _patch(work: Work, step: PatchStep, run_dir: Path) -> dict[str, Any]:
     file = crafting.place_patch(work, step, run_dir / "patches").with_suffix(".png")
     made = crafting.patch(work, step)
+    made_of = crafting.surrogate_sha256(work, step.surrogate) if step.surrogate else ""
     return {
-        "name": step.name, "attack": made.attack, "surrogate": step.made_against(), "target_class": made.target_class,
+        "name": step.name, "attack": made.attack, "surrogate": step.surrogate_for(), "target_class": made.target_class,
         "seed": made.seed, "px": made.px, "shape": made.shape, "file": str(file.relative_to(run_dir)),
-        "per_image": step.per_image, "made_on": step.split if step.source or step.attack == "sticker" else "",
-        "sha256": made.sha256, "made_of": crafting.made_of_sha256(work, step), "checks": made.checks,
+        "per_image": step.per_image, "made_on": step.split if step.surrogate or step.attack == "sticker" else "",
+        "sha256": made.sha256, "made_of": made_of, "checks": made.checks,
     }  # fmt: skip
 
 
