@@ -1,4 +1,4 @@
-"""A file that the user brings: read, held against what its user says of it, and put beside its description."""
+"""A user's own model file: check it against the user's description, and copy it beside that description."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from exporters.files.description import Description
 
 
 def bring(file: Path, artifact: Artifact, folder: Path) -> Description:
-    """Copies the file to ``folder/artifact.file``, describes it in ``folder/NAME.json``, and says what it holds.
+    """Copy a file to ``folder/artifact.file``, write ``folder/NAME.json``, and return what the file holds.
 
-    A file of integers that is said to be float, one that computes in float and is said to be ``w8a8``, one whose input
-    is of another size or whose outputs are too few is a `UserError`.
+    A wrong precision, an input of another size or too few outputs is a `UserError`.
     """
     found = describe(file) if artifact.precision == "fp32" else require_integer(file)
     if artifact.precision == "fp32" and any(t.scale for operator in found.operators for t in operator.outputs):
-        raise UserError(f'{file}: said to be fp32, but its tensors have the scales of integers; try precision = "w8a8"')
+        raise UserError(f'{file}: described as fp32, but its tensors have integer scales; try precision = "w8a8"')
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
-    (height, width), shape = artifact.input_size, found.inputs[0].shape
+    height, width = artifact.input_size
+    shape = found.inputs[0].shape
     wanted = (height, width, 3) if artifact.preproc.layout == "nhwc" else (3, height, width)
     given = tuple(shape or ())[1:]
     if len(given) != 3 or any(have not in (-1, want) for have, want in zip(given, wanted, strict=True)):
         raise UserError(f"{file}: takes inputs {shape}, expected {('n', *wanted)}; see input_size and layout")
-    outputs, least = found.outputs[0].shape, artifact.classes + artifact.class_offset
+    outputs = found.outputs[0].shape
+    least = artifact.classes + artifact.class_offset
     if outputs and 0 <= outputs[-1] < least:
-        raise UserError(f"{file}: has {outputs[-1]} outputs, expected {least} or more; see classes and class_offset")
+        raise UserError(f"{file}: has {outputs[-1]} outputs, expected at least {least}; see classes and class_offset")
     shutil.copyfile(file, folder / artifact.file)
     artifact.save(folder / f"{artifact.name}.json")
     return found

@@ -1,4 +1,4 @@
-"""Ranges of activations from calibration images, and the integers they imply: once for surrogates and exporters."""
+"""Calibration: activation ranges from images, and the scales that follow, for surrogates and exporters alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backends.device.errors import UserError
 Floats = NDArray[np.float32]
 Range = tuple[float, float]
 
-# Narrower than this no range is worth 255 levels: the activation is constant, as in a network without training.
+# A narrower range is not worth 255 levels: the activation is constant, as in an untrained network.
 SMALLEST_SPAN = 1e-6
 
 
@@ -28,26 +28,26 @@ class Affine(NamedTuple):
 
 
 class Statistic(Protocol):
-    """What is kept of the tensors of all batches seen so far; its size does not grow with their number."""
+    """A running statistic of tensors over batches, of constant size."""
 
     def feed(self, tensors: Mapping[str, Floats]) -> None:
-        """Takes one batch: tensor by name."""
+        """Add one batch: tensor by name."""
 
     def ranges(self) -> dict[str, Range]:
-        """(min, max) by name."""
+        """Return (min, max) by name."""
 
 
 def collector(spec: QuantSpec) -> Statistic:
-    """An empty statistic of the kind that ``spec.calibration`` names."""
+    """Return an empty statistic for ``spec.calibration``."""
     if spec.calibration in ("minmax", "moving_average"):
         return Extremes(spec.moving_average_constant if spec.calibration == "moving_average" else None)
     return Histograms(spec.calibration, spec.percentile, spec.symmetric_activations)
 
 
 class Extremes:
-    """Least and greatest value, over all batches or as an exponential moving average begun with the first batch.
+    """Minimum and maximum, over all batches or as an exponential moving average that starts with the first.
 
-    The average is ``r = c * r + (1 - c) * r_batch`` (Jacob et al. 2018, section 3.1), as ai-edge-quantizer's.
+    The average is ``r = c * r + (1 - c) * r_batch`` (Jacob et al. 2018, section 3.1), as in ai-edge-quantizer.
     """
 
     def __init__(self, constant: float | None = None) -> None:
@@ -55,7 +55,7 @@ class Extremes:
         self._ranges: dict[str, Range] = {}
 
     def feed(self, tensors: Mapping[str, Floats]) -> None:
-        """Takes one batch: tensor by name."""
+        """Add one batch: tensor by name."""
         for name, values in tensors.items():
             _require_finite(name, values)
             low, high = float(values.min()), float(values.max())
@@ -69,15 +69,15 @@ class Extremes:
             self._ranges[name] = (low, high)
 
     def ranges(self) -> dict[str, Range]:
-        """(min, max) by name."""
+        """Return (min, max) by name."""
         return dict(self._ranges)
 
 
 class Histograms:
-    """A histogram a tensor, by onnxruntime's collector with the constants of its calibrators.
+    """One histogram per tensor, by onnxruntime's collector with its calibrators' constants.
 
-    ``percentile`` leaves out ``(100 - p) / 2`` % at either end, ``entropy`` takes the threshold of least KL divergence
-    (Migacz 2017, "8-bit inference with TensorRT"). The first batch sets the bins' width.
+    ``percentile`` drops ``(100 - p) / 2`` % at either end, ``entropy`` takes the threshold of least KL divergence
+    (Migacz 2017, "8-bit inference with TensorRT"). The first batch sets the bin width.
     """
 
     def __init__(self, method: Calibration, percentile: float, symmetric: bool) -> None:
@@ -93,29 +93,29 @@ class Histograms:
         )
 
     def feed(self, tensors: Mapping[str, Floats]) -> None:
-        """Takes one batch: tensor by name."""
+        """Add one batch: tensor by name."""
         for name, values in tensors.items():
             _require_finite(name, values)
         with redirect_stdout(io.StringIO()):
             self._collector.collect(dict(tensors))
 
     def ranges(self) -> dict[str, Range]:
-        """(min, max) by name."""
+        """Return (min, max) by name."""
         with redirect_stdout(io.StringIO()):
             found = self._collector.compute_collection_result()
         return {name: (float(low), float(high)) for name, (low, high, *_) in found.items()}
 
 
 def batches(pixels: Pixels, spec: QuantSpec) -> Iterator[Pixels]:
-    """The first ``spec.calibration_images`` images, ``spec.calibration_batch`` at a time; too few are a `UserError`."""
+    """Yield the first ``spec.calibration_images`` images in batches; too few are a `UserError`."""
     if len(pixels) < spec.calibration_images:
-        raise UserError(f"calibration asks for {spec.calibration_images} images, got {len(pixels)}")
+        raise UserError(f"calibration needs {spec.calibration_images} images, got {len(pixels)}")
     for start in range(0, spec.calibration_images, spec.calibration_batch):
         yield pixels[start : min(start + spec.calibration_batch, spec.calibration_images)]
 
 
 def activation_affine(name: str, span: Range, spec: QuantSpec) -> Affine:
-    """Scale and zero point of an activation, by the formulas of `QuantSpec`; a range without width is a `UserError`.
+    """Return an activation's scale and zero point, by the formulas of `QuantSpec`; an empty range is a `UserError`.
 
     Unsigned symmetric integers are the signed ones plus 2^(bits - 1).
     """
@@ -134,17 +134,17 @@ def activation_affine(name: str, span: Range, spec: QuantSpec) -> Affine:
 
 
 def weight_scales(weights: Floats, axis: int | None, bits: int = 8) -> NDArray[np.float64]:
-    """Scales ``max |w| / (2^(bits - 1) - 1)``: one a channel along ``axis``, or with ``axis`` None one in all."""
+    """Return scales ``max |w| / (2^(bits - 1) - 1)``: one per channel along ``axis``, or a single one for None."""
     others = tuple(i for i in range(weights.ndim) if i != axis) if axis is not None else None
     largest = np.abs(weights.astype(np.float64)).max(axis=others)
     return np.atleast_1d(np.asarray(largest / (2 ** (bits - 1) - 1), np.float64))
 
 
 def short(name: str) -> str:
-    """The end of a tensor's name, which in TFLite files tells the whole way to its module."""
+    """Return the end of a tensor's name, which in TFLite files is the whole path to its module."""
     return name if len(name) <= 80 else f"...{name[-77:]}"
 
 
 def _require_finite(name: str, values: Floats) -> None:
     if not np.isfinite(values).all():
-        raise UserError(f"activation {short(name)!r} is infinite or not a number on a calibration image")
+        raise UserError(f"activation {short(name)!r} is infinite or NaN on a calibration image")

@@ -1,4 +1,4 @@
-"""From a torch network to a file: ONNX or TFLite, float or INT8, with the proof that INT8 is integer."""
+"""Export a torch network to ONNX or TFLite, float or INT8, with proof that INT8 computes in integers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from backends.device.artifact import Artifact, Pixels, Preproc, QuantSpec, sha256_file
 from backends.device.errors import UserError
+from exporters.failure import naming
 from exporters.ranges import Learned
 from exporters.victim import Victim
 
@@ -28,14 +29,13 @@ def export(
     folder: Path,
     learned: Learned = (),
 ) -> Artifact:
-    """Writes ``folder/NAME.onnx`` or ``.tflite`` and its description ``folder/NAME.json``.
+    """Write ``folder/NAME.onnx`` or ``.tflite`` and its description ``folder/NAME.json``.
 
-    ``network`` takes float32 ``(n, 3, h, w)`` pixels in [0, 1] and gives logits. With ``quant`` None the file is float;
-    else the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of
-    fewer bits are 8-bit integers that use the fewer levels alone, so that any INT8 kernel runs them, or with
-    ``quant.packed`` the same levels two to a byte (TFLite's int4); ``learned`` are the scales of weights that were
-    trained to their levels. An INT8 file that computes anything in float, or whose scales are not those of ``quant``,
-    is a `UserError` and is not left behind.
+    ``network`` maps float32 ``(n, 3, h, w)`` pixels in [0, 1] to logits. With ``quant`` None the file is float; else
+    the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of fewer than 8 bits are
+    8-bit integers that use only those levels, so that any INT8 kernel runs them, or with ``quant.packed`` two to a byte
+    (TFLite's int4); ``learned`` are the scales of weights that were trained to their levels. An INT8 file that computes
+    anything in float, or whose scales are not those of ``quant``, is a `UserError` and is deleted.
     """
     if format == "onnx":
         from exporters import onnx_qdq as writer
@@ -44,7 +44,7 @@ def export(
     else:
         raise UserError(f"expected the format onnx or tflite, got {format!r}")
     if quant is not None and (quant.activation_bits != 8 or not 2 <= quant.weight_bits <= 8):
-        raise UserError(f"expected w2a8 to w8a8, got {quant.precision}: no exporter writes it")
+        raise UserError(f"expected w2a8 to w8a8, got {quant.precision}: no exporter supports it")
     if quant is not None and quant.packed and (format, quant.weight_bits) != ("tflite", 4):
         raise UserError(f"packed weights are w4a8 in a .tflite file, got {quant.precision} in .{format}: {ONLY_TFLITE}")
     if quant is not None and calibration_pixels.shape[1:] != (*victim.input_size, 3):
@@ -53,12 +53,13 @@ def export(
             f"got {calibration_pixels.shape}"
         )
     if network.training:
-        raise UserError(f"{victim.name}: expected a network in evaluation mode, call its eval() first")
+        raise UserError(f"{victim.name}: expected a network in eval mode; call its eval() first")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.{format}"
     partial = folder / f".{name}.partial.{format}"
     try:
-        writer.write(network, victim, quant, calibration_pixels, partial, learned)
+        with naming(path, partial):
+            writer.write(network, victim, quant, calibration_pixels, partial, learned)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -71,7 +72,7 @@ def export(
         sha256=sha256_file(path),
         input_size=victim.input_size,
         classes=victim.classes,
-        preproc=Preproc(layout=cast(Literal["nchw", "nhwc"], writer.LAYOUT)),
+        preproc=Preproc(layout=writer.LAYOUT),
         quant=quant,
     )
     artifact.save(folder / f"{name}.json")

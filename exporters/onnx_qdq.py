@@ -1,47 +1,57 @@
-"""A network as ONNX: float, or INT8 with QuantizeLinear and DequantizeLinear around every operator (QDQ)."""
+"""Write a network as ONNX: float, or INT8 with QuantizeLinear and DequantizeLinear around every operator (QDQ)."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from backends.device.artifact import Pixels, QuantSpec
+from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, activation_affine, batches, collector
+from exporters.failure import reason
 from exporters.files import describe, require_integer
-from exporters.onnx_graph import pad_integers, tidy
+from exporters.onnx_graph import leaky, pad_integers, tidy
 from exporters.proof import require_scales
 from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
 from exporters.victim import Victim
 
-LAYOUT = "nchw"
+LAYOUT: Layout = "nchw"
 OPSET = 20
+
+
+class Override(TypedDict):
+    """A scale that onnxruntime's quantizer takes as given, of one channel along ``axis`` or of a whole tensor."""
+
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.integer[Any]]
+    axis: NotRequired[int]
 
 
 def write(
     network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path, learned: Learned = ()
 ) -> None:
-    """Writes the network to ``path``; input float32 ``(batch, 3, h, w)`` in [0, 1], batch dynamic; output logits."""
+    """Write the network to ``path``: from float32 ``(batch, 3, h, w)`` in [0, 1], batch dynamic, to logits."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        symmetric = quant is not None and quant.symmetric_activations
-        model = tidy(_float_model(network, victim, Path(folder)), symmetric)
+        exported = tidy(_float_model(network, victim, Path(folder)))
         if quant is None:
-            onnx.save(model, path)
+            onnx.save(exported, path)
             return
+        model = leaky(exported, quant.symmetric_activations)
         float_file = Path(folder) / "float.onnx"
         onnx.save(model, float_file)
         description = describe(float_file)
         statistic = collector(quant)
-        for batch in run(model, to_collect(description), pixels, quant):
+        for batch in run(exported, to_collect(description), pixels, quant):
             statistic.feed(batch)
         ranges = resolve(description, statistic.ranges())
         scales = weights(description, ranges, quant, learned)
@@ -50,7 +60,7 @@ def write(
 
 
 def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
-    """The network as onnxruntime's pre-processing leaves it: batch normalisation folded, shapes inferred."""
+    """Export the network and let onnxruntime fold batch normalisation and infer shapes."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -64,7 +74,7 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
             program.save(folder / "exported.onnx")
             quant_pre_process(folder / "exported.onnx", folder / "processed.onnx")
     except Exception as error:  # torch's exporter raises what it meets
-        raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {error}") from error
+        raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {reason(error)}") from error
     model = onnx.load(folder / "processed.onnx")
     if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise UserError(f"{victim.name}: this network works for one batch size only; ONNX needs any")
@@ -72,7 +82,7 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
 
 
 def run(model: Any, wanted: list[str], pixels: Pixels, quant: QuantSpec) -> Iterable[dict[str, Floats]]:
-    """Activations of a float model over the calibration images, batch by batch."""
+    """Yield the activations of a float model over the calibration images, batch by batch."""
     import onnx
     import onnxruntime
 
@@ -97,13 +107,13 @@ def _quantized(model: Any, ranges: dict[str, Range], scales_of: dict[str, Weight
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     signed = {True: QuantType.QInt8, False: QuantType.QUInt8}
-    overrides: dict[str, list[dict[str, Any]]] = {}
+    overrides: dict[str, list[Override]] = {}
     for name, span in ranges.items():
         affine = activation_affine(name, span, quant)
         overrides[name] = [_override(affine.scale, affine.zero_point, quant.activation_signed)]
     for name, (scales, axis) in scales_of.items():
         channels = [_override(s, 0 if quant.weight_signed else 128, quant.weight_signed) for s in scales]
-        overrides[name] = channels if axis is None else [c | {"axis": axis} for c in channels]
+        overrides[name] = channels if axis is None else [{**c, "axis": axis} for c in channels]
     data = {n: TensorData(lowest=np.float32(low), highest=np.float32(high)) for n, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
         model,
@@ -127,5 +137,5 @@ def _quantized(model: Any, ranges: dict[str, Range], scales_of: dict[str, Weight
     return pad_integers(quantizer.model.model)
 
 
-def _override(scale: float, zero_point: int, signed: bool) -> dict[str, Any]:
+def _override(scale: float, zero_point: int, signed: bool) -> Override:
     return {"scale": np.array(scale, np.float32), "zero_point": np.array(zero_point, np.int8 if signed else np.uint8)}

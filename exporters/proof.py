@@ -1,4 +1,4 @@
-"""The proof that a file's integers are those that its `QuantSpec` asked for."""
+"""Prove that a file's integers are those that its `QuantSpec` asked for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from exporters.ranges import WEIGHTED, Weights
 def require_scales(
     file: Description, ranges: Mapping[str, Range], weights: Mapping[str, Weights], spec: QuantSpec
 ) -> None:
-    """Checks each scale, zero point and level of an INT8 file against those implied; a difference is a `UserError`.
+    """Check each scale, zero point and level of an INT8 file against those implied; a difference is a `UserError`.
 
     ``ranges`` and ``weights`` are those of the float file, by tensor. A tensor that only the INT8 file has (a
-    requantized copy) is left out; one that lost its scale is not.
+    requantized copy) is skipped; one that lost its scale is not.
     """
     met = set()
     integers = {o.outputs[0].name: o.inputs[0].values for o in file.operators if o.name == "DequantizeLinear"}
@@ -29,9 +29,11 @@ def require_scales(
             name = plain(tensor.name)
             if name in ranges:
                 affine = activation_affine(name, ranges[name], spec)
-                scales, zero_point = np.array([affine.scale]), affine.zero_point
+                scales = np.array([affine.scale])
+                zero_point = affine.zero_point
             elif name in weights and operator.name in WEIGHTED and place == 1:
-                scales, zero_point = weights[name].scales, 0 if spec.weight_signed else 128
+                scales = weights[name].scales
+                zero_point = 0 if spec.weight_signed else 128
             else:
                 continue
             met.add(name)
@@ -48,7 +50,7 @@ def require_scales(
                 if values is None or (furthest := np.abs(values.astype(np.int64) - zero_point).max()) > highest:
                     raise _differs(file, name, "furthest level", np.array(highest), np.array(furthest))
     if lost := weights.keys() - met:
-        raise UserError(f"{file.path}: its quantizer left out the weights {sorted(lost)[:3]}")
+        raise UserError(f"{file.path}: the quantizer skipped the weights {sorted(lost)[:3]}")
 
 
 def _differs(file: Description, name: str, what: str, wanted: np.ndarray, found: np.ndarray | str) -> UserError:

@@ -1,4 +1,4 @@
-"""Silence for libraries that talk."""
+"""Silence libraries that print."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps warnings and whatever is written to standard output and error, from C++ too, away from the user.
+    """Discard warnings and everything written to standard output and error, from C++ too.
 
-    torch.onnx, torchao, litert-torch and its converter print progress, load failures of CUDA parts and log lines; they
-    share no switch. Not for use beside other threads that print.
+    torch.onnx, torchao, litert-torch and its converter print progress, CUDA load failures and log lines, and share no
+    switch. Do not use it beside other threads that print.
     """
     with tempfile.TemporaryFile() as sink, open(os.devnull, "w") as void:  # noqa: PTH123
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Which tensor has which range: the rules of both formats in one place."""
+"""Which tensor has which range: the rules of both formats."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INT32 = 2**31 - 1
 
 
 def sources(network: Description) -> dict[str, str]:
-    """For each activation of a float file the one whose range it has, itself mostly."""
+    """Map each activation of a float file to the one whose range it shares, mostly itself."""
     of = {t.name: t.name for t in network.inputs}
     for operator in network.operators:
         for tensor in _activations(operator.outputs):
@@ -46,28 +46,29 @@ def sources(network: Description) -> dict[str, str]:
 
 
 def to_collect(network: Description) -> list[str]:
-    """The activations whose values calibration must see, in order of execution."""
+    """List the activations to calibrate, in order of execution."""
     if not network.operators:
         raise UserError(
-            "the network gives the same for every image, so nothing is left to export: is the network trained?"
+            "the network's output is the same for every image, so there is nothing to export: is it trained?"
         )
     fixed = _fixed(network)
     return [name for name in dict.fromkeys(sources(network).values()) if name not in fixed]
 
 
 def resolve(network: Description, collected: Mapping[str, Range]) -> dict[str, Range]:
-    """The range of every activation and constant operand, from those collected; that of the pixels is [0, 1]."""
+    """Return the range of every activation and constant operand, from those collected; pixels have [0, 1]."""
     known = {**collected, **_fixed(network)}
     ranges = {name: known[source] for name, source in sources(network).items()}
     for name, joined in _joined(network).items():
         # Parts of several joins keep their own scale and are rescaled, except where the joins agree.
-        if len(spans := {ranges[other] for other in joined}) == 1:
+        spans = {ranges[other] for other in joined}
+        if len(spans) == 1:
             ranges[name] = spans.pop()
     return ranges | _constants(network)
 
 
 class Weights(NamedTuple):
-    """How a weight tensor is quantized, symmetrically: one scale a channel along ``axis``, or one in all."""
+    """Symmetric quantization of a weight tensor: one scale per channel along ``axis``, or a single one."""
 
     scales: NDArray[np.float64]
     axis: int | None
@@ -79,10 +80,10 @@ Learned = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]  # weights, 
 def weights(
     network: Description, ranges: Mapping[str, Range], spec: QuantSpec, learned: Learned = ()
 ) -> dict[str, Weights]:
-    """The scales of every weight tensor of a float file: ``max |w| / (2^(bits - 1) - 1)``, or those that were learned.
+    """Return the scales of every weight tensor of a float file: ``max |w| / (2^(bits - 1) - 1)``, or learned ones.
 
-    A channel whose weights have all but vanished under its bias, as in pruned or long-trained networks, gets the
-    larger scale at which the bias, whose scale is the product of the input's and the weights', fits 32 bits.
+    A channel whose weights almost vanish beside its bias, as in pruned or long-trained networks, gets the larger scale
+    at which the bias, whose scale is the product of the input's and the weights', fits 32 bits.
     """
     found = {}
     for operator in network.operators:
@@ -104,22 +105,22 @@ def weights(
 
 
 def _known(weight: Floats, axis: int, learned: Learned) -> NDArray[np.float64]:
-    """The learned scales of a weight tensor, found by its values: each format has names and an order of its own."""
+    """Find the learned scales of a weight tensor by its values: names and order differ between formats."""
     wanted = by_channel(weight, axis)
     for values, scales in learned:
         found = by_channel(values, 0)
         if found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-4, atol=1e-6):
             return scales
-    raise UserError(f"the file has weights {weight.shape} that were not trained: do its network and its steps belong?")
+    raise UserError(f"the file has weights {weight.shape} without learned scales: is it another network's?")
 
 
 def by_channel(weight: Floats, axis: int) -> Floats:
-    """A row a channel, in ascending order, which no layout changes."""
+    """Sort each channel into a row, which no layout changes."""
     return np.sort(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1), axis=1)
 
 
 def channels(operator: Operator) -> int:
-    """The axis of the output channels of an operator's weights."""
+    """Return the axis of the output channels of an operator's weights."""
     if operator.name == "DEPTHWISE_CONV_2D":
         return 3
     if operator.name == "MatMul" or (operator.name == "Gemm" and not operator.attributes.get("transB")):
@@ -128,7 +129,7 @@ def channels(operator: Operator) -> int:
 
 
 def _constants(network: Description) -> dict[str, Range]:
-    """Ranges of constant operands; nothing but zeros fits any range."""
+    """Return the ranges of constant operands; all zeros fit any range."""
     found = {}
     for operator in network.operators:
         if operator.name in ARITHMETIC:
@@ -144,7 +145,7 @@ def _activations(tensors: Iterable[Tensor]) -> Iterable[Tensor]:
 
 
 def _joined(network: Description) -> dict[str, list[str]]:
-    """Activations that go into operators of `AS_OUTPUT` alone, with what those give; not those with a scale imposed."""
+    """Map activations that feed only operators of `AS_OUTPUT` to their outputs, unless a scale is imposed on them."""
     imposed = {t.name for t in (*network.inputs, *network.outputs)}
     imposed |= {t.name for o in network.operators if o.name in AS_INPUT or o.name in FIXED for t in o.outputs}
     joined: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""A network as TFLite: float, or full-integer INT8 with int8 in and out."""
+"""Write a network as TFLite: float, or full-integer INT8 with int8 input and output."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backends.device.artifact import Pixels, QuantSpec
+from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, batches, collector
+from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.proof import require_scales
@@ -21,15 +22,15 @@ from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
 from exporters.victim import Victim
 
-LAYOUT = "nhwc"
+LAYOUT: Layout = "nhwc"
 
 
 def write(
     network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path, learned: Learned = ()
 ) -> None:
-    """Writes the network to ``path``; input ``(1, h, w, 3)``, float32 in [0, 1] or int8; output logits, likewise."""
+    """Write the network to ``path``: input ``(1, h, w, 3)``, float32 in [0, 1] or int8; logits of the same dtype."""
     if quant is not None and not (quant.activation_signed and quant.weight_signed):
-        raise UserError(f"TFLite's integers are signed, got {quant.signature}: ask for s8s8, or for ONNX")
+        raise UserError(f"TFLite's integers are signed, got {quant.signature}: use s8s8, or ONNX")
     with tempfile.TemporaryDirectory() as folder:
         float_file = path if quant is None else Path(folder) / "float.tflite"
         _convert(network, victim, float_file)
@@ -54,16 +55,16 @@ def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
             nhwc = litert_torch.to_channel_last_io(network, args=[0]).eval()
             litert_torch.convert(nhwc, (torch.zeros(1, *victim.input_size, 3),)).export(str(path))
     except Exception as error:  # the converter raises what it meets
-        raise UserError(f"{victim.name}: litert-torch cannot convert this network to TFLite: {error}") from error
+        raise UserError(f"{victim.name}: litert-torch cannot convert this network: {reason(error)}") from error
 
 
 def run(
     file: Path, description: Description, wanted: list[str], pixels: Pixels, quant: QuantSpec
 ) -> Iterable[dict[str, Floats]]:
-    """Activations of a float file over the calibration images, batch by batch, by LiteRT with XNNPACK.
+    """Yield the activations of a float file over the calibration images, by LiteRT with XNNPACK.
 
-    A file takes one image at a time, so a batch is put together from several runs. The minus infinity with which a
-    max pooling is padded is left out.
+    The file takes one image at a time, so a batch is merged from several runs. The minus infinity that pads a max
+    pooling is dropped.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -120,7 +121,7 @@ def _quantized(
 
 
 def _require_runnable(path: Path) -> None:
-    """LiteRT's built-in kernels check scales that its quantizer does not."""
+    """Check the scales by LiteRT's built-in kernels, as the quantizer does not."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     try:
@@ -132,6 +133,6 @@ def _require_runnable(path: Path) -> None:
             interpreter.invoke()
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"{path}: LiteRT refuses the INT8 file that ai-edge-quantizer made, its scales perhaps: is the network "
+            f"{path}: LiteRT refuses the INT8 file of ai-edge-quantizer, perhaps for its scales: is the network "
             f"trained? ({error})"
         ) from error

@@ -11,7 +11,7 @@ class Victim:
     """A trained classifier under attack: architecture, weights, preprocessing.
 
     ``weights`` is a state dict in our own layout (RGB order, no prefixes), ``mean`` and ``std`` are those of RGB in
-    [0, 1]; `harness.networks.victims.load` puts them inside the network. ``input_size`` is (height, width).
+    [0, 1]; `harness.networks.victims.load` puts them into the network. ``input_size`` is (height, width).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a model file holds: tensors, operators, and which of them compute in float."""
+"""The description of a model file: its tensors, its operators, and which of them compute in float."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"}
-MOVERS = {  # they copy values and compute none
+MOVERS = {  # operators that copy values without computing
     "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
     "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
     "BROADCAST_TO", "CAST", "CONCATENATION", "EXPAND_DIMS", "GATHER", "PACK", "PAD", "PADV2", "RESHAPE", "SHAPE",
@@ -22,10 +22,10 @@ MOVERS = {  # they copy values and compute none
 class Tensor:
     """A tensor of a file: ``real = scale * (integer - zero_point)``.
 
-    ``shape`` has -1 where a dimension is dynamic, and is None where the file doesn't tell. ``scale`` and ``zero_point``
-    are empty without quantization, and have one value a channel along ``axis`` where ``axis`` is set. In a QDQ file a
-    float tensor that passes a QuantizeLinear carries its scale, and ``integers`` names the type it has between the two.
-    ``values`` of an int4 constant are unpacked.
+    ``shape`` has -1 where a dimension is dynamic, and is None where the file does not give it. ``scale`` and
+    ``zero_point`` are empty without quantization, and have one value per channel along ``axis`` where that is set. In a
+    QDQ file a float tensor that passes through a QuantizeLinear carries its scale, and ``integers`` is its quantized
+    type. ``values`` of an int4 constant are unpacked.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Tensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether values are floating-point numbers."""
+        """Whether the values are floating-point numbers."""
         return "float" in self.dtype
 
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of a file; ``in_float`` says whether it computes on floating-point numbers."""
+    """An operator of a file; ``in_float`` tells whether it computes on floating-point numbers."""
 
     index: int
     name: str
@@ -56,7 +56,7 @@ class Operator:
 
     @property
     def label(self) -> str:
-        """Its name, and what is not as usual in an INT8 file."""
+        """Its name, marked if it computes in float or on int4 weights."""
         if self.in_float:
             return f"{self.name} (float)"
         return f"{self.name} (int4 weights)" if any(t.dtype == "int4" for t in self.inputs) else self.name
@@ -64,11 +64,10 @@ class Operator:
 
 @dataclass(frozen=True)
 class Description:
-    """What a file holds.
+    """A model file's contents.
 
-    ``operators`` are the file's own. ``executed`` are those that a runtime makes of them: for ONNX the graph that
-    onnxruntime optimised, for TFLite the same as ``operators``. Of the former's tensors only dtypes and the values of
-    constants are known.
+    ``operators`` are the file's own; ``executed`` are those that a runtime runs: for ONNX the graph that onnxruntime
+    optimised, of whose tensors only dtypes and constants' values are known; for TFLite the same as ``operators``.
     """
 
     path: Path
@@ -85,12 +84,12 @@ class Description:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each operator is executed, most frequent first, and whether in float or on 4-bit constants."""
+        """The number of executed operators by label, most frequent first."""
         return dict(Counter(o.label for o in self.executed).most_common())
 
 
 def computes_in_float(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], final: bool) -> bool:
-    """Whether an operator computes on floats: neither moves values, nor changes their type, nor is a final softmax."""
+    """Return whether an operator computes on floats: not one that moves or converts values, nor a final softmax."""
     if name in QUANTIZERS | MOVERS or (final and name.casefold() == "softmax"):
         return False
     return any(t.is_float for t in (*inputs, *outputs))

@@ -1,4 +1,4 @@
-"""An ONNX file as a `Description`: its own nodes, and the graph that onnxruntime makes of them."""
+"""Read an ONNX file as a `Description`: its own nodes, and the graph that onnxruntime runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from backends.device.errors import UserError
 from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
-INTEGER_KERNELS = ("QLinear", "QGemm")  # their last output zero point names the type that they give
+INTEGER_KERNELS = ("QLinear", "QGemm")  # the dtype of their last zero point is that of their output
 
 
 def describe(path: Path) -> Description:
-    """Reads an ``.onnx`` file; one that is damaged, or that onnxruntime refuses, is a `UserError`."""
+    """Read an ``.onnx`` file; one that is damaged, or that onnxruntime refuses, is a `UserError`."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -32,7 +32,7 @@ def describe(path: Path) -> Description:
 
 
 def optimised(path: Path) -> Any:
-    """The graph that onnxruntime runs (extended optimisations, CPU) as an ``onnx.ModelProto``."""
+    """Return the graph that onnxruntime runs (extended optimisations, CPU) as an ``onnx.ModelProto``."""
     import onnx
     import onnxruntime
 
@@ -67,7 +67,7 @@ def _ends(graph: Any, which: str) -> Iterable[Tensor]:
 
 
 def _tensors(graph: Any) -> dict[str, Tensor]:
-    """Every tensor of a graph whose type is known, with the scales of its QuantizeLinear or DequantizeLinear."""
+    """Return every tensor of known type, with the scales of its QuantizeLinear or DequantizeLinear."""
     from onnx import numpy_helper
 
     tensors: dict[str, Tensor] = {}
@@ -84,17 +84,20 @@ def _tensors(graph: Any) -> dict[str, Tensor]:
             if scale is None or zero_point is None:
                 continue
             axis = next((a.i for a in node.attribute if a.name == "axis"), 1) if scale.size > 1 else None
-            affine: dict[str, Any] = {
-                "scale": tuple(scale.ravel().tolist()), "zero_point": tuple(zero_point.ravel().tolist()), "axis": axis,
-            }  # fmt: skip
             for name in (node.input[0], node.output[0]):
                 if name in tensors:
-                    tensors[name] = replace(tensors[name], **affine, integers=str(zero_point.dtype))
+                    tensors[name] = replace(
+                        tensors[name],
+                        scale=tuple(scale.ravel().tolist()),
+                        zero_point=tuple(zero_point.ravel().tolist()),
+                        axis=axis,
+                        integers=str(zero_point.dtype),
+                    )
     return tensors
 
 
 def _operators(graph: Any, tensors: dict[str, Tensor]) -> tuple[Operator, ...]:
-    """The file's own nodes; one computes in float where an input was not dequantized or an output is not quantized."""
+    """Return the file's own nodes; one with an input or output without a scale computes in float."""
     from onnx import helper
 
     ends = {value.name for value in graph.output}
@@ -110,9 +113,9 @@ def _operators(graph: Any, tensors: dict[str, Tensor]) -> tuple[Operator, ...]:
 
 
 def _executed(graph: Any) -> tuple[Operator, ...]:
-    """The nodes of an optimised graph, whose file names no types: they follow from the operators.
+    """Return the nodes of an optimised graph; its dtypes, which the graph lacks, follow from the operators.
 
-    An input that is left out keeps its place, as a tensor without a name.
+    An omitted input keeps its place, as a tensor without a name.
     """
     from onnx import helper, numpy_helper
 
@@ -124,7 +127,7 @@ def _executed(graph: Any) -> tuple[Operator, ...]:
     for index, node in enumerate(graph.node):
         given = _given_dtype(node, dtypes)
         dtypes |= dict.fromkeys(node.output, given)
-        # A scale is a float parameter, not data: of an integer kernel what counts is its output.
+        # A scale is a float parameter, not data: for an integer kernel only the output counts.
         data = node.output if node.op_type.startswith(INTEGER_KERNELS) else [*node.input, *node.output]
         tensors = tuple(Tensor(n, dtypes[n]) for n in data if n)
         outputs = tuple(Tensor(n, given) for n in node.output if n)
@@ -136,7 +139,7 @@ def _executed(graph: Any) -> tuple[Operator, ...]:
 
 
 def _given_dtype(node: Any, dtypes: dict[str, str]) -> str:
-    """The dtype of a node's output."""
+    """Return the dtype of a node's output."""
     match node.op_type:
         case "QuantizeLinear":
             return dtypes[node.input[2]] if len(node.input) > 2 else "uint8"

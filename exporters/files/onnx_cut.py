@@ -1,4 +1,4 @@
-"""An ONNX file that ends earlier: its output is a tensor within."""
+"""Cut an ONNX file: make an inner tensor its output."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from exporters.files.onnx import describe
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:
-    """Writes a copy of an ``.onnx`` file whose one output is the tensor of this name; what leads not to it goes.
+    """Write a copy of an ``.onnx`` file with this tensor as its only output, and only the nodes that lead to it.
 
-    A tensor behind a QuantizeLinear is of integers, whose scale ONNX does not write beside an output.
+    A tensor after a QuantizeLinear holds integers, and ONNX declares no scale for an output.
     """
     import onnx.shape_inference
     from onnx.utils import Extractor
 
-    describe(path)  # a damaged file is said here
+    describe(path)  # reports a damaged file
     model = onnx.load(path)
     if not any(tensor in node.output for node in model.graph.node):
         raise UserError(f"{path}: has no tensor named {tensor!r}")

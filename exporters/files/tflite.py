@@ -1,4 +1,4 @@
-"""A TFLite flatbuffer as a `Description`."""
+"""Read a TFLite flatbuffer as a `Description`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DTYPES = {
 
 
 def describe(path: Path) -> Description:
-    """Reads a ``.tflite`` file, any vendor's; a damaged or foreign one is a `UserError`."""
+    """Read a ``.tflite`` file of any origin; a damaged one, or another format, is a `UserError`."""
     blob = path.read_bytes()
     if blob[4:8] != b"TFL3":
         raise UserError(f"{path}: expected a TFLite file (its bytes 4 to 7 are TFL3), got {blob[4:8]!r}")
     try:
         return _describe(path, blob)
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise UserError(f"{path}: a damaged TFLite file, cut off perhaps ({error})") from error
+        raise UserError(f"{path}: a damaged TFLite file, perhaps truncated ({error})") from error
 
 
 def _describe(path: Path, blob: bytes) -> Description:
@@ -40,7 +40,9 @@ def _describe(path: Path, blob: bytes) -> Description:
     operators: list[Operator] = []
     ends: list[tuple[Tensor, ...]] = []
     for graph in model.subgraphs:  # the first is the network; others belong to control flow
-        tensors = [_tensor(t, dtypes, model.buffers, blob) for t in graph.tensors]
+        tensors = [
+            _tensor(t, name, dtypes, model.buffers, blob) for t, name in zip(graph.tensors, names(graph), strict=True)
+        ]
         ends += [tuple(tensors[i] for i in graph.inputs), tuple(tensors[i] for i in graph.outputs)]
         for op in graph.operators:
             code = model.operatorCodes[op.opcodeIndex]
@@ -56,7 +58,7 @@ def _describe(path: Path, blob: bytes) -> Description:
 
 
 def delegated(path: Path) -> frozenset[int]:
-    """Which operators of a ``.tflite`` file LiteRT gives to XNNPACK, by index; one that it refuses is a `UserError`."""
+    """Return the indices of the operators that LiteRT gives to XNNPACK; a file it refuses is a `UserError`."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -67,13 +69,18 @@ def delegated(path: Path) -> frozenset[int]:
     return inside(interpreter)
 
 
+def names(graph: Any) -> list[str]:
+    """Return the names of a subgraph's tensors; a tensor may have none, and is then named by its index."""
+    return [t.name.decode() if t.name else f"tensor_{i}" for i, t in enumerate(graph.tensors)]
+
+
 def _names(enum: Any) -> dict[int, str]:
     return {v: k for k, v in vars(enum).items() if isinstance(v, int)}
 
 
-def _tensor(tensor: Any, dtypes: dict[int, str], buffers: list[Any], blob: bytes) -> Tensor:
-    name = dtypes[tensor.type]
-    dtype = DTYPES.get(name, name.lower())
+def _tensor(tensor: Any, name: str, dtypes: dict[int, str], buffers: list[Any], blob: bytes) -> Tensor:
+    type_name = dtypes[tensor.type]
+    dtype = DTYPES.get(type_name, type_name.lower())
     signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
     quantization = tensor.quantization
     scale: tuple[float, ...] = ()
@@ -84,16 +91,16 @@ def _tensor(tensor: Any, dtypes: dict[int, str], buffers: list[Any], blob: bytes
     shape = () if signature is None else tuple(int(n) for n in signature)
     axis = int(quantization.quantizedDimension) if len(scale) > 1 else None
     values = _values(tensor, dtype, buffers, blob)
-    return Tensor(tensor.name.decode(), dtype, shape, scale, zero_point, axis, values=values)
+    return Tensor(name, dtype, shape, scale, zero_point, axis, values=values)
 
 
 def _values(tensor: Any, dtype: str, buffers: list[Any], blob: bytes) -> NDArray[Any] | None:
-    """A constant's values; ai-edge-quantizer may put them behind the flatbuffer, at an offset into the file."""
+    """Return a constant's values; ai-edge-quantizer may put them behind the flatbuffer, at an offset into the file."""
     buffer = buffers[tensor.buffer]
     if buffer.offset > 1:
         raw = blob[buffer.offset : buffer.offset + buffer.size]
         if len(raw) < buffer.size:
-            raise ValueError("constants lie beyond its end")
+            raise ValueError("constants beyond its end")
     elif buffer.data is not None and len(buffer.data):
         raw = np.asarray(buffer.data, np.uint8).tobytes()
     else:

@@ -1,4 +1,4 @@
-"""A TFLite file that ends earlier: its output is a tensor within."""
+"""Cut a TFLite file: make an inner tensor its output."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from typing import Any
 import numpy as np
 
 from backends.device.errors import UserError
-from exporters.files.tflite import describe
+from exporters.files.tflite import describe, names
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:
-    """Writes a copy of a ``.tflite`` file whose one output is the tensor of this name; what follows it is left out."""
+    """Write a copy of a ``.tflite`` file with this tensor as its only output, without the operators after it."""
     from ai_edge_litert import schema_py_generated as schema
     from flatbuffers import Builder
 
-    describe(path)  # a damaged file is said here
+    describe(path)  # reports a damaged file
     blob = path.read_bytes()
     model: Any = schema.ModelT.InitFromPackedBuf(blob, 0)
     graph = model.subgraphs[0]
-    found = [i for i, candidate in enumerate(graph.tensors) if candidate.name.decode() == tensor]
+    found = [i for i, name in enumerate(names(graph)) if name == tensor]
     if not found:
         raise UserError(f"{path}: has no tensor named {tensor!r}")
-    for buffer in model.buffers:  # constants behind the flatbuffer would lie elsewhere in the copy
+    for buffer in model.buffers:  # constants behind the flatbuffer would move in the copy
         if buffer.offset > 1:
             buffer.data = np.frombuffer(blob, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
     last = max((i for i, op in enumerate(graph.operators) if set(found) & set(op.outputs)), default=-1)
-    graph.operators, graph.outputs = graph.operators[: last + 1], found[:1]
+    graph.operators = graph.operators[: last + 1]
+    graph.outputs = found[:1]
     model.signatureDefs = None  # they name the old output
     builder = Builder(len(blob))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

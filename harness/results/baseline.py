@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from patches.surrogate import Surrogate
 
 SCHEMA = 1
 KIND = "patchbench baseline"
+OLD_DEFENCE = re.compile(r"-through-(jpeg\d|median\d)")  # in the names of patches in older baselines
 # What is kept of run.json; and of its lists, all but what is large and decides nothing.
 KEPT = ("started", "commit", "versions", "victims", "artifacts", "patches", "targets", "cases", "errors")
 DROPPED = ("operators", "checks", "file", "bytes", "others")
@@ -129,6 +131,7 @@ def patches_of(file: Path) -> dict[str, FrozenPatch]:
         places = _unpack(held["corners"]).astype(np.int32) if "corners" in held else None
         arrays = {"pixels": _unpack(held["pixels"]), "mask": _unpack(held["mask"]).astype(bool)}
         named = {name: facts[name] for name in ("name", "attack", "surrogate", "target_class", "seed", "shape")}
+        named["name"] = OLD_DEFENCE.sub(r"-defence-\1", facts["name"])
         patch = Patch(corners=places, checks={"frozen": file.name}, **named | arrays)
         if patch.sha256 != facts["sha256"]:
             raise UserError(f"{file}: patch {patch.name} is damaged: sha256 {patch.sha256}, not {facts['sha256']}")

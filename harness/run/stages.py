@@ -208,8 +208,11 @@ def _found(file: Description) -> dict[str, Any]:
 
 
 def _described(step: ArtifactStep, table: config.ArtifactTable, classes: int) -> Artifact:
-    layout = table.layout or ("nhwc" if step.format == "tflite" else "nchw")
+    from exporters.files import describe
+    from exporters.files.image_input import layout_or_default
+
     file = step.victim.brought_file()
+    layout = layout_or_default(describe(file), table.layout)
     return Artifact(
         name=step.name, victim=step.victim.name, format=cast(Literal["onnx", "tflite"], step.format),
         precision=step.precision, file=f"{step.name}.{step.format}", sha256=sha256_file(file),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device.artifact import Pixels, Preproc
+from backends.device.artifact import Layout, Pixels, Preproc
 from backends.device.errors import UserError
 from backends.device.runtimes import engine, prepare, real
+from exporters.failure import naming
 from exporters.files.tflite_cut import cut
 from harness.results.agreement import steps_of
 
@@ -37,13 +38,15 @@ class Agreement:
     largest: int
 
 
-def agreement(file: Path, kernels: str | None, preproc: Preproc | None, pixels: Pixels) -> tuple[str, Agreement]:
+def agreement(
+    file: Path, kernels: str | None, preproc: Preproc | None, pixels: Pixels, layout: Layout | None = None
+) -> tuple[str, Agreement]:
     """The kernels that were compared with, and how far a file's twin agrees with them on uint8 ``(n, h, w, 3)``."""
     import torch
 
     from patches.twins import twin
 
-    made = twin(file, kernels, preproc)
+    made = twin(file, kernels, preproc, layout=layout)
     parts = []
     for batch in _batches(pixels):
         x = torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
@@ -71,9 +74,10 @@ def _integers(made: Twin, pixels: Pixels) -> NDArray[np.int64]:
             file, options = Path(folder) / "cut.tflite", {"kernels": made.kernels}
             cut(made.path, made.output, file)
         runtime = engine("litert" if options else "onnxruntime")()
-        runtime.load(file, options, 1)
-        inputs = (prepare(runtime.input, made.preproc(batch), file) for batch in _batches(pixels))
-        raw = np.concatenate([runtime.run(x) for x in inputs])
+        with naming(made.path, file):
+            runtime.load(file, options, 1)
+            inputs = (prepare(runtime.input, made.preproc(batch), file) for batch in _batches(pixels))
+            raw = np.concatenate([runtime.run(x) for x in inputs])
     integers = None if raw.dtype == np.float32 else raw
     steps = steps_of(real(runtime.output, raw), integers, made.quant.scale)
     if steps is None:

@@ -34,8 +34,6 @@ GRID = "grid"
 FILE = "file"
 ALL = "all"  # in place of a patch: the mean over patches
 RATES = ("success", "clean_accuracy")
-
-
 COLUMNS = ("patch", *with_interval("success"), "n", "n_clean", *with_interval("clean_accuracy"))
 
 

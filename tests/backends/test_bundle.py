@@ -150,9 +150,9 @@ def cornered(root, value):
 
 HOSTILE = {
     "schema": (lambda root: described(root, schema=99), "bundle.json: expected a bundle of schema 1"),
-    "no json": (lambda root: (root / "bundle.json").write_text("{"), "bundle.json: not a description"),
-    "a list": (lambda root: (root / "bundle.json").write_text("[]"), "bundle.json: not a description"),
-    "deep": (lambda root: (root / "bundle.json").write_text("[" * 100_000), "bundle.json: not a description"),
+    "no json": (lambda root: (root / "bundle.json").write_text("{"), "bundle.json: not a bundle description"),
+    "a list": (lambda root: (root / "bundle.json").write_text("[]"), "bundle.json: not a bundle description"),
+    "deep": (lambda root: (root / "bundle.json").write_text("[" * 100_000), "bundle.json: not a bundle description"),
     "case up": (lambda root: described(root, cases=[{"name": "../x", "sha256": ""}]), "bundle.json: .*'../x'"),
     "case dots": (lambda root: described(root, cases=[{"name": "..", "sha256": ""}]), "bundle.json: .*'..'"),
     "case absolute": (lambda root: described(root, cases=[{"name": "/etc", "sha256": ""}]), "bundle.json: .*'/etc'"),

@@ -86,7 +86,7 @@ def test_memory_does_not_grow_with_the_images(calibration):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("calibration", ["minmax", "entropy"])
 def test_values_that_are_no_numbers_are_named(calibration, value):
-    with pytest.raises(UserError, match="'x' is infinite or not a number"):
+    with pytest.raises(UserError, match="'x' is infinite or NaN"):
         collector(QuantSpec(calibration=calibration)).feed({"x": np.array([1, value], np.float32)})
 
 

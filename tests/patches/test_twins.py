@@ -141,7 +141,7 @@ def test_files_without_a_twin_are_said(tmp_path: Path) -> None:
     x = net.conv()
     net.ops.append(Op("LOGISTIC", (x,), net.activation((1, SIZE, SIZE, 20), 1 / 256, -128)))
     file = net.write(tmp_path, net.ops[-1].output)
-    with pytest.raises(UserError, match=r"net\.tflite: no twin of the operator LOGISTIC \(number 1\)"):
+    with pytest.raises(UserError, match=r"net\.tflite: operator LOGISTIC \(number 1\) has no twin"):
         twin(file)
     whole = file.read_bytes()
     for n in (3, 40, len(whole) // 2, len(whole) - 900):
@@ -161,7 +161,7 @@ def test_a_file_that_computes_in_float_has_no_twin(tmp_path: Path) -> None:
         twin(file)
     net = OnnxNetwork("int8", "int8", 0, SIZE)
     file = net.write(tmp_path, net.quantized(net.node("Sigmoid", net.conv()), 1 / 256))
-    with pytest.raises(UserError, match=r"no twin of the operator QLinearSigmoid \(number"):
+    with pytest.raises(UserError, match=r"operator QLinearSigmoid \(number"):
         twin(file)
 
 
