@@ -28,7 +28,7 @@ def baseline(
 
     frozen = freeze(run_dir, into)
     out = console()
-    if failed := len(frozen.facts.get("errors", ())):
+    if failed := len(frozen.facts.errors):
         out.print(f"[red]{failed} cases of this run failed[/]; a gate cannot compare anything with them")
     cells, images = frozen.outcomes.preds.shape
     out.print(f"{into}: {cells} cells of {images} images, {into.stat().st_size / 1000:.0f} kB", soft_wrap=True)

@@ -17,8 +17,8 @@ from harness.gate.pairs import Pair, image_order, pairs
 from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, percent_axis, short, standalone
 from harness.results.baseline import Frozen
 from harness.results.intervals import estimate
-from harness.results.outcomes import Kind
 from harness.results.stats import Estimate
+from harness.results.success import Kind
 
 TRACKS_PER_PANEL = 6
 
@@ -52,7 +52,7 @@ def tracks(runs: Sequence[Frozen]) -> list[Track]:
 
 def label(run: Frozen) -> str:
     """Return what a run is called: its commit, else when it started, else its path."""
-    return str(run.facts.get("commit") or run.facts.get("started", "")[:16].replace("T", " ") or run.source)
+    return str(run.facts.commit or run.facts.started[:16].replace("T", " ") or run.source)
 
 
 def terminal(runs: Sequence[Frozen], found: Sequence[Track]) -> Table:

@@ -25,7 +25,7 @@ def notes(base: Frozen, run: Frozen, found: Sequence[Pair], comparisons: Sequenc
         most = 100 * max(c.unseen for c in blind)
         could_not = f"{len(blind)} comparisons cannot exclude a worsening of up to {most:.1f} points"
         yield f"{could_not}; more images or patches could"
-    for text in run.facts["failed_checks"]:
+    for text in run.facts.failed_checks:
         yield f"a self-check of the run failed: {text}"
     table = run.outcomes.cells
     judged = {tuple(table[["artifact", "target"]].iloc[row]) for pair in found for _, row in pair.cells}

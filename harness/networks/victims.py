@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from exporters.victim import Victim
 from harness import config
 from harness.data.datasets import Images
@@ -23,7 +24,7 @@ from harness.display import Progress
 from harness.networks.architectures import build
 from harness.networks.training import train
 from harness.networks.weights import find_weights, load_weights, read_weights
-from harness.store import replacing, write_json
+from harness.store import write_json
 
 FILE = "victim.json"
 
@@ -90,8 +91,8 @@ def prepare(
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"victim {table.name!r}: its weights hold NaN or infinity, first in {bad[0]}")
     weights = folder / "weights.pt"
-    with replacing(weights) as beside:
-        torch.save(state, beside)
+    with replacing(weights) as draft:
+        torch.save(state, draft)
     victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim

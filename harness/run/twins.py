@@ -15,7 +15,7 @@ from backends.device.errors import UserError
 from backends.device.runtimes import engine, prepare, real
 from exporters.failure import naming
 from exporters.files.tflite_cut import cut
-from harness.results.agreement import steps_of
+from harness.results.agreement import output_integers
 
 if TYPE_CHECKING:
     from patches.twins import Twin
@@ -79,7 +79,7 @@ def _integers(made: Twin, pixels: Pixels) -> NDArray[np.int64]:
             inputs = (prepare(runtime.input, made.preproc(batch), file) for batch in _batches(pixels))
             raw = np.concatenate([runtime.run(x) for x in inputs])
     integers = None if raw.dtype == np.float32 else raw
-    steps = steps_of(real(runtime.output, raw), integers, made.quant.scale)
-    if steps is None:
-        raise UserError(f"{made.path}: ends in reals that are no whole numbers of a scale, a softmax perhaps")
-    return steps + made.quant.zero_point if integers is None else steps
+    found = output_integers(real(runtime.output, raw), integers, made.quant.scale, made.quant.zero_point)
+    if found is None:
+        raise UserError(f"{made.path}: its outputs are no multiples of a scale, perhaps a softmax")
+    return found
