@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from harness.config.values import Defence, Name, SurrogateWords
 from harness.tables import Axis, Table
-from patches.surrogate import Surrogate
 
 
 class PoseTable(Table):
@@ -43,7 +42,7 @@ class AttackTable(Table):
     victims: Axis[str] = ("*",)
     """Which victims to attack, as patterns of their names."""
 
-    surrogate: Axis[SurrogateWords] = (Surrogate("float"),)
+    surrogate: Axis[SurrogateWords] = Field(default=("float",), validate_default=True)  # type: ignore[arg-type]
     """What the patch is made on. `float` is the victim itself, `float:VICTIM` another network. `fake_quant:w4a4`,
     `fake_quant:w4a4:VICTIM` and `fake_quant:ARTIFACT` are rounded. `qat:w4a4` and `qat:w4a4:VICTIM` are trained as the
     `[export.qat]` table of that precision says. `twin:ARTIFACT` and `twin:ARTIFACT:KERNELS` compute a file's integers.
