@@ -6,7 +6,7 @@ kept. So a directory of an older version of the same schema can be read, and wri
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), serialize_by_alias=True)
 
-    def plain(self, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def plain(self, without: frozenset[str] = frozenset()) -> dict[str, object]:
         """Return the object as JSON holds it: no defaults."""
         return self.model_dump(exclude_unset=True, exclude=set(without))
 

@@ -220,7 +220,7 @@ def test_a_suite_names_a_twin_by_its_artifact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["twin", "twin:resnet8", "twin:resnet8-torch", "twin:resnet8-onnx-fp32"])
 def test_a_twin_of_no_artifact_is_said(tmp_path: Path, name: str) -> None:
     text = QUICK.replace('name = "gap"', f'name = "gap"\nsurrogate = "{name}"')
-    with pytest.raises(UserError, match=r"no INT8 artifact of this suite; there is twin:resnet8-onnx-s8s8-minmax, "):
+    with pytest.raises(UserError, match=r"no quantized artifact .* named .*; there is twin:resnet8-onnx-s8s8-minmax, "):
         plan(tmp_path, text)
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from harness.plan.cells import Case
 from harness.plan.steps import ArtifactStep
-from harness.results import success as judge
-from harness.results.success import Kind
+from harness.results.success import counts
+from harness.results.success import hits as hits_of
 from harness.study.lib.inputs import Inputs
 from harness.study.lib.tables import where
 
@@ -39,12 +39,13 @@ def count(
 
     The images that count are classified correctly without the patch and are not of the target class.
     """
-    hits, among = [], []
-    for preds, goal in zip(patched, goals, strict=True):
-        kind: Kind = "untargeted" if goal < 0 else "targeted"
-        hits.append(judge.hits(kind, preds, labels, goal))
-        among.append(judge.counts(kind, clean, labels, goal))
-    return Counted(np.array(hits), np.array(among))
+    goals = goals[:, None]
+    is_targeted = goals >= 0
+    hits = np.where(
+        is_targeted, hits_of("targeted", patched, labels, goals), hits_of("untargeted", patched, labels, goals)
+    )
+    among = np.where(is_targeted, counts("targeted", clean, labels, goals), counts("untargeted", clean, labels, goals))
+    return Counted(hits, among)
 
 
 def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:

@@ -65,5 +65,5 @@ def test_moving_average_become_minmax_is_worse(data_dir: Path, tmp_path: Path) -
     }
     assert not any(c["metric"] == "clean_accuracy" for c in bad)
     assert all("torch" not in c["name"] for c in bad)
-    assert "calibration moving_average became minmax" in (tmp_path / "said.md").read_text()
+    assert "calibration changed from moving_average to minmax" in (tmp_path / "said.md").read_text()
     assert np.isfinite([c["p"] for c in verdict["comparisons"]]).all()
