@@ -70,7 +70,9 @@ def test_the_analysis_measures_and_draws_a_run(tmp_path, monkeypatch):
 
     monkeypatch.syspath_prepend(str(EXAMPLES / "analysis"))
     noise = importlib.import_module("noise")
-    records = pd.read_parquet(make_run(tmp_path / "run", victims=("resnet20",), images=60) / "records.parquet")
+    records = pd.read_parquet(
+        make_run(tmp_path / "run", victims=("resnet20",), images=60, goals=(3,)) / "records.parquet"
+    )
     counted = cells(records)
     inputs = Inputs(None, counted, summarise(counted, records), StudyTable(), pd.DataFrame())
     table = noise.measure(inputs)
