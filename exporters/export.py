@@ -9,6 +9,7 @@ from torch import nn
 
 from backends.device.artifact import Artifact, Pixels, Preproc, QuantSpec, sha256_file
 from backends.device.errors import UserError
+from exporters.failure import naming
 from exporters.ranges import Learned
 from exporters.victim import Victim
 
@@ -57,7 +58,8 @@ def export(
     path = folder / f"{name}.{format}"
     partial = folder / f".{name}.partial.{format}"
     try:
-        writer.write(network, victim, quant, calibration_pixels, partial, learned)
+        with naming(path, partial):
+            writer.write(network, victim, quant, calibration_pixels, partial, learned)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -70,7 +72,7 @@ def export(
         sha256=sha256_file(path),
         input_size=victim.input_size,
         classes=victim.classes,
-        preproc=Preproc(layout=cast(Literal["nchw", "nhwc"], writer.LAYOUT)),
+        preproc=Preproc(layout=writer.LAYOUT),
         quant=quant,
     )
     artifact.save(folder / f"{name}.json")

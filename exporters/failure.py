@@ -1,8 +1,13 @@
-"""Say why a library's exporter or converter failed."""
+"""Say why a library's exporter or converter failed, and at which of the user's files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
+
+from backends.device.errors import UserError
 
 
 def reason(error: BaseException) -> str:
@@ -16,6 +21,15 @@ def reason(error: BaseException) -> str:
     operator = _operator(error.__traceback__)
     place = f"operator {operator} is not supported: " if operator else ""
     return f"{place}{type(error).__name__}: {message}"
+
+
+@contextmanager
+def naming(file: Path, temporary: Path) -> Iterator[None]:
+    """Let a `UserError` name the user's file, where it would name a temporary one."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(temporary), str(file))) from error
 
 
 def _operator(traceback: TracebackType | None) -> str:

@@ -14,30 +14,34 @@ from onnxscript.rewriter import RewritePass, RewriterContext, RewriteRule
 from exporters.ranges import AS_INPUT
 
 
-def tidy(model: onnx.ModelProto, symmetric: bool = False) -> onnx.ModelProto:
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a float model; what it computes on images stays the same, to the last bit or two.
 
     The mean over height and width becomes GlobalAveragePool; a shape computed from the batch becomes a constant;
     batch normalisation that follows no convolution, subtraction, division and hard sigmoid become multiplications and
-    additions; ``Min(Relu(x), c)`` becomes Clip. A ReLU that can't be folded into the operator before it becomes a leaky
-    one of slope 0; with ``symmetric`` activations none can, since their zero is not the least integer, and a clip to
-    [0, c] becomes one too: the calibrated range saturates at c or below. The exporter's stack traces are dropped.
+    additions; ``Min(Relu(x), c)`` becomes Clip. The exporter's stack traces are dropped.
     """
-    passes = ir.passes.Sequential(
-        RewritePass([RewriteRule(pattern, rewrite, remove_nodes=False) for pattern, rewrite in ARITHMETIC]),
-        RewritePass(_leaky_rules(symmetric)),
-        RemoveUnusedNodesPass(),
-        ShapeInferencePass(),
-        ClearMetadataAndDocStringPass(),
-    )
-    graph = ir.from_proto(model)
-    return ir.to_proto(passes(graph).model)
+    rules = RewritePass([RewriteRule(pattern, rewrite, remove_nodes=False) for pattern, rewrite in ARITHMETIC])
+    return _apply(model, rules, RemoveUnusedNodesPass(), ShapeInferencePass(), ClearMetadataAndDocStringPass())
+
+
+def leaky(model: onnx.ModelProto, symmetric: bool) -> onnx.ModelProto:
+    """Replace ReLUs that cannot be folded into the operator before them by leaky ones of slope 0, ready to quantize.
+
+    With ``symmetric`` activations none can, since their zero is not the least integer. A clip to [0, c] becomes one
+    too: the range of its output, which calibration must read from `model` itself, saturates at c or below.
+    """
+    return _apply(model, RewritePass(_leaky_rules(symmetric)), RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass())
 
 
 def pad_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     """Let zero-padding in a QDQ model act on the integers: onnxruntime would dequantize, pad and quantize again."""
     rules = RewritePass([RewriteRule(_padding, _pad_integers, remove_nodes=False)])
-    return ir.to_proto(ir.passes.Sequential(rules, RemoveUnusedNodesPass())(ir.from_proto(model)).model)
+    return _apply(model, rules, RemoveUnusedNodesPass())
+
+
+def _apply(model: onnx.ModelProto, *passes: ir.passes.InPlacePass) -> onnx.ModelProto:
+    return ir.to_proto(ir.passes.Sequential(*passes)(ir.from_proto(model)).model)
 
 
 def _pool(op: RewriterContext, x: ir.Value, y: ir.Value) -> Any:

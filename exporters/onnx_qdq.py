@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backends.device.artifact import Pixels, QuantSpec
+from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, activation_affine, batches, collector
 from exporters.failure import reason
 from exporters.files import describe, require_integer
-from exporters.onnx_graph import pad_integers, tidy
+from exporters.onnx_graph import leaky, pad_integers, tidy
 from exporters.proof import require_scales
 from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
 from exporters.victim import Victim
 
-LAYOUT = "nchw"
+LAYOUT: Layout = "nchw"
 OPSET = 20
 
 
@@ -42,16 +42,16 @@ def write(
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        symmetric = quant is not None and quant.symmetric_activations
-        model = tidy(_float_model(network, victim, Path(folder)), symmetric)
+        exported = tidy(_float_model(network, victim, Path(folder)))
         if quant is None:
-            onnx.save(model, path)
+            onnx.save(exported, path)
             return
+        model = leaky(exported, quant.symmetric_activations)
         float_file = Path(folder) / "float.onnx"
         onnx.save(model, float_file)
         description = describe(float_file)
         statistic = collector(quant)
-        for batch in run(model, to_collect(description), pixels, quant):
+        for batch in run(exported, to_collect(description), pixels, quant):
             statistic.feed(batch)
         ranges = resolve(description, statistic.ranges())
         scales = weights(description, ranges, quant, learned)

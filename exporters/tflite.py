@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backends.device.artifact import Pixels, QuantSpec
+from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, batches, collector
 from exporters.failure import reason
@@ -22,7 +22,7 @@ from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
 from exporters.victim import Victim
 
-LAYOUT = "nhwc"
+LAYOUT: Layout = "nhwc"
 
 
 def write(

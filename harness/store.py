@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,8 @@ from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from backends.device.files import replacing
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
@@ -110,30 +111,21 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path next to `path` to write to, and rename it to `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    yield beside
-    beside.replace(path)
-
-
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON, replacing the file at once."""
+    """Write JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text, replacing the file at once."""
-    with replacing(path) as beside:
-        beside.write_text(text)
+    """Write text, whole or not at all."""
+    with replacing(path) as draft:
+        draft.write_text(text)
 
 
 def place(source: Path, into: Path) -> None:
-    """Copy a stored file to where the user looks for it, so that no edit reaches the store."""
-    with replacing(into) as beside:
-        shutil.copy2(source, beside)
+    """Copy a stored file to where a user looks for it: nothing done to the copy reaches the store."""
+    with replacing(into) as draft:
+        shutil.copy2(source, draft)
 
 
 def _plain(value: object) -> object:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from backends.device.errors import UserError
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
+Layout = Literal["nchw", "nhwc"]
 Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
 SCHEMA = 1
 
@@ -27,7 +28,7 @@ class Preproc:
     zero point of its input.
     """
 
-    layout: Literal["nchw", "nhwc"] = "nchw"
+    layout: Layout = "nchw"
     divisor: float = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -40,7 +40,9 @@ def _describe(path: Path, blob: bytes) -> Description:
     operators: list[Operator] = []
     ends: list[tuple[Tensor, ...]] = []
     for graph in model.subgraphs:  # the first is the network; others belong to control flow
-        tensors = [_tensor(t, dtypes, model.buffers, blob) for t in graph.tensors]
+        tensors = [
+            _tensor(t, name, dtypes, model.buffers, blob) for t, name in zip(graph.tensors, names(graph), strict=True)
+        ]
         ends += [tuple(tensors[i] for i in graph.inputs), tuple(tensors[i] for i in graph.outputs)]
         for op in graph.operators:
             code = model.operatorCodes[op.opcodeIndex]
@@ -67,13 +69,18 @@ def delegated(path: Path) -> frozenset[int]:
     return inside(interpreter)
 
 
+def names(graph: Any) -> list[str]:
+    """Return the names of a subgraph's tensors; a tensor may have none, and is then named by its index."""
+    return [t.name.decode() if t.name else f"tensor_{i}" for i, t in enumerate(graph.tensors)]
+
+
 def _names(enum: Any) -> dict[int, str]:
     return {v: k for k, v in vars(enum).items() if isinstance(v, int)}
 
 
-def _tensor(tensor: Any, dtypes: dict[int, str], buffers: list[Any], blob: bytes) -> Tensor:
-    name = dtypes[tensor.type]
-    dtype = DTYPES.get(name, name.lower())
+def _tensor(tensor: Any, name: str, dtypes: dict[int, str], buffers: list[Any], blob: bytes) -> Tensor:
+    type_name = dtypes[tensor.type]
+    dtype = DTYPES.get(type_name, type_name.lower())
     signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
     quantization = tensor.quantization
     scale: tuple[float, ...] = ()
@@ -84,7 +91,7 @@ def _tensor(tensor: Any, dtypes: dict[int, str], buffers: list[Any], blob: bytes
     shape = () if signature is None else tuple(int(n) for n in signature)
     axis = int(quantization.quantizedDimension) if len(scale) > 1 else None
     values = _values(tensor, dtype, buffers, blob)
-    return Tensor(tensor.name.decode(), dtype, shape, scale, zero_point, axis, values=values)
+    return Tensor(name, dtype, shape, scale, zero_point, axis, values=values)
 
 
 def _values(tensor: Any, dtype: str, buffers: list[Any], blob: bytes) -> NDArray[Any] | None:

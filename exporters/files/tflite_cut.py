@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backends.device.errors import UserError
-from exporters.files.tflite import describe
+from exporters.files.tflite import describe, names
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:
@@ -20,7 +20,7 @@ def cut(path: Path, tensor: str, into: Path) -> None:
     blob = path.read_bytes()
     model: Any = schema.ModelT.InitFromPackedBuf(blob, 0)
     graph = model.subgraphs[0]
-    found = [i for i, candidate in enumerate(graph.tensors) if candidate.name.decode() == tensor]
+    found = [i for i, name in enumerate(names(graph)) if name == tensor]
     if not found:
         raise UserError(f"{path}: has no tensor named {tensor!r}")
     for buffer in model.buffers:  # constants behind the flatbuffer would move in the copy

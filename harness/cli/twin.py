@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from backends.device.artifact import Layout
 from harness.cli.console import console
 from harness.cli.options import DataDir, examples
 
@@ -38,23 +40,24 @@ def twin(
     patch: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Paste this patch (.npz from `craft`) at random places.")
     ] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Layout of the file's input [default: from its shape].")] = None,
 ) -> None:
     """Rebuild an INT8 file as a differentiable network, and check its arithmetic against the runtime's kernels.
 
     Pixels are prepared as the file's description beside it says (`export` writes one), else as the suite's
-    `[[artifact]]` table says; failing both, the layout is guessed from the file's input.
+    `[[artifact]]` table says; failing both, as the shape and the range of the file's input suggest.
     """
     from harness.config import read_suite
-    from harness.run.twins import agreement
+    from harness.run.arithmetic import compare_with_runtime
     from patches.twins import KERNELS
 
     config = read_suite(suite) if suite else None
-    pixels, source = _images(file, config, data, patch)
-    preproc = _preproc(file, config)
+    preproc = _preproc(file, config, layout)
+    pixels, source = _images(file, preproc.layout if preproc else layout, config, data, patch)
     columns = ("kernels", "images", "same top-1", "same integers", "within one step", "largest difference, steps")
     table = Table(*columns, title=f"{file.name}: twin and runtime, on {source}", title_justify="left")
     for name in kernels or KERNELS.get(file.suffix, ("",)):
-        used, found = agreement(file, name or None, preproc, pixels[:images])
+        used, found = compare_with_runtime(file, name or None, preproc, pixels[:images], layout)
         shares = (f"{100 * share:.3f} %" for share in (found.top1, found.equal, found.within_one))
         table.add_row(_kernels_and_version(used), str(found.images), *shares, str(found.largest))
     out = console()
@@ -68,17 +71,20 @@ def _kernels_and_version(kernels: str) -> str:
     return f"{kernels}, LiteRT {version('ai-edge-litert')}"
 
 
-def _images(file: Path, suite: Suite | None, data_dir: Path | None, patch_file: Path | None) -> tuple[Pixels, str]:
+def _images(
+    file: Path, layout: Layout | None, suite: Suite | None, data_dir: Path | None, patch_file: Path | None
+) -> tuple[Pixels, str]:
     """Return images of the file's input size, patched if a patch is given, and a description of their source."""
     from backends.device.bundle import paste
     from exporters.files import describe
+    from exporters.files.image_input import image_layout, image_size
     from harness.data import datasets
     from patches.patch import Patch
     from patches.placement import stamps_for
 
-    shape = describe(file).inputs[0].shape or ()
-    height, width = (shape[1], shape[2]) if file.suffix == ".tflite" else (shape[2], shape[3])
-    size = (height, width)
+    description = describe(file)
+    size = image_size(description, image_layout(description, layout))
+    height, width = size
     if suite is None:
         pixels = _photograph_pieces(size)
         ids = [str(i) for i in range(len(pixels))]
@@ -112,13 +118,17 @@ def _photograph_pieces(size: tuple[int, int]) -> Pixels:
     return np.stack(pieces)
 
 
-def _preproc(file: Path, suite: Suite | None) -> Preproc | None:
+def _preproc(file: Path, suite: Suite | None, layout: Layout | None) -> Preproc | None:
     from backends.device.artifact import Artifact, Preproc
+    from exporters.files import describe
+    from exporters.files.image_input import layout_or_default
 
-    if (description := file.with_suffix(".json")).is_file():
-        return Artifact.read(description).preproc
+    beside = file.with_suffix(".json")
+    if beside.is_file():
+        preproc = Artifact.read(beside).preproc
+        return replace(preproc, layout=layout or preproc.layout)
     for table in suite.artifact if suite else ():
         if Path(table.file).name == file.name:
-            layout = table.layout or ("nhwc" if file.suffix == ".tflite" else "nchw")
-            return Preproc(layout, table.divisor, table.mean, table.std, table.channel_order)
+            chosen = layout_or_default(describe(file), layout or table.layout)
+            return Preproc(chosen, table.divisor, table.mean, table.std, table.channel_order)
     return None

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from exporters.victim import Victim
 from harness import config
 from harness.data.datasets import Images
 from harness.display import Progress
 from harness.networks.architectures import build
 from harness.networks.training import train
-from harness.networks.weights import State, find_weights, fit_to, read_weights
-from harness.store import replacing, write_json
+from harness.networks.weights import find_weights, load_weights, read_weights
+from harness.store import write_json
 
 FILE = "victim.json"
 
@@ -83,15 +84,15 @@ def prepare(
         train(_normalised(network, table.mean, table.std), images, table.train, checkpoint, progress, teacher)
     else:
         file = find_weights(table, data_dir, cache, progress)
-        network.load_state_dict(fit_to(network, read_weights(file), file))
+        load_weights(network, read_weights(file), file)
         if table.channel_order == "bgr":
             _take_rgb(table, network.eval(), size)
-    state: State = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    state = network.state_dict()
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"victim {table.name!r}: its weights hold NaN or infinity, first in {bad[0]}")
     weights = folder / "weights.pt"
-    with replacing(weights) as beside:
-        torch.save(state, beside)
+    with replacing(weights) as draft:
+        torch.save(state, draft)
     victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim
@@ -119,7 +120,7 @@ def load(victim: Victim) -> nn.Module:
     if weights_digest(state) != victim.sha256:
         raise UserError(f"{victim.weights}: not the weights of victim {victim.name!r} (their sha256 differs)")
     network = build(victim.model, victim.classes)
-    network.load_state_dict(fit_to(network, state, victim.weights))
+    load_weights(network, state, victim.weights)
     return _normalised(network, victim.mean, victim.std).eval()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
@@ -18,6 +20,7 @@ from harness.networks.architectures import is_torchvision
 from harness.torchvision_import import import_torchvision
 
 State = dict[str, Tensor]
+PREFIX = "module."  # of torch.nn.DataParallel
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the state dict in what they save
 
 
@@ -60,20 +63,32 @@ def read_weights(file: Path) -> State:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
         raise UserError(f"{file}: expected a state dict: tensors by name")
-    prefix = "module." if all(name.startswith("module.") for name in content) else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    state: State = content
+    if all(name.startswith(PREFIX) for name in state):
+        consume_prefix_in_state_dict_if_present(state, PREFIX)
+    return state
 
 
-def fit_to(network: nn.Module, state: State, file: Path) -> State:
-    """Return the weights in a network's own dtypes; other names or shapes than the network's are a `UserError`.
+def load_weights(network: nn.Module, state: State, file: Path) -> None:
+    """Load a state dict into a network, which keeps its dtypes; weights that do not fit are a `UserError`.
 
     Counters of batch normalisation (``num_batches_tracked``), which old files lack, have no effect and become 0.
     """
-    expected: State = network.state_dict()
-    counters = {name: torch.zeros_like(t) for name, t in expected.items() if name.endswith("num_batches_tracked")}
-    state = counters | state
+    complete = copy.copy(state)  # keeps the versions of the modules, which torch has in an attribute of the dict
+    for name, tensor in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            complete.setdefault(name, torch.zeros_like(tensor))
+    try:
+        network.load_state_dict(complete)
+    except Exception as error:  # a module's own loading can raise anything
+        raise UserError(f"{file}: these weights do not fit the network: {_misfit(network, complete, error)}") from error
+
+
+def _misfit(network: nn.Module, state: State, error: Exception) -> str:
+    """Name the first three tensors that do not fit; without any, what torch or the network says."""
+    expected = network.state_dict()
     faults = [f"{name} is missing" for name in expected if name not in state]
     faults += [f"{name} is unexpected" for name in state if name not in expected]
     faults += [
@@ -81,10 +96,10 @@ def fit_to(network: nn.Module, state: State, file: Path) -> State:
         for name, tensor in expected.items()
         if name in state and state[name].shape != tensor.shape
     ]
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"{file}: these weights do not fit the network: {'; '.join(faults[:3])}{more}")
-    return {name: state[name].to(tensor.dtype) for name, tensor in expected.items()}
+    if not faults:
+        return f"{type(error).__name__}: {error}"
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + more
 
 
 def _torchvision_url(table: config.VictimTable) -> str | None:

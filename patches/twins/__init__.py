@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backends.device.artifact import Preproc
+from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from patches.twins.network import Twin
 
@@ -17,13 +17,20 @@ __all__ = ["KERNELS", "Twin", "twin"]
 KERNELS = {".tflite": ("xnnpack", "builtin", "reference"), ".onnx": ("onnxruntime",)}  # the default comes first
 
 
-def twin(path: Path, kernels: str | None = None, preproc: Preproc | None = None, class_offset: int = 0) -> Twin:
+def twin(
+    path: Path,
+    kernels: str | None = None,
+    preproc: Preproc | None = None,
+    class_offset: int = 0,
+    layout: Layout | None = None,
+) -> Twin:
     """Build the frozen twin of an INT8 ``.tflite`` or ``.onnx`` file from the file alone.
 
     `kernels` are those whose arithmetic it follows: LiteRT's ``xnnpack`` (the default), ``builtin`` or ``reference`` on
     x86-64, or ``onnxruntime`` on an x86-64 whose integer products do not saturate (VNNI, or signed weights and
     activations). `preproc` turns pixels into the file's real input; the default is pixels over 255 or, where an integer
-    input holds other reals than 0 to 1, the pixels themselves as its integers. With a `class_offset` the logits before
+    input holds other reals than 0 to 1, the pixels themselves as its integers, in `layout` or that of the input's
+    shape. With a `class_offset` the logits before
     the first class come last. An unreadable file or an unsupported operator is a `UserError`.
     """
     if path.suffix not in KERNELS:
@@ -34,7 +41,7 @@ def twin(path: Path, kernels: str | None = None, preproc: Preproc | None = None,
     if path.suffix == ".onnx":
         from patches.twins import onnx
 
-        return onnx.read(path, preproc, class_offset)
+        return onnx.read(path, preproc, class_offset, layout)
     from patches.twins import tflite
 
-    return tflite.read(path, chosen, preproc, class_offset)
+    return tflite.read(path, chosen, preproc, class_offset, layout)

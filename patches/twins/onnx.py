@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backends.device.artifact import Preproc
+from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files import require_integer
+from exporters.files.image_input import image_layout
 from patches.twins.network import Node, Quant, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS
 from patches.twins.pixels import Preprocess
@@ -14,12 +15,12 @@ from patches.twins.pixels import Preprocess
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
 
-def read(path: Path, preproc: Preproc | None, class_offset: int) -> Twin:
+def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout | None) -> Twin:
     """Build the twin of an ``.onnx`` file; it ends at the last dequantization, before any final softmax."""
     description = require_integer(path)
     if len(description.inputs) != 1 or len(description.outputs) != 1 or description.inputs[0].dtype != "float32":
         raise UserError(f"{path}: expected one float32 image in and one vector out")
-    preproc = preproc or Preproc()
+    preproc = preproc or Preproc(image_layout(description, layout))
     nodes = [Node(("pixels",), description.inputs[0].name, Preprocess(preproc))]
     quants: dict[str, Quant] = {}
     executed = list(description.executed)

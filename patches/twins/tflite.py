@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backends.device.artifact import Preproc
+from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files import require_integer
 from exporters.files.description import Description, Operator
 from exporters.files.description import Tensor as FileTensor
+from exporters.files.image_input import image_layout
 from exporters.files.tflite import delegated
 from patches.twins.layers import Sequential
 from patches.twins.network import Node, Twin, require_unique_outputs
@@ -18,7 +19,7 @@ from patches.twins.tflite_layers import LAYERS, quant_of
 AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # may lie between the last integers and the output
 
 
-def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int) -> Twin:
+def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, layout: Layout | None) -> Twin:
     """Build the twin of a ``.tflite`` file; it ends before a final softmax or dequantization."""
     description = require_integer(path)
     operators, output = _before_softmax(description)
@@ -26,7 +27,7 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int) -
     if len(description.inputs) != 1 or len(description.outputs) != 1 or len(entry.shape or ()) != 4:
         raise UserError(f"{path}: expected one image in and one vector out")
     start = quant_of(entry, path)
-    preproc = preproc or guess_preproc(start, "nhwc")
+    preproc = preproc or guess_preproc(start, image_layout(description, layout))
     prepared = Sequential(Preprocess(preproc), Quantized(start))
     nodes = [Node(("pixels",), entry.name, prepared)]
     taken = delegated(path) if kernels == "xnnpack" else frozenset()

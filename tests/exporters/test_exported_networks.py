@@ -50,6 +50,22 @@ def test_operators_keep_their_meaning(tmp_path, name, format, symmetric):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("quant", [None, SPEC, replace(SPEC, symmetric_activations=True)])
+@pytest.mark.parametrize("name", ["relu6", "relu6 after pooling"])
+def test_a_clip_keeps_its_ceiling(tmp_path, name, quant):
+    functions = {
+        "relu6": functional.relu6,
+        "relu6 after pooling": lambda x: functional.relu6(functional.max_pool2d(x, 2)),
+    }
+    network = small.Around(functions[name]).eval()
+    with torch.no_grad():
+        network.convolution.weight *= 30  # far beyond 6
+    logits = small.torch_logits(network, PIXELS)
+    error = np.abs(small.file_logits(write(tmp_path, network, "onnx", quant), PIXELS) - logits).max()
+    assert error < 0.08 * np.ptp(logits)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_channel_that_is_all_bias_keeps_it(tmp_path, format, per_channel):

@@ -81,6 +81,8 @@ class Ledger:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.ran:
+            return
         terminalreporter.section("what was skipped, and why")
         for why, count in Counter(self.skipped.values()).most_common():
             terminalreporter.line(f"{count:5} tests {why}")

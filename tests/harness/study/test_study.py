@@ -1,6 +1,5 @@
-"""The study: its labels, its statistics against closed forms, and one small study run whole."""
+"""The study: its labels, its statistics against closed forms, and what it refuses."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +17,7 @@ from harness.config.study import ANALYSES, StudyTable
 from harness.study import bitwidth, findings, output, places, transfer
 from harness.study.lib import cells, labels
 from harness.study.study import _check, load
+from patches.surrogate import Surrogate
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -42,7 +42,7 @@ def test_every_analysis_has_a_question_and_may_find_nothing(name, tmp_path):
     ],
 )
 def test_a_surrogate_has_one_name_whichever_victim_saw_it(victim, surrogate, made):
-    assert cells.made_on(victim, surrogate, {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
+    assert cells.made_on(victim, Surrogate.parse(surrogate), {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
 
 
 def summary(**columns):
@@ -193,60 +193,6 @@ def test_transfer_is_not_measured_without_patches_from_elsewhere(tmp_path):
     transfer.measure(Given(summary(), summary(surrogate="twin:net-tflite"))).to_csv(tmp_path / "transfer.csv")
     found = findings.measure(tmp_path).query("claim.str.startswith('across')")
     assert set(found["verdict"]) == {"not measured"}
-
-
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory):
-    """Run the small sibling of the study by its command; return its directory and suite."""
-    out = tmp_path_factory.mktemp("study")
-    suite = ROOT / "benchmarks/suites/study-digits.toml"
-    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    return out, suite
-
-
-@pytest.mark.slow
-def test_the_small_study_answers_every_question_with_numbers_and_figures(studied):
-    out, _ = studied
-    page = (out / "study.html").read_text()
-    for name in set(ANALYSES) - {"defences"}:
-        table = pd.read_csv(out / "study" / f"{name}.csv")
-        assert len(table), name
-        assert any(column.startswith("n") for column in table), name
-        known = json.loads((out / "study" / f"{name}.json").read_text())
-        assert known["figures"], name
-        assert all((out / "study" / figure["file"]).is_file() for figure in known["figures"])
-        assert known["question"] in page
-
-
-@pytest.mark.slow
-def test_a_second_study_recomputes_nothing_and_one_analysis_can_run_alone(studied):
-    out, suite = studied
-    before = (out / "study" / "places.csv").read_bytes()
-    (out / "study" / "places.csv").unlink()
-    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out), "--only", "places"])
-    assert "nothing to do" in done.output
-    assert "replay" not in done.output
-    assert (out / "study" / "places.csv").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_places_agree_with_a_run_whose_patches_lie_there(studied):
-    """Success at a place equals that of a run whose patches lie there, counted from its records."""
-    out, suite = studied
-    table = pd.read_csv(out / "study" / "places.csv")
-    here = table[(table["target"] == "litert") & (table["artifact"] == "resnet8-tflite-s8s8-minmax")]
-    row, column = (int(here.iloc[5][name]) for name in ("row", "column"))
-    text = suite.read_text().split("[[attack]]")
-    fixed = text[1].replace("area = 0.08", f'area = 0.08\nplacement = "{row},{column}"')
-    other = out.parent / "fixed.toml"
-    rest = text[-1][text[-1].index("[controls]") :]
-    other.write_text((text[0] + "[[attack]]" + fixed + rest).replace('name = "study-digits"', 'name = "fixed"'))
-    done = CliRunner().invoke(app, ["run", str(other), "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    cells = pd.read_csv(out / "cells.csv").query("artifact == 'resnet8-tflite-s8s8-minmax' and target == 'litert'")
-    mean = cells.query("attack == 'gap' and surrogate == 'float'")["targeted_success"].mean()
-    assert here.iloc[5]["success"] == pytest.approx(mean, abs=1e-5)
 
 
 def test_an_unknown_analysis_is_refused_with_the_known_ones(tmp_path):

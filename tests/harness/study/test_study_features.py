@@ -115,6 +115,7 @@ def test_layers_lie_between_blocks() -> None:
     assert deep[-2].name == "into linear"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("quant", [None, SPEC])
 def test_a_cut_file_gives_to_the_bit_what_the_whole_file_has_there(network, format, quant, tmp_path: Path) -> None:

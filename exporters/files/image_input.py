@@ -1,0 +1,50 @@
+"""The image that a file takes: its layout and size, read from the shape of its input."""
+
+from __future__ import annotations
+
+from backends.device.artifact import Layout
+from backends.device.errors import UserError
+from exporters.files.description import Description
+
+CHANNEL_AXIS: dict[Layout, int] = {"nchw": 1, "nhwc": 3}
+
+
+def guess_layout(file: Description) -> Layout | None:
+    """Return the layout in which a file's input has three channels; None where none does, or both do."""
+    shape = file.inputs[0].shape or ()
+    fitting = [layout for layout, axis in CHANNEL_AXIS.items() if len(shape) == 4 and shape[axis] == 3]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def layout_or_default(file: Description, given: Layout | None) -> Layout:
+    """Return the layout that a user gave, else that of the file's shape, else the format's usual one."""
+    return given or guess_layout(file) or ("nhwc" if file.format == "tflite" else "nchw")
+
+
+def image_layout(file: Description, given: Layout | None = None) -> Layout:
+    """Return the layout of a file's RGB image, `given` or read from its shape; raise a `UserError` if it is neither."""
+    if len(file.inputs) != 1:
+        raise UserError(f"{file.path}: expected one image as input, got {len(file.inputs)} inputs")
+    shape = file.inputs[0].shape or ()
+    takes = f"{file.path}: takes inputs {'x'.join('n' if d < 0 else str(d) for d in shape) or 'of unknown shape'}"
+    if len(shape) != 4:
+        raise UserError(f"{takes}, expected an image with four axes: nx3xHxW or nxHxWx3")
+    if given is not None:
+        if shape[CHANNEL_AXIS[given]] not in (3, -1):
+            raise UserError(f"{takes}, which is not {given}: expected three channels")
+        return given
+    found = guess_layout(file)
+    if found is None and 3 in (shape[1], shape[3]):
+        raise UserError(f"{takes}, which may be nchw or nhwc: choose with --layout")
+    if found is None:
+        raise UserError(f"{takes}, expected three channels (RGB): nx3xHxW or nxHxWx3")
+    return found
+
+
+def image_size(file: Description, layout: Layout) -> tuple[int, int]:
+    """Return (height, width) of a file's image; a dynamic one is a `UserError`."""
+    shape = file.inputs[0].shape or ()
+    height, width = (axis for i, axis in enumerate(shape[1:], 1) if i != CHANNEL_AXIS[layout])
+    if min(height, width) < 1:
+        raise UserError(f"{file.path}: its input has no fixed height and width; a twin needs them")
+    return height, width
