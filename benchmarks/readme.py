@@ -16,6 +16,7 @@ from harness.report.calibration import calibration_figures
 from harness.report.labels import labelled
 from harness.results.metrics import cells, summarise
 from harness.results.run_directory import read_run
+from patches.surrogate import OF_ARTIFACTS, Surrogate
 
 RESULTS = Path(__file__).parent / "results"
 RUNGS = {
@@ -99,13 +100,10 @@ def ladder(summary: pd.DataFrame) -> None:
     attacks = summary[summary["attack"].isin(("gap", "sparse_rs"))]
     rows: dict[str, dict[str, str]] = defaultdict(dict)
     for row in attacks.itertuples():
-        surrogate = str(row.surrogate)
-        kind, _, of = surrogate.partition(":")
-        if surrogate.startswith("["):
-            kind = "ensemble"
-        own = kind not in ("twin", "device") or row.artifact in of.split(":")
+        surrogate = Surrogate.parse(str(row.surrogate))
+        own = surrogate.kind not in OF_ARTIFACTS or row.artifact == surrogate.of
         interval = f"{100 * row.targeted_success_low:.1f}–{100 * row.targeted_success_high:.1f}"
-        name = RUNGS[kind] if own else surrogate
+        name = RUNGS[surrogate.kind] if own else str(surrogate)
         rows[name][row.artifact_label] = f"{100 * row.targeted_success:.1f} ({interval})"
     artifacts = list(dict.fromkeys(attacks["artifact_label"]))
     lines = [f"| made on | {' | '.join(artifacts)} |", "|---|" + "---:|" * len(artifacts)]

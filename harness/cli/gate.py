@@ -93,8 +93,8 @@ def history(
 
     if len(runs) < 2:
         raise UserError("expected two or more runs, oldest first")
-    known = [read(path) for path in runs]
-    tracks = over.tracks(known)
-    console().print(over.terminal(known, tracks))
+    frozen = [read(path) for path in runs]
+    tracks = over.tracks(frozen)
+    console().print(over.terminal(frozen, tracks))
     if svg:
-        write_text(svg, over.figure(known, tracks))
+        write_text(svg, over.figure(frozen, tracks))

@@ -41,11 +41,11 @@ class Comparison:
     changes: tuple[str, ...]
 
 
-def compare(base: Frozen, run: Frozen, rule: CompareTable, alpha: float, found: Sequence[Pair]) -> list[Comparison]:
+def compare(base: Frozen, run: Frozen, rule: CompareTable, alpha: float, paired: Sequence[Pair]) -> list[Comparison]:
     """Return a rule's comparisons, Holm-corrected; pairs with faults and rates without an image are left out."""
     order = image_order(base, run)
     comparisons = []
-    for pair in found:
+    for pair in paired:
         is_clean = pair.columns["attack"] == "none"
         if pair.faults or is_clean != (rule.metric == "clean_accuracy") or not matches(pair.columns, rule.where):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,6 +12,7 @@ from harness.gate.changes import short_hash
 from harness.results.baseline import Frozen
 from harness.results.entries import CaseEntry
 from harness.results.outcomes import ABSENT
+from patches.surrogate import Surrogate
 
 Cells = Sequence[tuple[int, int]]  # (row in the baseline, row in the run)
 
@@ -59,8 +61,8 @@ def patch_faults(base: Frozen, run: Frozen, columns: pd.Series, cells: Cells) ->
     """Return whether a group's patches were recrafted for other weights, and what is wrong with them."""
     if columns["attack"] == "none" or not cells:
         return False, []
-    surrogate = str(columns["surrogate"]).partition(" through ")[0]
-    source = columns["victim"] if surrogate == "float" else surrogate.removeprefix("float:")
+    surrogate = replace(Surrogate.parse(columns["surrogate"]), defence="")
+    source = (surrogate.of or columns["victim"]) if surrogate.kind == "float" else str(surrogate)
     faults = []
     weights_changed = False
     patches_changed = []

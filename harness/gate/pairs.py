@@ -14,6 +14,7 @@ from harness.gate.faults import cell_name, missing_or_failed, patch_faults
 from harness.results.baseline import Frozen
 from harness.results.columns import SERIES
 from patches.patch import CONTROLS
+from patches.surrogate import Surrogate
 
 ROLE = ["victim", "format", "precision"]  # a new file of the same role stands in for one that is gone
 
@@ -84,7 +85,10 @@ def _groups(frozen: Frozen) -> Iterator[list[int]]:
 def _keys(frozen: Frozen, replacements: Mapping[str, str]) -> list[tuple[object, ...]]:
     table = frozen.outcomes.cells
     columns = ["victim", "artifact", "target", *SERIES, "target_class", "seed"]
-    replaced = table.assign(artifact=[replacements.get(name, name) for name in table["artifact"]])
+    replaced = table.assign(
+        artifact=[replacements.get(name, name) for name in table["artifact"]],
+        surrogate=[str(Surrogate.parse(words)) for words in table["surrogate"]],  # older runs have other words
+    )
     return list(replaced[columns].itertuples(index=False, name=None))
 
 

@@ -75,8 +75,8 @@ def _assets() -> dict[str, object]:
 def _content(run_dir: Path, run: Run, records: pd.DataFrame) -> dict[str, object]:
     """Return what the templates show, by the name that they use."""
     every = cells(records)
-    found = run.checks or checks(run, every)
-    every = labelled(every.assign(doubts=doubts(every, found)))
+    self_checks = run.checks or checks(run, every)
+    every = labelled(every.assign(doubts=doubts(every, self_checks)))
     table = every[every["split"] != "all"]
     records = records[records["split"] != "all"]
     summary = labelled(summarise(table, records))
@@ -95,7 +95,7 @@ def _content(run_dir: Path, run: Run, records: pd.DataFrame) -> dict[str, object
         "n_images": records["image"].nunique(),
         "n_cells": len(table),
         "failures": rows.failures(table, run),
-        "checks": found,
+        "checks": self_checks,
         "success": success_figures(table, summary),
         "results": rows.results(summary).to_dict("records"),
         "controls_shown": rows.controls_shown(summary),
@@ -118,11 +118,11 @@ def _number(rate: object, digits: int = 1) -> str:
     return percent(rate, digits).removesuffix("\u00a0%") if isinstance(rate, int | float) else "–"
 
 
-def _change(found: Difference | None) -> str:
+def _change(change: Difference | None) -> str:
     """Format a change in points with its interval."""
-    if found is None or pd.isna(found.value):
+    if change is None or pd.isna(change.value):
         return "–"
-    value, low, high = (f"{round(100 * x, 1) + 0.0:+.1f}" for x in found[:3])
+    value, low, high = (f"{round(100 * x, 1) + 0.0:+.1f}" for x in change[:3])
     return f"{value} ({low} to {high})"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,9 +38,11 @@ from harness.results.outcomes import Outcomes, clean_rows, outcomes
 from harness.results.run_directory import Run, read_records, read_run
 from harness.store import write_text
 from patches.patch import CONTROLS, Patch
+from patches.surrogate import Surrogate
 
 SCHEMA = 1
 KIND = "patchbench baseline"
+OLD_DEFENCE = re.compile(r"-through-(jpeg\d|median\d)")  # in the names of patches in older baselines
 DROPPED = frozenset({"operators", "checks", "file", "bytes", "others"})  # of entries: large, and decides nothing
 FROZEN_COLUMNS = [column for rate, kind in RATES.items() for column in (rate, f"n_{kind}")]
 
@@ -209,9 +212,10 @@ def patches_of(file: Path) -> dict[str, FrozenPatch]:
     out = {}
     for entry in frozen.facts.patches:
         if entry.attack not in CONTROLS and not entry.per_image:
-            source = entry.surrogate.rpartition(":")[2]
+            source = Surrogate.parse(entry.surrogate).of
             weights = entry.made_of or frozen.victim(source).sha256 or frozen.artifact(source).sha256
-            out[entry.name] = FrozenPatch(_unpacked_patch(file, entry, packed.get(entry.name)), weights)
+            name = OLD_DEFENCE.sub(r"-defence-\1", entry.name)
+            out[name] = FrozenPatch(_unpacked_patch(file, entry, packed.get(entry.name)), weights)
     return out
 
 

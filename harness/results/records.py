@@ -87,7 +87,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "calibration": quant.calibration if quant else "",
         "granularity": _granularity(artifact),
         "artifact": artifact.name,
-        "surrogate": patch.made_against(artifact.victim.name) if patch else "",
+        "surrogate": patch.surrogate_for(artifact.victim.name) if patch else "",
         "attack": cell.control or ((patch.label or patch.attack) if patch else "none"),
         "target_class": cell.target_class,
         "seed": patch.seed if patch else 0,

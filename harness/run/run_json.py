@@ -159,16 +159,16 @@ def _patch(work: Work, step: PatchStep, run_dir: Path) -> PatchEntry:
     return PatchEntry(
         name=step.name,
         attack=patch.attack,
-        surrogate=step.made_against(),
+        surrogate=step.surrogate_for(),
         target_class=patch.target_class,
         seed=patch.seed,
         px=patch.px,
         shape=patch.shape,
         file=str(file.relative_to(run_dir)),
         per_image=step.per_image,
-        made_on=step.split if step.source or step.attack == "sticker" else "",
+        made_on=step.split if step.surrogate or step.attack == "sticker" else "",
         sha256=patch.sha256,
-        made_of=crafting.made_of_sha256(work, step),
+        made_of=crafting.surrogate_sha256(work, step.surrogate) if step.surrogate else "",
         checks=CraftingEntry.model_validate(patch.checks),
     )
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from backends.device.artifact import QuantSpec
 from patches.craft import craft
-from patches.defences import defended
+from patches.differentiable_defences import defended
 from patches.fake_quant import Source
 from patches.patch import Patch
 from patches.problem import Problem

@@ -58,5 +58,5 @@ def test_what_cannot_be_traced_or_shares_layers_stays_as_it_is():
 
 
 def test_an_unknown_surrogate_is_said():
-    with pytest.raises(UserError, match="no surrogate named 'flaot'; there are device, ensemble, fake_quant, float"):
+    with pytest.raises(UserError, match="no surrogate named 'flaot'; did you mean 'float'"):
         build("flaot", nn.Identity())

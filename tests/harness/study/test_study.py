@@ -17,6 +17,7 @@ from harness.config.study import ANALYSES, StudyTable
 from harness.study import bitwidth, findings, output, places, transfer
 from harness.study.lib import cells, labels
 from harness.study.study import _check, load
+from patches.surrogate import Surrogate
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -41,7 +42,7 @@ def test_every_analysis_has_a_question_and_may_find_nothing(name, tmp_path):
     ],
 )
 def test_a_surrogate_has_one_name_whichever_victim_saw_it(victim, surrogate, made):
-    assert cells.made_on(victim, surrogate, {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
+    assert cells.made_on(victim, Surrogate.parse(surrogate), {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
 
 
 def summary(**columns):
