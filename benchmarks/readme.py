@@ -6,7 +6,6 @@ that query devices ``ladder.md``.
 """
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from harness.report import agreement, svg
 from harness.report.calibration import calibration_figures
 from harness.report.labels import labelled
 from harness.results.metrics import cells, summarise
+from harness.results.run_directory import read_run
+from patches.surrogate import OF_ARTIFACTS, Surrogate
 
 RESULTS = Path(__file__).parent / "results"
 RUNGS = {
@@ -60,7 +61,7 @@ def calibrations(table: pd.DataFrame) -> None:
 
 def agreements(run_dir: Path, table: pd.DataFrame) -> None:
     """Write per artifact which targets are identical, and each target against the first; draw a matrix."""
-    run = json.loads((run_dir / "run.json").read_text())
+    run = read_run(run_dir)
     names = dict(zip(table["victim"].astype(str) + ", " + table["artifact_label"], table["artifact"], strict=True))
     lines = []
     for page in agreement.pages(run, table):
@@ -70,23 +71,24 @@ def agreements(run_dir: Path, table: pd.DataFrame) -> None:
             draw(page.figure, f"agreement-{artifact}")
             lines += [f"![share of output values that differ](agreement-{artifact}.svg)", ""]
         lines += [f"Bit for bit the same: {', '.join(group)}.\n" for group in page.identical]
-        first = next(pair["a"] for pair in run["agreement"] if pair["artifact"] == artifact)
+        first = next(pair.a for pair in run.agreement if pair.artifact == artifact)
         lines.append(
             f"| against {first} | differs in | images | other prediction, % | other values, % | largest | success, % |"
         )
         lines.append("|---|---|---|---:|---:|---:|---:|")
         for row in page.rows:
-            if row["a"] == first:
-                unit = row["unit"] if row["largest"] == 1 else f"{row['unit']}s"
-                rates = f"{100 * row['success_a']:.1f}, {100 * row['success_b']:.1f}"
+            pair = row.entry
+            if pair.a == first:
+                unit = pair.unit if pair.largest == 1 else f"{pair.unit}s"
+                rates = f"{100 * row.success_a:.1f}, {100 * row.success_b:.1f}"
                 cells = [
-                    row["b"],
-                    ", ".join(row["differ"]) or "nothing known",
-                    row["images"],
-                    f"{100 * row['predictions_differ']:.2f}",
-                    f"{100 * row['values_differ']:.1f}",
-                    f"{row['largest']:.3g} {unit}",
-                    rates if row["images"] == "patched" else "",
+                    pair.b,
+                    ", ".join(row.differ) or "nothing recorded",
+                    pair.images,
+                    f"{100 * pair.predictions_differ:.2f}",
+                    f"{100 * pair.values_differ:.1f}",
+                    f"{pair.largest:.3g} {unit}",
+                    rates if pair.images == "patched" else "",
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
@@ -98,13 +100,10 @@ def ladder(summary: pd.DataFrame) -> None:
     attacks = summary[summary["attack"].isin(("gap", "sparse_rs"))]
     rows: dict[str, dict[str, str]] = defaultdict(dict)
     for row in attacks.itertuples():
-        surrogate = str(row.surrogate)
-        kind, _, of = surrogate.partition(":")
-        if surrogate.startswith("["):
-            kind = "ensemble"
-        own = kind not in ("twin", "device") or row.artifact in of.split(":")
+        surrogate = Surrogate.parse(str(row.surrogate))
+        own = surrogate.kind not in OF_ARTIFACTS or row.artifact == surrogate.of
         interval = f"{100 * row.targeted_success_low:.1f}–{100 * row.targeted_success_high:.1f}"
-        name = RUNGS[kind] if own else surrogate
+        name = RUNGS[surrogate.kind] if own else str(surrogate)
         rows[name][row.artifact_label] = f"{100 * row.targeted_success:.1f} ({interval})"
     artifacts = list(dict.fromkeys(attacks["artifact_label"]))
     lines = [f"| made on | {' | '.join(artifacts)} |", "|---|" + "---:|" * len(artifacts)]

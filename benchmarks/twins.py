@@ -24,7 +24,7 @@ from backends.device.bundle import paste
 from exporters.files import describe
 from harness import config
 from harness.data import datasets as data
-from harness.run.twins import agreement
+from harness.run.arithmetic import compare_with_runtime
 from patches import placement
 from patches.patch import Patch
 from patches.twins import KERNELS
@@ -110,7 +110,7 @@ def compare(job: Job, data_dir: Path) -> Row:
         pixels = pixels[:SLOW]
     description = job.file.with_suffix(".json")
     preproc = Artifact.read(description).preproc if description.is_file() else None
-    _, found = agreement(job.file, job.kernels, preproc, pixels)
+    _, found = compare_with_runtime(job.file, job.kernels, preproc, pixels)
     return Row(
         job.file.name,
         sha256_file(job.file),

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar for each thing under way, and a line for each thing done."""
+"""Show progress: a bar for each running task, and a line for each finished one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich import progress as bars
 from rich.console import Console
 from rich.markup import escape
 
-Progress = Callable[[int, int, str], None]  # steps done, steps in all (0: unknown), what is being done
-EVERY = 60.0  # seconds between two lines on one piece of work, where no bar can be shown
+Progress = Callable[[int, int, str], None]  # steps done, steps in total (0: unknown), what is happening
+EVERY = 60.0  # seconds between two lines about one task, where no bar can be shown
 
 
 class Display:
-    """A terminal's live bars; without one, lines: what is done, and every `EVERY` seconds how far work has come.
+    """Live bars on a terminal; elsewhere a line per finished task, and the progress of others every `EVERY` seconds.
 
-    Several threads may show their work.
+    Threads may share it.
     """
 
     def __init__(self, console: Console) -> None:
@@ -33,22 +33,24 @@ class Display:
             bars.TextColumn("[dim]{task.fields[word]}"),
         )
         self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._lock, self._under_way = threading.Lock(), 0
+        self._lock = threading.Lock()
+        self._running = 0
 
     @contextmanager
     def doing(self, verb: str, what: str) -> Iterator[Progress]:
-        """Shows one piece of work: a bar that the block moves by `Progress`, then a line with the seconds it took."""
-        begun, progress, what = time.monotonic(), self._progress, escape(what)
+        """Show a task: a bar that the block moves with `Progress`, then a line with the seconds it took."""
+        begun = printed = time.monotonic()
+        progress = self._progress
+        what = escape(what)
         self._count(1)
         task = progress.add_task(f"{verb} {what}", total=None, word="")
-        told = begun
 
         def tick(done: int, of: int, word: str) -> None:
-            nonlocal told
+            nonlocal printed
             progress.update(task, completed=done, total=of or None, word=word)
             now = time.monotonic()
-            if not self.console.is_terminal and now - told >= EVERY and 0 < done < of:
-                told = now
+            if not self.console.is_terminal and now - printed >= EVERY and 0 < done < of:
+                printed = now
                 left = math.ceil((now - begun) / done * (of - done) / 60)
                 about = " · ".join(filter(None, [f"about {left} min left", escape(word)]))
                 self.console.print(f"[dim]… {verb} {what}: {done} of {of}, {about}", highlight=False)
@@ -62,32 +64,33 @@ class Display:
 
     @contextmanager
     def preparing(self, verb: str, what: str) -> Iterator[Callable[[str], None]]:
-        """Shows work that usually has nothing to do: what the block tells, and a line only if it told something."""
-        begun, told = time.monotonic(), False
+        """Show a task that is usually done already: the block's messages, and a line only if there was one."""
+        begun = time.monotonic()
+        reported = False
         self._count(1)
         task = self._progress.add_task(f"{verb} {escape(what)}", total=None, word="")
 
-        def tell(word: str) -> None:
-            nonlocal told
-            told = True
+        def report(word: str) -> None:
+            nonlocal reported
+            reported = True
             self._progress.update(task, word=escape(word))
 
         try:
-            yield tell
+            yield report
         finally:
             self._progress.remove_task(task)
             self._count(-1)
-        if told:
+        if reported:
             self._done(verb, escape(what), begun)
 
     def _done(self, verb: str, what: str, begun: float) -> None:
         self.console.print(f"[green]✓[/] {verb} [bold]{what}[/] [dim]{time.monotonic() - begun:.1f} s", highlight=False)
 
     def _count(self, change: int) -> None:
-        """The live part is there while anything is under way."""
+        """Show the live bars while any task runs."""
         with self._lock:
-            self._under_way += change
-            if change > 0 and self._under_way == 1:
+            self._running += change
+            if change > 0 and self._running == 1:
                 self._progress.start()
-            elif not self._under_way:
+            elif not self._running:
                 self._progress.stop()

@@ -1,8 +1,8 @@
-"""Where results live: a folder for each stage's result, under the hash of everything that went into it.
+"""The store: one folder per stage result, named by a hash of everything that went into it.
 
-A result is written beside its place and renamed, so it is there whole or not at all, and a killed run goes on where it
-was. The hash covers the stage's inputs, the versions of the packages that do the work, and the code (docstrings and
-comments apart), so nothing stale is ever reused.
+A result is written to a temporary folder and renamed, so that it is complete or absent and a killed run continues where
+it stopped. The hash covers the stage's inputs, the versions of the packages that do the work, and the code without
+docstrings and comments, so that nothing stale is reused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,8 @@ from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from backends.device.files import replacing
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
@@ -33,7 +33,7 @@ PACKAGES = {
     "defence": ("pillow",),
     "study": ("torch", "numpy", "scipy"),
 }
-# The folders whose code decides a result: a module that is added to one counts at once.
+# The folders whose code decides a result; a module added to one changes the hash.
 NETWORKS = ("harness/data", "harness/networks")
 CODE = {
     "data": ("harness/data",),
@@ -55,16 +55,20 @@ CODE = {
 
 
 def key(stage: str, **inputs: object) -> str:
-    """Hex digest (32 digits) of a stage's inputs, its packages' versions and its code."""
+    """Return the hash (32 hex digits) of a stage's inputs, package versions and code."""
     family = stage.partition("-")[0]  # each analysis of the study is a stage of its own
-    versions = {name: _version(name) for name in PACKAGES.get(family, ())}
-    whole = {"stage": stage, "inputs": inputs, "versions": versions, "code": code_digest(*CODE.get(family, ()))}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+    everything = {
+        "stage": stage,
+        "inputs": inputs,
+        "versions": {name: _version(name) for name in PACKAGES.get(family, ())},
+        "code": code_digest(*CODE.get(family, ())),
+    }
+    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
 
 @cache
 def code_digest(*paths: str) -> str:
-    """Digest of the source under some paths of this project, blind to comments and docstrings."""
+    """Return a digest of the source under some paths of this project, without comments and docstrings."""
     digest = hashlib.sha256()
     for path in paths:
         files = sorted((ROOT / path).rglob("*")) if (ROOT / path).is_dir() else [ROOT / path]
@@ -77,25 +81,25 @@ def code_digest(*paths: str) -> str:
 
 
 class Store:
-    """Results on disk, ``ROOT/STAGE/KEY/``."""
+    """Results on disk: ``ROOT/STAGE/KEY/``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.scratch = root / "unfinished"  # nobody else's: the run directory is held
+        self.scratch = root / "unfinished"  # ours alone: the run holds a lock on its directory
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
 
     def path(self, stage: str, key: str) -> Path:
-        """Where a result is, or will be."""
+        """Return the folder of a result, which may not exist yet."""
         return self.root / stage / key
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether a result is there, whole."""
+        """Whether a result exists."""
         return self.path(stage, key).is_dir()
 
     @contextmanager
     def writing(self, stage: str, key: str) -> Iterator[Path]:
-        """A folder to fill; it becomes the result when the block ends well and vanishes when it does not."""
+        """Give a folder to fill; it becomes the result if the block succeeds and is removed if it fails."""
         folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=self.scratch))
         try:
             yield folder
@@ -107,24 +111,21 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON beside its place and renames it."""
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text beside its place and renames it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
+    """Write text, whole or not at all."""
+    with replacing(path) as draft:
+        draft.write_text(text)
 
 
 def place(source: Path, into: Path) -> None:
-    """Puts a stored file where a user looks for it: a copy, so that nothing done to it reaches the store."""
-    into.parent.mkdir(parents=True, exist_ok=True)
-    beside = into.with_name(f".{into.name}.{os.getpid()}")
-    shutil.copy2(source, beside)
-    beside.replace(into)
+    """Copy a stored file to where a user looks for it: nothing done to the copy reaches the store."""
+    with replacing(into) as draft:
+        shutil.copy2(source, draft)
 
 
 def _plain(value: object) -> object:
@@ -134,7 +135,7 @@ def _plain(value: object) -> object:
         return value.model_dump()
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no place in a key")
+    raise TypeError(f"{type(value).__name__} cannot be part of a key")
 
 
 @cache

@@ -1,8 +1,7 @@
-"""Tables of TOML as types: every key is checked; an unknown one is an error that names the nearest."""
+"""Read TOML into typed tables; an unknown key is an error that names the nearest one."""
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -21,13 +20,13 @@ Axis = Annotated[
 
 
 class Table(BaseModel):
-    """A table of TOML: an unknown key is an error."""
+    """A TOML table that allows no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def read_toml(path: Path, model: type[M], what: str) -> M:
-    """Reads a TOML file into a model; what is wrong with it is one `UserError` with a line for each fault."""
+    """Read a TOML file into a model; everything wrong with it is one `UserError` with a line per fault."""
     try:
         raw = tomllib.loads(path.read_text())
     except OSError as error:
@@ -42,7 +41,8 @@ def read_toml(path: Path, model: type[M], what: str) -> M:
 
 
 def _explain(fault: Any, model: type[BaseModel]) -> str:
-    where, message = ".".join(str(p) for p in fault["loc"]), fault["msg"].removeprefix("Value error, ")
+    where = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] != "extra_forbidden":
         return f"{where}: {message}" if where else message
     table: Any = model
@@ -50,8 +50,7 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
         if isinstance(part, str):
             table = _table_of(table, part)
     keys = [f.alias or k for k, f in table.model_fields.items()]
-    near = difflib.get_close_matches(str(fault["loc"][-1]), keys, n=1)
-    return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}")
+    return f"{where}: unknown key; {did_you_mean(str(fault['loc'][-1]), keys)}"
 
 
 def _table_of(table: type[BaseModel], key: str) -> type[BaseModel]:
@@ -63,5 +62,5 @@ def _table_of(table: type[BaseModel], key: str) -> type[BaseModel]:
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name fits one of a suite's patterns."""
+    """Whether a name matches one of a suite's patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)

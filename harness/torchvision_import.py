@@ -1,4 +1,4 @@
-"""torchvision beside any build of torch."""
+"""Import torchvision with any build of torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from functools import cache
 from typing import Any
 
-_KEPT: list[Any] = []  # a torch.library.Library that is collected takes its operators with it
+_KEPT: list[Any] = []  # a torch.library.Library that is garbage-collected takes its operators with it
 
 
 @cache
 def import_torchvision() -> Any:
-    """The module torchvision, whatever build of torch it stands beside.
+    """Import torchvision, whatever build of torch is installed.
 
-    The wheel of the public index is linked to CUDA: beside a CPU-only torch its operators do not load, and the import
-    fails where it registers shapes for them. A declaration of the two that it asks for is enough for models, transforms
-    and data sets; it is made only where the operators are really missing.
+    The wheel on PyPI is linked to CUDA. With a CPU-only torch its operators do not load, and the import fails where it
+    registers their shapes. Declaring the two operators, only where they are missing, is enough for models, transforms
+    and data sets.
     """
     try:
         return importlib.import_module("torchvision")

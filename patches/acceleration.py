@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backends.device.errors import UserError
-from patches.defences import Defended
+from patches.differentiable_defences import Defended
 from patches.fake_quant.rounding import Fixed
 from patches.surrogates import IN_FLOAT32
 from patches.twins import Twin

@@ -1,18 +1,30 @@
 """Fixtures that every test may use."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from helpers.required import absent
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; before anything loads OpenMP
+# before anything loads OpenMP: as the command line has it, and so that the processes of xdist share out the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 import numpy as np
 import pytest
 
 from backends.hosts import Target, availability
 from backends.hosts.qemu import EMULATORS
+
+pytest_plugins = ["helpers.left_out"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests go first: so both processes of xdist are busy to the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("data"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

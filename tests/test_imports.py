@@ -36,7 +36,7 @@ FLOORS = [
 THIRD_PARTIES = {
     "backends.device": {"numpy", "PIL"},
     "backends": {"numpy", "filelock", "packaging"},
-    "harness.results": {"numpy", "pandas", "pyarrow", "scipy"},
+    "harness.results": {"numpy", "pandas", "pyarrow", "pydantic", "scipy"},
     "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
     "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
 }

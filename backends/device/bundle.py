@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from backends.device import defences
 from backends.device.artifact import SCHEMA, Artifact, Pixels, sha256_file
 from backends.device.errors import UserError, did_you_mean
+from backends.device.files import replacing
 
 
 class Stamps(NamedTuple):
@@ -168,39 +169,35 @@ def write_bundle(
     `pixels` are the clean ones, or an ``.npy`` of them. The model file and such an ``.npy`` are hard-linked, or copied
     where the file system has no links. A case of None pastes nothing; `defended` names the defence of a case.
     """
-    beside = root.with_name(f".{root.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        (beside / "cases").mkdir(parents=True)
-        _link(artifact_file, beside / check_name(artifact.file, artifact_file))
-        artifact.save(beside / "artifact.json")
+    with replacing(root) as draft:
+        (draft / "cases").mkdir(parents=True)
+        _link(artifact_file, draft / check_name(artifact.file, artifact_file))
+        artifact.save(draft / "artifact.json")
         if isinstance(pixels, Path):
-            _link(pixels, beside / "pixels.npy")
+            _link(pixels, draft / "pixels.npy")
         else:
-            np.save(beside / "pixels.npy", np.ascontiguousarray(pixels), allow_pickle=False)
+            np.save(draft / "pixels.npy", np.ascontiguousarray(pixels), allow_pickle=False)
         for name, stamps in cases.items():
             if stamps is not None:
-                folder = beside / "cases" / check_name(name, root)
+                folder = draft / "cases" / check_name(name, root)
                 folder.mkdir()
                 for field, array in stamps._asdict().items():
                     np.save(folder / f"{field}.npy", np.ascontiguousarray(array), allow_pickle=False)
         height, width = artifact.input_size
-        clean = _array(beside, "pixels.npy", np.uint8, (None, (height,), (width,), (3,)))
-        clean_sha256, chunk = _hash(pasted(clean, None, 64)), chunk_images(clean[0].nbytes)
+        clean = _array(draft, "pixels.npy", np.uint8, (None, (height,), (width,), (3,)))
+        clean_sha256 = hash_pixels(pasted(clean, None, 64)).pixels
+        chunk = chunk_images(clean[0].nbytes)
         unhashed = tuple(
             Case(name, clean_sha256 if stamps is None else "", (defended or {}).get(name, ""))
             for name, stamps in cases.items()
         )
-        bundle = Bundle(beside, artifact, len(clean), unhashed, clean_sha256)
+        bundle = Bundle(draft, artifact, len(clean), unhashed, clean_sha256)
         hashed = [_hashed(case, bundle.batches(case.name, chunk)) for case in unhashed]
         facts = {"schema": SCHEMA, "artifact": "artifact.json", "n": bundle.n, "pixels_sha256": clean_sha256}
         described = json.dumps(facts | {"cases": [_described(case) for case in hashed]}, indent=1)
-        (beside / "bundle.json").write_text(described + "\n")
-        written = Bundle.read(beside)
+        (draft / "bundle.json").write_text(described + "\n")
+        written = Bundle.read(draft)
         shutil.rmtree(root, ignore_errors=True)
-        beside.rename(root)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return replace(written, root=root)
 
 
@@ -261,21 +258,26 @@ def _described(case: Case) -> dict[str, str]:
     return {key: value for key, value in asdict(case).items() if value}
 
 
-def _hashed(case: Case, parts: Iterator[Pixels]) -> Case:
-    """Return the case with the hashes of its pixels, pasted and defended."""
-    pasted, defended = hashlib.sha256(), hashlib.sha256()
-    for part in parts:
-        pasted.update(part.data)
-        if case.defence:
-            defended.update(defences.defend(case.defence, part).data)
-    return replace(case, sha256=pasted.hexdigest(), defended_sha256=defended.hexdigest() if case.defence else "")
+class Hashes(NamedTuple):
+    """The sha256 of a stack of images as pasted, and as a defence leaves it; the latter is empty without one."""
+
+    pixels: str
+    defended: str
 
 
-def _hash(parts: Iterator[Pixels]) -> str:
-    digest = hashlib.sha256()
+def hash_pixels(parts: Iterable[Pixels], defence: str = "") -> Hashes:
+    """Hash a stack of images that comes in parts."""
+    pixels, defended = hashlib.sha256(), hashlib.sha256()
     for part in parts:
-        digest.update(part.data)
-    return digest.hexdigest()
+        pixels.update(part.data)
+        if defence:
+            defended.update(defences.defend(defence, part).data)
+    return Hashes(pixels.hexdigest(), defended.hexdigest() if defence else "")
+
+
+def _hashed(case: Case, parts: Iterable[Pixels]) -> Case:
+    pixels, defended = hash_pixels(parts, case.defence)
+    return replace(case, sha256=pixels, defended_sha256=defended)
 
 
 def _link(source: Path, beside: Path) -> None:

@@ -36,6 +36,7 @@ from backends.device.batching import Progress, Send, run_all
 from backends.device.bundle import Bundle, chunk_images
 from backends.device.defences import defend
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from backends.device.latency import measure
 from backends.device.machine import describe, loaded_packages, memory_bytes
 from backends.device.protocol import LatencyLimits
@@ -245,17 +246,14 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, output
 
 
 def _write(path: Path, writer: Callable[[BinaryIO], None]) -> dict[str, str]:
-    """Write beside and rename; return the file's name and hash. A full disk or no permission is a `UserError`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file; return its name and hash. A full disk or no permission is a `UserError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as stream:
-            writer(stream)
-        written = {"file": path.name, "file_sha256": sha256_file(beside)}
-        beside.replace(path)
+        with replacing(path) as draft:
+            with draft.open("wb") as stream:
+                writer(stream)
+            written = {"file": path.name, "file_sha256": sha256_file(draft)}
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     return written
 

@@ -21,7 +21,7 @@ from scipy.stats import norm
 from harness.gate.compare import compare
 from harness.gate.pairs import Pair
 from harness.gate.rules import DEFAULT
-from harness.results.baseline import Frozen
+from harness.results.baseline import Facts, Frozen
 from harness.results.columns import CELL_COLUMNS
 from harness.results.outcomes import Outcomes, clean_rows
 from harness.results.stats import difference, mean_rate
@@ -118,7 +118,8 @@ def frozen(cells: pd.DataFrame, hits: np.ndarray, right: np.ndarray, labels: np.
     patched = np.where(hits, goal, labels)
     preds = np.concatenate([clean, patched], axis=1).reshape(len(cells), -1).astype(np.int32)
     images = np.array([f"i{i}" for i in range(len(labels))])
-    return Frozen(Path("run"), {"targets": []}, Outcomes(cells, images, labels, preds, clean_rows(cells)))
+    facts = Facts(suite="", ids_sha256={}, failed_checks=())
+    return Frozen(Path("run"), facts, Outcomes(cells, images, labels, preds, clean_rows(cells)))
 
 
 @cache

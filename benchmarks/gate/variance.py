@@ -66,17 +66,21 @@ def main(run_dir: Path) -> None:
     """Measure every place, and what two kernels and two calibrations of the same file disagree on."""
     outcomes = of_run(run_dir).outcomes
     patched = outcomes.cells[outcomes.cells["attack"] == "gap"]
-    cells = dict(list(patched.groupby(["artifact", "target"], sort=False)))
     files = sorted(patched.loc[patched["calibration"] != "", "artifact"].unique())
     targets = sorted(patched.loc[patched["calibration"] != "", "target"].unique())
-    kernels = {file: discordant(outcomes, cells[file, targets[0]], cells[file, targets[1]]) for file in files}
-    calibrations = {name: discordant(outcomes, cells[files[1], name], cells[files[0], name]) for name in targets}
+
+    def cells(file: str, target: str) -> pd.DataFrame:
+        return patched[(patched["artifact"] == file) & (patched["target"] == target)]
+
+    places = {}
+    for (file, target), rows in patched.groupby(["artifact", "target"], sort=False):
+        places[f"{file} on {target}"] = of_place(outcomes, list(rows.index))
+    kernels = {file: discordant(outcomes, cells(file, targets[0]), cells(file, targets[1])) for file in files}
+    calibrations = {name: discordant(outcomes, cells(files[1], name), cells(files[0], name)) for name in targets}
     result = {
         "schema": 1,
         "of": {"patches": int(patched["patch"].nunique()), "images": len(outcomes.images), "suite": run_dir.name},
-        "places": {
-            f"{file} on {target}": of_place(outcomes, list(rows.index)) for (file, target), rows in cells.items()
-        },
+        "places": places,
         "kernels": kernels,
         "calibrations": calibrations,
     }

@@ -35,8 +35,8 @@ from backends.device.artifact import QuantSpec
 from exporters.export import export
 from exporters.victim import Victim
 from harness import config
+from harness.networks import architectures, victims
 from harness.networks import quantization_aware_training as qat
-from harness.networks import victims
 from harness.torchvision_import import import_torchvision
 from patches.craft import craft
 from patches.fake_quant import Source
@@ -97,12 +97,10 @@ def real_task(data: Path) -> Task:
 
 def random_task() -> Task:
     """Return ResNet-20 with random weights and random images, enough to measure speed."""
-    from harness.networks.architectures import build
-
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (1000, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 10, 1000)
-    return Task(build("resnet20", 10).eval().requires_grad_(False), Images(pixels, labels), None)
+    return Task(architectures.build("resnet20", 10).eval().requires_grad_(False), Images(pixels, labels), None)
 
 
 def bare(network: nn.Module, task: Task, steps: int, batch: int) -> Timed:
@@ -255,10 +253,10 @@ def measure(task: Task, given: argparse.Namespace) -> dict[str, float]:
         for name, run in rows(task, surrogate, given.steps, given.batch, others).items():
             timings[name].append(run())
     seconds = {name: float(np.median([timed.seconds for timed in found])) for name, found in timings.items()}
-    patches = {name: found[-1].patch for name, found in timings.items()}
     successes = {}
-    if task.judge:
-        successes = {name: success(task, patch) for name, patch in patches.items() if patch is not None}
+    for name, found in timings.items():
+        if task.judge and (patch := found[-1].patch) is not None:
+            successes[name] = success(task, patch)
     ratios = {f"{US} by {name}": seconds[name] / seconds[US] for name in seconds if name != US}
     table = Table("row", "images/s", f"{US} is", "wanted", "success of its patch")
     for name, median in seconds.items():

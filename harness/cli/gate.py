@@ -28,7 +28,7 @@ def baseline(
 
     frozen = freeze(run_dir, into)
     out = console()
-    if failed := len(frozen.facts.get("errors", ())):
+    if failed := len(frozen.facts.errors):
         out.print(f"[red]{failed} cases of this run failed[/]; a gate cannot compare anything with them")
     cells, images = frozen.outcomes.preds.shape
     out.print(f"{into}: {cells} cells of {images} images, {into.stat().st_size / 1000:.0f} kB", soft_wrap=True)
@@ -93,8 +93,8 @@ def history(
 
     if len(runs) < 2:
         raise UserError("expected two or more runs, oldest first")
-    known = [read(path) for path in runs]
-    tracks = over.tracks(known)
-    console().print(over.terminal(known, tracks))
+    frozen = [read(path) for path in runs]
+    tracks = over.tracks(frozen)
+    console().print(over.terminal(frozen, tracks))
     if svg:
-        write_text(svg, over.figure(known, tracks))
+        write_text(svg, over.figure(frozen, tracks))

@@ -41,11 +41,11 @@ def inspect(file: ModelFile) -> None:
 
 def print_targets(suite: Suite, out: Console) -> None:
     """Print a table of a suite's targets; of those that cannot run here, the reason and the fix."""
-    from backends.hosts import Target, availability
+    from backends.hosts import availability
 
     table = Table("target", "runtime", "host", "options", "threads", "can run here")
     for entry in suite.target:
-        target = Target(**entry.model_dump())
+        target = entry.target()
         reason = availability(target)
         options = " ".join(f"{name}={value}" for name, value in target.options.items())
         verdict = f"[red]no[/]: {escape(reason)}" if reason else "[green]yes[/]"

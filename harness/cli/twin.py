@@ -48,7 +48,7 @@ def twin(
     `[[artifact]]` table says; failing both, as the shape and the range of the file's input suggest.
     """
     from harness.config import read_suite
-    from harness.run.twins import agreement
+    from harness.run.arithmetic import compare_with_runtime
     from patches.twins import KERNELS
 
     config = read_suite(suite) if suite else None
@@ -57,7 +57,7 @@ def twin(
     columns = ("kernels", "images", "same top-1", "same integers", "within one step", "largest difference, steps")
     table = Table(*columns, title=f"{file.name}: twin and runtime, on {source}", title_justify="left")
     for name in kernels or KERNELS.get(file.suffix, ("",)):
-        used, found = agreement(file, name or None, preproc, pixels[:images], layout)
+        used, found = compare_with_runtime(file, name or None, preproc, pixels[:images], layout)
         shares = (f"{100 * share:.3f} %" for share in (found.top1, found.equal, found.within_one))
         table.add_row(_kernels_and_version(used), str(found.images), *shares, str(found.largest))
     out = console()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from harness.config.values import Defence, Name
+from harness.config.values import Defence, Name, SurrogateWords
 from harness.tables import Axis, Table
 
 
@@ -42,14 +42,14 @@ class AttackTable(Table):
     victims: Axis[str] = ("*",)
     """Which victims to attack, as patterns of their names."""
 
-    surrogate: Axis[str | Annotated[tuple[str, ...], Field(min_length=2)]] = ("float",)
+    surrogate: Axis[SurrogateWords] = Field(default=("float",), validate_default=True)  # type: ignore[arg-type]
     """What the patch is made on. `float` is the victim itself, `float:VICTIM` another network. `fake_quant:w4a4`,
     `fake_quant:w4a4:VICTIM` and `fake_quant:ARTIFACT` are rounded. `qat:w4a4` and `qat:w4a4:VICTIM` are trained as the
     `[export.qat]` table of that precision says. `twin:ARTIFACT` and `twin:ARTIFACT:KERNELS` compute a file's integers.
     `device:ARTIFACT:TARGET` queries a target. A list within the list is an ensemble."""
 
-    through: Axis[Defence] = ("",)
-    """Defences that the attack expects between the pixels and the surrogate."""
+    defence: Axis[Defence] = ("",)
+    """Defences that the attacker expects: each stands before the surrogate, with straight-through gradients."""
 
     target_classes: Axis[int] | None = None
     """Labels that the patch should produce; by default, the attack is untargeted."""
@@ -84,6 +84,13 @@ class AttackTable(Table):
 
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the attack itself."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_old_key(cls, table: Any) -> Any:
+        if isinstance(table, dict) and "through" in table:
+            raise ValueError("the key through is now called defence")
+        return table
 
 
 class ControlsTable(Table):

@@ -88,7 +88,7 @@ class ExportTable(Table):
     @model_validator(mode="after")
     def _training_learns_a_step_a_channel(self) -> ExportTable:
         if self.qat and set(self.per_channel) != {True}:
-            raise ValueError("[export.qat] learns a step a channel: leave per_channel = true")
+            raise ValueError("[export.qat] learns one step per channel: leave per_channel = true")
         return self
 
     @model_validator(mode="after")

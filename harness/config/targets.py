@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from backends.hosts import Target
 from harness.config.values import Name
 from harness.tables import Axis, Table
 
@@ -48,6 +49,10 @@ class TargetTable(Table):
 
     time_limit: float = Field(300.0, gt=0)
     """Seconds without a sign of life after which a replay counts as hung."""
+
+    def target(self) -> Target:
+        """Return the target as hosts take it."""
+        return Target(**self.model_dump())
 
 
 class LatencyTable(Table):

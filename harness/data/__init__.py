@@ -1,1 +1,1 @@
-"""Images: read, brought to one size, split into disjoint parts."""
+"""Data: read images at one size and split them into disjoint parts."""

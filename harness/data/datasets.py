@@ -1,4 +1,4 @@
-"""Images: read, brought to one size, split into disjoint parts."""
+"""Load data sets at one size, split them, and name their classes."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path) -> dict[str, Images]:
-    """All images of a data set at a size (height, width): pools ``train`` and ``test``, or ``all`` where there is one.
+    """Load all images of a data set at a size (height, width): pools ``train`` and ``test``, or one pool ``all``.
 
-    With ``spec.resize`` the short side is brought to it, antialiased, and the centre cropped; without, an image is
-    resized to the size, and left as it is where it has that size. ``cache`` takes torchvision's download.
+    With ``spec.resize`` the short side is resized to it, antialiased, and the centre cropped; without, the image is
+    resized to the size unless it has it. ``cache`` is the folder for torchvision's download.
     """
     if spec.crop is not None:
         spec = spec.model_copy(update={"resize": round(min(size) / spec.crop), "crop": None})
@@ -60,17 +60,18 @@ def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path)
 
 
 def split(pools: dict[str, Images], spec: config.DataTable) -> dict[str, Images]:
-    """Calibration, craft, select and evaluate: consecutive shares of a hashed order of the ids, so disjoint.
+    """Split the pools into calibration, craft, select and evaluate: disjoint shares of a hashed order of the ids.
 
-    Where there is a test pool, evaluate comes from it and the others from train. Asking for more images than there are
-    is a `UserError`.
+    Evaluate comes from the test pool where there is one, the others from train. Too few images are a `UserError`.
     """
     sizes = {"calibration": spec.calibration, "craft": spec.craft, "select": spec.select, "evaluate": spec.evaluate}
     order = {name: hashed_order(pool.ids, str(spec.seed)) for name, pool in pools.items()}
     taken = dict.fromkeys(pools, 0)
     parts = {}
     for name, wanted in sizes.items():
-        pool = "all" if "all" in pools else "test" if name == "evaluate" else "train"
+        pool = "test" if name == "evaluate" else "train"
+        if "all" in pools:
+            pool = "all"
         if taken[pool] + wanted > len(order[pool]):
             left = f"{len(order[pool]) - taken[pool]} are left of the {len(order[pool])} in pool {pool!r}"
             raise UserError(f"data.{name} asks for {wanted} images; {left} of {spec.name}")
@@ -80,7 +81,7 @@ def split(pools: dict[str, Images], spec: config.DataTable) -> dict[str, Images]
 
 
 def class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]:
-    """The names of the classes in the order of their labels; those of the suite come first."""
+    """Return the class names in the order of their labels; the suite's own take precedence."""
     names = _own_class_names(spec, data_dir)
     if spec.classes and names and spec.name != "npz" and len(spec.classes) != len(names):
         raise UserError(f"data.classes has {len(spec.classes)} names; {spec.name} has {len(names)} classes")
@@ -88,14 +89,14 @@ def class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]:
 
 
 def default_size(spec: config.DataTable) -> Size | None:
-    """(height, width) of a data set whose images have one size by nature; None: the victim must say."""
+    """Return the (height, width) of a data set with one native size; None where the victim must say."""
     return (32, 32) if spec.name in ("digits", "cifar10") else None
 
 
 def fingerprint(spec: config.DataTable, data_dir: Path | None, cache: Path | None = None) -> str:
-    """Hex sha256 over the files that the images come from: labels, names, contents.
+    """Return the sha256 over labels, names and contents of the image files, in hex.
 
-    With ``cache``, a folder, a file is hashed again only where its size or modification time changed.
+    With a folder ``cache``, a file is hashed again only if its size or modification time changed.
     """
     root = find_root(spec, data_dir)
     if spec.name == "digits":
@@ -104,16 +105,16 @@ def fingerprint(spec: config.DataTable, data_dir: Path | None, cache: Path | Non
         return hashlib.sha256(b"cifar-10-python.tar.gz md5 c58f30108f718f92721af3b95e74349a").hexdigest()
     files = labelled_files(spec, root) if root.is_dir() else [(root, 0)]
     memory = cache / "fingerprints.json" if cache else None
-    known = _remembered(memory)
+    before = _remembered(memory)
     now: dict[str, list[Any]] = {}
     for file, _ in files:
-        facts = file.stat()
-        name, stamp = str(file.absolute()), [facts.st_size, facts.st_mtime_ns]
-        old = known.get(name, [])
+        status = file.stat()
+        name = str(file.absolute())
+        stamp = [status.st_size, status.st_mtime_ns]
+        old = before.get(name, [])
         now[name] = old if old[:2] == stamp else [*stamp, sha256_file(file)]
-    if memory and any(known.get(name) != value for name, value in now.items()):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_json(memory, known | now)
+    if memory and any(before.get(name) != value for name, value in now.items()):
+        write_json(memory, before | now)
     lines = [f"{label} {file.relative_to(root)} {now[str(file.absolute())][2]}" for file, label in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

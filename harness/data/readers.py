@@ -1,4 +1,4 @@
-"""Data sets, read: files and arrays to pools of images of one size."""
+"""Read data sets: files and arrays become pools of images of one size."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ DIGITS_TRAIN = 1200  # of 1797; the rest are the test pool
 
 
 class Images(NamedTuple):
-    """A stack of images: uint8 ``(n, h, w, 3)`` RGB, int64 labels ``(n,)``, and an id each that is stable over runs."""
+    """Images uint8 ``(n, h, w, 3)`` RGB, labels int64 ``(n,)``, and ids that are stable over runs."""
 
     pixels: Pixels
     labels: Labels
     ids: tuple[str, ...]
 
     def take(self, positions: Sequence[int]) -> Images:
-        """The images at these positions, in this order."""
+        """Return the images at these positions, in this order."""
         chosen = np.asarray(positions, np.int64)
         return Images(self.pixels[chosen], self.labels[chosen], tuple(self.ids[i] for i in positions))
 
 
 def find_root(spec: config.DataTable, data_dir: Path | None) -> Path | None:
-    """The file or folder of a data set; None for what is embedded or can be downloaded."""
+    """Return the file or folder of a data set; None for one that is embedded or can be downloaded."""
     path = spec.path or USUAL_PATHS.get(spec.name)
     if spec.name == "digits":
         return None
@@ -53,15 +53,15 @@ def find_root(spec: config.DataTable, data_dir: Path | None) -> Path | None:
     if spec.name == "cifar10" and spec.path is None:
         return None
     where = f"not under --data {data_dir}" if data_dir else "--data (or PATCHBENCH_DATA) is not given"
-    raise UserError(f"{path}: {where}; put it there: {spec.name} has no download of its own (digits and cifar10 have)")
+    raise UserError(f"{path}: {where}; put it there: {spec.name} cannot be downloaded (digits and cifar10 can)")
 
 
 def labelled_files(spec: config.DataTable, root: Path) -> list[tuple[Path, int]]:
-    """The image files of a folder in the order of names, each with its class."""
+    """Return the image files of a folder in the order of their names, each with its label."""
     if spec.name == "imagenet":
         files = _image_files(root)
         if len(files) != 1000:
-            raise UserError(f"{root}: expected 1000 images, one a class in the order of their names; got {len(files)}")
+            raise UserError(f"{root}: expected 1000 images, one per class in order of name; got {len(files)}")
         return [(file, label) for label, file in enumerate(files)]
     found = [(file, label) for label, folder in enumerate(class_folders(root)) for file in _image_files(folder)]
     if not found:
@@ -70,7 +70,7 @@ def labelled_files(spec: config.DataTable, root: Path) -> list[tuple[Path, int]]
 
 
 def class_folders(root: Path) -> list[Path]:
-    """The folders of a `folder` data set in the order of the classes."""
+    """Return the folders of a `folder` data set in the order of the classes."""
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
@@ -79,9 +79,9 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def read_files(spec: config.DataTable, size: Size, root: Path) -> Images:
-    """The images under a folder; their paths from there are their ids. An unreadable one is a `UserError`."""
+    """Read the images under a folder, with relative paths as ids; an unreadable one is a `UserError`."""
     labelled = labelled_files(spec, root)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases Python's lock
         pixels = list(pool.map(partial(_read_image, size=size, resize=spec.resize), [file for file, _ in labelled]))
     ids = tuple(file.relative_to(root).as_posix() for file, _ in labelled)
     return Images(np.stack(pixels), np.array([label for _, label in labelled], np.int64), ids)
@@ -96,7 +96,7 @@ def _read_image(path: Path, size: Size, resize: int | None) -> Pixels:
 
 
 def _fit(image: Image.Image, size: Size, resize: int | None) -> Pixels:
-    """Resizes (bilinear, antialiased) and crops, with torchvision's Resize and CenterCrop agreeing to the pixel."""
+    """Resize (bilinear, antialiased) and crop, to the pixel as torchvision's Resize and CenterCrop."""
     height, width = size
     if resize is None:
         return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
@@ -107,21 +107,21 @@ def _fit(image: Image.Image, size: Size, resize: int | None) -> Pixels:
 
 
 def sized(spec: config.DataTable, size: Size, x: Pixels, y: Labels, pool: str) -> Images:
-    """Arrays as a pool of the right size, with ids by position: ``test/00017``."""
+    """Return arrays as a pool of the right size, with ids by position: ``test/00017``."""
     if x.shape[1:3] != size or spec.resize is not None:
         x = np.stack([_fit(Image.fromarray(image), size, spec.resize) for image in x])
     return Images(x, y, tuple(f"{pool}/{i:05d}" for i in range(len(y))))
 
 
 def read_npz(path: Path) -> dict[str, tuple[Pixels, Labels]]:
-    """The pools of an npz: x_train, y_train, x_test, y_test, or x and y; anything else is a `UserError`."""
+    """Read the pools of an npz: x_train, y_train, x_test, y_test, or x and y; anything else is a `UserError`."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             names = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
             if not {"x_train", "y_train", "x_test", "y_test"} <= set(arrays):
                 names = {"all": ("x", "y")}
             pools = {pool: (arrays[x], arrays[y]) for pool, (x, y) in names.items()}
-    except Exception as error:  # zip, zlib and numpy each have their own for a damaged file
+    except Exception as error:  # zip, zlib and numpy each raise their own for a damaged file
         raise UserError(f"{path}: expected an npz with x_train, y_train, x_test, y_test or x, y ({error})") from error
     return {pool: _checked(path, pool, x, y) for pool, (x, y) in pools.items()}
 
@@ -136,14 +136,12 @@ def _checked(path: Path, pool: str, x: NDArray[Any], y: NDArray[Any]) -> tuple[P
 
 
 def download_cifar10(cache: Path) -> dict[str, tuple[Pixels, Labels]]:
-    """The arrays of CIFAR-10 from torchvision's own download, kept and verified in `cache`."""
+    """Download CIFAR-10 with torchvision, which verifies it, to `cache`, and return its arrays."""
     from harness.torchvision_import import import_torchvision
 
-    import_torchvision()
-    from torchvision.datasets import CIFAR10 as Dataset
-
     try:
-        both = {pool: Dataset(str(cache), train=pool == "train", download=True) for pool in ("train", "test")}
+        datasets = import_torchvision().datasets
+        both = {pool: datasets.CIFAR10(str(cache), train=pool == "train", download=True) for pool in ("train", "test")}
     except Exception as error:  # urllib's, the file system's, torchvision's own
         raise UserError(
             f"{USUAL_PATHS['cifar10']}: not under --data, and CIFAR-10 cannot be downloaded ({error}); "
@@ -153,7 +151,7 @@ def download_cifar10(cache: Path) -> dict[str, tuple[Pixels, Labels]]:
 
 
 def read_digits(size: Size) -> dict[str, Images]:
-    """scikit-learn's digits, 8x8 in 17 greys, enlarged; the pools do not depend on the suite's seed."""
+    """Read scikit-learn's digits, 8x8 in 17 greys, enlarged; the pools do not depend on the suite's seed."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -166,5 +164,5 @@ def read_digits(size: Size) -> dict[str, Images]:
 
 
 def hashed_order(ids: Sequence[str], seed: str) -> list[int]:
-    """Positions in the order of the sha256 of ``seed:id``: what an id's neighbours are does not move it."""
+    """Return positions in the order of the sha256 of ``seed:id``, which is independent of the other ids."""
     return sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest())

@@ -1,4 +1,4 @@
-"""Which images went where: the ids of each split with their hash, kept with the run; no image is in two splits."""
+"""Describe the splits of a run: the ids of each with their hash; no image is in two splits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def describe(ids: Mapping[str, Sequence[str]], per_image: Mapping[str, Sequence[str]] = NONE) -> dict[str, Any]:
-    """The content of splits.json: for each split ``n``, ``sha256`` over the ids in their order, and the ids.
+    """Return the content of splits.json: for each split ``n``, the ids, and the ``sha256`` over them in order.
 
-    ``ids`` holds those of `SPLITS`, and of ``train``, what victims may have been trained on: it has to be disjoint from
-    the images that are counted, and may hold those that calibrate and craft. An overlap is a `UserError`.
+    ``ids`` holds those of `SPLITS` and of ``train``, on which victims may have been trained: disjoint from evaluate,
+    but not from calibration and craft. An overlap is a `UserError`.
 
-    ``per_image`` are patches made for each image, by name with the ids of those images: the very images that are
-    counted, one and all, which is what such an attack is; anything else is a `UserError`, and their names are kept.
+    ``per_image`` maps the name of each per-image patch to its images, which must be exactly the evaluation images.
     """
     pairs = [*combinations(SPLITS, 2), *([("train", "evaluate")] if "train" in ids else [])]
     for one, other in pairs:
@@ -32,12 +31,12 @@ def describe(ids: Mapping[str, Sequence[str]], per_image: Mapping[str, Sequence[
             )
     for name in SPLITS:
         if twice := len(ids[name]) - len(set(ids[name])):
-            raise UserError(f"split {name}: expected each image once, got {twice} of them again")
+            raise UserError(f"split {name}: expected each image once, got {twice} of them twice")
     for patch, own in per_image.items():
         if list(own) != list(ids["evaluate"]):
             raise UserError(
-                f"patch {patch}: expected one for each of the {len(ids['evaluate'])} evaluation images, in order, "
-                f"got {len(own)}"
+                f"patch {patch}: expected one patch for each of the {len(ids['evaluate'])} evaluation images, "
+                f"in order, got {len(own)}"
             )
     return {
         "schema": 1,
@@ -47,5 +46,5 @@ def describe(ids: Mapping[str, Sequence[str]], per_image: Mapping[str, Sequence[
 
 
 def digest(ids: Sequence[str]) -> str:
-    """Hex sha256 over ids in their order."""
+    """Return the sha256 over ids in their order, in hex."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()

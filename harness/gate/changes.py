@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from harness.results.baseline import Frozen
+from harness.results.entries import TargetEntry
 
 FEATURES_SHOWN = 5
 
@@ -13,25 +13,25 @@ FEATURES_SHOWN = 5
 def cell_changes(base: Frozen, run: Frozen, pair: tuple[int, int]) -> list[str]:
     """Return what differs between two cells: weights, settings or bytes of the file, environment of the target."""
     old, new = (f.outcomes.cells.iloc[row] for f, row in zip((base, run), pair, strict=True))
-    before = base.fact("artifacts", old["artifact"])
-    after = run.fact("artifacts", new["artifact"])
-    weights = [f.fact("victims", old["victim"]).get("sha256") for f in (base, run)]
+    before = base.artifact(old["artifact"])
+    after = run.artifact(new["artifact"])
+    weights = [f.victim(old["victim"]).sha256 for f in (base, run)]
     found = []
     if weights[0] != weights[1]:
         found.append(f"weights of {old['victim']} changed from {short_hash(weights[0])} to {short_hash(weights[1])}")
-    found += _differences(before.get("quant") or {}, after.get("quant") or {})
-    if before.get("sha256") != after.get("sha256") and not found:
-        shared = {name: version for name, version in run.facts["versions"].items() if name in base.facts["versions"]}
-        versions = ", ".join(_differences(base.facts["versions"], base.facts["versions"] | shared))
+    found += _differences(before.quant or {}, after.quant or {})
+    if before.sha256 != after.sha256 and not found:
+        shared = {name: version for name, version in run.facts.versions.items() if name in base.facts.versions}
+        versions = ", ".join(_differences(base.facts.versions, base.facts.versions | shared))
         found.append(f"the file's bytes changed although its settings did not ({versions or 'no version changed'})")
     return found + environment_changes(base, run, str(old["target"]))
 
 
 def environment_changes(base: Frozen, run: Frozen, target: str) -> list[str]:
     """Return what differs between a target's environments; if nothing does, predictions have to be the same."""
-    before, after = (frozen.fact("targets", target) for frozen in (base, run))
+    before, after = (frozen.target(target) for frozen in (base, run))
     found = list(_differences(_environment(before), _environment(after)))
-    old, new = (set(facts.get("features", ())) for facts in (before, after))
+    old, new = (set(entry.features) for entry in (before, after))
     for verb, features in (("lost", old - new), ("gained", new - old)):
         if features:
             shown = ", ".join(sorted(features)[:FEATURES_SHOWN])
@@ -43,8 +43,8 @@ def environment_changes(base: Frozen, run: Frozen, target: str) -> list[str]:
 def same_file(base: Frozen, run: Frozen, pair: tuple[int, int]) -> bool:
     """Return whether both cells ran the same artifact: the same bytes or, in PyTorch, the same weights."""
     cells = [(f, f.outcomes.cells.iloc[row]) for f, row in zip((base, run), pair, strict=True)]
-    files = [f.fact("artifacts", cell["artifact"]).get("sha256") for f, cell in cells]
-    weights = [f.fact("victims", cell["victim"]).get("sha256") for f, cell in cells]
+    files = [f.artifact(cell["artifact"]).sha256 for f, cell in cells]
+    weights = [f.victim(cell["victim"]).sha256 for f, cell in cells]
     return files[0] == files[1] if any(files) else weights[0] == weights[1]
 
 
@@ -60,9 +60,8 @@ def _differences(before: Mapping[str, object], after: Mapping[str, object]) -> I
             yield f"{name} changed from {short_hash(before.get(name))} to {short_hash(after.get(name))}"
 
 
-def _environment(target: Mapping[str, Any]) -> dict[str, object]:
-    machine, info = target.get("machine", {}), target.get("info", {})
-    options = {f"option {name}": value for name, value in (target.get("options") or {}).items()}
-    named = {f"{target.get('runtime', 'runtime')} {name}": value for name, value in info.items()}
-    own = {name: target.get(name) for name in ("runtime", "host", "threads", "batch", "emulated")}
-    return own | options | named | {"arch": machine.get("arch")}
+def _environment(target: TargetEntry) -> dict[str, object]:
+    own = {name: getattr(target, name) for name in ("runtime", "host", "threads", "batch", "emulated")}
+    options = {f"option {name}": value for name, value in target.options.items()}
+    info = {f"{target.runtime or 'runtime'} {name}": value for name, value in target.info.items()}
+    return own | options | info | {"arch": target.machine.arch}

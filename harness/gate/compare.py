@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from harness.gate.pairs import Pair, image_order
 from harness.gate.rules import KIND, CompareTable, Metric, matches
 from harness.results.baseline import Frozen
-from harness.results.outcomes import Kind
 from harness.results.stats import difference, holm
+from harness.results.success import Kind
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Comparison:
     changes: tuple[str, ...]
 
 
-def compare(base: Frozen, run: Frozen, rule: CompareTable, alpha: float, found: Sequence[Pair]) -> list[Comparison]:
+def compare(base: Frozen, run: Frozen, rule: CompareTable, alpha: float, paired: Sequence[Pair]) -> list[Comparison]:
     """Return a rule's comparisons, Holm-corrected; pairs with faults and rates without an image are left out."""
     order = image_order(base, run)
     comparisons = []
-    for pair in found:
+    for pair in paired:
         is_clean = pair.columns["attack"] == "none"
         if pair.faults or is_clean != (rule.metric == "clean_accuracy") or not matches(pair.columns, rule.where):
             continue
@@ -98,8 +98,8 @@ def _measure(base: Frozen, run: Frozen, rule: CompareTable, pair: Pair, order: N
 
 def _matrices(frozen: Frozen, rows: list[int], kind: Kind) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return hits and the images that count, each ``(rows, images)``."""
-    hits = np.array([frozen.outcomes.hits(row, kind) for row in rows])
-    counted = np.array([frozen.outcomes.among(row, kind) for row in rows])
+    hits = frozen.outcomes.hits_each(rows, kind)
+    counted = frozen.outcomes.among_each(rows, kind)
     return hits, counted
 
 

@@ -22,11 +22,11 @@ class Drift:
     image: str
 
 
-def drift(base: Frozen, run: Frozen, found: Sequence[Pair]) -> list[Drift]:
+def drift(base: Frozen, run: Frozen, paired: Sequence[Pair]) -> list[Drift]:
     """Return the pairs whose predictions flipped without a cause, each with the first image."""
     order = image_order(base, run)
     out = []
-    for pair in found:
+    for pair in paired:
         if pair.faults or pair.anew or environment_changes(base, run, str(pair.columns["target"])):
             continue
         if not all(same_file(base, run, cells) for cells in pair.cells):

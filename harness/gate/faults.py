@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import pandas as pd
 
 from harness.gate.changes import short_hash
 from harness.results.baseline import Frozen
+from harness.results.entries import CaseEntry
 from harness.results.outcomes import ABSENT
+from patches.surrogate import Surrogate
 
 Cells = Sequence[tuple[int, int]]  # (row in the baseline, row in the run)
+
+
+class _Case(NamedTuple):
+    """What identifies a stack of images in both runs."""
+
+    size: tuple[int, ...]
+    patch: str
+    patch_px: int
+    placement: str
+    placement_seed: int
+    defence: str
 
 
 def run_faults(base: Frozen, run: Frozen) -> list[str]:
@@ -47,15 +61,15 @@ def patch_faults(base: Frozen, run: Frozen, columns: pd.Series, cells: Cells) ->
     """Return whether a group's patches were recrafted for other weights, and what is wrong with them."""
     if columns["attack"] == "none" or not cells:
         return False, []
-    surrogate = str(columns["surrogate"]).partition(" through ")[0]
-    source = columns["victim"] if surrogate == "float" else surrogate.removeprefix("float:")
+    surrogate = replace(Surrogate.parse(columns["surrogate"]), defence="")
+    source = (surrogate.of or columns["victim"]) if surrogate.kind == "float" else str(surrogate)
     faults = []
     weights_changed = False
     patches_changed = []
     for pair in cells:
         names = [f.outcomes.cells["patch"].iloc[row] for f, row in zip((base, run), pair, strict=True)]
         weights = [_made_of(f, name, source) for f, name in zip((base, run), names, strict=True)]
-        hashes = [f.fact("patches", name).get("sha256") for f, name in zip((base, run), names, strict=True)]
+        hashes = [f.patch(name).sha256 for f, name in zip((base, run), names, strict=True)]
         weights_changed = weights[0] != weights[1]
         patches_changed.append(hashes[0] != hashes[1])
         if patches_changed[-1] and not weights_changed:
@@ -86,10 +100,10 @@ def cell_name(frozen: Frozen, row: int) -> str:
 
 
 def _clean_pixel_faults(base: Frozen, run: Frozen) -> list[str]:
-    old, new = ({_case(c): _pixel_hash(c) for c in f.facts["cases"] if not c["patch"]} for f in (base, run))
+    old, new = ({_case(c): _pixel_hash(c) for c in f.facts.cases if not c.patch} for f in (base, run))
     for case in sorted(old.keys() & new.keys()):
         if old[case] != new[case]:
-            size, defence = case[0], case[-1]
+            size, defence = case.size, case.defence
             reason = f"{defence} transforms them" if defence else "they were read or resized"
             return [f"clean images of {size[0]}x{size[1]} have different pixels: {reason} differently"]
     return []
@@ -105,30 +119,29 @@ def _failure(frozen: Frozen, rows: list[int]) -> str:
     more = f" (and {len(rows) - 1} more cells)" if len(rows) > 1 else ""
     cell = outcomes.cells.iloc[failed]
     place = (cell["artifact"], cell["target"])
-    errors = (e["message"] for e in frozen.facts["errors"] if (e["artifact"], e["target"]) == place)
+    errors = (e.message for e in frozen.facts.errors if (e.artifact, e.target) == place)
     message = next(errors, "")
     text = f"{frozen.source}: {cell_name(frozen, failed)} {what} {count} images{more}"
     return f"{text}: {message}" if message else text
 
 
-def _made_of(frozen: Frozen, patch: str, source: str) -> str | None:
+def _made_of(frozen: Frozen, patch: str, source: str) -> str:
     """Return the hash of what a patch was crafted on; old baselines record it for victims only."""
-    return frozen.fact("patches", patch).get("made_of") or frozen.fact("victims", source).get("sha256")
+    return frozen.patch(patch).made_of or frozen.victim(source).sha256
 
 
 def _pixels(frozen: Frozen, row: int) -> str | None:
     cell = frozen.outcomes.cells.iloc[row]
     place, _, seed = str(cell["placement"]).partition("@")
-    size = tuple(frozen.fact("victims", cell["victim"]).get("input_size", ()))
-    wanted = (size, cell["patch"], cell["patch_px"], place, int(seed or 0), cell["defence"])
-    return next((_pixel_hash(case) for case in frozen.facts["cases"] if _case(case) == wanted), None)
+    size = frozen.victim(cell["victim"]).input_size
+    wanted = _Case(size, cell["patch"], cell["patch_px"], place, int(seed or 0), cell["defence"])
+    return next((_pixel_hash(case) for case in frozen.facts.cases if _case(case) == wanted), None)
 
 
-def _case(case: Mapping[str, Any]) -> tuple[Any, ...]:
-    own = (case[name] for name in ("patch", "patch_px", "placement", "placement_seed"))
-    return tuple(case["size"]), *own, case.get("defence", "")
+def _case(case: CaseEntry) -> _Case:
+    return _Case(case.size, case.patch, case.patch_px, case.placement, case.placement_seed, case.defence)
 
 
-def _pixel_hash(case: Mapping[str, Any]) -> str:
+def _pixel_hash(case: CaseEntry) -> str:
     """Return the hash of the pixels that the network saw."""
-    return str(case.get("defended_sha256") or case["pixels_sha256"])
+    return case.defended_sha256 or case.pixels_sha256

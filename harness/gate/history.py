@@ -17,8 +17,8 @@ from harness.gate.pairs import Pair, image_order, pairs
 from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, percent_axis, short, standalone
 from harness.results.baseline import Frozen
 from harness.results.intervals import estimate
-from harness.results.outcomes import Kind
 from harness.results.stats import Estimate
+from harness.results.success import Kind
 
 TRACKS_PER_PANEL = 6
 
@@ -52,26 +52,26 @@ def tracks(runs: Sequence[Frozen]) -> list[Track]:
 
 def label(run: Frozen) -> str:
     """Return what a run is called: its commit, else when it started, else its path."""
-    return str(run.facts.get("commit") or run.facts.get("started", "")[:16].replace("T", " ") or run.source)
+    return str(run.facts.commit or run.facts.started[:16].replace("T", " ") or run.source)
 
 
-def terminal(runs: Sequence[Frozen], found: Sequence[Track]) -> Table:
+def terminal(runs: Sequence[Frozen], followed: Sequence[Track]) -> Table:
     """Return a row for each track: its rate in each run with its interval, and the run in which it first changed."""
     table = Table("cell", "rate", header_style="bold")
     for run in runs:
         table.add_column(label(run), justify="right")
     table.add_column("first changed in")
-    for track in found:
+    for track in followed:
         first = Text(f"{label(runs[track.first])}: {track.why}" if track.first > 0 else "", "bold")
         table.add_row(Text(track.name), track.kind, *map(_shown, track.points), first)
     return table
 
 
-def figure(runs: Sequence[Frozen], found: Sequence[Track]) -> str:
+def figure(runs: Sequence[Frozen], followed: Sequence[Track]) -> str:
     """Return an SVG file: panels of `TRACKS_PER_PANEL` tracks, clean accuracy first, the runs from left to right."""
     panels: list[list[Track]] = []
     for clean in (True, False):
-        chosen = [track for track in found if (track.kind == "clean") == clean]
+        chosen = [track for track in followed if (track.kind == "clean") == clean]
         panels += [chosen[i : i + TRACKS_PER_PANEL] for i in range(0, len(chosen), TRACKS_PER_PANEL)]
     x = np.arange(len(runs))
     with drawing(WIDTH, 2.9 * len(panels)) as (canvas, out):

@@ -84,22 +84,22 @@ class _Compared:
 
 
 def _compare_all(base: Frozen, run: Frozen, rules: Rules) -> _Compared:
-    found = pairs(base, run)
+    paired = pairs(base, run)
     faults = run_faults(base, run)
     comparable = not faults
-    faults += [f"{pair.name}: {fault}" for pair in found for fault in pair.faults]
+    faults += [f"{pair.name}: {fault}" for pair in paired for fault in pair.faults]
     if not comparable:
         return _Compared(tuple(faults))
     comparisons = []
     for rule in rules.compare:
-        some = compare(base, run, rule, rules.alpha(rule), found)
+        some = compare(base, run, rule, rules.alpha(rule), paired)
         comparisons += some
         if not some and rule.where and not faults:
             faults.append(f"rule for {rule.metric} where {rule.where}: no cell matches, so nothing was judged")
     if not comparisons and not faults:
         faults.append("no cell was compared: no rule matches any")
-    flips = tuple(drift(base, run, found))
-    return _Compared(tuple(faults), tuple(comparisons), flips, tuple(notes(base, run, found, comparisons)))
+    flips = tuple(drift(base, run, paired))
+    return _Compared(tuple(faults), tuple(comparisons), flips, tuple(notes(base, run, paired, comparisons)))
 
 
 def _check_limits(run: Frozen, rules: Rules, known_faults: tuple[str, ...]) -> tuple[list[LimitResult], list[str]]:
@@ -112,7 +112,7 @@ def _check_limits(run: Frozen, rules: Rules, known_faults: tuple[str, ...]) -> t
         if not results:
             faults.append(f"limit {limit.rule!r}: no cell that ran matches, so nothing was judged")
     if rules.limit:
-        faults += [fault for fault in _failed_places(run) if not any(fault in known for known in faults)]
+        faults += [fault for fault in _failed_places(run) if not any(fault in other for other in faults)]
     return limits, faults
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from harness.gate.pairs import group_name
 from harness.gate.rules import KIND, LimitTable, matches
 from harness.results.baseline import Frozen
-from harness.results.outcomes import OVER_PATCHES
+from harness.results.columns import OVER_PATCHES
 from harness.results.stats import mean_rate
 from patches.patch import CONTROLS
 
@@ -39,8 +39,8 @@ def check_limit(run: Frozen, limit: LimitTable) -> list[LimitResult]:
         cells = [row for row in rows.index if outcomes.whole(row)]
         if not cells or not matches(columns, limit.where):
             continue
-        hits = np.array([outcomes.hits(row, kind) for row in cells])
-        counted = np.array([outcomes.among(row, kind) for row in cells])
+        hits = outcomes.hits_each(cells, kind)
+        counted = outcomes.among_each(cells, kind)
         rate = mean_rate(hits, counted, outcomes.goals[cells], limit.confidence)
         if np.isnan(rate.value):
             continue

@@ -14,7 +14,7 @@ BEYOND_NOISE = 0.05  # what a patch has to reach beyond the noise control to be 
 LARGE_UNSEEN = 0.05  # a worsening of this size should not go unseen
 
 
-def notes(base: Frozen, run: Frozen, found: Sequence[Pair], comparisons: Sequence[Comparison]) -> Iterator[str]:
+def notes(base: Frozen, run: Frozen, paired: Sequence[Pair], comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield the notes to a comparison."""
     if changed := sum(bool(c.changes) for c in comparisons):
         yield f"{changed} of {len(comparisons)} comparisons span a change and are judged by statistics"
@@ -25,10 +25,10 @@ def notes(base: Frozen, run: Frozen, found: Sequence[Pair], comparisons: Sequenc
         most = 100 * max(c.unseen for c in blind)
         could_not = f"{len(blind)} comparisons cannot exclude a worsening of up to {most:.1f} points"
         yield f"{could_not}; more images or patches could"
-    for text in run.facts["failed_checks"]:
+    for text in run.facts.failed_checks:
         yield f"a self-check of the run failed: {text}"
     table = run.outcomes.cells
-    judged = {tuple(table[["artifact", "target"]].iloc[row]) for pair in found for _, row in pair.cells}
+    judged = {tuple(table[["artifact", "target"]].iloc[row]) for pair in paired for _, row in pair.cells}
     places = dict.fromkeys(zip(table["artifact"], table["target"], strict=True))
     new = [f"{artifact} on {target}" for artifact, target in places if (artifact, target) not in judged]
     if new:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from harness.gate.changes import cell_changes
 from harness.gate.faults import cell_name, missing_or_failed, patch_faults
 from harness.results.baseline import Frozen
+from harness.results.columns import SERIES
 from patches.patch import CONTROLS
+from patches.surrogate import Surrogate
 
-# What a group of patches shares, besides the victim, artifact and target on which it was replayed.
-ATTACK = ("surrogate", "attack", "patch_px", "shape", "placement", "defence")
 ROLE = ["victim", "format", "precision"]  # a new file of the same role stands in for one that is gone
 
 
@@ -78,14 +78,17 @@ def image_order(base: Frozen, run: Frozen) -> NDArray[np.int64]:
 def _groups(frozen: Frozen) -> Iterator[list[int]]:
     table = frozen.outcomes.cells
     judged = table[~table["attack"].isin([control for control in CONTROLS if control != "none"])]
-    for _, rows in judged.groupby(["victim", "artifact", "target", *ATTACK], sort=False, dropna=False):
+    for _, rows in judged.groupby(["victim", "artifact", "target", *SERIES], sort=False, dropna=False):
         yield list(rows.index)
 
 
 def _keys(frozen: Frozen, replacements: Mapping[str, str]) -> list[tuple[object, ...]]:
     table = frozen.outcomes.cells
-    columns = ["victim", "artifact", "target", *ATTACK, "target_class", "seed"]
-    replaced = table.assign(artifact=[replacements.get(name, name) for name in table["artifact"]])
+    columns = ["victim", "artifact", "target", *SERIES, "target_class", "seed"]
+    replaced = table.assign(
+        artifact=[replacements.get(name, name) for name in table["artifact"]],
+        surrogate=[str(Surrogate.parse(words)) for words in table["surrogate"]],  # older runs have other words
+    )
     return list(replaced[columns].itertuples(index=False, name=None))
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from harness.results.outcomes import Kind
+from harness.results.success import Kind
 from harness.tables import Table, read_toml
 
 Metric = Literal["clean_accuracy", "targeted_success", "untargeted_success"]

@@ -1,1 +1,1 @@
-"""Victims: architectures, weights and training."""
+"""Networks: architectures, weights, training and victims."""

@@ -1,4 +1,4 @@
-"""Networks by name: CIFAR's own, torchvision's classifiers, a user's own function."""
+"""Build networks by name: ours for CIFAR, torchvision's classifiers, a user's function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backends.device.errors import UserError
 from harness.torchvision_import import import_torchvision
 
 CIFAR_RESNETS = (8, 20, 32, 44, 56)  # 6n + 2 layers
-# Channels of 3x3 convolutions, 0 where the resolution is halved; blocks of expansion, channels, repeats and stride.
+# Channels of 3x3 convolutions, 0 where the resolution is halved; then blocks of expansion, channels, repeats, stride.
 CIFAR_VGG = (32, 32, 0, 64, 64, 0, 128, 128, 0, 256, 256)
 CIFAR_MOBILENET_V2 = (
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 1), (6, 64, 3, 2), (6, 96, 2, 1), (6, 160, 2, 2), (6, 320, 1, 1),
@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
         self.padding = (channels - channels_in) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Feature maps ``(n, channels, h / stride, w / stride)``."""
+        """Return feature maps ``(n, channels, h / stride, w / stride)``."""
         y = functional.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.stride > 1:
@@ -66,7 +66,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(n, classes)``."""
+        """Return logits ``(n, classes)``."""
         x = functional.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.linear(self.pool(x).flatten(1))
@@ -81,7 +81,7 @@ def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequ
 def cifar_vgg(classes: int) -> nn.Module:
     """A VGG (Simonyan and Zisserman 2015) for images around 32x32: eight narrow convolutions, one linear layer.
 
-    Batch normalisation behind each convolution; 54 million multiplications an image, ResNet-20 has 41.
+    Batch normalisation after each convolution; 54 million multiplications per image, ResNet-20 has 41.
     """
     layers: list[nn.Module] = []
     before = 3
@@ -115,10 +115,10 @@ OWN = {"cifar_vgg": cifar_vgg, "cifar_mobilenet_v2": cifar_mobilenet_v2}
 
 
 def build(model: str, classes: int, seed: int = 0) -> nn.Module:
-    """A network with fresh weights, drawn from the seed: float32 ``(n, 3, h, w)`` to logits ``(n, classes)``.
+    """Build a network with weights drawn from the seed: float32 ``(n, 3, h, w)`` to logits ``(n, classes)``.
 
-    ``model`` is resnet8/20/32/44/56, cifar_vgg or cifar_mobilenet_v2, the name of a torchvision classifier, or
-    ``package.module:function``, looked for in the current folder too. What cannot be had is a `UserError`.
+    ``model`` is resnet8/20/32/44/56, cifar_vgg, cifar_mobilenet_v2, a torchvision classifier, or
+    ``package.module:function``, also from the current folder. A model that cannot be built is a `UserError`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -136,7 +136,7 @@ def build(model: str, classes: int, seed: int = 0) -> nn.Module:
 
 
 def is_torchvision(model: str) -> bool:
-    """Whether a name is that of a classifier of torchvision."""
+    """Whether a name is one of torchvision's classifiers."""
     models = import_torchvision().models
     return model in models.list_models(module=models)
 

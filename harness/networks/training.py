@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from harness import config
 from harness.data.datasets import Images
 from harness.display import Progress
@@ -162,9 +162,12 @@ def _resume(checkpoint: Path, fingerprint: str, network: nn.Module, optimizer: O
 def _save(
     checkpoint: Path, fingerprint: str, epochs: int, network: nn.Module, optimizer: Optimizer, scheduler: LambdaLR
 ) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    beside = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}")
-    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
-    states = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
-    torch.save({"fingerprint": fingerprint, "epochs": epochs, **states}, beside)
-    beside.replace(checkpoint)
+    state = {
+        "fingerprint": fingerprint,
+        "epochs": epochs,
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+    }
+    with replacing(checkpoint) as draft:
+        torch.save(state, draft)

@@ -1,10 +1,9 @@
-"""Victims: weights had or trained, checked, and put behind one kind of input."""
+"""Victims: build a network, load or train its weights, and wrap it in its normalisation."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,22 +16,23 @@ from torch import Tensor, nn
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from exporters.victim import Victim
 from harness import config
 from harness.data.datasets import Images
 from harness.display import Progress
 from harness.networks.architectures import build
 from harness.networks.training import train
-from harness.networks.weights import State, find_weights, fit_to, read_weights
+from harness.networks.weights import find_weights, load_weights, read_weights
 from harness.store import write_json
 
 FILE = "victim.json"
 
 
 class Normalised(nn.Module):
-    """A network behind its normalisation: float32 ``(n, 3, h, w)`` RGB in [0, 1] to logits.
+    """A network with its normalisation in front: float32 ``(n, 3, h, w)`` RGB in [0, 1] to logits.
 
-    One multiplication and one addition per channel, which every quantizer knows; ``scale`` is 1 / std, ``shift`` is
+    One multiplication and one addition per channel, which every quantizer supports; ``scale`` is 1 / std, ``shift`` is
     -mean / std, both ``(1, 3, 1, 1)``.
     """
 
@@ -47,7 +47,7 @@ class Normalised(nn.Module):
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).reshape(1, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(n, classes)``."""
+        """Return logits ``(n, classes)``."""
         logits: Tensor = self.network(x * self.scale + self.shift)
         return logits
 
@@ -65,47 +65,46 @@ def prepare(
     progress: Progress | None = None,
     teacher: nn.Module | None = None,
 ) -> Victim:
-    """Gets or trains a victim's weights and keeps them in ``folder`` as ``weights.pt``, described by ``victim.json``.
+    """Load or train a victim's weights and write them to ``folder``: ``weights.pt`` and ``victim.json``.
 
-    ``images`` are those to train on (`training.training_images`), ``size`` is (height, width), ``cache`` takes
-    downloads,
-    ``checkpoint`` is the file from which an interrupted training goes on, ``teacher`` the network in eval
-    mode that a table with a teacher learns from. Weights that are absent or do not
-    fit, and a network that does not take images of this size or has not so many classes, are a `UserError`.
+    ``images`` are those to train on (`training.training_images`), ``size`` is (height, width), ``cache`` the folder for
+    downloads, ``checkpoint`` the file that an interrupted training resumes from, ``teacher`` the network in eval mode
+    to distil from. Missing or unfitting weights, and a network with another input size or number of classes, are a
+    `UserError`.
     """
-    seed = table.train.seed if table.train else 0
-    network = build(table.model, classes, seed)
+    network = build(table.model, classes, table.train.seed if table.train else 0)
     _check_forward(table, network, classes, size)
     if table.train:
         if images is None or table.channel_order != "rgb":
-            raise UserError(f"victim {table.name!r}: training needs images, and is done in the channel order rgb")
+            raise UserError(f'victim {table.name!r}: training needs images and channel_order = "rgb"')
         if images.labels.max() >= classes:
-            raise UserError(f"victim {table.name!r}: has {classes} classes, but label {images.labels.max()} to learn")
+            raise UserError(
+                f"victim {table.name!r}: has {classes} classes, but the training images go up to {images.labels.max()}"
+            )
         train(_normalised(network, table.mean, table.std), images, table.train, checkpoint, progress, teacher)
     else:
         file = find_weights(table, data_dir, cache, progress)
-        network.load_state_dict(fit_to(network, read_weights(file), file))
+        load_weights(network, read_weights(file), file)
         if table.channel_order == "bgr":
             _take_rgb(table, network.eval(), size)
-    state: State = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    state = network.state_dict()
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"victim {table.name!r}: its weights hold NaN or infinity, first in {bad[0]}")
-    folder.mkdir(parents=True, exist_ok=True)
-    weights, beside = folder / "weights.pt", folder / f".weights.pt.{os.getpid()}"
-    torch.save(state, beside)
-    beside.replace(weights)
+    weights = folder / "weights.pt"
+    with replacing(weights) as draft:
+        torch.save(state, draft)
     victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim
 
 
 def read(folder: Path) -> Victim:
-    """The victim that `prepare` put into a folder; anything else there is a `UserError` naming the file."""
+    """Read the victim that `prepare` wrote to a folder; anything else is a `UserError` that names the file."""
     path = folder / FILE
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
         if raw.pop("schema") != 1:
-            raise UserError(f"{path}: expected a victim of schema 1")
+            raise UserError(f"{path}: expected a victim with schema 1")
         tuples = {name: tuple(raw[name]) for name in ("input_size", "mean", "std")}
         return Victim(**raw | tuples | {"weights": folder / raw["weights"]})
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -113,20 +112,20 @@ def read(folder: Path) -> Victim:
 
 
 def load(victim: Victim) -> nn.Module:
-    """The network of a victim in eval mode: float32 ``(n, 3, h, w)`` RGB in [0, 1] to logits ``(n, classes)``.
+    """Load a victim's network in eval mode: float32 ``(n, 3, h, w)`` RGB in [0, 1] to logits ``(n, classes)``.
 
-    A `Normalised` network, or the bare one where mean is 0 and std 1. Other weights are a `UserError`.
+    It is `Normalised`, unless mean is 0 and std 1. Weights with another hash are a `UserError`.
     """
     state = read_weights(victim.weights)
     if weights_digest(state) != victim.sha256:
         raise UserError(f"{victim.weights}: not the weights of victim {victim.name!r} (their sha256 differs)")
     network = build(victim.model, victim.classes)
-    network.load_state_dict(fit_to(network, state, victim.weights))
+    load_weights(network, state, victim.weights)
     return _normalised(network, victim.mean, victim.std).eval()
 
 
 def logits(network: nn.Module, pixels: Pixels, batch: int = 50) -> NDArray[np.float32]:
-    """Logits float32 ``(n, classes)`` for uint8 pixels ``(n, h, w, 3)`` RGB; batches that fit a cache."""
+    """Return logits float32 ``(n, classes)`` for uint8 pixels ``(n, h, w, 3)`` RGB, in batches that fit a cache."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):
@@ -136,7 +135,7 @@ def logits(network: nn.Module, pixels: Pixels, batch: int = 50) -> NDArray[np.fl
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """Hex sha256 over names, dtypes, shapes and bytes of tensors, whatever file holds them."""
+    """Return the sha256 over names, dtypes, shapes and bytes of tensors, in hex."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -149,7 +148,7 @@ def _normalised(network: nn.Module, mean: tuple[float, ...], std: tuple[float, .
 
 
 def _check_forward(table: config.VictimTable, network: nn.Module, classes: int, size: tuple[int, int]) -> None:
-    """One image through the network, while a mistake is still cheap."""
+    """Run one image through the network, while a mistake is still cheap."""
     takes = f"victim {table.name!r}: {table.model} does not take images of {size[0]}x{size[1]}"
     try:
         with torch.inference_mode():
@@ -162,7 +161,7 @@ def _check_forward(table: config.VictimTable, network: nn.Module, classes: int, 
 
 
 def _take_rgb(table: config.VictimTable, network: nn.Module, size: tuple[int, int]) -> None:
-    """Turns a network for BGR into the same one for RGB: the input channels of its first convolution, reversed."""
+    """Turn a BGR network into an RGB one by reversing the input channels of its first convolution."""
     x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = network(x.flip(1))

@@ -1,13 +1,15 @@
-"""Weights from elsewhere: found, read without unpickling, fitted to a network."""
+"""Find weights, read them without unpickling, and fit them to a network."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
@@ -18,38 +20,41 @@ from harness.networks.architectures import is_torchvision
 from harness.torchvision_import import import_torchvision
 
 State = dict[str, Tensor]
+PREFIX = "module."  # of torch.nn.DataParallel
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the state dict in what they save
 
 
 def find_weights(
     table: config.VictimTable, data_dir: Path | None, cache: Path, progress: Progress | None = None
 ) -> Path:
-    """The file of a victim's weights: under ``--data``, else downloaded, by its URL or its name in torchvision.
+    """Return the file of a victim's weights: under ``--data``, or downloaded by its URL or torchvision's name.
 
-    Where neither can be had, or a sha256 that is given is not the file's, a `UserError`.
+    No such file, or one with another sha256, is a `UserError`.
     """
-    url, sha256 = table.weights or "", table.weights_sha256
-    if address := _torchvision_url(table):
-        url, sha256 = address, sha256 or _published_hash(address)
+    url = table.weights or ""
+    sha256 = table.weights_sha256
+    if published := _torchvision_url(table):
+        url = published
+        sha256 = sha256 or _published_hash(published)
     file = file_name(url) if "://" in url else url
     if data_dir and (data_dir / file).is_file():
         _verify(data_dir / file, sha256)
         return data_dir / file
     where = f"not under --data {data_dir}" if data_dir else "--data (or PATCHBENCH_DATA) is not given"
-    absent = f"weights of victim {table.name!r}: {file}: {where}"
-    mend = "put the file under --data (or PATCHBENCH_DATA)"
+    missing = f"weights of victim {table.name!r}: {file}: {where}"
+    fix = "put the file under --data (or PATCHBENCH_DATA)"
     if "://" not in url:
-        raise UserError(f"{absent}; {mend}, or give weights = a URL with its weights_sha256")
+        raise UserError(f"{missing}; {fix}, or give weights = a URL with its weights_sha256")
     if not sha256:
-        raise UserError(f"{absent}; {mend}, or give weights_sha256 beside the URL, so that it can be downloaded")
+        raise UserError(f"{missing}; {fix}, or give weights_sha256 beside the URL, so that it can be downloaded")
     try:
         return fetch(url, sha256, cache, progress)
     except UserError as error:
-        raise UserError(f"{absent}, and it cannot be downloaded: {error}; {mend}, or go online") from error
+        raise UserError(f"{missing}, and it cannot be downloaded: {error}; {fix}, or go online") from error
 
 
 def read_weights(file: Path) -> State:
-    """The tensors of a state dict, without what training scripts wrap around it; anything else is a `UserError`."""
+    """Read a state dict, also one wrapped by a training script; anything else is a `UserError`."""
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each have their own for what they cannot read
@@ -58,49 +63,61 @@ def read_weights(file: Path) -> State:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
-        raise UserError(f"{file}: expected a state dict, tensors by name")
-    prefix = "module." if all(name.startswith("module.") for name in content) else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+        raise UserError(f"{file}: expected a state dict: tensors by name")
+    state: State = content
+    if all(name.startswith(PREFIX) for name in state):
+        consume_prefix_in_state_dict_if_present(state, PREFIX)
+    return state
 
 
-def fit_to(network: nn.Module, state: State, file: Path) -> State:
-    """The weights in a network's own dtypes; names or shapes that are not the network's are a `UserError`.
+def load_weights(network: nn.Module, state: State, file: Path) -> None:
+    """Load a state dict into a network, which keeps its dtypes; weights that do not fit are a `UserError`.
 
-    Counters of batch normalisation (``num_batches_tracked``), which old files lack, are of no effect and become 0.
+    Counters of batch normalisation (``num_batches_tracked``), which old files lack, have no effect and become 0.
     """
-    expected: State = network.state_dict()
-    counters = {name: torch.zeros_like(t) for name, t in expected.items() if name.endswith("num_batches_tracked")}
-    state = counters | state
+    complete = copy.copy(state)  # keeps the versions of the modules, which torch has in an attribute of the dict
+    for name, tensor in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            complete.setdefault(name, torch.zeros_like(tensor))
+    try:
+        network.load_state_dict(complete)
+    except Exception as error:  # a module's own loading can raise anything
+        raise UserError(f"{file}: these weights do not fit the network: {_misfit(network, complete, error)}") from error
+
+
+def _misfit(network: nn.Module, state: State, error: Exception) -> str:
+    """Name the first three tensors that do not fit; without any, what torch or the network says."""
+    expected = network.state_dict()
     faults = [f"{name} is missing" for name in expected if name not in state]
-    faults += [f"{name} is not the network's" for name in state if name not in expected]
+    faults += [f"{name} is unexpected" for name in state if name not in expected]
     faults += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in state and state[name].shape != tensor.shape
     ]
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"{file}: these weights do not fit the network: {'; '.join(faults[:3])}{more}")
-    return {name: state[name].to(tensor.dtype) for name, tensor in expected.items()}
+    if not faults:
+        return f"{type(error).__name__}: {error}"
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + more
 
 
 def _torchvision_url(table: config.VictimTable) -> str | None:
-    """The address behind a name such as IMAGENET1K_V1."""
+    """Return the URL behind a name such as IMAGENET1K_V1; None for any other name."""
     if not re.fullmatch(r"[A-Z0-9_]+", table.weights or "") or not is_torchvision(table.model):
         return None
-    known = import_torchvision().models.get_model_weights(table.model)
-    if table.weights not in known.__members__:
-        names = ", ".join(known.__members__) or "none"
+    published = import_torchvision().models.get_model_weights(table.model)
+    if table.weights not in published.__members__:
+        names = ", ".join(published.__members__) or "none"
         raise UserError(
             f"victim {table.name!r}: torchvision has no weights {table.weights} for {table.model}; it has {names}"
         )
-    url: str = known[table.weights].url
+    url: str = published[table.weights].url
     return url
 
 
 def _published_hash(url: str) -> str | None:
-    """The first digits of the sha256, which torchvision writes into its files' names."""
+    """Return the first digits of the sha256, which torchvision puts into its file names."""
     found = re.search(r"-([0-9a-f]{8,})\.", url)
     return found.group(1) if found else None
 

@@ -1,4 +1,4 @@
-"""What is replayed and judged: cases, replays, latencies and cells, each with its key."""
+"""What a run replays and judges: cases, replays, latencies and cells, each with its key."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from patches.patch import UNPOSED, Pose
 class Case:
     """A stack of images to replay: clean, or a patch at its places. ``px`` is the side at the size of these images.
 
-    A control that lies where an attack chose to has that attack's patch as ``at``. ``defence`` is what the device does
-    to the images first, empty for nothing.
+    A control at the place that an attack chose has that attack's patch as ``at``. ``defence`` is what the device does
+    to the images first; empty for nothing.
     """
 
     data: DataStep
@@ -32,25 +32,30 @@ class Case:
 
     @property
     def place(self) -> str:
-        """Where and how the patch lies, as cells say it: ``random``, ``random@1``, ``center, rotation20``."""
+        """Where and how the patch lies, as in results: ``random``, ``random@1``, ``center, rotation20``."""
         seeded = f"{self.placement}@{self.placement_seed}" if self.placement_seed else self.placement
         return f"{seeded}, {self.pose.label}" if self.pose.label else seeded
 
     @property
     def name(self) -> str:
-        """A folder's name in a bundle."""
+        """The name of its folder in a bundle."""
         if self.patch is None:
-            return "-".join(["none", *filter(None, [self.defence.replace(":", "")])])
+            return f"none-{self.defence.replace(':', '')}" if self.defence else "none"
         return f"{self.patch.name}-{self.key[:8]}"
 
     @cached_property
     def key(self) -> str:
-        """The images and what lies on them where."""
-        made = self.patch.key if self.patch else ""
-        place = {"px": self.px, "placement": self.placement, "placement_seed": self.placement_seed}
-        place |= ({"at": self.at.key} if self.at else {}) | ({"pose": self.pose} if any(self.pose) else {})
-        place |= {"defence": key("defence", word=self.defence)} if self.defence else {}
-        return key("case", data=self.data.key, split=self.split, patch=made, **place)
+        """Hash the images, the patch, its places and the defence."""
+        return key(
+            "case",
+            data=self.data.key,
+            split=self.split,
+            patch=self.patch.key if self.patch else "",
+            px=self.px,
+            place=(self.placement, self.placement_seed, self.pose),
+            at=self.at.key if self.at else "",
+            defence=key("defence", word=self.defence) if self.defence else "",
+        )
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,14 @@ class ReplayStep:
 
     @cached_property
     def key(self) -> str:
-        """What goes in, and what decides the answers."""
+        """Hash the inputs and what decides a target's answers."""
         stage = TORCH if self.target.name == TORCH else "replay"
         return key(stage, case=self.case.key, artifact=self.artifact.key, by=deciding(self.target))
 
 
 @dataclass(frozen=True)
 class LatencyStep:
-    """The latency of one artifact on one target, with a defence before it or without."""
+    """The latency of one artifact on one target, with or without a defence."""
 
     artifact: ArtifactStep
     target: Target
@@ -79,17 +84,17 @@ class LatencyStep:
 
     @cached_property
     def key(self) -> str:
-        """What goes in, and what decides how long it takes."""
-        more = {"defence": key("defence", word=self.defence)} if self.defence else {}
-        inputs = {"settings": self.settings, "artifact": self.artifact.key} | more
-        return key("latency", **inputs, by=deciding(self.target))
+        """Hash the inputs and what decides how long they take."""
+        defence = key("defence", word=self.defence) if self.defence else ""
+        by = deciding(self.target)
+        return key("latency", settings=self.settings, artifact=self.artifact.key, defence=defence, by=by)
 
 
 @dataclass(frozen=True)
 class Cell:
     """A replay, judged against one target class (-1: none); several cells can share one replay.
 
-    An attack's patch can stand in as a control, ``other_class``, for a class that it was not made for.
+    An attack's patch can be a control, ``other_class``, for a class that it was not crafted for.
     """
 
     replay: ReplayStep

@@ -1,4 +1,4 @@
-"""From a suite to the steps of its run; nothing is computed and no torch is loaded."""
+"""Plan a run: from a suite to its steps, without computing anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backends.device.errors import UserError
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import config
-from harness.plan.cases import cases as attack_cases
+from harness.plan.cases import Offer
 from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep
 from harness.plan.surrogates import bits, training_of
@@ -22,7 +22,7 @@ from harness.tables import matches
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run is to do, in order."""
+    """The steps of a run, in order."""
 
     suite: config.Suite
     data_dir: Path | None
@@ -36,13 +36,13 @@ class Plan:
 
     @property
     def unused(self) -> list[ArtifactStep]:
-        """Artifacts that no target runs."""
+        """The artifacts that no target runs."""
         used = {replay.artifact for replay in self.replays}
         return [artifact for artifact in self.artifacts if artifact not in used]
 
     @property
     def key(self) -> str:
-        """Hash of everything, the report's code too: equal means that a finished run has nothing to do."""
+        """Hash all steps and the report's code; a finished run with the same key has nothing to do."""
         steps = [[step.key for step in of] for of in (self.victims, self.artifacts, self.patches, self.latencies)]
         cells = [f"{cell.replay.key}:{cell.target_class}" for cell in self.cells]
         return key("report", suite=self.suite, steps=steps, cells=cells)
@@ -55,25 +55,26 @@ def make(
     targets: Sequence[str] = ("*",),
     frozen: Mapping[str, tuple[str, str]] | None = None,
 ) -> Plan:
-    """Lays out a suite's steps; ``targets`` are patterns that select among its targets.
+    """Plan a suite's steps on the targets whose names match the patterns ``targets``.
 
-    ``frozen`` are patches of a baseline that stand in for those of their name: sha256, and that of the weights they are
-    for; on other weights a patch is crafted anew.
+    ``frozen`` has a baseline's patches by name: the sha256 of each, and of the weights it was crafted on. A patch of
+    that name is replaced by the baseline's, unless the weights have changed.
     """
     from harness.data.datasets import fingerprint
 
     files = fingerprint(suite.data, data_dir, cache)
     tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *suite.artifact]
     everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
-    everyone = [_taught(victim, everyone) for victim in everyone]
+    everyone = [_with_teacher(victim, everyone) for victim in everyone]
     victims = everyone[: len(suite.victim)]
     artifacts = [artifact for victim in everyone for artifact in _artifacts(suite, victim)]
-    cases = {victim: list(attack_cases(suite, victim, victims, artifacts)) for victim in everyone}
+    offer = Offer(suite, victims, artifacts)
+    cases = {victim: list(offer.cases(victim)) for victim in everyone}
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
     for artifact, target in _pairs(artifacts, _targets(suite, targets)):
         for wanted, target_class, control in cases[artifact.victim]:
-            case = _stand_in(wanted, frozen or {})
+            case = _with_baseline_patch(wanted, frozen or {})
             step = ReplayStep(case, artifact, target)
             replays.setdefault(step.key, step)
             cells[step.key, artifact.name, target.name, target_class, control] = Cell(step, target_class, control)
@@ -94,14 +95,15 @@ def make(
     )
 
 
-def _taught(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
-    """A victim with the teacher that its table names; one that cannot teach it is a `UserError`."""
-    name = victim.table.train.teacher if isinstance(victim.table, config.VictimTable) and victim.table.train else None
-    if name is None:
+def _with_teacher(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
+    """Return a victim with the teacher that its table names; one that cannot teach it is a `UserError`."""
+    training = victim.table.train if isinstance(victim.table, config.VictimTable) else None
+    if training is None or training.teacher is None:
         return victim
+    name = training.teacher
     found = next((one for one in everyone if one.name == name), None)
     if found is None or isinstance(found.table, config.ArtifactTable):
-        raise UserError(f"victim {victim.name!r}: its teacher {name!r} is no [[victim]] of this suite")
+        raise UserError(f"victim {victim.name!r}: its teacher {name!r} is not a [[victim]] of this suite")
     if found.table.train and found.table.train.teacher:
         raise UserError(f"victim {victim.name!r}: its teacher {name!r} has a teacher itself; name that one")
     if found.data.size != victim.data.size or found.table.classes != victim.table.classes:
@@ -109,22 +111,26 @@ def _taught(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:
     return replace(victim, teacher=found)
 
 
-def _stand_in(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
+def _with_baseline_patch(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
     patch = case.patch
-    known = frozen.get(patch.name) if patch and patch.source else None
-    return replace(case, patch=replace(patch, frozen=known)) if patch and known else case
+    if patch is None or patch.surrogate is None or patch.name not in frozen:
+        return case
+    return replace(case, patch=replace(patch, frozen=frozen[patch.name]))
 
 
 def _size(suite: config.Suite, victim: config.VictimTable | config.ArtifactTable) -> tuple[int, int]:
     from harness.data.datasets import default_size
 
-    if size := victim.input_size or default_size(suite.data):
-        return size
-    raise UserError(f"victim {victim.name!r}: give its input_size = [height, width]; this data set has none of its own")
+    size = victim.input_size or default_size(suite.data)
+    if size is None:
+        raise UserError(
+            f"victim {victim.name!r}: give its input_size = [height, width]; the images of this data set differ in size"
+        )
+    return size
 
 
 def _targets(suite: config.Suite, patterns: Sequence[str]) -> list[Target]:
-    chosen = [Target(**t.model_dump()) for t in suite.target if matches(t.name, patterns)]
+    chosen = [t.target() for t in suite.target if matches(t.name, patterns)]
     for target in chosen:
         try:
             check_target_options(target.runtime, target.options)
@@ -144,9 +150,11 @@ def _pairs(artifacts: Sequence[ArtifactStep], targets: Sequence[Target]) -> Iter
 
 
 def _timed(suite: config.Suite, target: Target) -> list[Target]:
-    """A target with each number of threads to be timed; an emulated one, which compares with nothing, with one."""
+    """Return a target once per number of threads to time; an emulated one, whose times mean little, once."""
     threads = [0 if n == "all" else n for n in suite.latency.threads]
-    return [replace(target, threads=n) for n in (threads[:1] if is_emulated(target) else threads)]
+    if is_emulated(target):
+        threads = threads[:1]
+    return [replace(target, threads=n) for n in threads]
 
 
 def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:

@@ -1,10 +1,9 @@
-"""The steps that make things: each says what goes into a result, which gives the key it is kept under."""
+"""What a run makes: data, victims, trainings, artifacts and patches, each with the key of its result in the store."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import sys
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,14 +16,14 @@ from backends.hosts import Target, identity
 from harness import config
 from harness.store import key
 from patches.patch import CONTROLS
+from patches.surrogate import SIMULATED, Surrogate
 
-OF_FILES = ("twin:", "device:")  # surrogates that are named by a file, which can have its victim's name
-TORCH = "torch"  # the target that is no device: the float network, in this process
+TORCH = "torch"  # the target that is no device: torch in this process; and the format of a network that is no file
 
 
 @dataclass(frozen=True)
 class DataStep:
-    """The images of a suite at one size (height, width), split; ``files`` is the hash of what they are read from."""
+    """A suite's images at one size (height, width); ``files`` is the hash of the files that they are read from."""
 
     spec: config.DataTable
     files: str
@@ -32,13 +31,13 @@ class DataStep:
 
     @cached_property
     def key(self) -> str:
-        """Neither notes nor what is shown of them changes the images."""
+        """Leave out notes and sanity checks, which change no image."""
         return key("data", spec=self.spec.model_dump(exclude={"note", "sanity"}), files=self.files, size=self.size)
 
 
 @dataclass(frozen=True)
 class VictimStep:
-    """A victim's weights, had or trained; or, with an `Artifact` table, the network that is in a file brought."""
+    """A victim: weights that are loaded or trained; or, with an `ArtifactTable`, the network in a user's file."""
 
     table: config.VictimTable | config.ArtifactTable
     data: DataStep
@@ -52,18 +51,21 @@ class VictimStep:
 
     @cached_property
     def key(self) -> str:
-        """Given weights depend on no image; what it is claimed to reach changes no answer."""
+        """Leave out the images where nothing is trained, and the claimed accuracy, which changes no answer."""
         if isinstance(self.table, config.ArtifactTable):
             table = self.table.model_dump(exclude={"claimed_accuracy"})
             return key("brought", table=table, file=sha256_file(self.brought_file()), size=self.data.size)
-        seen = self.data.key if self.table.train else self.data.size
-        table = self.table.model_dump(exclude={"claimed_accuracy"})
-        weights, code = self._weights(self.table), self._code(self.table)
-        taught = {"teacher": self.teacher.key} if self.teacher else {}
-        return key("victim", table=table, weights=weights, code=code, data=seen, **taught)
+        return key(
+            "victim",
+            table=self.table.model_dump(exclude={"claimed_accuracy"}),
+            weights=self._weights(self.table),
+            code=_code(self.table),
+            data=self.data.key if self.table.train else self.data.size,
+            teacher=self.teacher.key if self.teacher else "",
+        )
 
     def brought_file(self) -> Path:
-        """The file of an `Artifact` table; one that is not there, or another one, is a `UserError`."""
+        """Return the file of an `ArtifactTable`; a missing file or a wrong hash is a `UserError`."""
         assert isinstance(self.table, config.ArtifactTable)
         file = (self.data_dir or Path()) / self.table.file
         if not file.is_file():
@@ -77,23 +79,10 @@ class VictimStep:
         file = self.data_dir / table.weights if self.data_dir and table.weights else None
         return sha256_file(file) if file and file.is_file() else f"{table.weights} {table.weights_sha256}"
 
-    def _code(self, table: config.VictimTable) -> str:
-        """Hash of the file that defines a user's own network."""
-        module, colon, _ = table.model.partition(":")
-        if not colon:
-            return ""
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-        try:
-            spec = importlib.util.find_spec(module)
-        except ImportError:
-            spec = None
-        return sha256_file(Path(spec.origin)) if spec and spec.origin and Path(spec.origin).is_file() else ""
-
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """A victim's quantization-aware training to some bits; every artifact of those bits shares it."""
+    """A victim's quantization-aware training to a precision; all artifacts of that precision share it."""
 
     victim: VictimStep
     quant: QuantSpec
@@ -101,7 +90,7 @@ class TrainingStep:
 
     @property
     def name(self) -> str:
-        """The victim's, the bits and what of the table is not as usual."""
+        """The victim, the precision and the settings that differ from the defaults."""
         return f"{self.victim.name}-{self.quant.precision}-{self.short}"
 
     @property
@@ -112,14 +101,13 @@ class TrainingStep:
 
     @cached_property
     def key(self) -> str:
-        """The weights that it begins with, the images that it sees."""
-        inputs = {"victim": self.victim.key, "data": self.victim.data.key, "quant": self.quant, "table": self.table}
-        return key("qat", **inputs)
+        """Hash the initial weights, the images and the settings."""
+        return key("qat", victim=self.victim.key, data=self.victim.data.key, quant=self.quant, table=self.table)
 
 
 @dataclass(frozen=True)
 class ArtifactStep:
-    """A victim as a file, exported or brought; the format ``torch`` is no file: the network itself, or simulated."""
+    """A victim as a file, exported or the user's own; in the format ``torch``, the network itself or simulated."""
 
     victim: VictimStep
     format: str
@@ -128,141 +116,159 @@ class ArtifactStep:
 
     @property
     def brought(self) -> config.ArtifactTable | None:
-        """How a file that the user brings is fed."""
+        """The table of a user's own file."""
         return self.victim.table if isinstance(self.victim.table, config.ArtifactTable) else None
 
     @property
     def precision(self) -> str:
-        """Bits of weights and activations."""
-        return self.brought.precision if self.brought else self.quant.precision if self.quant else "fp32"
+        """Bits of weights and activations, or ``fp32``."""
+        if self.brought:
+            return self.brought.precision
+        return self.quant.precision if self.quant else "fp32"
 
     @property
     def name(self) -> str:
-        """``resnet20-onnx-u8s8-minmax`` and the like; a brought file's own."""
+        """``resnet20-onnx-u8s8-minmax`` and the like; the table's name for a user's own file."""
         if self.brought:
             return self.brought.name
         if self.quant is None:
             return f"{self.victim.name}-{self.format}" + ("" if self.format == TORCH else "-fp32")
         bits = self.quant.precision if self.format == TORCH else self.quant.signature
         parts = [self.victim.name, self.format, bits, self.quant.calibration]
-        parts += ["packed"] * self.quant.packed + ["per_tensor"] * (not self.quant.per_channel)
-        parts += ["symmetric"] * self.quant.symmetric_activations
+        if self.quant.packed:
+            parts.append("packed")
+        if not self.quant.per_channel:
+            parts.append("per_tensor")
+        if self.quant.symmetric_activations:
+            parts.append("symmetric")
         for name in ("moving_average_constant", "percentile", "calibration_batch"):
-            if (value := getattr(self.quant, name)) != getattr(QuantSpec(), name):
+            value = getattr(self.quant, name)
+            if value != getattr(QuantSpec(), name):
                 parts.append(f"{name.split('_')[-1]}{value:g}")
-        return "-".join(parts + ([self.training.short] if self.training else []))
+        if self.training:
+            parts.append(self.training.short)
+        return "-".join(parts)
 
     @cached_property
     def key(self) -> str:
-        """A float file depends on no image."""
-        stage = ("simulated" if self.quant else TORCH) if self.format == TORCH else "artifact"
-        inputs = {"name": self.name, "victim": self.victim.key, "format": self.format, "quant": self.quant}
-        inputs["data"] = self.victim.data.key if self.quant else ""
-        inputs["training"] = self.training.key if self.training else ""
-        return key(stage, **inputs)
+        """Leave out the images where nothing is calibrated."""
+        stage = "artifact"
+        if self.format == TORCH:
+            stage = "simulated" if self.quant else TORCH
+        data = self.victim.data.key if self.quant else ""
+        training = self.training.key if self.training else ""
+        victim = self.victim.key
+        return key(
+            stage, name=self.name, victim=victim, format=self.format, quant=self.quant, data=data, training=training
+        )
 
 
 @dataclass(frozen=True)
-class Member:
-    """One of the surrogates of an ensemble: its kind, and the victim's network or the artifact that it is made of."""
+class SurrogateStep:
+    """A surrogate, and the network or the artifact that it is made of.
 
-    kind: str
+    ``words`` name every victim. ``victim`` sets the patch's input size; an ensemble's is that of its first member. A
+    device has the ``target`` that it queries.
+    """
+
+    words: Surrogate
     victim: VictimStep
     artifact: ArtifactStep | None = None
+    target: Target | None = field(default=None, hash=False)
+    members: tuple[SurrogateStep, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The kind that `patches.surrogates.build` makes; trained and rounded networks are built alike."""
+        return "fake_quant" if self.words.kind in SIMULATED else self.words.kind
+
+    @property
+    def made_of(self) -> str:
+        """The name of its artifact or victim; of an ensemble, ``[float:resnet20+twin:resnet20-onnx-u8s8-minmax]``."""
+        if self.members:
+            return f"[{'+'.join(':'.join(filter(None, (m.kind, m.words.variant, m.made_of))) for m in self.members)}]"
+        return self.artifact.name if self.artifact else self.victim.name
 
     @property
     def name(self) -> str:
-        """``float:resnet20`` and the like."""
-        return f"{self.kind}:{self.artifact.name if self.artifact else self.victim.name}"
+        """``float-resnet20`` and the like; an ensemble has a hash of its members."""
+        made_of = hashlib.sha256(self.made_of.encode()).hexdigest()[:6] if self.members else self.made_of
+        return "-".join(filter(None, (self.kind, self.words.variant, made_of)))
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """What it is made of."""
-        return self.kind, self.artifact.key if self.artifact else self.victim.key
+    @cached_property
+    def key(self) -> str:
+        """Hash what decides its gradients or its answers."""
+        return key(
+            "surrogate",
+            kind=self.kind,
+            variant=self.words.variant,
+            defence=self.words.defence,
+            made_of=self.artifact.key if self.artifact else self.victim.key,
+            target=key("replay", by=deciding(self.target)) if self.target else "",
+            members=[member.key for member in self.members],
+        )
 
 
 @dataclass(frozen=True)
 class PatchStep:
-    """A patch to craft, of a side in pixels at the size of ``data``; a control or an imported one has no source victim.
+    """A patch to craft; controls and imported patches have no surrogate.
 
-    A surrogate that is made of an artifact has that ``artifact``, whose victim is the source. Where the attacker knows
-    or chooses the places, ``placement`` says which they are; it is empty for a patch that has to work anywhere.
+    ``px`` is the side at the size of ``data``. ``placement`` is empty for a patch that has to work anywhere. ``frozen``
+    are the sha256 of the baseline's patch that replaces this one, and of the weights it was crafted on.
     """
 
     attack: str
-    source: VictimStep | None
-    surrogate: str
+    surrogate: SurrogateStep | None
     target_class: int | None
     seed: int
     px: int
     shape: str
     data: DataStep
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
-    frozen: tuple[str, str] | None = None  # sha256 of a baseline's patch, which stands in, and of the weights it is for
-    artifact: ArtifactStep | None = None
-    members: tuple[Member, ...] = ()  # of an ensemble, whose source is the first one's victim
-    target: Target | None = field(default=None, hash=False)  # that is asked, with that artifact
     per_image: bool = False
     placement: str = ""
     placement_seed: int = 0
-    through: str = ""  # the defence that it expects
-    label: str = ""  # what its results are called; nothing that it is made of
-    file: Path | None = field(default=None, compare=False)  # of an imported one; whose mask a control has; a disguise
-    words: tuple[str, ...] = field(default=(), compare=False)  # a suite's, for the surrogate: of an ensemble each
-    fill: float = field(default=1.0, compare=False)  # what the shape covers of the square around it
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    frozen: tuple[str, str] | None = None
+    label: str = ""  # the attack's name in results
+    file: Path | None = field(default=None, compare=False)  # an imported patch, a control's mask, or a disguise
+    fill: float = field(default=1.0, compare=False)  # share of the square around it that the shape covers
 
     @property
     def split(self) -> str:
-        """The images that it is made on: those of a patch for each image are the very ones that are counted."""
+        """The images that it is crafted on: per-image patches need the very images that are counted."""
         return "evaluate" if self.per_image else "craft"
 
-    @property
-    def made_on(self) -> str:
-        """The name of the artifact or victim that the surrogate is made of, or all of them; empty for a control."""
-        if self.members:
-            return f"[{'+'.join(member.name for member in self.members)}]"
-        return self.artifact.name if self.artifact else self.source.name if self.source else ""
-
-    def made_against(self, victim: str = "") -> str:
-        """The surrogate as a suite says it, an ensemble as its list; the name of that `victim` is left out.
-
-        What it was made through follows.
-        """
-        words = [w if w.startswith(OF_FILES) else w.removesuffix(f":{victim}") for w in self.words]
-        return (json.dumps(words) if self.members else "".join(words)) + self.expecting
-
-    @property
-    def expecting(self) -> str:
-        """What is said after the surrogate where it expects a defence."""
-        return f" through {self.through}" if self.through else ""
+    def surrogate_for(self, victim: str = "") -> str:
+        """Return the words for the surrogate in the results of a victim, whose name is left out."""
+        return str(self.surrogate.words.without(victim)) if self.surrogate else ""
 
     @property
     def name(self) -> str:
-        """``gap-float-resnet20-c3-s0-8px`` and the like."""
-        made_on = hashlib.sha256(self.made_on.encode()).hexdigest()[:6] if self.members else self.made_on
-        parts = [self.attack, *([self.surrogate.replace(":", "-"), made_on] if self.source else [])]
-        parts += [f"c{self.target_class}"] if self.target_class is not None else []
-        parts += [f"s{self.seed}", f"{self.px}px"] + ([self.shape] if self.shape != "square" else [])
-        parts += ["each"] * self.per_image + [self.placement] * bool(self.placement)
-        parts += [f"p{self.placement_seed}"] * bool(self.placement_seed)
-        parts += [f"through-{self.through.replace(':', '')}"] * bool(self.through)
+        """``gap-float-resnet8-c3-s0-8px`` and the like."""
+        parts = [self.attack, self.surrogate.name] if self.surrogate else [self.attack]
+        if self.target_class is not None:
+            parts.append(f"c{self.target_class}")
+        parts += [f"s{self.seed}", f"{self.px}px"]
+        if self.shape != "square":
+            parts.append(self.shape)
+        if self.per_image:
+            parts.append("each")
+        if self.placement:
+            parts.append(self.placement)
+        if self.placement_seed:
+            parts.append(f"p{self.placement_seed}")
+        if self.surrogate and self.surrogate.words.defence:
+            parts.append(f"defence-{self.surrogate.words.defence.replace(':', '')}")
         parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
         return "-".join(parts).replace("/", "_").replace(" ", "")
 
     @cached_property
     def key(self) -> str:
-        """A control depends on no network, and on no image unless it is one."""
+        """Leave out networks and images for controls; a sticker depends on images."""
         inputs = {name: getattr(self, name) for name in ("attack", "target_class", "seed", "px", "shape", "options")}
-        if self.source:
-            made_of: dict[str, Any]
-            made_of = {"artifact": self.artifact.key} if self.artifact else {"source": self.source.key}
-            made_of |= {"members": [member.key for member in self.members]} if self.members else {}
-            inputs |= made_of | {"surrogate": self.surrogate, "data": self.data.key}
+        if self.surrogate:
+            inputs |= {"surrogate": self.surrogate.key, "data": self.data.key}
             inputs |= {name: getattr(self, name) for name in ("per_image", "placement", "placement_seed")}
-        if self.through:
-            inputs["through"] = self.through
-        if self.target:
-            inputs["asked"] = key("replay", by=deciding(self.target))
         if self.attack == "sticker":
             inputs["data"] = self.data.key
         if self.file and self.attack not in CONTROLS:
@@ -272,8 +278,22 @@ class PatchStep:
         return key("patch", name=self.name, **inputs)
 
 
-def deciding(target: Target) -> dict[str, Any]:
-    """What decides a target's answers: not its name, and not how long we wait for them."""
+def deciding(target: Target) -> dict[str, object]:
+    """Return what decides a target's answers: neither its name nor its time limit does."""
     if target.name == TORCH:
         return {}
     return {"target": replace(target, name="", time_limit=0.0), "found": identity(target)}
+
+
+def _code(table: config.VictimTable) -> str:
+    """Return the hash of the file that defines a user's own network."""
+    module, colon, _ = table.model.partition(":")
+    if not colon:
+        return ""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    return sha256_file(Path(spec.origin)) if spec and spec.origin and Path(spec.origin).is_file() else ""

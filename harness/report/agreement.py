@@ -1,78 +1,96 @@
-"""The agreement page: is it the runtime, the version, the instruction set or the emulator?"""
+"""The page's section on agreement: is it the runtime, the version, the instruction set, or the emulator?"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from harness.report.svg import INK, SOFT, drawing, short
+from harness.results.entries import AgreementEntry, TargetEntry
+from harness.results.run_directory import Run
 from patches.patch import CONTROLS
 
-CELL, LETTER = 0.42, 0.075  # inches
-FEW = 3  # targets that a figure is drawn for
-Row = dict[Any, Any]
+CELL_INCHES = 0.42
+LETTER_INCHES = 0.075
+FEW = 3  # targets below which a figure says no more than the table
+
+
+class PairRow(NamedTuple):
+    """Two targets on clean or patched images, the respects in which they differ, and the success on each."""
+
+    entry: AgreementEntry
+    differ: list[str]
+    success_a: float
+    success_b: float
 
 
 class Page(NamedTuple):
-    """What is said of one artifact: targets that gave the very same values, a figure, and a row for each pair."""
+    """One artifact: groups of targets with identical values, a figure, a row for each pair, and how many pairs."""
 
     artifact: str
     identical: list[list[str]]
     figure: Markup
-    rows: list[Row]
+    rows: list[PairRow]
     pairs: int
 
 
-def pages(run: Row, cells: pd.DataFrame) -> list[Page]:
-    """A page for each artifact that several targets ran; ``cells`` are labelled."""
-    found = pd.DataFrame(run.get("agreement") or [])
-    if found.empty:
-        return []
+def pages(run: Run, cells: pd.DataFrame) -> list[Page]:
+    """Return a page for each artifact that several targets ran; ``cells`` are labelled."""
     labels = dict(zip(cells["artifact"], cells["victim"] + ", " + cells["artifact_label"], strict=True))
-    traits = {target["name"]: _traits(target) for target in run.get("targets", [])}
-    made = cells[~cells["attack"].isin(CONTROLS) & (cells["status"] == "ok")]
-    rate = "targeted_success" if made["targeted_success"].notna().any() else "untargeted_success"
-    success = made.groupby(["artifact", "target"])[rate].mean().to_dict()
+    traits = {target.name: _traits(target) for target in run.targets}
+    attacked = cells[~cells["attack"].isin(CONTROLS) & (cells["status"] == "ok")]
+    rate = "targeted_success" if attacked["targeted_success"].notna().any() else "untargeted_success"
+    success = attacked.groupby(["artifact", "target"])[rate].mean().to_dict()
     out = []
-    for artifact, table in found.groupby("artifact", sort=False):
-        rows = [_row(pair, traits, success) for pair in table.to_dict("records")]
-        targets = list(dict.fromkeys([*table["a"], *table["b"]]))
-        rows.sort(key=lambda row: (len(row["differ"]), row["differ"], row["a"], row["b"]))
+    for artifact in dict.fromkeys(entry.artifact for entry in run.agreement):
+        entries = [entry for entry in run.agreement if entry.artifact == artifact]
+        targets = list(dict.fromkeys([*(entry.a for entry in entries), *(entry.b for entry in entries)]))
+        rows = []
+        for entry in entries:
+            rates = (success.get((artifact, target), np.nan) for target in (entry.a, entry.b))
+            rows.append(PairRow(entry, _differ(traits.get(entry.a, {}), traits.get(entry.b, {})), *rates))
+        rows.sort(key=lambda row: (len(row.differ), row.differ, row.entry.a, row.entry.b))
         name = str(labels.get(artifact, artifact))
-        pairs = len(table[["a", "b"]].drop_duplicates())
-        out.append(Page(name, _identical(targets, table), _matrix(targets, table), rows, pairs))
+        pairs = len({(entry.a, entry.b) for entry in entries})
+        figure = _matrix(targets, entries) if len(targets) >= FEW else Markup("")
+        out.append(Page(name, _identical(targets, entries), figure, rows, pairs))
     return out
 
 
-def _traits(target: Row) -> dict[str, str]:
-    """What can make two targets differ, in the words of the page."""
-    info, machine = target.get("info") or {}, target.get("machine") or {}
+def _traits(target: TargetEntry) -> dict[str, str]:
+    """Return what can make two targets differ, in the words of the page."""
     return {
-        "runtime": str(target.get("runtime", "")), "version": str(info.get("version", "")),
-        "kernels": str(info.get("kernels", "")), "instruction set": str(machine.get("arch", "")),
-        "CPU": str(machine.get("cpu", "")), "emulation": str(bool(machine.get("emulated"))),
-        "host": str(target.get("host", "")),
-    }  # fmt: skip
+        "runtime": target.runtime,
+        "version": str(target.info.get("version", "")),
+        "kernels": str(target.info.get("kernels", "")),
+        "instruction set": target.machine.arch,
+        "CPU": target.machine.cpu,
+        "emulation": str(bool(target.machine.emulated)),
+        "host": target.host,
+    }
 
 
-def _row(pair: Row, traits: dict[str, dict[str, str]], success: dict[Any, float]) -> Row:
-    a, b = (traits.get(pair[side], {}) for side in "ab")
+def _differ(a: dict[str, str], b: dict[str, str]) -> list[str]:
     differ = [name for name, value in a.items() if b.get(name) != value]
     if "runtime" in differ and "version" in differ:
-        differ.remove("version")  # another runtime's numbers mean nothing
-    rates = {f"success_{side}": success.get((pair["artifact"], pair[side]), np.nan) for side in "ab"}
-    return pair | rates | {"differ": differ}
+        differ.remove("version")  # versions of different runtimes do not compare
+    return differ
 
 
-def _identical(targets: list[str], table: pd.DataFrame) -> list[list[str]]:
-    """Groups of two and more targets between which no value differs, on clean and on patched images."""
-    same = table.groupby(["a", "b"])["values_differ"].max() == 0
+def _identical(targets: Sequence[str], entries: Sequence[AgreementEntry]) -> list[list[str]]:
+    """Group the targets between which no value differs, on clean and on patched images; groups of two and more."""
+    apart = {(entry.a, entry.b) for entry in entries if entry.values_differ > 0}
+    compared = {(entry.a, entry.b) for entry in entries}
     groups: list[list[str]] = []
     for target in targets:
-        home = next((group for group in groups if same.get((group[0], target), False)), None)
+        same = (group for group in groups if (group[0], target) in compared - apart)
+        home = next(same, None)
         if home:
             home.append(target)
         else:
@@ -80,26 +98,21 @@ def _identical(targets: list[str], table: pd.DataFrame) -> list[list[str]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _matrix(targets: list[str], table: pd.DataFrame) -> Markup:
-    """Share of values that differ, %: below the diagonal on clean images, above it on patched ones."""
-    at = {target: i for i, target in enumerate(targets)}
+def _matrix(targets: Sequence[str], entries: Sequence[AgreementEntry]) -> Markup:
+    """Draw the share of values that differ, %: below the diagonal on clean images, above it on patched ones."""
+    index = {target: i for i, target in enumerate(targets)}
     shares = np.full((len(targets), len(targets)), np.nan)
-    for row in table.to_dict("records"):
-        low, high = sorted((at[row["a"]], at[row["b"]]))
-        shares[(high, low) if row["images"] == "clean" else (low, high)] = row["values_differ"]
-    if len(targets) < FEW:
-        return Markup("")
+    for entry in entries:
+        low, high = sorted((index[entry.a], index[entry.b]))
+        shares[(high, low) if entry.images == "clean" else (low, high)] = entry.values_differ
     names = [short(target, 30) for target in targets]
-    side, margin = CELL * len(targets), 0.2 + LETTER * max(map(len, names))
+    side = CELL_INCHES * len(targets)
+    margin = 0.2 + LETTER_INCHES * max(map(len, names))
     width, height = side + margin + 0.9, side + margin + 0.1
     with drawing(width, height) as (figure, out):
         axes = figure.add_axes((margin / width, 0.1 / height, side / width, side / height))
         axes.pcolormesh(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1.4, edgecolor="face", lw=0.1)
-        for (y, x), share in np.ndenumerate(shares):
-            if np.isfinite(share):
-                colour = "#ffffff" if share > 0.8 else "#1a1a1a"
-                text = "=" if share == 0 else f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
-                axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, size=8)
+        _write_shares(axes, shares)
         axes.plot([0, len(targets)], [0, len(targets)], color=SOFT, lw=0.6)
         axes.set(xlim=(0, len(targets)), ylim=(len(targets), 0))
         ticks = np.arange(len(targets)) + 0.5
@@ -109,3 +122,13 @@ def _matrix(targets: list[str], table: pd.DataFrame) -> Markup:
         for spine in axes.spines.values():
             spine.set_visible(False)
     return Markup('<div style="max-width: {:.0f}px">{}</div>').format(96 * width, out[0])
+
+
+def _write_shares(axes: Axes, shares: NDArray[np.float64]) -> None:
+    for (y, x), share in np.ndenumerate(shares):
+        if np.isfinite(share):
+            colour = "#ffffff" if share > 0.8 else "#1a1a1a"
+            text = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+            if share == 0:
+                text = "="
+            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, size=8)

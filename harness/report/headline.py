@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from harness.report.labels import SERIES
-from harness.results.metrics import CASE, is_lab
+from harness.results.columns import FLOAT
+from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
 
 QUESTION = "Does the patch that works in the lab work on the device?"
@@ -117,7 +118,7 @@ def _compare(attacked: pd.DataFrame) -> _Compared:
     ok = attacked[attacked["status"] == "ok"]
     rate = _rate(ok)
     ok = ok[ok[rate].notna()]
-    pairs = ok[_on_integers(ok)].merge(ok[is_lab(ok)], on=[*CASE, "patch"], suffixes=("", "_lab"))
+    pairs = ok[_on_integers(ok)].merge(ok[is_lab(ok)], on=[*FLOAT, "patch"], suffixes=("", "_lab"))
     targeted = rate == "targeted_success"
     excess = "targeted_excess_over_noise"
     beyond_noise = targeted and not pairs[[excess, f"{excess}_lab"]].isna().any(axis=None)

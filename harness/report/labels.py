@@ -60,8 +60,8 @@ def _artifacts(table: pd.DataFrame) -> dict[str, str]:
         if granularities > 1:
             parts.append(row["granularity"].replace("_", "-"))
         labels[row["artifact"]] = " ".join(part for part in parts if part)
-    known = files.assign(label=files["artifact"].map(labels))
-    twice = known[known.duplicated(["victim", "label"], keep=False)]["artifact"]
+    labelled_files = files.assign(label=files["artifact"].map(labels))
+    twice = labelled_files[labelled_files.duplicated(["victim", "label"], keep=False)]["artifact"]
     return labels | dict(zip(twice, twice, strict=True))
 
 

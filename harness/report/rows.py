@@ -1,61 +1,122 @@
-"""The page's lists: what run.json and the cells say, as rows for its tables."""
+"""The rows of the page's tables, from run.json and the cells."""
 
 from __future__ import annotations
 
 import base64
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from harness.results.entries import ExampleEntry, LatencyEntry, PatchEntry
 from harness.results.metrics import is_lab
+from harness.results.run_directory import Run
 from patches.patch import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
-Row = dict[Any, Any]
 CONTROL_NAMES = {
     "noise": "noise",
     "grey": "grey",
     "sticker": "picture of the class",
     "other_class": "other class’s patch",
 }
-CLOCK_SHARE = 0.01  # of a latency, that a step of the clock may be
+COARSE_CLOCK = 0.01  # share of a latency above which a tick of the clock is too coarse for it
 
 
-def failures(cells: pd.DataFrame, run: Row) -> list[Row]:
-    """What failed: cells in error by place and message, then those of the run's own errors that no cell tells of."""
-    bad = cells[cells["status"] == "error"]
-    keys = ["victim", "artifact_label", "target", "error"]
-    grouped = bad.groupby(keys, sort=False).agg(cells=("n_error", "size"), images=("n_error", "sum")).reset_index()
-    out: list[Row] = list(grouped.to_dict("records"))
-    told = set(bad[["artifact", "target", "error"]].itertuples(index=False, name=None))
-    for row in run.get("errors", []):
-        if (row.get("artifact"), row.get("target"), row.get("message")) in told:
-            continue
-        where = ", ".join(f"{k} {v}" for k, v in row.items() if k != "message" and v not in ("", None))
-        out.append({"target": where, "error": row.get("message", "")})
+class Failure(NamedTuple):
+    """Cells that failed at one place with one message; counts are empty for an error outside any cell."""
+
+    target: str
+    error: str
+    victim: str = ""
+    artifact_label: str = ""
+    cells: int | str = ""
+    images: int | str = ""
+
+
+class Attack(NamedTuple):
+    """Patches of one kind, and what they cost: the most ``steps`` and ``queries`` of one, the ``seconds`` of all."""
+
+    attack: str
+    surrogate: str
+    px: int
+    shape: str
+    patches: int
+    classes: list[int]
+    seeds: list[int]
+    steps: int | None
+    queries: int | None
+    seconds: float
+
+
+class PatchCard(NamedTuple):
+    """A patch with its picture, and its success in the lab and on integer targets (lowest, highest)."""
+
+    entry: PatchEntry
+    picture: str
+    lab: float
+    least: float
+    most: float
+    victims: list[str]
+
+
+class ExampleCard(NamedTuple):
+    """An example with its pictures, and the places where each answer was given, the most common answer first."""
+
+    entry: ExampleEntry
+    attack: str
+    surrogate: str
+    clean: str
+    patched: str
+    answers: list[tuple[int, list[str]]]
+
+
+class Latency(NamedTuple):
+    """A latency, its artifact's label, what its defence adds, and whether the clock is too coarse for it."""
+
+    entry: LatencyEntry
+    label: str
+    victim: str
+    added_ms: float | None
+    coarse: bool
+
+
+def failures(cells: pd.DataFrame, run: Run) -> list[Failure]:
+    """Return the cells that failed, by place and message, then the run's errors that no cell shows."""
+    failed = cells[cells["status"] == "error"]
+    keys = ["target", "error", "victim", "artifact_label"]
+    groups = failed.groupby([*keys[2:], *keys[:2]], sort=False)
+    counted = groups.agg(cells=("n_error", "size"), images=("n_error", "sum")).reset_index()
+    out = [Failure(*row) for row in counted[[*keys, "cells", "images"]].itertuples(index=False, name=None)]
+    shown = set(failed[["artifact", "target", "error"]].itertuples(index=False, name=None))
+    for error in run.errors:
+        if (error.artifact, error.target, error.message) not in shown:
+            place = error.plain(without=frozenset({"message"}))
+            where = ", ".join(f"{name} {value}" for name, value in place.items() if value not in ("", None))
+            out.append(Failure(where, error.message))
     return out
 
 
-def results(summary: pd.DataFrame) -> list[Row]:
-    """A row per victim, artifact, target and attack; where nothing was patched, the clean one.
+def results(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per victim, artifact, target and attack; where nothing was patched, the clean one.
 
-    ``mean`` is the success of its ``kind`` with its interval ``low`` to ``high``, least and greatest of its patches
-    (``min``, ``max``) and ``n``, the images of all its patches.
+    Added columns: ``kind`` of success, its ``mean`` over the patches with the interval ``low`` to ``high``, the
+    extremes ``min`` and ``max`` of the patches, and ``n``, the images of all patches.
     """
     places = ["victim", "artifact", "target"]
-    made = summary[~summary["attack"].isin(CONTROLS)]
-    patched = set(made[places].itertuples(index=False, name=None))
-    out = []
-    for row in summary.to_dict("records"):
-        place = tuple(row[c] for c in places)
-        if row["attack"] not in CONTROLS or (row["attack"] == "none" and place not in patched):
-            targeted = not pd.isna(row["targeted_success"])
-            rate = "targeted" if targeted else "untargeted"
-            ends = {end: row[f"{rate}_success_{end}"] for end in ("min", "max", "low", "high")}
-            out.append(row | ends | {"kind": rate, "mean": row[f"{rate}_success"], "n": row[f"n_{rate}"]})
-    return out
+    attacked = ~summary["attack"].isin(CONTROLS)
+    patched = set(summary.loc[attacked, places].itertuples(index=False, name=None))
+    alone = np.array([place not in patched for place in summary[places].itertuples(index=False, name=None)], bool)
+    shown = summary[attacked | ((summary["attack"] == "none") & alone)]
+    targeted = shown["targeted_success"].notna()
+    added = {"kind": targeted.map({True: "targeted", False: "untargeted"})}
+    for name, column in [("mean", "success"), *((end, f"success_{end}") for end in ("min", "max", "low", "high"))]:
+        added[name] = shown[f"targeted_{column}"].where(targeted, shown[f"untargeted_{column}"])
+    added["n"] = shown["n_targeted"].where(targeted, shown["n_untargeted"])
+    return shown.assign(**added)
 
 
 def controls_shown(summary: pd.DataFrame) -> dict[str, str]:
@@ -63,88 +124,81 @@ def controls_shown(summary: pd.DataFrame) -> dict[str, str]:
     return {name: text for name, text in CONTROL_NAMES.items() if name in summary and summary[name].notna().any()}
 
 
-def attacks(run: Row) -> list[Row]:
-    """A row per kind of patch: how many, of which classes, at what cost."""
-    kinds: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for patch in run.get("patches", []):
-        kinds[tuple(patch.get(k) for k in ("attack", "surrogate", "px", "shape"))].append(patch)
+def attacks(run: Run) -> list[Attack]:
+    """Return a row for each kind of patch."""
+    kinds: dict[tuple[str, str, int, str], list[PatchEntry]] = defaultdict(list)
+    for patch in run.patches:
+        kinds[patch.attack, patch.surrogate, patch.px, patch.shape].append(patch)
     out = []
-    for (attack, surrogate, px, shape), made in kinds.items():
-        checks = [patch.get("checks") or {} for patch in made]
+    for kind, alike in kinds.items():
+        steps = [patch.checks.steps for patch in alike if patch.checks.steps is not None]
+        queries = [patch.checks.queries for patch in alike if patch.checks.queries is not None]
+        classes = {patch.target_class for patch in alike if patch.target_class not in (None, -1)}
         out.append(
-            {
-                "attack": attack, "surrogate": surrogate, "px": px, "shape": shape, "patches": len(made),
-                "classes": sorted({c for p in made if (c := p.get("target_class")) not in (None, -1)}),
-                "seeds": sorted({p.get("seed", 0) for p in made}),
-                "steps": max((c["steps"] for c in checks if "steps" in c), default=None),
-                "queries": max((c["queries"] for c in checks if c.get("queries") is not None), default=None),
-                "seconds": sum(c.get("seconds", 0) for c in checks),
-            }
-        )  # fmt: skip
+            Attack(
+                *kind,
+                patches=len(alike),
+                classes=sorted(c for c in classes if c is not None),
+                seeds=sorted({patch.seed for patch in alike}),
+                steps=max(steps, default=None),
+                queries=max(queries, default=None),
+                seconds=sum(patch.checks.seconds or 0 for patch in alike),
+            )
+        )
     return out
 
 
-def patches(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
-    """Each patch with its picture and its success in the lab and on integer targets (least, most).
-
-    Success is that without a defence, where there is such a cell.
-    """
+def patches(run: Run, cells: pd.DataFrame, run_dir: Path) -> list[PatchCard]:
+    """Return every patch, controls last; success is without a defence, where there is such a cell."""
     ok = cells[cells["status"] == "ok"]
-    made = ok[~ok["attack"].isin(CONTROLS)]
-    ok = ok[ok["defence"] == ""] if (made["defence"] == "").any() else ok
+    undefended = ok["defence"] == ""
+    if (undefended & ~ok["attack"].isin(CONTROLS)).any():
+        ok = ok[undefended]
     out = []
-    for patch in run.get("patches", []):
-        here = ok[(ok["patch"] == patch.get("name")) & (ok["attack"] != "other_class")]
+    for patch in run.patches:
+        here = ok[(ok["patch"] == patch.name) & (ok["attack"] != "other_class")]
         rate = "targeted_success" if here["targeted_success"].notna().any() else "untargeted_success"
         integer = here.loc[~here["precision"].isin(["fp32", ""]) & (here["format"] != "torch"), rate]
         lab = here.loc[is_lab(here), rate].mean()
-        rates = {"lab": lab, "least": integer.min(), "most": integer.max(), "victims": list(here["victim"].unique())}
-        out.append(patch | rates | {"picture": picture(run_dir, patch.get("file"))})
-    return sorted(out, key=lambda row: row.get("attack") in CONTROLS)
+        victims = list(here["victim"].unique())
+        out.append(PatchCard(patch, picture(run_dir, patch.file), lab, integer.min(), integer.max(), victims))
+    return sorted(out, key=lambda card: card.entry.attack in CONTROLS)
 
 
-def examples(run: Row, cells: pd.DataFrame, run_dir: Path) -> list[Row]:
-    """Each example with its pictures, what made its patch, and where each answer was given, the commonest first."""
-    of = {patch.get("name"): {k: patch.get(k, "") for k in ("attack", "surrogate")} for patch in run.get("patches", [])}
-    labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
+def examples(run: Run, labels: Mapping[str, str], run_dir: Path) -> list[ExampleCard]:
+    """Return every example; ``labels`` are the artifacts'."""
+    patch_of = {patch.name: patch for patch in run.patches}
     out = []
-    for example in run.get("examples", []):
-        answers: dict[int, list[str]] = defaultdict(list)
-        for one in example.get("preds", []):
-            place = labels.get(one.get("artifact"), one.get("artifact", ""))
-            answers[one.get("pred", -1)].append(f"{place} on {one.get('target', '')}")
-        pictures = {kind: picture(run_dir, example.get(f"{kind}_png")) for kind in ("clean", "patched")}
-        order = sorted(answers.items(), key=lambda item: -len(item[1]))
-        out.append(of.get(example.get("patch"), {}) | example | pictures | {"answers": order})
+    for example in run.examples:
+        places: dict[int, list[str]] = defaultdict(list)
+        for answer in example.preds:
+            places[answer.pred].append(f"{labels.get(answer.artifact, answer.artifact)} on {answer.target}")
+        patch = patch_of.get(example.patch)
+        attack, surrogate = (patch.attack, patch.surrogate) if patch else ("", "")
+        clean, patched = (picture(run_dir, file) for file in (example.clean_png, example.patched_png))
+        answers = sorted(places.items(), key=lambda item: -len(item[1]))
+        out.append(ExampleCard(example, attack, surrogate, clean, patched, answers))
     return out
 
 
-def latency(run: Row, cells: pd.DataFrame) -> list[Row]:
-    """The measured latencies with the artifacts' labels; a victim's emulated ones last: they compare with nothing."""
+def latency(run: Run, cells: pd.DataFrame) -> list[Latency]:
+    """Return the latencies by victim, emulated ones last: they compare with nothing."""
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
-    plain = {_timed(row): row.get("p50_ms") for row in run.get("latency", []) if not row.get("defence")}
-    measured = [
-        row
-        | {
-            "added_ms": row["p50_ms"] - plain[_timed(row)] if row.get("defence") and _timed(row) in plain else None,
-            "label": labels.get(row.get("artifact"), row.get("artifact")),
-            "victim": victims.get(row.get("artifact")),
-            "coarse": row.get("clock_ns", 0) > row.get("p50_ms", 0) * 1e6 * CLOCK_SHARE,
-        }
-        for row in run.get("latency", [])
-    ]
-    return sorted(measured, key=lambda row: (str(row["victim"]), bool(row.get("emulated"))))
+    undefended = {(row.artifact, row.target, row.threads): row.p50_ms for row in run.latency if not row.defence}
+    out = []
+    for row in run.latency:
+        p50_ms = undefended.get((row.artifact, row.target, row.threads))
+        added_ms = row.p50_ms - p50_ms if row.defence and p50_ms is not None else None
+        coarse = row.clock_ns > row.p50_ms * 1e6 * COARSE_CLOCK
+        label = labels.get(row.artifact, row.artifact)
+        out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, coarse))
+    return sorted(out, key=lambda row: (row.victim, row.entry.emulated))
 
 
-def _timed(row: Row) -> tuple[Any, ...]:
-    """What a latency with a defence shares with that without."""
-    return row.get("artifact"), row.get("target"), row.get("threads")
-
-
-def picture(run_dir: Path, file: str | None) -> str:
-    """A PNG of the run directory as a data URI; empty for anything else."""
-    path = (run_dir / (file or "")).resolve()
+def picture(run_dir: Path, file: str) -> str:
+    """Return a PNG of the run directory as a data URI; empty for anything else."""
+    path = (run_dir / file).resolve()
     if not file or not path.is_relative_to(run_dir.resolve()) or not path.is_file():
         return ""
     content = path.read_bytes()

@@ -26,6 +26,7 @@ from patches.patch import CONTROLS
 
 ROW_INCHES = 0.3
 LEGEND_LINE_INCHES = 0.18
+VALUE_INCHES = 0.45  # to the right of a bar, for its value
 SERIES_PER_FIGURE = 4
 SHARED_WITH_CONTROLS = ["patch_px", "shape", "placement", "defence"]
 
@@ -57,13 +58,15 @@ def success_figures(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[st
 def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> Markup:
     rows = table.drop_duplicates(["artifact", "target"])
     rate = "targeted_success" if table["targeted_success"].notna().any() else "untargeted_success"
-    limit = max(0.1, 1.1 * np.nan_to_num(table[rate].max()))
     names = [short(name, 90) or "no patch" for name in series]
     labels = [*names, "noise", "grey"]
     legend_height = LEGEND_LINE_INCHES * -(-len(labels) // legend_columns(labels))
     height = ROW_INCHES * len(rows) * (1 + 0.45 * (len(series) - 1)) + 0.77 + legend_height
     with drawing(WIDTH, height) as (figure, out):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.3])
+        figure.subplots_adjust(0.4, 0.48 / height, 0.935, 1 - (0.24 + legend_height) / height, wspace=0.1)
+        room = VALUE_INCHES / (left.get_position().width * WIDTH)
+        longest = np.nan_to_num(max(table[rate].max(), summary[f"{rate}_high"].max()))
         for y, (_, row) in enumerate(rows.iterrows()):
             here = _same(table, row, "artifact", "target")
             _label_row(left, right, y, row, rows["artifact_label"].iloc[y - 1] if y else "")
@@ -73,13 +76,12 @@ def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> Ma
                 bar = _Bar(y + offset, 0.64 / len(series), COLOURS[i], row["precision"] == "fp32")
                 _draw_bar(left, bar, here, name, rate, means[means["series_label"] == name])
             _draw_clean_accuracy(right, y, here)
-        percent_axis(left, "x", limit, f"{rate.split('_')[0]} success, %")
+        percent_axis(left, "x", max(0.1, longest / (1 - room)), f"{rate.split('_')[0]} success, %")
         percent_axis(right, "x", 1.0, "clean accuracy, %")
         left.set_ylim(len(rows) - 0.4, -0.6)
         left.set_yticks([])
         _add_legend_entries(left, names)
         legend(figure, left)
-        figure.subplots_adjust(0.4, 0.48 / height, 0.935, 1 - (0.24 + legend_height) / height, wspace=0.1)
     return out[0]
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from harness.report.headline import percent, span
 from harness.report.labels import labelled
-from harness.report.rows import Row, controls_shown, results
+from harness.report.rows import controls_shown, results
 
 MANY_ROWS = 40  # above this, every second row is dimmed
 NOTES = {
@@ -29,14 +29,14 @@ def table(summary: pd.DataFrame) -> Table:
         out.add_column(name, overflow="fold")
     for name in ("clean", "95 %", "success", "95 %", "n", "patches", "min – max", *controls):
         out.add_column(name, justify="right", no_wrap=True)
-    for row in shown:
+    for _, row in shown.iterrows():
         out.add_row(*_cells(row, controls))
     text = "".join(str(cell) for column in out.columns for cell in column.cells)
     out.caption = "; ".join(note for mark, note in NOTES.items() if mark in text)
     return out
 
 
-def _cells(row: Row, controls: list[str]) -> list[Text]:
+def _cells(row: pd.Series, controls: list[str]) -> list[Text]:
     attack = row["defence"] if row["attack"] == "none" and row["status"] != "error" else row["series_label"]
     place = [Text(str(cell)) for cell in (row["victim"], row["artifact_label"], row["target"], attack)]
     blank = [Text()] * (2 + len(controls))

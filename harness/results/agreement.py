@@ -1,4 +1,4 @@
-"""Do two targets that ran the same file on the same pixels agree? Predictions and integers that differ, by pairs."""
+"""Agreement between targets that ran the same file on the same pixels: predictions and integers that differ."""
 
 from __future__ import annotations
 
@@ -9,74 +9,80 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.results.entries import AgreementEntry
+from harness.results.success import top1
+
 Floats = NDArray[np.float32]
 
 
-class Ran(NamedTuple):
-    """What one target gave for one case of one artifact: logits ``(n, classes)``, and the file's own output integers.
-
-    ``steps`` are those integers, where the file has any: read from its output, or counted from logits that are whole
-    multiples of its last scale.
-    """
+class Replayed(NamedTuple):
+    """What a target gave for one case of a file: logits ``(n, classes)``, and the file's own output integers if any."""
 
     artifact: str
     target: str
     case: str
     patched: bool
     logits: Floats
-    steps: NDArray[np.int64] | None
+    integers: NDArray[np.int64] | None
 
 
-def steps_of(logits: Floats, integers: NDArray[Any] | None, scale: float | None) -> NDArray[np.int64] | None:
-    """The integers behind logits; None where the file's output is float, so that logits lie on no grid."""
+def output_integers(
+    logits: Floats, integers: NDArray[Any] | None, scale: float | None, zero_point: int = 0
+) -> NDArray[np.int64] | None:
+    """Return a file's output integers: its own, or those that its logits, multiples of ``scale``, stand for.
+
+    None where the file's output is float, so that the logits lie on no grid.
+    """
     if integers is not None:
         return integers.astype(np.int64)
     if scale is None or not np.isfinite(logits).all():
         return None
     counted = np.rint(logits / np.float32(scale))
     on_grid = np.abs(logits / np.float32(scale) - counted).max(initial=0) < 0.01
-    return counted.astype(np.int64) if on_grid else None
+    return counted.astype(np.int64) + zero_point if on_grid else None
 
 
-def agreement(ran: Sequence[Ran]) -> Iterator[dict[str, Any]]:
-    """A row for each artifact, pair of targets, and ``images`` clean or patched: counts, over cases that both ran.
+def agreement(replayed: Sequence[Replayed]) -> Iterator[AgreementEntry]:
+    """Compare every two targets of each artifact, on clean and on patched images, over the cases that both ran.
 
-    ``n`` images (cases x images), ``predictions_differ`` the share of them whose prediction differs (ties to the lower
-    class), ``values`` integers or logits that were compared, ``values_differ`` the share of them that differ,
-    ``largest`` and ``mean`` the largest and the mean difference (of those that differ), in ``unit`` step or logit.
+    ``n`` images (cases times images), ``predictions_differ`` the share of them whose prediction differs, ``values``
+    integers or logits compared, ``values_differ`` the share of them that differ, ``largest`` and ``mean`` the largest
+    and the mean difference (of those that differ), in ``unit`` step or logit.
     """
-    artifacts = dict.fromkeys(one.artifact for one in ran)
-    for artifact in artifacts:
-        here = [one for one in ran if one.artifact == artifact]
+    for artifact in dict.fromkeys(one.artifact for one in replayed):
+        here = [one for one in replayed if one.artifact == artifact]
         targets = list(dict.fromkeys(one.target for one in here))
-        by = {(one.target, one.case): one for one in here}
+        by_case = {(one.target, one.case): one for one in here}
         for a, b in combinations(targets, 2):
             for patched in (False, True):
                 cases = [one.case for one in here if one.target == a and one.patched == patched]
-                pairs = [(by[a, case], by[b, case]) for case in cases if (b, case) in by]
+                pairs = [(by_case[a, case], by_case[b, case]) for case in cases if (b, case) in by_case]
                 if pairs:
-                    images = "patched" if patched else "clean"
-                    yield {"artifact": artifact, "a": a, "b": b, "images": images} | _compare(pairs)
+                    yield _compare(pairs, patched)
 
 
-def _compare(pairs: Sequence[tuple[Ran, Ran]]) -> dict[str, Any]:
-    in_steps = all(one.steps is not None for pair in pairs for one in pair)
-    differ = np.concatenate([a.logits.argmax(1) != b.logits.argmax(1) for a, b in pairs])
-    gaps = np.concatenate([_gaps(a, b, in_steps) for a, b in pairs])
-    apart = gaps[gaps > 0]
-    return {
-        "n": len(differ),
-        "predictions_differ": float(differ.mean()),
-        "values": len(gaps),
-        "values_differ": float((gaps > 0).mean()),
-        "largest": float(gaps.max(initial=0)),
-        "mean": float(apart.mean()) if len(apart) else 0.0,
-        "unit": "step" if in_steps else "logit",
-    }
+def _compare(pairs: Sequence[tuple[Replayed, Replayed]], patched: bool) -> AgreementEntry:
+    in_integers = all(one.integers is not None for pair in pairs for one in pair)
+    other_class = np.concatenate([top1(a.logits) != top1(b.logits) for a, b in pairs])
+    differences = np.concatenate([_differences(a, b, in_integers) for a, b in pairs])
+    nonzero = differences[differences > 0]
+    return AgreementEntry(
+        artifact=pairs[0][0].artifact,
+        a=pairs[0][0].target,
+        b=pairs[0][1].target,
+        images="patched" if patched else "clean",
+        n=len(other_class),
+        predictions_differ=float(other_class.mean()),
+        values=len(differences),
+        values_differ=float((differences > 0).mean()),
+        largest=float(differences.max(initial=0)),
+        mean=float(nonzero.mean()) if len(nonzero) else 0.0,
+        unit="step" if in_integers else "logit",
+    )
 
 
-def _gaps(a: Ran, b: Ran, in_steps: bool) -> NDArray[np.float64]:
-    """Absolute differences, flat."""
-    x, y = (one.steps if in_steps and one.steps is not None else one.logits for one in (a, b))
-    gaps: NDArray[np.float64] = np.abs(x.astype(np.float64) - y.astype(np.float64))
-    return gaps.ravel()
+def _differences(a: Replayed, b: Replayed, in_integers: bool) -> NDArray[np.float64]:
+    """Return absolute differences, flat."""
+    x, y = (one.integers if in_integers and one.integers is not None else one.logits for one in (a, b))
+    differences: NDArray[np.float64] = np.abs(x.astype(np.float64) - y.astype(np.float64))
+    return differences.ravel()

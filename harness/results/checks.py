@@ -1,188 +1,173 @@
-"""Self-checks: doubts that a run raises about itself, as data; a check that failed marks the numbers it touches."""
+"""Self-checks of a run: each asks whether its numbers can be trusted; a failed check marks the cells it affects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from harness.results.entries import CaseEntry, Check, OutputsEntry, PatchEntry, RepeatEntry, Where
 from harness.results.metrics import is_lab
+from harness.results.run_directory import Run
 from harness.results.stats import wilson
 from patches.patch import CONTROLS
 
-NOISE_MISLEADS_MOST = 0.15  # more, and the size or place alone breaks the network, whatever lies there
-ZERO_GRADIENTS_MOST = 0.5  # more, and the attack was blind: its patch says little about the network
-ACCURACY_OFF_MOST = 0.05  # points between an artifact and what its file claims, or the float network has
-MARGIN = 0.05  # the change that a cell's interval should tell from none, at least
+MAX_NOISE_SUCCESS = 0.15  # above it, size or place alone break the network, whatever lies there
+MAX_ZERO_GRADIENTS = 0.5  # above it, the attack was blind: its patch says little about the network
+MAX_ACCURACY_LOSS = 0.05  # between an artifact and its file's claim, or the float network
+MARGIN = 0.05  # half of the interval that each success should have, at most
 SOFTMAX_SUM_OFF = 0.05
-SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: of each class up to half of it is lost to rounding
-FEEDS = "mean, std, divisor and channel_order"  # the keys of a suite that say how pixels are fed
-Where = dict[str, Any]  # columns of a cell and their values
+SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: rounding loses up to half of it per class
+PREPROCESSING_KEYS = "mean, std, divisor and channel_order"  # of a suite
+Row = Mapping[Hashable, Any]
+Fault = tuple[str, Where]  # a text, and the cells it is about
 
 
-@dataclass(frozen=True)
-class Check:
-    """One doubt: ``where`` says which cells it touches if it failed, each entry by the columns that it names."""
-
-    name: str
-    asks: str
-    status: Literal["passed", "failed", "unknown"]
-    says: str
-    where: tuple[Where, ...] = ()
-
-
-def checks(run: Mapping[str, Any], cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """All self-checks of a run from its run.json and its cells, for run.json; what no record tells is ``unknown``."""
+def checks(run: Run, cells: pd.DataFrame) -> tuple[Check, ...]:
+    """Return all self-checks of a run, from its ``run.json`` and cells; ``unknown`` where nothing was recorded."""
     good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
-    found = (
-        _again(run.get("again")),
-        _outputs(run.get("outputs")),
+    return (
+        _repeat(run.again),
+        _outputs(run.outputs),
         _noise(good),
-        _gradients(run.get("patches", [])),
-        _pixels(run.get("cases")),
+        _gradients(run.patches),
+        _pixels(run.cases),
         _accuracy(run, good),
         _enough(good),
-        _copies(run.get("data", {}).get("copies"), run.get("patches", [])),
+        _copies(run.data.copies, run.patches),
     )
-    return [asdict(check) for check in found]
 
 
-def doubts(cells: pd.DataFrame, found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """For each cell the names of the failed checks that touch it, comma between; a column of cells.csv."""
+def doubts(cells: pd.DataFrame, found: Iterable[Check]) -> list[str]:
+    """Return for each cell the names of the failed checks that affect it, comma-separated; a column of cells.csv."""
     names: list[list[str]] = [[] for _ in range(len(cells))]
     for check in found:
-        touched = np.zeros(len(cells), bool)
-        for where in check["where"] if check["status"] == "failed" else ():
-            touched |= np.logical_and.reduce([(cells[c] == v).to_numpy(bool) for c, v in where.items()])
-        for i in np.flatnonzero(touched):
-            names[i].append(check["name"])
+        affected = np.zeros(len(cells), bool)
+        for where in check.where if check.status == "failed" else ():
+            affected |= np.logical_and.reduce([(cells[c] == v).to_numpy(bool) for c, v in where.items()])
+        for i in np.flatnonzero(affected):
+            names[i].append(check.name)
     return [", ".join(own) for own in names]
 
 
-def _verdict(name: str, asks: str, good: str, bad: list[tuple[str, Where]]) -> Check:
+def _verdict(name: str, asks: str, good: str, bad: Sequence[Fault], mend: str = "") -> Check:
     if not bad:
-        return Check(name, asks, "passed", good)
-    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-    return Check(name, asks, "failed", "; ".join(text for text, _ in bad[:3]) + more, tuple(where for _, where in bad))
+        return Check(name=name, asks=asks, status="passed", says=good, where=())
+    says = "; ".join(text for text, _ in bad[:3])
+    if len(bad) > 3:
+        says += f"; and {len(bad) - 3} more"
+    return Check(name=name, asks=asks, status="failed", says=says + mend, where=tuple(where for _, where in bad))
 
 
-def _unknown(name: str, asks: str) -> Check:
-    return Check(name, asks, "unknown", "this run did not record it")
+def _unknown(name: str, asks: str, says: str = "not recorded by this run") -> Check:
+    return Check(name=name, asks=asks, status="unknown", says=says, where=())
 
 
-def _place(row: Mapping[Any, Any]) -> Where:
-    return {"artifact": row["artifact"], "target": row["target"]}
-
-
-def _again(found: list[Where] | None) -> Check:
-    name, asks = "twice equal", "does a second replay give the same answers, to the last bit?"
-    if not found:
+def _repeat(repeats: Sequence[RepeatEntry]) -> Check:
+    name, asks = "twice equal", "does a second replay give the same answers, bit for bit?"
+    if not repeats:
         return _unknown(name, asks)
-    bad = []
-    for row in found:
-        what = row.get("error") or f"{row['images'] - row['equal']} of {row['images']} differ"
-        if "error" in row or row["equal"] < row["images"]:
-            bad.append((f"{row['artifact']} on {row['target']}: {what}", _place(row)))
-    return _verdict(name, asks, f"{sum(row.get('images', 0) for row in found)} images on {len(found)} places", bad)
+    bad: list[Fault] = []
+    for one in repeats:
+        if one.error or one.equal < one.images:
+            what = one.error or f"{one.images - one.equal} of {one.images} differ"
+            bad.append((f"{one.artifact} on {one.target}: {what}", _place(one.artifact, one.target)))
+    return _verdict(name, asks, f"{sum(one.images for one in repeats)} images on {len(repeats)} places", bad)
 
 
-def _outputs(found: list[Where] | None) -> Check:
-    name, asks = "kind of outputs", "are outputs logits or softmax, as the artifact declares?"
-    if not found:
+def _outputs(outputs: Sequence[OutputsEntry]) -> Check:
+    name, asks = "kind of outputs", "are the outputs logits or softmax, as the artifact declares?"
+    if not outputs:
         return _unknown(name, asks)
-    bad = []
-    for row in found:
-        off = max(SOFTMAX_SUM_OFF, row.get("classes", 0) * SOFTMAX_STEP / 2)
-        softmax = row["least"] > -0.01 and row["most"] < 1.01 and row["furthest_sum_from_one"] < off
-        if softmax != (row["declared"] == "softmax"):
-            like = "softmax" if softmax else "logits"
-            bad.append((f"{row['artifact']} on {row['target']}: {like}, {row['declared']} declared", _place(row)))
-    return _verdict(name, asks, f"on {len(found)} places", bad)
+    bad: list[Fault] = []
+    for one in outputs:
+        off = max(SOFTMAX_SUM_OFF, one.classes * SOFTMAX_STEP / 2)
+        is_softmax = one.least > -0.01 and one.most < 1.01 and one.furthest_sum_from_one < off
+        if is_softmax != (one.declared == "softmax"):
+            like = "softmax" if is_softmax else "logits"
+            text = f"{one.artifact} on {one.target}: {like}, {one.declared} declared"
+            bad.append((text, _place(one.artifact, one.target)))
+    return _verdict(name, asks, f"on {len(outputs)} places", bad)
 
 
 def _noise(cells: pd.DataFrame) -> Check:
-    name, asks = (
-        "noise is harmless",
-        f"does noise of the same size mislead at most {NOISE_MISLEADS_MOST:.0%}?",
-    )
+    name, asks = "noise is harmless", f"does noise of the same size mislead at most {MAX_NOISE_SUCCESS:.0%}?"
     draws = cells[(cells["attack"] == "noise") & cells["untargeted_success"].notna()]
     if draws.empty:
         return _unknown(name, asks)
     place = ["artifact", "target", "patch_px", "shape", "placement", "defence"]
     table = draws.groupby(place, sort=False, observed=True)["untargeted_success"].mean().reset_index()
-    bad = [
-        (
-            f"{row['artifact']} on {row['target']}, {row['patch_px']} px{_at(row)}: {row['untargeted_success']:.1%}",
-            {c: row[c] for c in place},
-        )
-        for row in table[table["untargeted_success"] > NOISE_MISLEADS_MOST].to_dict("records")
-    ]
+    bad: list[Fault] = []
+    for row in table[table["untargeted_success"] > MAX_NOISE_SUCCESS].to_dict("records"):
+        where = f"{row['artifact']} on {row['target']}, {row['patch_px']} px{_placed(row)}"
+        bad.append((f"{where}: {row['untargeted_success']:.1%}", {c: row[c] for c in place}))
     return _verdict(name, asks, f"at most {table['untargeted_success'].max():.1%}", bad)
 
 
-def _at(row: Mapping[Any, Any]) -> str:
-    place = "" if row["placement"] == "random" else f" placed {row['placement']}"
-    return place + (f" after {row['defence']}" if row["defence"] else "")
-
-
-def _gradients(patches: list[Where]) -> Check:
+def _gradients(patches: Sequence[PatchEntry]) -> Check:
     name = "gradients"
-    asks = f"where an attack follows gradients, were at most {ZERO_GRADIENTS_MOST:.0%} of them zero?"
-    made = [patch for patch in patches if patch.get("attack") not in CONTROLS]
-    without = sum(bool(p.get("attack") == "imported" or p["checks"].get("queries")) for p in made)
-    shares = {p["name"]: p["checks"].get("zero_gradient_share") for p in made}
-    known = {name: share for name, share in shares.items() if share is not None}
-    if not known and without and without == len(made):
-        return Check(name, asks, "unknown", "no attack of this run follows any")
-    if not known:
+    asks = f"were at most {MAX_ZERO_GRADIENTS:.0%} of the gradients zero, where an attack follows them?"
+    crafted = [patch for patch in patches if patch.attack not in CONTROLS]
+    without = sum(bool(patch.attack == "imported" or patch.checks.queries) for patch in crafted)
+    measured = {p.name: share for p in crafted if (share := p.checks.zero_gradient_share) is not None}
+    if not measured and without and without == len(crafted):
+        return _unknown(name, asks, "no attack of this run follows gradients")
+    if not measured:
         return _unknown(name, asks)
-    bad = [(f"{p}: {share:.0%}", {"patch": p}) for p, share in known.items() if share > ZERO_GRADIENTS_MOST]
-    others = f"; {without} more were made without gradients" if without else ""
-    return _verdict(name, asks, f"at most {max(known.values()):.1%} of {len(known)} patches'{others}", bad)
+    bad: list[Fault] = [
+        (f"{patch}: {share:.0%}", {"patch": patch}) for patch, share in measured.items() if share > MAX_ZERO_GRADIENTS
+    ]
+    good = f"at most {max(measured.values()):.1%} of {len(measured)} patches'"
+    if without:
+        good += f"; {without} more were crafted without gradients"
+    return _verdict(name, asks, good, bad)
 
 
-def _pixels(cases: list[Where] | None) -> Check:
-    name, asks = "pixels as crafted", "do the bytes at the replay equal those crafted?"
+def _pixels(cases: Sequence[CaseEntry]) -> Check:
+    name, asks = "pixels as crafted", "did the replay see the pixels that were crafted?"
     if not cases:
         return _unknown(name, asks)
-    bad = [
-        (
-            f"{case['patch'] or 'clean'} on {other['target']}",
-            _place(other) | ({"patch": case["patch"]} if case["patch"] else {}),
-        )
-        for case in cases
-        for other in case["others"]
-    ]
+    bad: list[Fault] = []
+    for case in cases:
+        for other in case.others:
+            where = _place(other.artifact, other.target)
+            if case.patch:
+                where["patch"] = case.patch
+            bad.append((f"{case.patch or 'clean'} on {other.target}", where))
     return _verdict(name, asks, f"in {len(cases)} stacks of images", bad)
 
 
-def _accuracy(run: Mapping[str, Any], cells: pd.DataFrame) -> Check:
+def _accuracy(run: Run, cells: pd.DataFrame) -> Check:
     name = "accuracy as claimed"
-    points = f"{100 * ACCURACY_OFF_MOST:.0f} points"
-    asks = f"is clean accuracy within {points} of what is claimed, or of the float network, and above chance?"
-    victims = {victim["name"]: victim for victim in run.get("victims", [])}
-    claims = {a["name"]: a.get("claimed_accuracy") or victims.get(a["victim"], {}).get("float_accuracy")
-              for a in run.get("artifacts", [])}  # fmt: skip
-    chance = 1 / len(run["class_names"]) if run.get("class_names") else None
+    points = f"{100 * MAX_ACCURACY_LOSS:.0f} points"
+    asks = f"is clean accuracy within {points} of the claim, or of the float network's, and above chance?"
+    victims = {victim.name: victim for victim in run.victims}
+    float_accuracies = {victim.name: victim.float_accuracy for victim in run.victims}
+    claims = {a.name: a.claimed_accuracy or float_accuracies.get(a.victim) for a in run.artifacts}
+    chance = 1 / len(run.class_names) if run.class_names else None
     clean = cells[(cells["attack"] == "none") & (cells["defence"] == "")]
-    known, bad = 0, []
+    known = 0
+    bad: list[Fault] = []
     for row, is_float in zip(clean.to_dict("records"), is_lab(clean), strict=True):
-        claim = victims.get(row["victim"], {}).get("claimed_accuracy") if is_float else claims.get(row["artifact"])
-        known += bool(chance) or pd.notna(claim)
+        claim = claims.get(row["artifact"])
+        if is_float:
+            claim = victims[row["victim"]].claimed_accuracy if row["victim"] in victims else None
+        claim = claim if pd.notna(claim) else None
+        known += bool(chance) or claim is not None
         at = f"{row['artifact']} on {row['target']}: {row['clean_accuracy']:.1%}"
+        where = _place(row["artifact"], row["target"])
         low, high = row["clean_accuracy_low"], row["clean_accuracy_high"]
-        if pd.notna(claim) and not low - ACCURACY_OFF_MOST <= claim <= high + ACCURACY_OFF_MOST:
-            bad.append((f"{at}, {claim:.1%} claimed", _place(row)))
+        if claim is not None and not low - MAX_ACCURACY_LOSS <= claim <= high + MAX_ACCURACY_LOSS:
+            bad.append((f"{at}, {claim:.1%} claimed", where))
         elif chance and low <= chance:
-            bad.append((f"{at}, by chance {chance:.1%}: are {FEEDS} the model's?", _place(row)))
+            bad.append((f"{at}, {chance:.1%} by chance: are {PREPROCESSING_KEYS} the model's?", where))
     return _verdict(name, asks, f"on {known} places", bad) if known else _unknown(name, asks)
 
 
 def _enough(cells: pd.DataFrame) -> Check:
-    name, asks = "enough images", f"is each success known to {100 * MARGIN:.0f} points, at 95 %?"
+    name, asks = "enough images", f"is each success known to within {100 * MARGIN:.0f} points, at 95 % confidence?"
     table = cells[~cells["attack"].isin(CONTROLS)]
     rate = np.where(table["targeted_success"].notna(), "targeted_success", "untargeted_success")
     ends = [
@@ -191,25 +176,31 @@ def _enough(cells: pd.DataFrame) -> Check:
     half = (np.array(ends[1], float) - np.array(ends[0], float)) / 2
     if not len(half):
         return _unknown(name, asks)
-    few = table[half > MARGIN]
+    bad: list[Fault] = []
+    for row in table[half > MARGIN].to_dict("records"):
+        where = _place(row["artifact"], row["target"]) | {"patch": row["patch"], "defence": row["defence"]}
+        bad.append((f"{row['artifact']} on {row['target']}, {row['patch']}", where))
     need = next(n for n in range(10, 100_000, 10) if np.diff(wilson(n / 2, n), axis=0)[0] <= 2 * MARGIN)
-    bad = [
-        (
-            f"{row['artifact']} on {row['target']}, {row['patch']}",
-            _place(row) | {"patch": row["patch"], "defence": row["defence"]},
-        )
-        for row in few.to_dict("records")
-    ]
-    check = _verdict(name, asks, f"to {100 * half.max():.1f} points or better", bad)
-    return (
-        check if not bad else Check(name, asks, "failed", f"{check.says}: {need} images are always enough", check.where)
-    )
+    mend = f": {need} images are always enough"
+    return _verdict(name, asks, f"to within {100 * half.max():.1f} points or better", bad, mend)
 
 
-def _copies(count: int | None, patches: list[Where]) -> Check:
-    name, asks = "no copies", "is no counted image a copy of one that calibrated or crafted?"
+def _copies(count: int | None, patches: Sequence[PatchEntry]) -> Check:
+    name, asks = "no copies", "is no evaluation image a copy of one used to calibrate or craft?"
     if count is None:
         return _unknown(name, asks)
-    each = sum(bool(patch.get("per_image")) for patch in patches)
-    meant = f"; {each} were made for each counted image, on those very images, as they are meant to be" if each else ""
-    return _verdict(name, asks, f"none is{meant}", [(f"{count} of the counted images are", {})] if count else [])
+    per_image = sum(patch.per_image for patch in patches)
+    good = "none is"
+    if per_image:
+        good += f"; {per_image} patches were crafted on the evaluation images themselves, as per-image attacks are"
+    bad: list[Fault] = [(f"{count} of the evaluation images are", {})] if count else []
+    return _verdict(name, asks, good, bad)
+
+
+def _place(artifact: str, target: str) -> Where:
+    return {"artifact": artifact, "target": target}
+
+
+def _placed(row: Row) -> str:
+    place = "" if row["placement"] == "random" else f" placed {row['placement']}"
+    return f"{place} after {row['defence']}" if row["defence"] else place

@@ -1,6 +1,8 @@
-"""The columns of cells.csv and records.parquet."""
+"""The columns of cells.csv and records.parquet, and the groups of them that results are compared by."""
 
 from __future__ import annotations
+
+from harness.results.success import Kind
 
 # The columns that identify a cell, in the order of cells.csv and records.parquet.
 CELL_COLUMNS = (
@@ -10,3 +12,21 @@ CELL_COLUMNS = (
 )  # fmt: skip
 # What a record adds: one row per image and cell.
 RECORD_COLUMNS = ("image", "label", "status", "pred", "margin")
+# Each rate with what it counts; its denominator is the column ``n_KIND``.
+RATES: dict[str, Kind] = {
+    "clean_accuracy": "clean",
+    "targeted_success": "targeted",
+    "untargeted_success": "untargeted",
+}
+# What a target reports of itself: unknown for a replay that crashed, so not part of a row's identity.
+MACHINE = ("arch", "cpu", "kernels")
+# A series: the patches of one attack, which differ in target class and seed alone.
+SERIES = ("surrogate", "attack", "patch_px", "shape", "placement", "defence")
+# How a file was quantized, beside its precision.
+SETTINGS = ("signature", "calibration", "granularity")
+# What a cell shares with the clean cell that it is judged by, with the float network's, and with its noise controls.
+CLEAN = ("victim", "artifact", "target", "defence", "split")
+FLOAT = ("victim", "surrogate", "attack", "target_class", "seed", "patch_px", "shape", "placement", "defence", "split")
+NOISE = (*CLEAN, "patch_px", "shape", "placement")
+# What is averaged over: all but what differs from patch to patch.
+OVER_PATCHES = tuple(c for c in CELL_COLUMNS if c not in ("target_class", "seed", "patch", *MACHINE))

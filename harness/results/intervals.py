@@ -1,34 +1,26 @@
-"""Intervals over patches: for an attack on an artifact on a target, what other patches and images would give."""
+"""Intervals over patches: what other patches of an attack, and other images, would give on a target."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from harness.results.outcomes import OVER_PATCHES, Kind, Outcomes, outcomes
+from harness.results.columns import OVER_PATCHES, RATES
+from harness.results.outcomes import Outcomes, outcomes
 from harness.results.stats import Estimate, mean_rate
-
-RATES: dict[str, Kind] = {
-    "clean_accuracy": "clean",
-    "targeted_success": "targeted",
-    "untargeted_success": "untargeted",
-}
+from harness.results.success import Kind
 
 
 def over_patches(records: pd.DataFrame) -> pd.DataFrame:
-    """A row for each value of `OVER_PATCHES`: ``_low`` and ``_high`` of each of `RATES`, and ``interval_over``.
+    """Return one row per value of `OVER_PATCHES`: ``_low`` and ``_high`` of each of `RATES`, and ``interval_over``.
 
-    ``interval_over`` is "images" where nothing says how patches vary (one patch, or one of each class), else "patches
-    and images"; that of ``clean_accuracy``, which no patch has a part in, is always over images.
+    ``interval_over`` is "images" where nothing shows how patches vary (one patch, or one of each class), else "patches
+    and images"; that of ``clean_accuracy``, in which patches have no part, is always over images.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for split in records["split"].unique():
         known = outcomes(records, str(split))
         for place, members in known.cells.groupby(list(OVER_PATCHES), sort=False, dropna=False, observed=True):
-            row = dict(zip(OVER_PATCHES, place, strict=True))
+            row: dict[str, object] = dict(zip(OVER_PATCHES, place, strict=True))
             cells = [i for i in members.index if known.whole(i)]
             for rate, kind in RATES.items():
                 if kind != "clean" and row["attack"] == "none":
@@ -43,10 +35,5 @@ def over_patches(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def estimate(known: Outcomes, cells: list[int], kind: Kind) -> Estimate:
-    """The mean of a rate over cells, given as rows of the outcomes."""
-    hits, among = (_matrix(part, cells, known, kind) for part in (Outcomes.hits, Outcomes.among))
-    return mean_rate(hits, among, known.goals[cells])
-
-
-def _matrix(part: Any, cells: list[int], known: Outcomes, kind: Kind) -> NDArray[np.bool_]:
-    return np.array([part(known, row, kind) for row in cells], bool).reshape(len(cells), len(known.images))
+    """Return the mean of a rate over cells, given as rows of the outcomes."""
+    return mean_rate(known.hits_each(cells, kind), known.among_each(cells, kind), known.goals[cells])

@@ -1,32 +1,30 @@
-"""Predictions as a matrix, cells x images: what everything reads that sets image beside image."""
+"""Predictions as a matrix, cells by images: the input of everything that compares image by image."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.results.columns import CELL_COLUMNS
+from harness.results import success
+from harness.results.columns import CELL_COLUMNS, CLEAN
+from harness.results.success import Kind
 
-Kind = Literal["clean", "targeted", "untargeted"]
-ERROR, ABSENT = -1, -2  # what a prediction is where there is none: it failed; there is no record of it
-# What a cell shares with the clean one that it is judged by.
-CLEAN = ("victim", "artifact", "target", "defence", "split")
-# What a target said of itself: unknown for a replay that died, so not part of a row's identity.
-MACHINE = ("arch", "cpu", "kernels")
-OVER_PATCHES = tuple(c for c in CELL_COLUMNS if c not in ("target_class", "seed", "patch", *MACHINE))
+Bools = NDArray[np.bool_]
+Rows = Sequence[int] | NDArray[np.int64]
+ERROR, ABSENT = -1, -2  # predictions of an image that failed, and of one without a record
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
     """What each cell answered to each image of one split.
 
-    ``cells`` has a row a cell (`CELL_COLUMNS`), ``preds`` is int32 ``(cells, images)`` with `ERROR` and `ABSENT`,
-    ``images`` and ``labels`` are ``(images,)``, ``clean`` the row of each cell's clean one, -1 where there is none.
+    ``cells`` has one row per cell (`CELL_COLUMNS`), ``preds`` is int32 ``(cells, images)`` with `ERROR` and `ABSENT`,
+    ``images`` and ``labels`` are ``(images,)``, ``clean`` is the row of each cell's clean cell, -1 where there is none.
     """
 
     cells: pd.DataFrame
@@ -41,28 +39,33 @@ class Outcomes:
         return self.cells["target_class"].to_numpy(np.int64)
 
     def whole(self, row: int) -> bool:
-        """Whether a cell and its clean one have a prediction on every image: otherwise it has no rates."""
-        judge = self.clean[row]
-        return bool(judge >= 0 and (self.preds[row] >= 0).all() and (self.preds[judge] >= 0).all())
+        """Return whether a cell and its clean cell have a prediction for every image; otherwise it has no rates."""
+        clean = self.clean[row]
+        return bool(clean >= 0 and (self.preds[row] >= 0).all() and (self.preds[clean] >= 0).all())
 
-    def among(self, row: int, kind: Kind) -> NDArray[np.bool_]:
-        """The images that count for a rate of a cell: all, or those that it classifies correctly without the patch."""
-        if kind == "clean":
-            return np.ones(len(self.images), bool)
-        right = self.preds[self.clean[row]] == self.labels
-        goal = self.goals[row]
-        return np.asarray(right & (self.labels != goal) & (goal >= 0) if kind == "targeted" else right)
+    def among(self, row: int, kind: Kind) -> Bools:
+        """Return which images count for a rate of a cell."""
+        return success.counts(kind, self.preds[self.clean[row]], self.labels, self.goals[row])
 
-    def hits(self, row: int, kind: Kind) -> NDArray[np.bool_]:
-        """The images on which a cell's answer counts: right without a patch, the target class, or wrong."""
-        if kind == "targeted":
-            return np.asarray(self.preds[row] == self.goals[row])
-        judged = self.clean[row] if kind == "clean" else row
-        return np.asarray((self.preds[judged] == self.labels) == (kind == "clean"))
+    def hits(self, row: int, kind: Kind) -> Bools:
+        """Return on which images a cell's answer counts as a hit."""
+        answering = self.clean[row] if kind == "clean" else row
+        return success.hits(kind, self.preds[answering], self.labels, self.goals[row])
+
+    def among_each(self, rows: Rows, kind: Kind) -> Bools:
+        """Return `among` of several cells: bool ``(cells, images)``."""
+        return self._matrix([self.among(row, kind) for row in rows])
+
+    def hits_each(self, rows: Rows, kind: Kind) -> Bools:
+        """Return `hits` of several cells: bool ``(cells, images)``."""
+        return self._matrix([self.hits(row, kind) for row in rows])
+
+    def _matrix(self, rows: list[Bools]) -> Bools:
+        return np.array(rows, bool).reshape(len(rows), len(self.images))
 
 
 def outcomes(records: pd.DataFrame, split: str = "evaluate") -> Outcomes:
-    """The outcomes of a split's records; images and cells in the order in which they first appear."""
+    """Return the outcomes of a split's records; images and cells in the order in which they first appear."""
     here = records[records["split"] == split]
     cell = here.groupby(list(CELL_COLUMNS), sort=False, dropna=False, observed=True).ngroup().to_numpy(np.int64)
     cells = here[list(CELL_COLUMNS)].iloc[np.unique(cell, return_index=True)[1]].reset_index(drop=True)
@@ -76,7 +79,7 @@ def outcomes(records: pd.DataFrame, split: str = "evaluate") -> Outcomes:
 
 
 def clean_rows(cells: pd.DataFrame) -> NDArray[np.int64]:
-    """The row of each cell's clean one; -1 where there is none."""
+    """Return the row of each cell's clean cell; -1 where there is none."""
     keys = list(cells[list(CLEAN)].itertuples(index=False, name=None))
     unpatched = (cells["attack"] == "none").to_numpy(bool)
     of_place = {key: row for row, key in enumerate(keys) if unpatched[row]}

@@ -1,8 +1,8 @@
-"""Two places beside each other on the same patches and images: calibrations of one file, or targets of one artifact."""
+"""Paired comparisons on the same patches and images: two calibrations of one file, on one target."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.results.outcomes import Kind, Outcomes
+from harness.results.columns import SERIES
+from harness.results.outcomes import Bools, Outcomes
 from harness.results.stats import Difference, difference, holm
+from harness.results.success import Kind
 from patches.patch import CONTROLS
 
-Bools = NDArray[np.bool_]
-SERIES = ["surrogate", "attack", "patch_px", "shape", "placement", "defence"]
-MADE = ["victim", "format", "precision", "signature", "granularity", "target", *SERIES]  # all but the calibration
+ALL_BUT_CALIBRATION = ("victim", "format", "precision", "signature", "granularity", "target", *SERIES)
 
 
 class Paired(NamedTuple):
-    """What changes from one artifact to the other; ``p`` is Holm-corrected over all that were compared together."""
+    """What changes from one artifact to the other; ``p`` is Holm-corrected over all pairs of the run."""
 
     victim: str
     target: str
-    attack: str  # with what its patches were made on, and a defence
+    attack: str  # with the surrogate of its patches, and the defence
     artifacts: tuple[str, str]
     patches: int
     n: int
@@ -34,10 +34,10 @@ class Paired(NamedTuple):
 
 
 def calibrations(known: Outcomes) -> list[Paired]:
-    """Each two files that differ in their calibration alone, on a target, for an attack."""
-    made = known.cells[~known.cells["attack"].isin(CONTROLS) & (known.cells["calibration"] != "")]
+    """Compare every two files that differ in their calibration alone, for each target and attack."""
+    attacked = known.cells[~known.cells["attack"].isin(CONTROLS) & (known.cells["calibration"] != "")]
     found = []
-    for _, table in made.groupby(MADE, sort=False, dropna=False):
+    for _, table in attacked.groupby(list(ALL_BUT_CALIBRATION), sort=False, dropna=False):
         files = list(table.groupby("artifact", sort=False))
         for (_, one), (_, other) in combinations(files, 2):
             found += list(_paired(known, one, other))
@@ -53,24 +53,29 @@ def _paired(known: Outcomes, one: pd.DataFrame, other: pd.DataFrame) -> Iterator
         return
     a, b = pairs.T
     kind: Kind = "targeted" if known.goals[a[0]] >= 0 else "untargeted"
-    among = matrix(known, a, kind, "among") & matrix(known, b, kind, "among")
-    success = rise(matrix(known, a, kind, "hits"), matrix(known, b, kind, "hits"), among, known.goals[a])
-    right = [matrix(known, [known.clean[rows[0]]], "clean", "hits") for rows in (a, b)]
+    among = known.among_each(a, kind) & known.among_each(b, kind)
+    success = rise(known.hits_each(a, kind), known.hits_each(b, kind), among, known.goals[a])
+    right = [known.hits_each([known.clean[rows[0]]], "clean") for rows in (a, b)]
     clean = rise(right[0], right[1], np.ones_like(right[0]), np.zeros(1, np.int64))
     first = one.iloc[0]
-    more = [f", {word} {first[c]}" for word, c in (("crafted on", "surrogate"), ("after", "defence")) if first[c]]
-    names = (str(first["artifact"]), str(other["artifact"].iloc[0]))
-    where = (str(first["victim"]), str(first["target"]), "".join([str(first["attack"]), *more]))
-    yield Paired(*where, names, len(a), int(among.sum()), clean, success, success.p)
+    attack = str(first["attack"])
+    if first["surrogate"]:
+        attack += f", crafted on {first['surrogate']}"
+    if first["defence"]:
+        attack += f", after {first['defence']}"
+    yield Paired(
+        victim=str(first["victim"]),
+        target=str(first["target"]),
+        attack=attack,
+        artifacts=(str(first["artifact"]), str(other["artifact"].iloc[0])),
+        patches=len(a),
+        n=int(among.sum()),
+        clean=clean,
+        success=success,
+        p=success.p,
+    )
 
 
-def matrix(known: Outcomes, rows: Sequence[int] | NDArray[np.int64], kind: Kind, which: str) -> Bools:
-    """Hits of cells, or the images that count for them (``which``: hits, among): bool ``(cells, images)``."""
-    return np.array([getattr(known, which)(int(row), kind) for row in rows], bool)
-
-
-def rise(
-    a: NDArray[np.bool_], b: NDArray[np.bool_], among: NDArray[np.bool_], classes: NDArray[np.int64]
-) -> Difference:
-    """The paired change from one's hits to the other's; over patches where a class has two, else over images."""
+def rise(a: Bools, b: Bools, among: Bools, classes: NDArray[np.int64]) -> Difference:
+    """Return the paired change from hits ``a`` to hits ``b``; over patches where a class has two, else over images."""
     return difference(b.astype(np.float64) - a, among, classes, "patches and images")

@@ -1,4 +1,4 @@
-"""From logits to records: a row per image and cell, with what the cell was and how it came out."""
+"""Records from logits: one row per image and cell, with the answer and the columns that identify the cell."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from backends.device.protocol import MachineFacts
 from harness.plan.cells import Cell
 from harness.plan.steps import ArtifactStep
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
+from harness.results.success import NO_ANSWER, answer
 
 
 class Answers(NamedTuple):
-    """What came back of one replay: float32 logits ``(n, classes)``, or why there are none; and what really ran."""
+    """The result of a replay: float32 logits ``(n, classes)`` or an error, and what was in force."""
 
     logits: NDArray[np.float32] | None
     error: str
     info: Mapping[str, str]
-    machine: Mapping[str, str]
-    integers: NDArray[np.generic] | None = None  # the file's own outputs, where they are integers
+    machine: MachineFacts
+    integers: NDArray[np.generic] | None = None  # the file's own outputs, if they are integers
 
 
 class Truth(NamedTuple):
@@ -33,34 +35,20 @@ class Truth(NamedTuple):
 
 
 def judge(answers: Answers, labels: NDArray[np.int64], class_offset: int = 0) -> pd.DataFrame:
-    """Status, prediction and margin per image; ties go to the lower class, and what is not finite is no prediction.
-
-    The margin is the label's logit less the best other one: below zero is a misclassification.
-    """
+    """Return label, status, prediction and margin per image; see `harness.results.success.answer`."""
     n = len(labels)
-    if answers.logits is None:
-        return pd.DataFrame({"label": labels, "status": answers.error, "pred": -1, "margin": np.nan})
-    logits = answers.logits[:, class_offset:].astype(np.float64)
-    if len(logits) != n:
-        error = f"expected logits of {n} images, got {len(logits)}"
-        return pd.DataFrame({"label": labels, "status": error, "pred": -1, "margin": np.nan})
-    finite = np.isfinite(logits).all(axis=1)
-    others = logits.copy()
-    others[np.arange(n), labels] = -np.inf
-    with np.errstate(invalid="ignore"):
-        margin = logits[np.arange(n), labels] - others.max(axis=1)
-    return pd.DataFrame(
-        {
-            "label": labels,
-            "status": np.where(finite, "ok", "nan logits"),
-            "pred": np.where(finite, logits.argmax(axis=1), -1),
-            "margin": np.where(finite, margin, np.nan),
-        }
-    )
+    error = answers.error
+    if answers.logits is not None and len(answers.logits) != n:
+        error = f"expected logits of {n} images, got {len(answers.logits)}"
+    if answers.logits is None or error:
+        return pd.DataFrame({"label": labels, "status": error, "pred": NO_ANSWER, "margin": np.nan})
+    pred, margin = answer(answers.logits[:, class_offset:], labels)
+    status = np.where(pred == NO_ANSWER, "nan logits", "ok")
+    return pd.DataFrame({"label": labels, "status": status, "pred": pred, "margin": margin})
 
 
 def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers: Mapping[str, Answers]) -> pd.DataFrame:
-    """The records of all cells; truths by (data key, split), answers by replay key. Columns as in `harness.schema`."""
+    """Return the records of all cells; truths by (data key, split), answers by replay key."""
     frames = []
     for cell in cells:
         case = cell.replay.case
@@ -77,15 +65,17 @@ def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers:
 
 
 def _granularity(artifact: ArtifactStep) -> str:
-    """Whose steps the weights have; trained ones are compared with none merely rounded, packed with none embedded."""
+    """Return whose scales the weights have, and whether they are packed or trained, which are groups of their own."""
     if artifact.quant is None:
         return ""
-    steps = ("per_channel" if artifact.quant.per_channel else "per_tensor") + "_packed" * artifact.quant.packed
-    return f"{steps}_{artifact.training.short}" if artifact.training else steps
+    granularity = "per_channel" if artifact.quant.per_channel else "per_tensor"
+    if artifact.quant.packed:
+        granularity += "_packed"
+    return f"{granularity}_{artifact.training.short}" if artifact.training else granularity
 
 
 def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
-    """What identifies a cell, by the names of `harness.results.columns.CELL_COLUMNS`."""
+    """Return what identifies a cell, by the names of `harness.results.columns.CELL_COLUMNS`."""
     replay, case, target = cell.replay, cell.replay.case, cell.replay.target
     artifact, patch, quant = replay.artifact, case.patch, replay.artifact.quant
     covered = (patch.fill if patch else 1.0) * case.px**2 / math.prod(case.data.size)
@@ -97,7 +87,7 @@ def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
         "calibration": quant.calibration if quant else "",
         "granularity": _granularity(artifact),
         "artifact": artifact.name,
-        "surrogate": patch.made_against(artifact.victim.name) if patch else "",
+        "surrogate": patch.surrogate_for(artifact.victim.name) if patch else "",
         "attack": cell.control or ((patch.label or patch.attack) if patch else "none"),
         "target_class": cell.target_class,
         "seed": patch.seed if patch else 0,

@@ -13,7 +13,7 @@ import numpy as np
 
 from backends.device.bundle import Stamps
 from harness.plan.cells import Case
-from harness.plan.steps import TORCH, ArtifactStep, PatchStep, VictimStep
+from harness.plan.steps import TORCH, ArtifactStep, PatchStep, SurrogateStep
 from harness.run import queries
 from harness.run.bundles import pack
 from harness.run.stages import Work, artifact, images, source, trained, victim
@@ -23,8 +23,6 @@ from patches.patch import Patch
 if TYPE_CHECKING:
     from torch import nn
 
-    from patches.fake_quant import Source
-
 
 def patch(work: Work, step: PatchStep) -> Patch:
     """A crafted patch or a control, at the input size of the victim that it was made on."""
@@ -33,7 +31,9 @@ def patch(work: Work, step: PatchStep) -> Patch:
         from PIL import Image
 
         with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
-            made = _given(work, step) if step.source is None else _made_on(work, step, step.source, tick)
+            made = (
+                _given(work, step) if step.surrogate is None else _baseline_or_crafted(work, step, step.surrogate, tick)
+            )
             made.save(beside / "patch.npz")
             Image.fromarray(_sheet(made), "RGBA").save(beside / "patch.png")
     return Patch.read(folder / "patch.npz")
@@ -49,32 +49,30 @@ def _sheet(made: Patch) -> np.ndarray:
     return np.ascontiguousarray(grid.swapaxes(1, 2).reshape(rows * px, rows * px, 4))
 
 
-def _made_on(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
-    """A baseline's patch where it stands in and the weights are those that it was made for; else one crafted here."""
-    if step.frozen and made_of_sha256(work, step) == step.frozen[1]:
+def _baseline_or_crafted(
+    work: Work, step: PatchStep, surrogate: SurrogateStep, tick: Callable[[int, int, str], None]
+) -> Patch:
+    """Return a baseline's patch where the weights are those that it was crafted on; otherwise craft one."""
+    if step.frozen and surrogate_sha256(work, surrogate) == step.frozen[1]:
         return work.frozen[step.name]
-    return _craft(work, step, source, tick)
+    return _craft(work, step, surrogate, tick)
 
 
-def made_of_sha256(work: Work, step: PatchStep) -> str:
-    """Hash of the weights, or of the file, that a patch was made on; of several, a hash of these; empty for a control.
+def surrogate_sha256(work: Work, step: SurrogateStep) -> str:
+    """Hash the weights or the file that a surrogate is made of; of an ensemble, the hashes of its members.
 
-    A network that is merely rounded has its victim's.
+    A network that is rounded without training has its victim's hash.
     """
-    if step.source is None:
-        return ""
-    if step.members:
-        hashes = [_sha256(work, member.victim, member.artifact) for member in step.members]
-        return hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return _sha256(work, step.source, step.artifact)
-
-
-def _sha256(work: Work, source: VictimStep, made: ArtifactStep | None) -> str:
     from harness.networks import quantization_aware_training as qat
 
-    if made and made.format != TORCH:
-        return artifact(work, made)[0].sha256
-    return qat.digest(trained(work, made.training)) if made and made.training else victim(work, source).sha256
+    if step.members:
+        hashes = [surrogate_sha256(work, member) for member in step.members]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    if step.artifact and step.artifact.format != TORCH:
+        return artifact(work, step.artifact)[0].sha256
+    if step.artifact and step.artifact.training:
+        return qat.digest(trained(work, step.artifact.training))
+    return victim(work, step.victim).sha256
 
 
 def _given(work: Work, step: PatchStep) -> Patch:
@@ -100,7 +98,7 @@ def _given(work: Work, step: PatchStep) -> Patch:
     return with_mask(made, resize_mask(cutout(step.file).mask, step.px), step.shape) if step.file else made
 
 
-def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int, int, str], None]) -> Patch:
+def _craft(work: Work, step: PatchStep, made_on: SurrogateStep, tick: Callable[[int, int, str], None]) -> Patch:
     from patches.attacks import options
     from patches.craft import craft
     from patches.placement import corners
@@ -112,7 +110,7 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
     anywhere = step.placement in ("", "best") or (step.placement == "random" and not step.per_image)
     known = None if anywhere else corners(step.placement, seen.ids, step.px, step.data.size, step.placement_seed)
     given = step.options | ({"disguise": str(step.file)} if step.file else {})
-    with _surrogate(work, step, source) as surrogate:
+    with _surrogate(work, step, made_on) as surrogate:
         problem = Problem(
             surrogate=surrogate,
             pixels=np.array(seen.pixels), labels=np.array(seen.labels),
@@ -121,36 +119,39 @@ def _craft(work: Work, step: PatchStep, source: VictimStep, tick: Callable[[int,
             progress=lambda done, loss: tick(done, steps, f"loss {loss:.2f}"),
         )  # fmt: skip
         return craft(
-            step.attack, problem, given, name=step.name, surrogate=step.made_against(),
+            step.attack, problem, given, name=step.name, surrogate=step.surrogate_for(),
             images=seen.ids if step.per_image else (), best=step.placement == "best",
         )  # fmt: skip
 
 
 @contextmanager
-def _surrogate(work: Work, step: PatchStep, source: VictimStep) -> Iterator[nn.Module]:
-    """What a patch is made against: a network with gradients, or a target that is asked."""
-    from patches.defences import defended
+def _surrogate(work: Work, step: PatchStep, made_on: SurrogateStep) -> Iterator[nn.Module]:
+    """Open what a patch is crafted on: a network with gradients, or a session on a target."""
+    from patches.differentiable_defences import defended
     from patches.surrogates import build
 
-    if step.target:
-        with queries.device(work, step) as asked:
-            yield asked
+    if made_on.target:
+        with queries.device(work, step, made_on) as device:
+            yield device
         return
-    if step.members:
-        made = build("ensemble", [build(m.kind, _made_of(work, m.victim, m.artifact)) for m in step.members])
+    if made_on.members:
+        network = build(made_on.kind, [_build(work, member) for member in made_on.members])
     else:
-        made = build(step.surrogate, _made_of(work, source, step.artifact))
-    yield defended(step.through, made) if step.through else made
+        network = _build(work, made_on)
+    defence = made_on.words.defence
+    yield defended(defence, network) if defence else network
 
 
-def _made_of(work: Work, victim: VictimStep, made: ArtifactStep | None) -> nn.Module | Path | Source:
-    """What a surrogate is made of: a network, what a simulation needs, or an artifact's description, brought about."""
-    if made is None:
-        return work.network(victim)
-    if made.format == TORCH:
-        return source(work, made)
-    described, folder = artifact(work, made)
-    return folder / f"{described.name}.json"
+def _build(work: Work, step: SurrogateStep) -> nn.Module:
+    """Build a surrogate from a network, from what a simulation needs, or from an artifact's description."""
+    from patches.surrogates import build
+
+    if step.artifact is None:
+        return build(step.kind, work.network(step.victim), step.words.variant)
+    if step.artifact.format == TORCH:
+        return build(step.kind, source(work, step.artifact))
+    described, folder = artifact(work, step.artifact)
+    return build(step.kind, folder / f"{described.name}.json", step.words.variant)
 
 
 def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:

@@ -1,82 +1,82 @@
-"""What the self-checks need and only the store can tell: pixels as crafted and as replayed, and kinds of outputs."""
+"""Evidence for the self-checks that only the store holds: pixels as crafted and as replayed, kinds of outputs."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from backends.device.bundle import paste
-from backends.device.defences import defend
+from backends.device.bundle import Hashes, hash_pixels, pasted
 from harness.data.splits import SPLITS
 from harness.plan.cells import Case
 from harness.plan.steps import TORCH
+from harness.results.entries import CaseEntry, OtherPixels, OutputsEntry
 from harness.run import crafting, replays, stages
 
 PASTED_AT_ONCE = 64
-HASHES = ("pixels_sha256", "defended_sha256")  # of a stack as it was pasted, and after a defence
 
 
-def cases(work: stages.Work) -> list[dict[str, Any]]:
-    """For each stack of images: the hash of its pixels as crafted here, and the places that say they saw others.
+def cases(work: stages.Work) -> list[CaseEntry]:
+    """Return each stack of images with the hash of its pixels as crafted, and the places whose devices saw others.
 
-    The patch is read from the store, laid and hashed anew; what the device pasted is what it told of itself.
+    The patch is read from the store, pasted and hashed again; a device reports the hash of what it pasted.
     """
-    found: dict[str, dict[str, Any]] = {}
+    cases = {step.case.key: step.case for step in work.plan.replays}
+    crafted = {key: _crafted(work, case) for key, case in cases.items()}
+    others: dict[str, list[OtherPixels]] = {key: [] for key in cases}
     for step in work.plan.replays:
-        case, file = step.case, work.store.path("replay", step.key) / "ran.json"
-        if case.key not in found:
-            found[case.key] = {
-                "size": case.data.size, "split": case.split,
-                "patch": case.patch.name if case.patch else "",
-                "patch_px": case.px, "placement": case.place, "placement_seed": case.placement_seed,
-                "defence": case.defence, **_crafted(work, case), "others": [],
-            }  # fmt: skip
+        file = work.store.path("replay", step.key) / "ran.json"
         if step.target.name != TORCH and file.is_file():
             ran = json.loads(file.read_text())
-            told = {name: ran.get(name, "") for name in HASHES}
-            if told != {name: found[case.key][name] for name in HASHES}:
-                where = {"artifact": step.artifact.name, "target": step.target.name}
-                found[case.key]["others"].append(where | told)
-    return list(found.values())
+            seen = Hashes(ran.get("pixels_sha256", ""), ran.get("defended_sha256", ""))
+            if seen != crafted[step.case.key]:
+                place = {"artifact": step.artifact.name, "target": step.target.name}
+                hashes = {"pixels_sha256": seen.pixels, "defended_sha256": seen.defended}
+                others[step.case.key].append(OtherPixels.model_validate(place | hashes))
+    return [_entry(case, crafted[key], others[key]) for key, case in cases.items()]
 
 
-def _crafted(work: stages.Work, case: Case) -> dict[str, str]:
-    """The hashes of a case's pixels, pasted and defended."""
-    seen, pasted, defended = stages.images(work, case.data, case.split), hashlib.sha256(), hashlib.sha256()
-    lying = crafting.stamps(work, case, seen.ids)
-    for i in range(0, len(seen.pixels), PASTED_AT_ONCE):
-        part = slice(i, i + PASTED_AT_ONCE)
-        pixels = np.array(seen.pixels[part])
-        if lying is not None:
-            stamp = lying.stamps if len(lying.stamps) == 1 else lying.stamps[part]
-            mask = lying.mask if len(lying.mask) == 1 else lying.mask[part]
-            pixels = paste(pixels, stamp, mask, lying.corners[part])
-        pasted.update(pixels.tobytes())
-        if case.defence:
-            defended.update(defend(case.defence, pixels).tobytes())
-    return dict(zip(HASHES, (pasted.hexdigest(), defended.hexdigest() if case.defence else ""), strict=True))
+def _entry(case: Case, crafted: Hashes, others: list[OtherPixels]) -> CaseEntry:
+    return CaseEntry(
+        size=case.data.size,
+        split=case.split,
+        patch=case.patch.name if case.patch else "",
+        patch_px=case.px,
+        placement=case.place,
+        placement_seed=case.placement_seed,
+        defence=case.defence,
+        pixels_sha256=crafted.pixels,
+        defended_sha256=crafted.defended,
+        others=tuple(others),
+    )
 
 
-def outputs(work: stages.Work) -> Iterator[dict[str, Any]]:
-    """For each artifact on a target the kind of outputs that it declares, and what they are like on clean images."""
+def _crafted(work: stages.Work, case: Case) -> Hashes:
+    images = stages.images(work, case.data, case.split)
+    stamps = crafting.stamps(work, case, images.ids)
+    return hash_pixels(pasted(images.pixels, stamps, PASTED_AT_ONCE), case.defence)
+
+
+def outputs(work: stages.Work) -> Iterator[OutputsEntry]:
+    """Yield for each artifact on a target the declared kind of its outputs, and their range on clean images."""
     for step in work.plan.replays:
         answer = replays.answers(work, step)
         if step.case.name == "none" and step.case.split == "evaluate" and answer.logits is not None:
             declared = "logits" if step.target.name == TORCH else stages.artifact(work, step.artifact)[0].output_kind
-            yield {
-                "artifact": step.artifact.name, "target": step.target.name, "declared": declared,
-                "classes": answer.logits.shape[1],
-                "least": float(answer.logits.min()), "most": float(answer.logits.max()),
-                "furthest_sum_from_one": float(np.abs(answer.logits.sum(axis=1, dtype=np.float64) - 1).max()),
-            }  # fmt: skip
+            yield OutputsEntry(
+                artifact=step.artifact.name,
+                target=step.target.name,
+                declared=declared,
+                classes=answer.logits.shape[1],
+                least=float(answer.logits.min()),
+                most=float(answer.logits.max()),
+                furthest_sum_from_one=float(np.abs(answer.logits.sum(axis=1, dtype=np.float64) - 1).max()),
+            )
 
 
 def copies(work: stages.Work) -> int:
-    """How many evaluation images have the very pixels of one that calibrated, crafted or selected."""
+    """Count the evaluation images with the same pixels as one used to calibrate, craft or select."""
     data = work.plan.data[0]
     known = {split: {image.tobytes() for image in stages.images(work, data, split).pixels} for split in SPLITS}
     others = set().union(*(known[split] for split in SPLITS if split != "evaluate"))

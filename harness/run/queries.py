@@ -18,7 +18,7 @@ from backends.device.errors import UserError
 from backends.hosts import prepare
 from backends.query_client import session
 from harness.plan.cells import Case
-from harness.plan.steps import PatchStep
+from harness.plan.steps import PatchStep, SurrogateStep
 from harness.run import stages
 from harness.run.bundles import pack
 
@@ -30,17 +30,19 @@ LEAST_PROBABILITY = 2.0**-9  # half a step of an 8-bit softmax, whose 0 is anyth
 
 
 @contextmanager
-def device(work: stages.Work, step: PatchStep) -> Iterator[Device]:
+def device(work: stages.Work, step: PatchStep, surrogate: SurrogateStep) -> Iterator[Device]:
     """A session on the target that a patch's attack asks, over the images that it is made on.
 
     What was answered before the session broke, or the run was stopped, is not asked again.
     """
     from patches.surrogates.device import Device
 
-    assert step.artifact is not None
-    assert step.target is not None
-    target, (described, _) = step.target, stages.artifact(work, step.artifact)
-    root = pack(work, step.artifact, [Case(step.data, step.split)], lambda case, ids: None)
+    artifact = surrogate.artifact
+    target = surrogate.target
+    assert artifact is not None
+    assert target is not None
+    described, _ = stages.artifact(work, artifact)
+    root = pack(work, artifact, [Case(step.data, step.split)], lambda case, ids: None)
     with work.display.preparing("prepare", target.name) as tell:
         prepare(target, tell)
     path = work.store.root / "checkpoints" / f"{step.key}.answers"

@@ -1,19 +1,20 @@
-"""The stages on targets: replays side by side, then latencies one at a time; each answer is kept as it comes."""
+"""The stages on targets: replays side by side, then latencies one at a time; each result is stored as it comes."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from backends.device.bundle import Bundle, paste
 from backends.device.defences import defend
 from backends.device.errors import UserError
-from backends.device.protocol import Event, LatencyLimits
+from backends.device.protocol import Event, LatencyLimits, MachineFacts
 from backends.hosts import cores, is_emulated, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep
@@ -23,12 +24,19 @@ from harness.run.lanes import Job, Share, side_by_side
 from harness.run.stages import Work
 from harness.store import write_json
 
-# An emulated latency compares with nothing: a few runs tell that it works.
+# An emulated latency compares with nothing: a few runs show that it works.
 EMULATED_LATENCY: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
 
 
+class Ran(TypedDict):
+    """What a device reported: ``info`` of its runtime, and its machine."""
+
+    info: dict[str, str]
+    machine: MachineFacts
+
+
 def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
-    """Replays what is not in the store yet: the float network first, then the targets next to each other."""
+    """Replay what is not in the store yet: the float network first, then the targets side by side."""
     missing: dict[str, dict[tuple[ArtifactStep, str], list[ReplayStep]]] = {}
     whole: dict[tuple[ArtifactStep, str], list[ReplayStep]] = {}
     for step in steps:
@@ -39,26 +47,24 @@ def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
     for todo in missing.pop(TORCH, {}).values():
         _in_torch(work, todo)
     ready = [name for name, parts in missing.items() if _prepared(work, [s for part in parts.values() for s in part])]
-    # Bundles are made by one thread, before the targets share the store's paths.
+    # One thread writes the bundles, before the targets share the store.
     roots = {
         part: crafting.bundle(work, part[0], list(dict.fromkeys(step.case for step in whole[part])))
         for part in dict.fromkeys(part for name in ready for part in missing[name])
     }
     share = Share()
-    lanes = []
-    for name in ready:
-        parts = missing[name]
-        lanes.append(
-            [
-                Job(cores(todo[0].target), lambda todo=todo, root=roots[part]: _replay(work, todo, root, share))  # type: ignore[misc]
-                for part, todo in parts.items()
-            ]
-        )
+    lanes = [
+        [
+            Job(cores(todo[0].target), partial(_replay, work, todo, roots[part], share))
+            for part, todo in missing[name].items()
+        ]
+        for name in ready
+    ]
     side_by_side(lanes, share)
 
 
 def latencies(work: Work, steps: Iterable[LatencyStep]) -> None:
-    """Measures what is not in the store yet, one at a time, with nothing of ours beside it."""
+    """Measure what is not in the store yet, one at a time, with no other work of ours running."""
     missing = [step for step in steps if not work.store.has("latency", step.key)]
     of_target: dict[str, list[LatencyStep]] = {}
     for step in missing:
@@ -70,17 +76,17 @@ def latencies(work: Work, steps: Iterable[LatencyStep]) -> None:
 
 
 def answers(work: Work, step: ReplayStep) -> Answers:
-    """What came back of a replay, from the store; or its error."""
+    """Return the result of a replay from the store, or its error."""
     folder = work.store.path("replay", step.key)
     if not work.store.has("replay", step.key):
         return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
-    ran: Mapping[str, Any] = json.loads((folder / "ran.json").read_text())
+    ran: Ran = json.loads((folder / "ran.json").read_text())
     with np.load(folder / "answers.npz", allow_pickle=False) as arrays:
         return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
 
 
 def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
-    """Whether their target has all that it needs; what is missing is the error of each of its steps."""
+    """Install whatever the steps' target is missing; where that fails, it is the error of each step: return False."""
     target = steps[0].target
     try:
         with work.display.preparing("prepare", target.name) as tell:
@@ -93,9 +99,12 @@ def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
 
 
 def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> None:
-    first, by_name = todo[0], {step.case.name: step for step in todo}
-    ran: dict[str, Any] = {}
-    n, finished = Bundle.read(root).n, 0
+    """Replay cases of one artifact on one target; keep each result as it comes."""
+    first = todo[0]
+    by_name = {step.case.name: step for step in todo}
+    n = Bundle.read(root).n
+    ran: Ran = {"info": {}, "machine": {}}
+    finished = 0
     with (
         tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
         work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
@@ -105,7 +114,8 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
             nonlocal finished
             share.go_on()
             if event["event"] == "loaded":
-                ran.update(info=event["info"], machine=event["machine"])
+                ran["info"] = event["info"]
+                ran["machine"] = event["machine"]
             elif event["event"] == "progress" and event.get("case"):
                 tick(finished * n + event["done"], len(todo) * n, event["case"])
             elif event["event"] == "case":
@@ -117,7 +127,7 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
         replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
 
 
-def _keep(work: Work, step: ReplayStep, event: Event, ran: Mapping[str, Any]) -> None:
+def _keep(work: Work, step: ReplayStep, event: Event, ran: Ran) -> None:
     facts = {name: value for name, value in event.items() if name in ("seconds", "pixels_sha256", "defended_sha256")}
     with work.store.writing("replay", step.key) as beside:
         Path(event["file"]).rename(beside / "answers.npz")
@@ -133,8 +143,8 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
     with work.display.doing("run", f"{todo[0].artifact.name}, {len(todo)} cases") as tick:
         for done, step in enumerate(todo, 1):
             seen = stages.images(work, step.case.data, step.case.split)
-            lying = crafting.stamps(work, step.case, seen.ids)
-            pixels = np.array(seen.pixels) if lying is None else paste(seen.pixels, *lying)
+            stamps = crafting.stamps(work, step.case, seen.ids)
+            pixels = np.array(seen.pixels) if stamps is None else paste(seen.pixels, *stamps)
             if step.case.defence:
                 pixels = defend(step.case.defence, pixels)
             with work.store.writing("replay", step.key) as beside:
@@ -145,7 +155,8 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
 
 
 def _latency(work: Work, step: LatencyStep) -> None:
-    data, settings = step.artifact.victim.data, work.plan.suite.latency
+    data = step.artifact.victim.data
+    settings = work.plan.suite.latency
     clean = next(
         r.case
         for r in work.plan.replays
@@ -157,13 +168,10 @@ def _latency(work: Work, step: LatencyStep) -> None:
     if step.defence:
         limits["defence"] = step.defence
     threads = "all" if step.target.threads == 0 else step.target.threads
-    with (
-        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
-        work.display.doing(
-            "time",
-            f"{step.artifact.name} on {step.target.name}, threads {threads}{f', {step.defence}' * bool(step.defence)}",
-        ),
-    ):
+    what = f"{step.artifact.name} on {step.target.name}, threads {threads}"
+    if step.defence:
+        what += f", {step.defence}"
+    with tempfile.TemporaryDirectory(dir=work.store.scratch) as out, work.display.doing("time", what):
         outcome = replay(step.target, root, Path(out), cases=[], latency=limits)
         if outcome.latency is None:
             work.errors[step.key] = outcome.latency_error or "no latency came back"

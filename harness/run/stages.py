@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -152,8 +152,7 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
 
         with work.display.doing("read", step.name), work.store.writing("artifact", step.key) as beside:
             described = _described(step, step.brought, classes(work, step.victim))
-            found = _found(bring(step.victim.brought_file(), described, beside))
-            write_json(beside / "found.json", found)
+            _write_contents(bring(step.victim.brought_file(), described, beside), beside)
     if not work.store.has("artifact", step.key):
         from exporters.export import export
         from exporters.files import describe
@@ -166,7 +165,7 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
                 network, name=step.name, victim=known, format=step.format, quant=step.quant,
                 calibration_pixels=made.pixels, folder=beside, learned=learned_weights(made.trained),
             )  # fmt: skip
-            write_json(beside / "found.json", _found(describe(beside / f"{step.name}.{step.format}")))
+            _write_contents(describe(beside / f"{step.name}.{step.format}"), beside)
     return Artifact.read(folder / f"{step.name}.json"), folder
 
 
@@ -194,17 +193,22 @@ def source(work: Work, step: ArtifactStep) -> Source:
     return Source(work.network(step.victim), step.quant or QuantSpec(), pixels, made)
 
 
-def found(work: Work, step: ArtifactStep) -> dict[str, Any]:
-    """What a file was found to hold: ``operators`` as executed, ``output_scale`` (a step in logits, or None)."""
+class Contents(NamedTuple):
+    """What a model file holds: how often each operator is executed, and the scale of its output, None for float."""
+
+    operators: dict[str, int]
+    output_scale: float | None
+
+
+def contents(work: Work, step: ArtifactStep) -> Contents:
+    """Return what an artifact's file holds."""
     _, folder = artifact(work, step)
-    facts: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return facts
+    return Contents(**json.loads((folder / "found.json").read_text()))
 
 
-def _found(file: Description) -> dict[str, Any]:
-    """What the report says of a file: its operators as executed, and one step of its output, in logits."""
+def _write_contents(file: Description, folder: Path) -> None:
     scale = file.outputs[0].scale
-    return {"operators": file.counts, "output_scale": scale[0] if scale else None}
+    write_json(folder / "found.json", Contents(file.counts, scale[0] if scale else None)._asdict())
 
 
 def _described(step: ArtifactStep, table: config.ArtifactTable, classes: int) -> Artifact:

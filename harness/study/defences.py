@@ -15,7 +15,7 @@ from harness.study.lib.tables import like_the_first, where, with_interval
 
 QUESTION = "What is a defence in front of the integer model worth, once the attacker expects it?"
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")
-ATTACKERS = {"unaware": "made without it", "adaptive": "made through it"}
+ATTACKERS = {"unaware": "made without it", "adaptive": "made with it"}
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
@@ -30,10 +30,12 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         return pd.DataFrame()
     table = where(table, attack=inputs.settings.attack)
     table = like_the_first(table, "patch_px", "shape", "placement", "made_bits")
-    kinds = [table["through"] == "", table["through"] == table["defence"]]
+    expected = table["expected_defence"]
+    kinds = [expected == "", expected == table["defence"]]
     table = table.assign(
         where=[f"{row.victim} {place(row)}" for row in table.itertuples()],
         attacker=np.select(kinds, list(ATTACKERS), "of another"),
+        through=expected,  # the column's name in published tables
     )
     table = table.merge(_added_ms(inputs.latency), how="left", on=["artifact", "target", "defence"])
     columns = [
@@ -62,7 +64,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
     table = table[table["attacker"] != "of another"]
     n = table[f"n_{rate.split('_')[0]}"] / table["n_patches"]
     caption = (
-        f"{rate.replace('_', ' ').capitalize()} behind each defence, of patches made without and through it, "
+        f"{rate.replace('_', ' ').capitalize()} behind each defence, of patches made without and with it, "
         f"{table['n_patches'].max():.0f} patches per mark, {n.min():.0f} to {n.max():.0f} images each, and the "
         f"accuracy on {table['n_clean'].max():.0f} clean images; lines are 95 % intervals {interval_over(table)}."
     )

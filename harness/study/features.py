@@ -49,8 +49,6 @@ PANELS = (
     Panel("quantization, patched", "cka", "Against float, both patched: CKA"),
     Panel("patch", "saturated", "Patched: saturated activations, %"),
 )
-
-
 COLUMNS = (
     *("patch", "target_class", "layer", "layer_name", "comparison"),
     *with_interval("cka", "cosine", "relative_norm"),

@@ -140,7 +140,7 @@ def _network(inputs: Inputs, subject: Subject, one: Compared) -> nn.Module:
     if one.kind == SIMULATED:
         return inputs.work.simulated(one.artifact)
     artifact, folder = stages.artifact(inputs.work, one.artifact)
-    return build(f"twin:{one.kernels}" if one.kernels else "twin", folder / f"{artifact.name}.json")
+    return build("twin", folder / f"{artifact.name}.json", one.kernels)
 
 
 def summary(found: Alignment) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jinja2
@@ -11,6 +10,7 @@ from markupsafe import Markup
 
 from harness import report
 from harness.config.study import ANALYSES
+from harness.results.run_directory import read_run
 from harness.store import write_text
 from harness.study import output
 from harness.study.findings import RULE
@@ -20,7 +20,7 @@ STYLE = Path(report.__file__).parent / "report.css"
 
 def build(run_dir: Path) -> Path:
     """Write ``study.html`` into a run directory from the outputs of its analyses, and return its path."""
-    run = json.loads((run_dir / "run.json").read_text())
+    run = read_run(run_dir)
     folder = run_dir / "study"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -28,7 +28,7 @@ def build(run_dir: Path) -> Path:
     environment.filters["svg"] = lambda file: Markup((folder / file).read_text())
     outputs = [output.read(folder, name) for name in ANALYSES]
     text = environment.get_template("study.html").render(
-        suite=run["suite"],
+        suite=run.suite,
         sections=[one for one in outputs if one is not None],
         findings=pd.read_csv(folder / "findings.csv").to_dict("records"),
         rule=RULE,

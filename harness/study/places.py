@@ -36,8 +36,6 @@ SALIENCY = "saliency"  # in place of a target, which has no gradients
 EVERY = 1 << 40  # images
 
 Places = Sequence[tuple[int, int]]  # row and column of the patch's top left pixel
-
-
 COLUMNS = ("row", "column", "success", "low", "high", "n", "n_patches")
 
 

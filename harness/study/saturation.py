@@ -30,8 +30,6 @@ QUESTION = "Does a patch lose success where calibrated ranges clip the activatio
 BATCH = 50
 ALL = "all"  # in place of a layer: the mean over layers but the logits
 KINDS = {False: "integer kernels", True: "simulated"}
-
-
 COLUMNS = ("patch", "layer", "depth", *with_interval("share"), "images")
 
 
@@ -121,7 +119,6 @@ def _with_success(inputs: Inputs, subject: Subject, artifact: ArtifactStep, shar
         assert case.patch is not None
         cells = relative_success(inputs, artifact, subject.artifacts[0], case)
         cells = cells.rename(columns={"relative": "relative_success"})
-        cells = cells[["target", "runtime", "success", "low", "high", "n", "relative_success"]]
         cells = cells.assign(simulated=cells["runtime"] == "torch")
         if len(cells):
             tables.append(where(rows, layer=ALL, patch=case.patch.name).merge(cells, how="cross"))

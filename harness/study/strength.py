@@ -21,6 +21,7 @@ from harness.plan.cells import Case
 from harness.plan.steps import ArtifactStep
 from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis
 from harness.results.stats import mean_rate, wilson
+from harness.results.success import top1
 from harness.run import stages
 from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
 from harness.study.lib.labels import between, calibration
@@ -34,8 +35,6 @@ GRID = "grid"
 FILE = "file"
 ALL = "all"  # in place of a patch: the mean over patches
 RATES = ("success", "clean_accuracy")
-
-
 COLUMNS = ("patch", *with_interval("success"), "n", "n_clean", *with_interval("clean_accuracy"))
 
 
@@ -113,7 +112,7 @@ def _of_network(inputs: Inputs, subject: Subject, network: nn.Module) -> pd.Data
     images = inputs.work.plan.suite.data.evaluate
 
     def predict(case: Case) -> NDArray[np.int64]:
-        return np.asarray(logits(network, inputs.pixels(case, images)).argmax(axis=1))
+        return top1(logits(network, inputs.pixels(case, images)))
 
     predictions = {case: predict(case) for case in subject.patches}
     return rates(inputs.labels(subject.clean, images), predict(subject.clean), predictions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +16,7 @@ from harness.config import read_suite
 from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.display import Display
 from harness.plan.plan import Plan, make
+from harness.results.run_directory import read_run, read_summary
 from harness.run import run, stages
 from harness.store import Store, write_text
 from harness.study import findings, output, page
@@ -80,14 +80,13 @@ def run_study(
 
 
 def _inputs(work: stages.Work, settings: StudyTable, run_dir: Path) -> Inputs:
-    summary = json.loads((run_dir / "summary.json").read_text())
-    facts = json.loads((run_dir / "run.json").read_text())
+    summary = read_summary(run_dir)
     return Inputs(
         work,
-        pd.DataFrame(summary["cells"]),
-        pd.DataFrame(summary["over_patches"]),
+        pd.DataFrame(summary.cells),
+        pd.DataFrame(summary.over_patches),
         settings,
-        pd.DataFrame(facts.get("latency", [])),
+        pd.DataFrame([row.plain() for row in read_run(run_dir).latency]),
     )
 
 

@@ -65,7 +65,9 @@ def finish(graph: GraphModule) -> Trained:
         for node in plain.graph.nodes
         if node.op == "call_module" and isinstance(module := plain.get_submodule(node.target), Levels)
     }
-    state = {k: v.detach().clone() for k, v in plain.state_dict().items() if not k.endswith(".log_step")}
+    state = plain.state_dict()
+    for name in [name for name in state if name.endswith(".log_step")]:
+        del state[name]
     return Trained(state, {name: (steps[name] * factors[name]).detach() for name in steps}, activations)
 
 

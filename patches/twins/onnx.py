@@ -31,7 +31,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     for operator in executed:
         make = LAYERS.get(operator.name)
         if make is None:
-            raise UserError(f"{path}: the operator {operator.name} (number {operator.index}) has no twin yet")
+            raise UserError(f"{path}: operator {operator.name} (number {operator.index}) has no twin yet")
         layer, inputs, quant = make(operator, quants, path)
         output = operator.outputs[0].name
         nodes.append(Node(tuple(t.name for t in inputs if t.values is None), output, layer))

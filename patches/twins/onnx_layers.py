@@ -236,18 +236,9 @@ def _transpose(operator: Operator, quant: Quant, path: Path) -> nn.Module:
 
 
 LAYERS: dict[str, Converter] = {
-    "QuantizeLinear": _quantize,
-    "QLinearConv": _convolution,
-    "QGemm": _fully_connected,
-    "QLinearAdd": _add_or_multiply,
-    "QLinearMul": _add_or_multiply,
-    "QLinearGlobalAveragePool": _global_mean,
-    "QLinearConcat": _concat,
-    "QLinearLeakyRelu": _leaky_relu,
-    "MaxPool": _keeps_quant(_max_pool),
-    "Pad": _keeps_quant(_pad),
-    "Slice": _keeps_quant(_slice),
-    "Reshape": _keeps_quant(_reshape),
-    "Flatten": _keeps_quant(_flatten),
-    "Transpose": _keeps_quant(_transpose),
-}
+    "QuantizeLinear": _quantize, "QLinearConv": _convolution, "QGemm": _fully_connected,
+    "QLinearAdd": _add_or_multiply, "QLinearMul": _add_or_multiply, "QLinearGlobalAveragePool": _global_mean,
+    "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu, "MaxPool": _keeps_quant(_max_pool),
+    "Pad": _keeps_quant(_pad), "Slice": _keeps_quant(_slice), "Reshape": _keeps_quant(_reshape),
+    "Flatten": _keeps_quant(_flatten), "Transpose": _keeps_quant(_transpose),
+}  # fmt: skip

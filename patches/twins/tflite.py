@@ -34,7 +34,7 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
     for operator in operators:
         make = LAYERS.get(operator.name)
         if make is None:
-            raise UserError(f"{path}: the operator {operator.name} (number {operator.index}) has no twin yet")
+            raise UserError(f"{path}: operator {operator.name} (number {operator.index}) has no twin yet")
         inputs = tuple(t.name for t in operator.inputs if t.values is None)
         own = "builtin" if kernels == "xnnpack" and operator.index not in taken else kernels
         nodes.append(Node(inputs, operator.outputs[0].name, make(operator, own, path)))

@@ -218,22 +218,9 @@ def _constant(operator: Operator, position: int, path: Path) -> np.ndarray:
 
 
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
-    "CONV_2D": _convolution,
-    "DEPTHWISE_CONV_2D": _convolution,
-    "FULLY_CONNECTED": _fully_connected,
-    "ADD": _add_or_multiply,
-    "MUL": _add_or_multiply,
-    "QUANTIZE": _requantize,
-    "MEAN": _mean,
-    "AVERAGE_POOL_2D": _average_pool,
-    "MAX_POOL_2D": _max_pool,
-    "CONCATENATION": _concat,
-    "PAD": _pad,
-    "PADV2": _pad,
-    "SLICE": _slice,
-    "STRIDED_SLICE": _slice,
-    "TRANSPOSE": _transpose,
-    "RESHAPE": _reshape,
-    "SQUEEZE": _reshape,
+    "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
+    "ADD": _add_or_multiply, "MUL": _add_or_multiply, "QUANTIZE": _requantize, "MEAN": _mean,
+    "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, "CONCATENATION": _concat, "PAD": _pad, "PADV2": _pad,
+    "SLICE": _slice, "STRIDED_SLICE": _slice, "TRANSPOSE": _transpose, "RESHAPE": _reshape, "SQUEEZE": _reshape,
     "EXPAND_DIMS": _reshape,
-}
+}  # fmt: skip

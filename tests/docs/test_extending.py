@@ -72,7 +72,7 @@ def test_the_analysis_measures_and_draws_a_run(tmp_path, monkeypatch):
     noise = importlib.import_module("noise")
     records = pd.read_parquet(make_run(tmp_path / "run", victims=("resnet20",), images=60) / "records.parquet")
     counted = cells(records)
-    inputs = Inputs(None, counted, summarise(counted, records), StudyTable(), {})
+    inputs = Inputs(None, counted, summarise(counted, records), StudyTable(), pd.DataFrame())
     table = noise.measure(inputs)
     assert len(table) == 11, "nine files, two of them on two targets"
     assert (table["success"] > table["noise"]).all()

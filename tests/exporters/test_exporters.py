@@ -1,6 +1,5 @@
 """Exported files against torch, the runtimes, and the quantizers' own calibrators."""
 
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from helpers import small_networks as small
+from helpers.command import environ
 from helpers.scales import activation_ranges
 from helpers.small_networks import CALIBRATIONS, FORMATS, PIXELS, SPEC, write
 from onnxruntime.quantization import CalibrationDataReader
@@ -183,13 +184,13 @@ def test_other_processes_give_the_same_bytes(tmp_path):
     """Sets are ordered differently there, and names are counted anew."""
     script = (
         "import sys; from pathlib import Path\n"
-        "from harness.schema import sha256_file; from tests import small_networks as s\n"
+        "from backends.device.artifact import sha256_file; from helpers import small_networks as s\n"
         "for f in s.FORMATS: print(sha256_file(s.write(Path(sys.argv[1]), s.branches(), f)))"
     )
     runs = [
         subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / seed)],
-            env=os.environ | {"PYTHONHASHSEED": seed},
+            env=environ(PYTHONHASHSEED=seed, PYTHONPATH=str(ROOT / "tests")),
             capture_output=True,
             text=True,
             check=True,

@@ -25,7 +25,7 @@ from exporters.proof import require_scales
 from harness.cli.inspect import print_file
 from harness.plan.plan import make
 from harness.results.records import _granularity
-from harness.run.twins import agreement
+from harness.run.arithmetic import compare_with_runtime
 
 KERNELS = ("xnnpack", "builtin", "reference")
 SIZE = 5
@@ -113,7 +113,7 @@ def test_what_xnnpack_leaves_to_the_built_in_kernels_is_said(tmp_path):
 
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_a_twin_of_packed_weights_gives_the_kernels_own_integers(tmp_path, kernels):
-    _, found = agreement(network(tmp_path / "int4.tflite", "int4"), kernels, Preproc("nhwc"), raw_pixels())
+    _, found = compare_with_runtime(network(tmp_path / "int4.tflite", "int4"), kernels, Preproc("nhwc"), raw_pixels())
     assert (found.largest, found.equal) == (0, 1.0)
 
 
@@ -234,4 +234,4 @@ def test_resnet20_packed_is_bit_identical_on_the_built_in_kernels(data_dir, tmp_
     assert 0.2 < (apart == 0).mean() < 0.7  # its convolutions run elsewhere
     assert apart.max() <= 6
     for kernels in ("xnnpack", "builtin"):
-        assert agreement(packed, kernels, None, images[:60])[1].within_one > 0.999
+        assert compare_with_runtime(packed, kernels, None, images[:60])[1].within_one > 0.999

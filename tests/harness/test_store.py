@@ -57,6 +57,38 @@ def test_every_stage_names_code_that_is_there() -> None:
             assert (store.ROOT / path).exists(), path
 
 
+# Modules that no result depends on except by its inputs, which are in its key.
+MAKE_NO_RESULT = ("harness/cli", "harness/gate", "harness/plan")
+# What these lay down is in the inputs too: a suite's words, names of columns, the store itself.
+GROUND = ("harness/__init__", "harness/config", "harness/display", "harness/store", "harness/tables")
+GROUND += ("harness/torchvision_import", "backends/device/__init__")
+
+
+def test_every_module_that_makes_a_result_is_in_some_stages_key() -> None:
+    covered = {path for paths in store.CODE.values() for path in paths}
+    rooms = ("harness", "exporters", "patches", "backends/device")
+    modules = [file.relative_to(store.ROOT) for room in rooms for file in (store.ROOT / room).rglob("*.py")]
+    assert len(modules) > 100
+    known = tuple(f"{folder}/" for folder in (*covered, *MAKE_NO_RESULT, *GROUND))
+    assert [str(m) for m in modules if not f"{m.with_suffix('')}/".startswith(known)] == []
+
+
+@pytest.mark.parametrize("stage", store.CODE)
+def test_a_module_added_to_a_folder_of_a_stage_changes_its_key(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in store.CODE[stage]:
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    for folder in store.CODE[stage]:
+        code_digest.cache_clear()
+        before = key(stage, seed=0)
+        (tmp_path / folder / "added.py").write_text("x = 1\n")
+        code_digest.cache_clear()
+        assert key(stage, seed=0) != before
+    code_digest.cache_clear()
+
+
 def test_what_has_no_place_in_a_key_is_refused() -> None:
     with pytest.raises(TypeError):
         key("patch", surrogate=object())

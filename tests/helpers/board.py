@@ -99,10 +99,9 @@ def running(
     folder: Path, python: Path | None = Path(sys.prefix), environment: Mapping[str, str] | None = None, force: str = ""
 ) -> Iterator[Board]:
     """A board whose environment is `python`'s, with more variables, and a command that replaces every session's own."""
-    sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    ssh, keygen = shutil.which("ssh"), shutil.which("ssh-keygen")
+    sshd, ssh, keygen = map(shutil.which, ("sshd", "ssh", "ssh-keygen"))
     if not (sshd and ssh and keygen):
-        absent("ssh", "sshd, ssh or ssh-keygen is not installed: apt-get install openssh-server openssh-client")
+        absent("ssh", "PATH lacks sshd, ssh or ssh-keygen: apt-get install openssh-server openssh-client; /usr/sbin")
     cache = folder / "a board's cache"
     home = cache / "patchbench"
     home.mkdir(parents=True)

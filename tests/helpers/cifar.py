@@ -6,12 +6,12 @@ from torch import nn
 
 from harness.networks.architectures import build
 from harness.networks.victims import Normalised
-from harness.networks.weights import fit_to, read_weights
+from harness.networks.weights import load_weights, read_weights
 from helpers import small_networks as small
 
 
 def cifar_resnet(data_dir: Path, depth: int) -> nn.Module:
     network = build(f"resnet{depth}", 10)
     file = data_dir / "cifar10" / f"resnet{depth}.th"
-    network.load_state_dict(fit_to(network, read_weights(file), file))
+    load_weights(network, read_weights(file), file)
     return Normalised(network, small.MEAN, small.STD).eval()

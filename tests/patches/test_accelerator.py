@@ -13,7 +13,7 @@ from torch import nn
 
 from backends.device.artifact import QuantSpec
 from patches.craft import craft
-from patches.defences import defended
+from patches.differentiable_defences import defended
 from patches.fake_quant import Source
 from patches.patch import Patch
 from patches.problem import Problem
@@ -43,6 +43,7 @@ def same(entry: Entry, make: Callable[[], nn.Module], best: bool = False) -> boo
     return there.sha256 == here.sha256
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.parametrize("best", [False, True])
 def test_every_attack_stays_on_the_device(entry: Entry, best: bool) -> None:

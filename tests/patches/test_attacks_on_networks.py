@@ -86,10 +86,13 @@ def test_the_surrogate_is_the_victim(cifar):
 @pytest.mark.data
 @pytest.mark.slow
 def test_gap_on_cifar_reaches_what_was_measured_by_others(cifar):
-    """Targets of little, middle and much success; 17 to 66 % were measured over six patches with another tool."""
+    """Targets of little, middle and much success; 17 to 66 % were measured over six patches with another tool.
+
+    Half of the steps of the default are enough.
+    """
     rates, noise = {}, {}
     for target_class in (8, 0, 3):
-        patch = gap(cifar, target_class, 8)
+        patch = gap(cifar, target_class, 8, steps=150)
         curve = patch.checks["loss"]
         assert np.mean(curve[-20:]) < np.mean(curve[:10]) / 1.3, "the loss falls"
         assert patch.checks["zero_gradient_share"] < 0.01

@@ -231,10 +231,10 @@ def test_a_plan_asks_the_target_that_is_named(tmp_path):
         (
             ':ort"',
             ':moon"',
-            r'is no file on a target of this suite; there is "device:resnet8-onnx-s8s8-minmax:ort", "dev',
+            r'not an artifact on a target of this suite; there is "device:resnet8-onnx-s8s8-minmax:ort", "dev',
         ),
         ('surrogate = "device:resnet8-onnx-s8s8-minmax:ort"', "", 'give it a surrogate of "device:resnet8-onnx'),
-        ('"sparse_rs"', '"gap"', "needs gradients, and 'device:.*float or twin:ARTIFACT, or take the attack sparse_rs"),
+        ('"sparse_rs"', '"gap"', "needs gradients, and 'device:.*float or twin:ARTIFACT, or use sparse_rs"),
     ],
 )
 def test_an_attack_and_a_surrogate_that_do_not_fit_are_told_apart_before_anything_runs(tmp_path, old, new, says):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.onnx_networks import Network
 
-from harness.run.twins import agreement
+from harness.run.arithmetic import compare_with_runtime
 
 SIZE, WIDE = 9, 20
 PIXELS = np.random.default_rng(5).integers(0, 256, (24, SIZE, SIZE, 3), np.uint8)
@@ -111,5 +111,5 @@ def test_an_operators_integers_are_onnxruntimes_own(tmp_path: Path, make, signat
     for seed in range(2):
         net = Network(*signature, seed, SIZE)
         file = net.write(tmp_path, make(net))
-        _, found = agreement(file, None, None, PIXELS)
+        _, found = compare_with_runtime(file, None, None, PIXELS)
         assert (found.largest, found.equal) == (0, 1.0), f"seed {seed}: {found}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.twin_networks import KERNELS, OPERATORS, PIXELS, Network
 
-from harness.run.twins import agreement
+from harness.run.arithmetic import compare_with_runtime
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -15,5 +15,5 @@ def test_an_operators_integers_are_the_kernels_own(tmp_path: Path, make, dtype: 
     for seed in range(2):
         net = Network(dtype, seed)
         file = net.write(tmp_path, make(net))
-        _, found = agreement(file, kernels, None, PIXELS)
+        _, found = compare_with_runtime(file, kernels, None, PIXELS)
         assert (found.largest, found.equal) == (0, 1.0), f"seed {seed}: {found}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
 from patches.patch import CONTROLS
+from patches.surrogate import Surrogate
 
 BITS = re.compile(r"w(\d+)a(\d+)")
 
@@ -14,31 +17,30 @@ BITS = re.compile(r"w(\d+)a(\d+)")
 def attacks(table: pd.DataFrame, defended: bool = False) -> pd.DataFrame:
     """Return the rows of cells, or of their summary, that are attacks without an error on the evaluation images.
 
-    Of defences neither the device nor the attacker has one, unless `defended`: then all rows are kept, and ``through``
-    is the defence that the attacker expects. Two columns are added: ``made_on``, the network that the patch was made
+    Neither device nor attacker has a defence, unless `defended`: then all rows are kept, and ``expected_defence`` is
+    the attacker's. Two columns are added: ``made_on``, the network that the patch was made
     on, and ``made_bits``, its bits (``float``, ``w4a4``, ``w4a4 trained``, ``twin of tflite-s8s8-minmax``).
     """
     rows = table[~table["attack"].isin(CONTROLS) & (table["status"] == "ok") & (table["split"] == "evaluate")]
-    parts = rows["surrogate"].str.partition(" through ")
-    rows = rows.assign(surrogate=parts[0], through=parts[2])
-    if not defended:
-        rows = rows[(rows["defence"] == "") & (rows["through"] == "")]
+    parsed = [Surrogate.parse(words) for words in rows["surrogate"]]
+    undefended = [replace(one, defence="") for one in parsed]
+    rows = rows.assign(surrogate=[str(one) for one in undefended], expected_defence=[one.defence for one in parsed])
     victims = dict(zip(table["artifact"], table["victim"], strict=True))
-    made = [made_on(victim, name, victims) for victim, name in zip(rows["victim"], rows["surrogate"], strict=True)]
-    return rows.assign(made_on=[network for network, _ in made], made_bits=[bits for _, bits in made])
+    made = [made_on(victim, one, victims) for victim, one in zip(rows["victim"], undefended, strict=True)]
+    rows = rows.assign(made_on=[network for network, _ in made], made_bits=[bits for _, bits in made])
+    return rows if defended else rows[(rows["defence"] == "") & (rows["expected_defence"] == "")]
 
 
-def made_on(victim: str, surrogate: str, victims: dict[str, str]) -> tuple[str, str]:
-    """Return the network and the bits of a surrogate as cells name it; ``victims`` maps artifacts to their networks."""
-    kind, _, rest = surrogate.partition(":")
-    name, _, whose = rest.partition(":")
+def made_on(victim: str, surrogate: Surrogate, victims: Mapping[str, str]) -> tuple[str, str]:
+    """Return the network and the bits of a surrogate of a victim's cells; ``victims`` maps artifacts to networks."""
+    kind = surrogate.kind
     if kind == "float":
-        return rest or victim, "float"
-    if kind in ("fake_quant", "qat") and BITS.fullmatch(name):
-        return whose or victim, f"{name} trained" if kind == "qat" else name
+        return surrogate.of or victim, "float"
+    if surrogate.precision:
+        return surrogate.of or victim, f"{surrogate.precision} trained" if kind == "qat" else surrogate.precision
     if kind == "fake_quant":
-        return victims.get(rest, victim), f"as {rest}"
+        return victims.get(surrogate.of, victim), f"as {surrogate.of}"
     if kind == "twin":
-        own = victims.get(name, victim)
-        return own, "twin" if name == own else f"twin of {name.removeprefix(f'{own}-')}"
-    return victim, surrogate or kind
+        own = victims.get(surrogate.of, victim)
+        return own, "twin" if surrogate.of == own else f"twin of {surrogate.of.removeprefix(f'{own}-')}"
+    return victim, str(surrogate)

@@ -39,7 +39,7 @@ class Correlation(NamedTuple):
         if np.isnan(self.value):
             return f"not available from {self.n} pairs"
         if np.isnan(self.low):
-            return f"{self.value:.2f} over {self.n} pairs, from too few networks for an interval"
+            return f"{self.value:.2f} over {self.n} pairs, in too few groups for an interval"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] over {self.n} pairs"
 
 

@@ -83,8 +83,9 @@ class Inputs:
         patch = case.patch
         return (
             patch is not None
-            and patch.source == victim
-            and patch.surrogate == "float"
+            and patch.surrogate is not None
+            and patch.surrogate.victim == victim
+            and patch.surrogate.kind == "float"
             and not patch.per_image
             and (patch.label or patch.attack) == self.settings.attack
         )

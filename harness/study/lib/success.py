@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from harness.plan.cells import Case
 from harness.plan.steps import ArtifactStep
+from harness.results.success import counts
+from harness.results.success import hits as hits_of
 from harness.study.lib.inputs import Inputs
 from harness.study.lib.tables import where
 
@@ -38,8 +40,12 @@ def count(
     The images that count are classified correctly without the patch and are not of the target class.
     """
     goals = goals[:, None]
-    among = (clean == labels) & (labels != goals)
-    return Counted(np.where(goals >= 0, patched == goals, patched != labels), among)
+    is_targeted = goals >= 0
+    hits = np.where(
+        is_targeted, hits_of("targeted", patched, labels, goals), hits_of("untargeted", patched, labels, goals)
+    )
+    among = np.where(is_targeted, counts("targeted", clean, labels, goals), counts("untargeted", clean, labels, goals))
+    return Counted(hits, among)
 
 
 def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:

@@ -1,53 +1,20 @@
 """Images: read, sized, split."""
 
 import hashlib
-import io
 import os
-import pickle
 import subprocess
 import sys
-import tarfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import numpy as np
 import pytest
+from helpers.datasets import RNG, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from backends.device.errors import UserError
-from harness import config
 from harness.data import datasets as data
 from harness.torchvision_import import import_torchvision
-
-RNG = np.random.default_rng(0)
-
-
-def spec(name="npz", **keys):
-    return (
-        config.DataTable(name=name, **{"path": "some.npz"} | keys)
-        if name == "npz"
-        else config.DataTable(name=name, **keys)
-    )
-
-
-def some_images(n, side=6):
-    return RNG.integers(0, 256, (n, side, side, 3)).astype(np.uint8)
-
-
-@pytest.fixture
-def npz(tmp_path):
-    arrays = {
-        "x_train": some_images(20),
-        "y_train": np.arange(20) % 4,
-        "x_test": some_images(10),
-        "y_test": np.arange(10) % 4,
-    }
-    np.savez(tmp_path / "some.npz", **arrays)
-    return arrays
-
 
 # what is read
 
@@ -135,14 +102,6 @@ def test_class_folders_in_the_order_of_their_names(tmp_path):
     assert data.class_names(spec("folder", path="set"), tmp_path) == ["cat", "dog"]
     with pytest.raises(UserError, match="3 names; folder has 2 classes"):
         data.load(spec("folder", path="set", classes=list("abc")), (9, 9), tmp_path, tmp_path)
-
-
-@pytest.fixture
-def imagenet(tmp_path):
-    (tmp_path / "imagenet/images").mkdir(parents=True)
-    for i in range(1000):
-        Image.new("RGB", (8, 8), (i // 4, 0, 0)).save(tmp_path / f"imagenet/images/n{i:08d}_sea_lion_{i}.JPEG")
-    return tmp_path
 
 
 def test_imagenet_has_one_image_a_class(imagenet):
@@ -255,142 +214,3 @@ assert len(data.fingerprint(config.DataTable(name="cifar10"), None)) == 64
 assert not {"torch", "sklearn", "torchvision"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-# what is refused
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"x": some_images(3).astype(np.float32), "y": np.zeros(3, int)}, "expected all images as uint8"),
-        ({"x": some_images(3)[..., :2], "y": np.zeros(3, int)}, r"got uint8 \(3, 6, 6, 2\)"),
-        ({"x": some_images(3)[:0], "y": np.zeros(0, int)}, "expected all images"),
-        ({"x": some_images(3), "y": np.zeros(4, int)}, r"labels as integers \(3,\), got int64 \(4,\)"),
-        ({"x": some_images(3), "y": np.zeros(3)}, "labels as integers"),
-        ({"x": some_images(3), "y": np.array([0, -1, 1])}, "expected labels from 0 to 1, got -1 to 1"),
-        ({"x": some_images(3), "labels": np.zeros(3, int)}, "x, y"),
-        ({"x": np.array([{}, {}, {}]), "y": np.zeros(3, int)}, "allow_pickle=False"),
-    ],
-)
-def test_arrays_that_are_no_images(tmp_path, arrays, message):
-    np.savez(tmp_path / "some.npz", **arrays)
-    with pytest.raises(UserError, match=message) as caught:
-        data.load(spec(), (6, 6), tmp_path, tmp_path)
-    assert "some.npz" in str(caught.value)
-
-
-def test_labels_beyond_the_classes(npz, tmp_path):
-    with pytest.raises(UserError, match="labels from 0 to 2, got 0 to 3"):
-        data.load(spec(classes=list("abc")), (6, 6), tmp_path, tmp_path)
-
-
-def damaged(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes(b ^ 0xFF for b in content[middle : middle + 99]) + content[middle + 99 :]
-
-
-@pytest.mark.parametrize(
-    "damage", [damaged, lambda c: c[: len(c) // 2], lambda c: b"", lambda c: pickle.dumps([1]), lambda c: c[:60]]
-)
-def test_damaged_npz(tmp_path, damage):
-    file = io.BytesIO()
-    np.savez_compressed(file, x=some_images(40), y=np.zeros(40, int))
-    (tmp_path / "some.npz").write_bytes(damage(file.getvalue()))
-    with pytest.raises(UserError, match=r"some\.npz: expected an npz"):
-        data.load(spec(), (6, 6), tmp_path, tmp_path)
-
-
-def test_an_npy_is_no_npz(tmp_path):
-    with (tmp_path / "some.npz").open("wb") as file:
-        np.save(file, some_images(3))
-    with pytest.raises(UserError, match="expected an npz"):
-        data.load(spec(), (6, 6), tmp_path, tmp_path)
-
-
-def test_an_unreadable_image_is_named(imagenet):
-    path = imagenet / "imagenet/images/n00000500_sea_lion_500.JPEG"
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UserError, match=r"n00000500_sea_lion_500.JPEG: cannot be read as an image"):
-        data.load(spec("imagenet"), (8, 8), imagenet, imagenet)
-
-
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        (spec("imagenet"), r"imagenet/images: not under --data .* put it there"),
-        (spec("folder", path="pictures"), "pictures: not under --data"),
-        (spec("folder"), r"needs a path under --data: \[data\] path"),
-        (spec(path="file/"), "file/: not under --data"),
-        (spec("cifar10", path="elsewhere.npz"), "elsewhere.npz: not under --data"),
-        (spec("folder", path="empty"), "empty: expected a folder for each class"),
-        (spec(path="empty"), "empty: expected a file for data 'npz'"),
-        (spec("digits", resize=20), "data.resize = 20 is less than the input size 32x32"),
-    ],
-)
-def test_what_is_not_there(tmp_path, asked, message):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=message):
-        data.load(asked, (32, 32), tmp_path, tmp_path)
-
-
-def test_without_a_data_folder_the_error_names_the_option():
-    with pytest.raises(UserError, match=r"--data \(or PATCHBENCH_DATA\) is not given"):
-        data.fingerprint(spec("imagenet"), None)
-
-
-# CIFAR-10
-
-
-def test_cifar10_that_cannot_be_had_names_both_ways(tmp_path, monkeypatch):
-    import_torchvision()
-    from torchvision.datasets import CIFAR10
-
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
-    with pytest.raises(UserError) as caught:
-        data.load(spec("cifar10"), (32, 32), tmp_path, tmp_path / "cache")
-    for words in ("cifar10/cifar10.npz", "under --data (or PATCHBENCH_DATA)", "go online", "Connection refused"):
-        assert words in str(caught.value)
-
-
-def test_cifar10_through_torchvisions_own_download(tmp_path, monkeypatch):
-    """An archive of CIFAR-10's form, of ten images a batch, on a server on loopback."""
-    import_torchvision()
-    from torchvision.datasets import CIFAR10
-
-    archive, sums, images = io.BytesIO(), {}, {}
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch", "batches.meta"]:
-            images[name] = some_images(10, 32)
-            batch = {"data": images[name].transpose(0, 3, 1, 2).reshape(10, -1), "labels": list(range(10))}
-            content = pickle.dumps({"label_names": list(data.CIFAR10)} if name == "batches.meta" else batch)
-            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            info.size, sums[name] = len(content), hashlib.md5(content).hexdigest()
-            tar.addfile(info, io.BytesIO(content))
-    (tmp_path / "www").mkdir()
-    (tmp_path / "www/cifar.tgz").write_bytes(archive.getvalue())
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path / "www"))
-    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/cifar.tgz")
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.getvalue()).hexdigest())
-    monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
-    try:
-        pools = data.load(spec("cifar10"), (32, 32), None, tmp_path / "cache")
-    finally:
-        server.shutdown()
-        server.server_close()
-    np.testing.assert_array_equal(
-        pools["train"].pixels, np.concatenate([images[f"data_batch_{i}"] for i in range(1, 6)])
-    )
-    np.testing.assert_array_equal(pools["test"].pixels, images["test_batch"])
-    assert pools["test"].labels.tolist() == list(range(10))
-    assert data.class_names(spec("cifar10"), None)[9] == "truck"
-
-
-@pytest.mark.data
-def test_the_real_cifar10_has_all_classes(data_dir, tmp_path):
-    pools = data.load(spec("cifar10"), (32, 32), data_dir, tmp_path)
-    assert {name: len(pool.labels) for name, pool in pools.items()} == {"train": 4000, "test": 1000}
-    assert np.bincount(pools["test"].labels).min() > 80

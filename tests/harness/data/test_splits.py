@@ -22,7 +22,7 @@ def test_patches_for_each_image_are_made_on_the_very_images_that_are_counted() -
     assert describe(GOOD)["made_on_evaluate"] == []
     assert describe(GOOD, {"q": ["d", "e"], "p": ["d", "e"]})["made_on_evaluate"] == ["p", "q"]
     for wrong in (["d"], ["e", "d"], ["b", "c"]):
-        with pytest.raises(UserError, match="patch p: expected one for each of the 2 evaluation images"):
+        with pytest.raises(UserError, match="patch p: expected one patch for each of the 2 evaluation images"):
             describe(GOOD, {"p": wrong})
 
 

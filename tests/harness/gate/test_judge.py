@@ -174,6 +174,7 @@ def test_a_column_that_no_cell_has_is_said(before: Path) -> None:
         judge(None, read(before), rules)
 
 
+@pytest.mark.slow
 def test_the_command_line_answers_with_its_exit_code(before: Path, tmp_path: Path) -> None:
     def patchbench(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "harness.cli", *map(str, arguments)]

@@ -114,7 +114,7 @@ def test_learned_steps_come_into_the_file(tmp_path: Path, format: str) -> None:
     graph = fake_quantized(network, quant, PIXELS, trained)
     assert weights_of(path) == pytest.approx(weights_of(graph), abs=1e-5)
     assert np.abs(small.file_logits(path, PIXELS) - logits(graph, PIXELS)).max() <= 4.01 * scales_of(path)[-1]
-    with pytest.raises(UserError, match="without learned scales"):
+    with pytest.raises(UserError, match="were not trained"):
         export(
             network, name="net", victim=small.victim(), format=format, quant=quant, calibration_pixels=PIXELS,
             folder=tmp_path, learned=learned_weights(trained),
@@ -154,24 +154,24 @@ def test_a_suite_names_simulations_and_ensembles(tmp_path: Path) -> None:
     wanted = '["float", "fake_quant:w4a4", "fake_quant:resnet8-onnx-s8s8-minmax", "qat:w3a8:resnet8", '
     made = plan(tmp_path, suite(wanted + '["float", "qat:w3a8", "twin:resnet8-onnx-s8s8-minmax"]]'))
     trained = "resnet8-torch-w3a8-minmax-qat-epochs1-batch16"
-    patches = [p for p in made.patches if p.source]
-    assert [p.made_on for p in patches] == [
+    patches = [p for p in made.patches if p.surrogate]
+    assert [p.surrogate.made_of for p in patches] == [
         "resnet8",
         "resnet8-torch-w4a4-minmax",
         "resnet8-torch-w8a8-minmax",
         trained,
         f"[float:resnet8+fake_quant:{trained}+twin:resnet8-onnx-s8s8-minmax]",
     ]
-    assert [p.made_against("resnet8") for p in patches] == [
+    assert [p.surrogate_for("resnet8") for p in patches] == [
         "float",
         "fake_quant:w4a4",
         "fake_quant:resnet8-onnx-s8s8-minmax",
         "qat:w3a8",
         '["float", "qat:w3a8", "twin:resnet8-onnx-s8s8-minmax"]',
     ]
-    assert [p.made_against("another") for p in patches][:2] == ["float:resnet8", "fake_quant:w4a4:resnet8"]
+    assert [p.surrogate_for("another") for p in patches][:2] == ["float:resnet8", "fake_quant:w4a4:resnet8"]
     for victim in ("resnet8", "another"):
-        words = [p.made_against(victim) for p in patches]
+        words = [p.surrogate_for(victim) for p in patches]
         again = plan(tmp_path, suite(f"[{', '.join(w if w[0] == '[' else repr(w) for w in words)}]"))
         assert [p.key for p in again.patches] == [p.key for p in made.patches], "a suite takes these words"
     assert len({p.name for p in made.patches}) == len({p.key for p in made.patches}) == len(made.patches)
@@ -189,9 +189,9 @@ def test_a_suite_names_simulations_and_ensembles(tmp_path: Path) -> None:
     [
         ('"qat:w4a4"', "needs one .*found 0"),
         ('"fake_quant:w9a4"', "each 2 to 8, or 32 for float, got 'w9a4'"),
-        ('"fake_quant:w4a4:nobody"', "which is no victim of this suite; there is fake_quant:resnet8"),
-        ('[["float", "twin:nothing"]]', "which is no INT8 artifact"),
-        ('[["float"]]', "at least 2 items"),
+        ('"fake_quant:w4a4:nobody"', "no victim of this suite is named 'nobody'; there is fake_quant:resnet8"),
+        ('[["float", "twin:nothing"]]', "no quantized artifact of this suite is named 'nothing'"),
+        ('[["float"]]', "at least 2 surrogates"),
     ],
 )
 def test_what_a_surrogate_lacks_is_said(tmp_path: Path, surrogates: str, says: str) -> None:

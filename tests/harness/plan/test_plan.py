@@ -86,7 +86,7 @@ def test_two_targets_alike_share_replays_and_keep_their_names(tmp_path: Path) ->
     ("old", "new", "says"),
     [
         ("pixels = 8", "", "give either area"),
-        ('name = "gap"', 'name = "gap"\nsurrogate = "float:nobody"', "which is no victim of this suite"),
+        ('name = "gap"', 'name = "gap"\nsurrogate = "float:nobody"', "no victim of this suite is named 'nobody'"),
     ],
 )
 def test_what_cannot_be_planned_is_said(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -165,7 +165,7 @@ def test_an_imported_patch_needs_a_file_and_no_victim(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "p.png")
     first = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
     (patch,) = (p for p in first.patches if p.attack == "imported")
-    assert (patch.source, patch.target_class, patch.px, patch.shape) == (None, 3, 8, "square")
+    assert (patch.surrogate, patch.target_class, patch.px, patch.shape) == (None, 3, 8, "square")
     Image.new("RGB", (8, 8), (1, 2, 4)).save(tmp_path / "p.png")
     second = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
     assert len(keys(second, "patches") - keys(first, "patches")) == 1, "another file is another patch"
@@ -222,17 +222,18 @@ def test_a_label_is_no_controls(tmp_path: Path) -> None:
         ("steps = 3", "stepz = 3", "attack 'gap' has no option 'stepz'; did you mean 'steps'"),
         ("steps = 3", "steps = 0", "attack 'gap', option 'steps': expected a number of at least 1, got 0"),
         ('"gap"' + GAP, '"imported"\npixels = 8', "give its file under --data"),
-        ('"gap"' + GAP, '"imported"\npixels = 8\nthrough = "jpeg:75"', "is made already, .*: leave through out"),
+        ('"gap"' + GAP, '"imported"\npixels = 8\ndefence = "jpeg:75"', "expects no defence: leave defence out"),
         (
             '"gap"' + GAP,
-            '"sparse_rs"\npixels = 8\nsurrogate = "device:resnet8-onnx-s8s8-minmax:ort"\nthrough = "jpeg:75"',
-            "a target that is asked has no defence yet",
+            '"sparse_rs"\npixels = 8\nsurrogate = "device:resnet8-onnx-s8s8-minmax:ort"\ndefence = "jpeg:75"',
+            "an attack that queries a device expects no defence yet",
         ),
-        (GAP, GAP + "\nthrough = 'jpg:75'", "through.*: defence 'jpg:75': expected jpeg:QUALITY"),
+        (GAP, GAP + "\nthrough = 'jpeg:75'", "the key through is now called defence"),
+        (GAP, GAP + "\ndefence = 'jpg:75'", "defence.*: defence 'jpg:75': expected jpeg:QUALITY"),
         ('"gap"' + GAP, '"pgd"\npixels = 8\nper_image = true\noptions.restarts = 0', "'restarts': .* at least 1"),
         ('"gap"' + GAP, '"sparse_rs"\npixels = 8\noptions.queries = 7', "'queries': expected at least 8, one for each"),
         ('"gap"' + GAP, '"sparse_rs"\npixels = 8\nper_image = true\noptions.queries = 39', "at least 40, one for each"),
-        (GAP, EXACT.format('"qat:w4a4"'), "surrogate 'qat:w4a4': the levels of .* need float32"),
+        (GAP, EXACT.format('"qat:w4a4"'), "surrogate 'qat:w4a4': quantized surrogates need float32"),
         (GAP, EXACT.format('"fake_quant:w8a8"'), "surrogate 'fake_quant:w8a8': .* need float32"),
         (GAP, EXACT.format('[["float", "twin:x"]]'), "surrogate 'twin:x': .* need float32"),
     ],
@@ -248,7 +249,7 @@ def test_every_case_meets_every_defence_and_its_clean_one_stands_beside_it(tmp_p
     text = QUICK.replace("[data]", 'defence = ["none", "jpeg:75", "median:3"]\n[data]', 1)
     plain, made = (
         plan(tmp_path),
-        plan(tmp_path, text.replace('name = "gap"', 'name = "gap"\nthrough = ["none", "jpeg:75"]')),
+        plan(tmp_path, text.replace('name = "gap"', 'name = "gap"\ndefence = ["none", "jpeg:75"]')),
     )
     # torch and two artifacts, three times: clean, two kinds of patches, two controls
     assert len(made.cells) == 3 * 3 * 5
@@ -261,10 +262,10 @@ def test_every_case_meets_every_defence_and_its_clean_one_stands_beside_it(tmp_p
     assert keys(plain, "patches") < keys(made, "patches")
     (adaptive,) = keys(made, "patches") - keys(plain, "patches")
     assert next(p.name for p in made.patches if p.key == adaptive).startswith(
-        "gap-float-resnet8-c3-s0-8px-through-jpeg75"
+        "gap-float-resnet8-c3-s0-8px-defence-jpeg75"
     )
     cells = [records.columns(c, records.Answers(None, "", {}, {})) for c in made.cells]
-    assert {c["surrogate"] for c in cells} == {"", "float", "float through jpeg:75"}
+    assert {c["surrogate"] for c in cells} == {"", "float", "float with defence jpeg:75"}
     assert len({case.name for case in {c.replay.case for c in made.cells}}) == 3 * 5
     assert [step.defence for step in made.latencies][:3] == ["", "jpeg:75", "median:3"]
 
@@ -292,7 +293,7 @@ def test_a_pupil_depends_on_its_teacher(tmp_path: Path) -> None:
     assert before[1].key != after[1].key
 
 
-@pytest.mark.parametrize(("teacher", "says"), [("nobody", "no .*victim"), ("pupil", "has a teacher itself")])
+@pytest.mark.parametrize(("teacher", "says"), [("nobody", "not a .*victim"), ("pupil", "has a teacher itself")])
 def test_a_teacher_that_cannot_teach_is_refused(tmp_path: Path, teacher: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         plan(tmp_path, QUICK + PUPIL.replace("TEACHER", teacher))

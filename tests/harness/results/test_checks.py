@@ -13,6 +13,7 @@ from helpers.made_run import FILES, make_run
 from harness.report.page import build
 from harness.results.checks import checks, doubts
 from harness.results.metrics import cells, summarise
+from harness.results.run_directory import Run
 
 GOOD: dict[str, Any] = {
     "again": [{"artifact": "net-onnx-w8a8-s8s8-minmax", "target": "ort", "images": 32, "equal": 32}],
@@ -24,6 +25,10 @@ GOOD: dict[str, Any] = {
     ],
     "cases": [{"patch": "net-gap-t3-s0", "pixels_sha256": "ab", "others": []}],
 }  # fmt: skip
+
+
+def typed(run: dict[str, Any]) -> Run:
+    return Run.model_validate({"schema": 1} | run)
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +43,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pd.D
 
 def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
     run, table, _ = made
-    found = checks(run, table)
-    assert {check["name"]: check["status"] for check in found} == dict.fromkeys([c["name"] for c in found], "passed")
+    found = checks(typed(run), table)
+    assert {check.name: check.status for check in found} == dict.fromkeys([c.name for c in found], "passed")
     assert len(found) == 8
     assert set(doubts(table, found)) == {""}
-    json.dumps(found)
 
 
 def test_a_run_that_recorded_nothing_is_not_said_to_pass(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
-    status = {c["name"]: c["status"] for c in checks({"data": {}}, made[1].iloc[:0])}
+    status = {c.name: c.status for c in checks(typed({"data": {}}), made[1].iloc[:0])}
     assert set(status.values()) == {"unknown"}
 
 
@@ -69,7 +73,7 @@ FAULTS: list[tuple[str, str, str, Any]] = [  # check, what it says, cells it tou
      {"victims": [{"name": "net", "claimed_accuracy": 0.5}]}),
     ("accuracy as claimed", "are mean, std, divisor and channel_order the model's?", "index == index",
      {"class_names": ["one"], "victims": [], "artifacts": []}),
-    ("no copies", "2 of the counted images are", "index == index", {"data": {"copies": 2}}),
+    ("no copies", "2 of the evaluation images are", "index == index", {"data": {"copies": 2}}),
 ]  # fmt: skip
 
 
@@ -78,10 +82,10 @@ def test_a_fault_fails_its_check_and_marks_its_numbers(
     made: tuple[dict[str, Any], pd.DataFrame, Path], name: str, says: str, touched: str, fault: dict[str, Any]
 ) -> None:
     run, table, _ = made
-    found = checks(run | fault, table)
-    failed = [check for check in found if check["status"] == "failed"]
-    assert [check["name"] for check in failed] == [name]
-    assert says in failed[0]["says"]
+    found = checks(typed(run | fault), table)
+    failed = [check for check in found if check.status == "failed"]
+    assert [check.name for check in failed] == [name]
+    assert says in failed[0].says
     marked = table[[bool(text) for text in doubts(table, found)]]
     assert len(marked) > 0
     pd.testing.assert_frame_equal(marked, table.query(touched))
@@ -92,10 +96,10 @@ def test_noise_that_misleads_and_images_that_are_too_few(tmp_path: Path) -> None
     records = pd.read_parquet(root / "records.parquet")
     noisy = (records["attack"] == "noise") & (records["target"] == "ort") & (records.index % 2 == 0)
     table = cells(records.assign(pred=records["pred"].where(~noisy, (records["label"] + 1) % 10)))
-    found = {c["name"]: c for c in checks({}, table)}
-    assert (found["noise is harmless"]["status"], found["enough images"]["status"]) == ("failed", "failed")
-    assert "net-onnx-fp32 on ort, 8 px" in found["noise is harmless"]["says"]
-    assert "390 images are always enough" in found["enough images"]["says"]
+    found = {c.name: c for c in checks(typed({}), table)}
+    assert (found["noise is harmless"].status, found["enough images"].status) == ("failed", "failed")
+    assert "net-onnx-fp32 on ort, 8 px" in found["noise is harmless"].says
+    assert "390 images are always enough" in found["enough images"].says
     marked = table[[("noise" in text) for text in doubts(table, found.values())]]
     assert set(marked["target"]) == {"ort"}
 
@@ -103,11 +107,11 @@ def test_noise_that_misleads_and_images_that_are_too_few(tmp_path: Path) -> None
 def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
     run, table, root = made
     bad = run | {"outputs": [GOOD["outputs"][1] | {"declared": "logits"}]}
-    page = build(root, bad).read_text()
+    page = build(root, typed(bad)).read_text()
     assert page.index("1 failed. A dagger (†) marks") < page.index("Success and clean accuracy by target")
     assert 'title="kind of outputs">†' in page
     records = pd.read_parquet(root / "records.parquet")
-    summary = summarise(table.assign(doubts=doubts(table, checks(bad, table))), records)
+    summary = summarise(table.assign(doubts=doubts(table, checks(typed(bad), table))), records)
     assert set(summary.loc[summary["doubts"] != "", "artifact"]) == {"net-onnx-fp32"}
 
 
@@ -118,15 +122,15 @@ def test_what_a_check_says_fits_how_patches_were_made(made: tuple[dict[str, Any]
     grey = {"name": "g", "attack": "grey", "checks": {}}
 
     def says(name: str, *patches: dict[str, Any]) -> tuple[str, str]:
-        found = checks({"patches": [grey, *patches], "data": {"copies": 0}}, made[1].iloc[:0])
-        (check,) = (c for c in found if c["name"] == name)
-        return check["status"], check["says"]
+        found = checks(typed({"patches": [grey, *patches], "data": {"copies": 0}}), made[1].iloc[:0])
+        (check,) = (c for c in found if c.name == name)
+        return check.status, check.says
 
-    assert says("gradients", asked, brought) == ("unknown", "no attack of this run follows any")
-    assert says("gradients", asked, each)[1] == "at most 25.0% of 1 patches'; 1 more were made without gradients"
-    assert says("gradients") == ("unknown", "this run did not record it")
+    assert says("gradients", asked, brought) == ("unknown", "no attack of this run follows gradients")
+    assert says("gradients", asked, each)[1] == "at most 25.0% of 1 patches'; 1 more were crafted without gradients"
+    assert says("gradients") == ("unknown", "not recorded by this run")
     assert says("no copies", asked) == ("passed", "none is")
-    assert "1 were made for each counted image, on those very images" in says("no copies", each)[1]
+    assert "1 patches were crafted on the evaluation images themselves" in says("no copies", each)[1]
 
 
 @pytest.mark.parametrize(("classes", "status"), [(1001, "passed"), (10, "failed")])
@@ -136,5 +140,5 @@ def test_an_int8_softmax_of_many_classes_need_not_sum_to_one(
     """What MobileNetV2's file gives: a thousand classes rounded to 0."""
     output = {"artifact": "net-onnx-fp32", "target": "ort", "declared": "softmax", "least": 0.0, "most": 0.98}
     run = made[0] | {"outputs": [output | {"furthest_sum_from_one": 0.34, "classes": classes}]}
-    (found,) = (check for check in checks(run, made[1]) if check["name"] == "kind of outputs")
-    assert found["status"] == status
+    (found,) = (check for check in checks(typed(run), made[1]) if check.name == "kind of outputs")
+    assert found.status == status

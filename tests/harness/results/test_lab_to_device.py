@@ -1,4 +1,4 @@
-"""The gap taken apart, on a run whose every step was made: what follows what, and that the changes add up."""
+"""The loss from lab to device, on a run whose every link is known: their order, and that the changes add up."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def noisy(table: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
 
 @pytest.fixture(scope="module")
 def chain(records: pd.DataFrame) -> Chain:
-    (one,) = [c for c in chains(outcomes(records), VERSIONS) if c.steps[-1].artifact == TFLITE]
+    (one,) = [c for c in chains(outcomes(records), VERSIONS) if c.links[-1].artifact == TFLITE]
     return one
 
 
-def test_the_steps_are_in_order_and_follow_their_like(chain: Chain) -> None:
-    assert [(step.stage, step.target, step.of) for step in chain.steps] == [
+def test_the_links_are_in_order_and_follow_their_like(chain: Chain) -> None:
+    assert [(link.stage, link.target, link.of) for link in chain.links] == [
         ("float, PyTorch", "torch", -1),
         ("float, in the runtime", "litert", 0),
         ("fake-quantized", "torch", 1),
@@ -71,18 +71,18 @@ def test_the_steps_are_in_order_and_follow_their_like(chain: Chain) -> None:
 
 
 def test_changes_add_up_to_the_difference_of_the_ends(chain: Chain) -> None:
-    for step in chain.steps[1:]:
-        assert step.success_change is not None
-        assert step.clean_change is not None
-        before = chain.steps[step.of]
-        assert step.success.value - before.success.value == pytest.approx(step.success_change.value)
-        assert step.clean.value - before.clean.value == pytest.approx(step.clean_change.value)
-        assert step.success_change.low <= step.success_change.value <= step.success_change.high
+    for link in chain.links[1:]:
+        assert link.success_change is not None
+        assert link.clean_change is not None
+        before = chain.links[link.of]
+        assert link.success.value - before.success.value == pytest.approx(link.success_change.value)
+        assert link.clean.value - before.clean.value == pytest.approx(link.clean_change.value)
+        assert link.success_change.low <= link.success_change.value <= link.success_change.high
 
 
 def test_success_is_over_what_every_step_gets_right(records: pd.DataFrame, chain: Chain) -> None:
     """By hand for one step and one patch each."""
-    steps = [(step.artifact, step.target) for step in chain.steps]
+    steps = [(link.artifact, link.target) for link in chain.links]
     clean = records[records["attack"] == "none"].set_index(["artifact", "target", "image"]).sort_index()
     right = [clean.loc[place].query("pred == label").index for place in steps]
     common = set(right[0]).intersection(*right[1:])
@@ -92,14 +92,14 @@ def test_success_is_over_what_every_step_gets_right(records: pd.DataFrame, chain
     assert chain.n == len(reference)
     rates = (reference["pred"] == reference["target_class"]).groupby(reference["patch"]).mean()
     assert (len(rates), chain.patches) == (4, 4)
-    assert chain.steps[3].success.value == pytest.approx(rates.mean())
+    assert chain.links[3].success.value == pytest.approx(rates.mean())
 
 
 def test_a_file_without_a_lab_or_that_failed_has_no_chain(records: pd.DataFrame) -> None:
     alone = records[records["format"] != "torch"]
     assert chains(outcomes(alone), VERSIONS) == []
     failed = records.assign(status=records["status"].where(records["target"] != "litert-reference", "crash"))
-    stages = [s.stage for c in chains(outcomes(failed), VERSIONS) for s in c.steps if c.steps[-1].artifact == TFLITE]
+    stages = [s.stage for c in chains(outcomes(failed), VERSIONS) for s in c.links if c.links[-1].artifact == TFLITE]
     assert "integer, reference kernels" not in stages
     assert "integer, optimised kernels" in stages
 
@@ -143,7 +143,7 @@ def test_onnxruntime_as_the_file_stands_is_the_fake_quantized_network(records: p
     native = native[native["target"] == native["target"].iloc[0]]
     plain = native.assign(target="ort-plain", kernels="cpu-disabled", pred=noisy(native, np.random.default_rng(1)))
     found = chains(outcomes(pd.concat([records, plain], ignore_index=True)), VERSIONS)
-    (chain,) = [c for c in found if any(step.target == "ort-plain" for step in c.steps)]
-    stages = {step.target: step.stage for step in chain.steps}
+    (chain,) = [c for c in found if any(link.target == "ort-plain" for link in c.links)]
+    stages = {link.target: link.stage for link in chain.links}
     assert stages["ort-plain"] == "fake-quantized"
-    assert [step.stage for step in chain.steps][-2:] == ["fake-quantized", "integer, optimised kernels"]
+    assert [link.stage for link in chain.links][-2:] == ["fake-quantized", "integer, optimised kernels"]

@@ -27,7 +27,7 @@ format = ["onnx", "tflite"]
 [[attack]]
 name = "gap"
 seeds = [0, 1, 2, 3]
-through = ["none", "median:3"]
+defence = ["none", "median:3"]
 target_classes = [8]
 pixels = 10
 options = { steps = 60, batch = 16 }
@@ -86,10 +86,12 @@ def test_an_attack_that_knows_the_defence_gains_by_it(finished: Path) -> None:
     # over four seeds: one seed's patches may tie, the network has seen three epochs and each patch sixty steps
     for _, here in behind.groupby("target"):
         rates = here.groupby("surrogate")[["targeted_success", "targeted_success_low"]].mean()
-        assert rates.loc["float through median:3", "targeted_success"] >= rates.loc["float", "targeted_success_low"]
+        assert (
+            rates.loc["float with defence median:3", "targeted_success"] >= rates.loc["float", "targeted_success_low"]
+        )
     mean = behind.groupby("surrogate")["targeted_success"].mean()
     noise = cells.loc[(cells["defence"] == "median:3") & (cells["attack"] == "noise"), "targeted_success"].mean()
-    assert mean["float through median:3"] > mean["float"] > noise
+    assert mean["float with defence median:3"] > mean["float"] > noise
 
 
 def test_latencies_are_with_and_without(finished: Path) -> None:
@@ -98,7 +100,7 @@ def test_latencies_are_with_and_without(finished: Path) -> None:
     assert len(took) == 2 * 3
     assert np.isfinite(list(took.values())).all()
     page = (finished / "report.html").read_text()
-    for words in ("after median:3", "undefended", "float through median:3", "added,<br>ms"):
+    for words in ("after median:3", "undefended", "float with defence median:3", "added,<br>ms"):
         assert words in page
 
 

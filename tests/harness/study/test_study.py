@@ -1,6 +1,5 @@
-"""The study: its labels, its statistics against closed forms, and one small study run whole."""
+"""The study: its labels, its statistics against closed forms, and what it refuses."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +17,7 @@ from harness.config.study import ANALYSES, StudyTable
 from harness.study import bitwidth, findings, output, places, transfer
 from harness.study.lib import cells, labels
 from harness.study.study import _check, load
+from patches.surrogate import Surrogate
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -42,11 +42,11 @@ def test_every_analysis_has_a_question_and_may_find_nothing(name, tmp_path):
     ],
 )
 def test_a_surrogate_has_one_name_whichever_victim_saw_it(victim, surrogate, made):
-    assert cells.made_on(victim, surrogate, {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
+    assert cells.made_on(victim, Surrogate.parse(surrogate), {"b-tflite": "b", "a-tflite": "a", "c": "c"}) == made
 
 
 def summary(**columns):
-    """A row of `harness.results.metrics.summarise` with what analyses read."""
+    """Return a row of `harness.results.metrics.summarise`, with the columns that analyses read."""
     row = {
         "victim": "net", "precision": "fp32", "format": "torch", "calibration": "", "granularity": "per_channel",
         "artifact": "net-torch", "surrogate": "float", "attack": "gap", "patch_px": 8, "patch_area": 0.06,
@@ -71,7 +71,7 @@ class Given:
         self.over_patches = pd.DataFrame(list(rows))
 
 
-def test_bits_are_read_from_precision_and_patches_from_elsewhere_left_out():
+def test_bitwidth_reads_bits_from_the_precision_and_leaves_out_patches_from_elsewhere():
     rounded = {"precision": "w4a4", "artifact": "net-torch-w4a4", "calibration": "minmax"}
     kernels = {"precision": "w4a8", "artifact": "net-tflite", "calibration": "minmax", "format": "tflite"}
     given = Given(
@@ -100,7 +100,7 @@ def test_bits_are_read_from_precision_and_patches_from_elsewhere_left_out():
     assert bitwidth.draw(found)[0].name == "gap"
 
 
-def test_the_transfer_matrix_has_the_summarys_rates_and_draws_what_is_absent_as_empty():
+def test_the_transfer_matrix_has_the_rates_of_the_summary_and_leaves_missing_cells_empty():
     given = Given(
         *(summary(victim=v, artifact=f"{v}-torch", surrogate=s, targeted_success=r)
           for v, s, r in (("a", "float", 0.5), ("b", "float", 0.4), ("b", "float:a", 0.2)))
@@ -113,14 +113,14 @@ def test_the_transfer_matrix_has_the_summarys_rates_and_draws_what_is_absent_as_
     assert [f.name for f in transfer.draw(found)] == ["targeted", "untargeted"]
 
 
-def test_like_rows_come_to_lie_beside_each_other():
+def test_similar_rows_are_neighbours():
     rows = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.0], [0.9, 1.0]])
     order = transfer.order(rows).tolist()
     assert abs(order.index(0) - order.index(2)) == abs(order.index(1) - order.index(3)) == 1
 
 
 def test_the_saliency_of_a_linear_network_is_its_weights():
-    """The margin of two classes has the gradient ``w0 - w1``, whatever the image."""
+    """The gradient of the margin between two classes is ``w0 - w1`` on every image."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)).double().requires_grad_(False)
     network.forward = lambda x: nn.Sequential.forward(network, x.double())
     expected = (network[1].weight[0] - network[1].weight[1]).abs().reshape(3, 4, 4).sum(dim=0)
@@ -129,13 +129,13 @@ def test_the_saliency_of_a_linear_network_is_its_weights():
     assert found == pytest.approx(np.broadcast_to((expected / expected.sum()).numpy(), (5, 4, 4)), rel=1e-5)
 
 
-def test_what_lies_under_a_patch_is_counted_by_hand():
+def test_saliency_under_a_patch_equals_a_count_by_hand():
     looks = np.zeros((1, 4, 4))
     looks[0, 1, 2] = 1.0
     assert places.under(looks, [(0, 0), (0, 1), (1, 2), (2, 2)], 2).tolist() == [[0.0, 1.0, 1.0, 0.0]]
 
 
-def test_a_mean_of_shares_has_nearly_students_interval_where_they_are_normal():
+def test_a_mean_of_normal_shares_has_nearly_students_interval():
     values = np.random.default_rng(3).normal(0.7, 0.1, 60)
     found = findings.mean_share(np.append(values, np.nan))
     half = stats.t.ppf(0.975, 59) * values.std(ddof=1) / np.sqrt(60)
@@ -158,12 +158,12 @@ def test_a_mean_of_shares_has_nearly_students_interval_where_they_are_normal():
         (np.nan, np.nan, False, "too few"),
     ],
 )
-def test_a_verdict_is_the_whole_intervals(low, high, low_is_claimed, says):
+def test_a_verdict_needs_the_whole_interval(low, high, low_is_claimed, says):
     assert findings.verdict(findings.Share((low + high) / 2, low, high, 9), low_is_claimed) == says
 
 
-def test_what_is_kept_at_few_bits_is_counted_where_the_network_still_works(tmp_path):
-    """By hand: .4 of .5 simulated; .5 of .5 on kernels, whose other file is broken; 2 % on float is no base."""
+def test_success_kept_at_few_bits_counts_usable_networks_only(tmp_path):
+    """By hand: 0.4 of 0.5 simulated; 0.5 of 0.5 on kernels, whose other file is broken; 2 % on float is too little."""
     rounded = {"calibration": "minmax", "clean_accuracy": 0.8}
     kernels = rounded | {"runtime": "litert", "target": "litert", "format": "tflite"}
     given = Given(
@@ -181,7 +181,7 @@ def test_what_is_kept_at_few_bits_is_counted_where_the_network_still_works(tmp_p
     assert set(findings.measure(tmp_path).query("claim == 'features'")["verdict"]) == {"not measured"}
 
 
-def test_float_on_moved_pixels_is_no_quantized_network(tmp_path):
+def test_float_on_moved_pixels_does_not_count_as_quantized(tmp_path):
     rows = [{"region": "patch", "transfer": 1.0, "kind": kind, "cosine": cosine}
             for kind, cosine in (("float, moved pixels", 0.96), ("simulated", 0.4), ("twin", 0.5))]  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "gradients.csv", index=False)
@@ -189,67 +189,13 @@ def test_float_on_moved_pixels_is_no_quantized_network(tmp_path):
     assert found["value"].to_dict() == {"simulated": 0.4, "integer kernels": 0.5}
 
 
-def test_where_no_patch_comes_from_elsewhere_transfer_is_not_measured(tmp_path):
+def test_transfer_is_not_measured_without_patches_from_elsewhere(tmp_path):
     transfer.measure(Given(summary(), summary(surrogate="twin:net-tflite"))).to_csv(tmp_path / "transfer.csv")
     found = findings.measure(tmp_path).query("claim.str.startswith('across')")
     assert set(found["verdict"]) == {"not measured"}
 
 
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory):
-    """The small sibling of the study, run whole by its command: its directory and suite."""
-    out = tmp_path_factory.mktemp("study")
-    suite = ROOT / "benchmarks/suites/study-digits.toml"
-    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    return out, suite
-
-
-@pytest.mark.slow
-def test_the_small_study_answers_every_question_with_numbers_and_figures(studied):
-    out, _ = studied
-    page = (out / "study.html").read_text()
-    for name in set(ANALYSES) - {"defences"}:
-        table = pd.read_csv(out / "study" / f"{name}.csv")
-        assert len(table), name
-        assert any(column.startswith("n") for column in table), name
-        known = json.loads((out / "study" / f"{name}.json").read_text())
-        assert known["figures"], name
-        assert all((out / "study" / figure["file"]).is_file() for figure in known["figures"])
-        assert known["question"] in page
-
-
-@pytest.mark.slow
-def test_a_second_study_does_nothing_again_and_one_analysis_can_be_had_alone(studied):
-    out, suite = studied
-    before = (out / "study" / "places.csv").read_bytes()
-    (out / "study" / "places.csv").unlink()
-    done = CliRunner().invoke(app, ["study", str(suite), "--out", str(out), "--only", "places"])
-    assert "nothing to do" in done.output
-    assert "replay" not in done.output
-    assert (out / "study" / "places.csv").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_places_agree_with_a_count_of_the_devices_own_answers(studied):
-    """Success at a place, once more from the records of a run whose patches lie there."""
-    out, suite = studied
-    table = pd.read_csv(out / "study" / "places.csv")
-    here = table[(table["target"] == "litert") & (table["artifact"] == "resnet8-tflite-s8s8-minmax")]
-    row, column = (int(here.iloc[5][name]) for name in ("row", "column"))
-    text = suite.read_text().split("[[attack]]")
-    fixed = text[1].replace("area = 0.08", f'area = 0.08\nplacement = "{row},{column}"')
-    other = out.parent / "fixed.toml"
-    rest = text[-1][text[-1].index("[controls]") :]
-    other.write_text((text[0] + "[[attack]]" + fixed + rest).replace('name = "study-digits"', 'name = "fixed"'))
-    done = CliRunner().invoke(app, ["run", str(other), "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    cells = pd.read_csv(out / "cells.csv").query("artifact == 'resnet8-tflite-s8s8-minmax' and target == 'litert'")
-    mean = cells.query("attack == 'gap' and surrogate == 'float'")["targeted_success"].mean()
-    assert here.iloc[5]["success"] == pytest.approx(mean, abs=1e-5)
-
-
-def test_an_analysis_that_is_none_is_refused_with_those_there_are(tmp_path):
+def test_an_unknown_analysis_is_refused_with_the_known_ones(tmp_path):
     suite = ROOT / "benchmarks/suites/study-digits.toml"
     done = CliRunner().invoke(app, ["study", str(suite), "--out", str(tmp_path), "--only", "transfers"])
     assert "transfers" in str(done.exception)
@@ -264,7 +210,7 @@ def test_an_analysis_that_is_none_is_refused_with_those_there_are(tmp_path):
         ("attack", '"lavan"', "no 'lavan' in this suite"),
     ],
 )
-def test_what_a_study_cannot_look_at_is_said_before_hours_go_by(tmp_path, key, value, says):
+def test_a_study_table_that_matches_nothing_is_refused_at_once(tmp_path, key, value, says):
     suite = (ROOT / "benchmarks/suites/study-digits.toml").read_text()
     text = suite.replace('artifacts = ["resnet8-*"]', f"{key} = {value}")
     (tmp_path / "suite.toml").write_text(text)
@@ -274,8 +220,8 @@ def test_what_a_study_cannot_look_at_is_said_before_hours_go_by(tmp_path, key, v
     assert not (tmp_path / "out" / "run.json").exists()
 
 
-def test_a_study_without_the_usual_attack_is_none_the_less_one():
-    """Nobody asked for `gap`: it is what is looked at where nothing is said."""
+def test_a_study_may_lack_the_default_attack():
+    """`gap` is a default that nobody asked for, so a suite may lack it."""
     replay = SimpleNamespace(artifact=Path("net"), case=SimpleNamespace(patch=None))  # a path has a name
     plan = SimpleNamespace(replays=[replay])
     _check(StudyTable(), plan)

@@ -1,4 +1,4 @@
-"""Layer by layer: similarities against closed forms, cut files against runtimes that tell what lies within."""
+"""Layer by layer: similarities against closed forms, cut files against runtimes that show their inner tensors."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ RNG = np.random.default_rng(0)
 
 
 def by_hsic(x: np.ndarray, y: np.ndarray) -> float:
-    """CKA by its definition: HSIC with explicit centring matrices (Kornblith et al. 2019, eq. 3 and 4)."""
+    """Return CKA by its definition: HSIC with explicit centring matrices (Kornblith et al. 2019, eq. 3 and 4)."""
     h = np.eye(len(x)) - 1 / len(x)
 
     def hsic(a: np.ndarray, b: np.ndarray) -> float:
@@ -71,7 +71,7 @@ def test_leaving_an_image_out_is_leaving_it_out() -> None:
 
 
 def test_intervals_cover_what_other_images_give() -> None:
-    """Also with far more features than images, where a bootstrap over images would draw CKA towards 1."""
+    """This holds even with far more features than images, where a bootstrap over images would pull CKA towards 1."""
     mixed = RNG.normal(size=(400, 20)) / 5
 
     def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,6 +115,7 @@ def test_layers_lie_between_blocks() -> None:
     assert deep[-2].name == "into linear"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("quant", [None, SPEC])
 def test_a_cut_file_gives_to_the_bit_what_the_whole_file_has_there(network, format, quant, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def run(file: Path, format: str, options: dict[str, str]) -> np.ndarray:
 
 
 def preserved(path: Path, tensors: list[str]) -> dict[str, np.ndarray]:
-    """What LiteRT's builtin kernels leave in the tensors of a whole file."""
+    """Return the values that LiteRT's builtin kernels leave in the tensors of a whole file."""
     interpreter = Interpreter(
         str(path),
         experimental_preserve_all_tensors=True,
@@ -176,7 +177,7 @@ def preserved(path: Path, tensors: list[str]) -> dict[str, np.ndarray]:
 
 
 def extra_outputs(path: Path, tensors: list[str]) -> dict[str, np.ndarray]:
-    """What onnxruntime gives when the whole file has these outputs besides its own."""
+    """Return onnxruntime's values of a whole file's tensors, declared as extra outputs."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
     known = {value.name: value for value in model.graph.value_info}
     model.graph.output.extend(known[name] for name in tensors if name in known)

@@ -12,7 +12,7 @@ from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.defences import Defence, defend, parse_defence
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
-from patches.defences import defended, differentiable_defence
+from patches.differentiable_defences import defended, differentiable_defence
 from patches.problem import Problem
 
 ORT = Target("ort", "onnxruntime")

@@ -1,0 +1,243 @@
+"""The content of run.json: what was attacked, with what, where, and what failed; everything but the rates."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from backends.device.artifact import Artifact
+from backends.device.machine import describe
+from harness.data import splits
+from harness.data.datasets import class_names
+from harness.data.splits import SPLITS
+from harness.plan.cells import LatencyStep, ReplayStep
+from harness.plan.steps import TORCH, ArtifactStep, PatchStep, VictimStep
+from harness.results.agreement import Replayed, agreement, output_integers
+from harness.results.entries import (
+    ArtifactEntry,
+    CraftingEntry,
+    DataEntry,
+    ErrorEntry,
+    LatencyEntry,
+    MachineEntry,
+    PatchEntry,
+    SuiteEntry,
+    TargetEntry,
+    VictimEntry,
+)
+from harness.results.run_directory import Run
+from harness.run import crafting, evidence, replays, stages
+from harness.run.examples import examples
+from harness.run.repeat_check import repeats
+from harness.run.stages import Work
+from harness.store import write_json
+
+PACKAGES = (
+    "patchbench",
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxruntime",
+    "litert-torch",
+    "ai-edge-quantizer",
+    "ai-edge-litert",
+    "numpy",
+)
+
+
+def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing) -> Run:
+    """Return the content of run.json; put artifacts, patches and example pictures into the run directory."""
+    plan = work.plan
+    machine = describe()
+    return Run(
+        schema=1,
+        suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
+        title=plan.suite.title,
+        versions={name: version(name) for name in PACKAGES},
+        machine=MachineEntry(cpu=machine.cpu, arch=machine.arch, cores=machine.cores, kernel=machine.kernel),
+        commit=_commit(),
+        data=_data(work, run_dir),
+        class_names=tuple(class_names(plan.suite.data, plan.data_dir)),
+        victims=tuple(_victim(work, step, records) for step in plan.victims),
+        artifacts=tuple(_artifact(work, step, run_dir) for step in plan.artifacts),
+        patches=tuple(_patch(work, step, run_dir) for step in plan.patches),
+        targets=tuple(_targets(work)),
+        cases=tuple(evidence.cases(work)),
+        outputs=tuple(evidence.outputs(work)),
+        again=tuple(repeats(work)),
+        latency=tuple(_latencies(work)),
+        agreement=tuple(agreement(list(_replayed(work)))),
+        examples=tuple(examples(work, records, run_dir)),
+        errors=tuple(_errors(work)),
+        plan=plan.key,
+        started=about.started,
+        seconds=about.seconds,
+        command=about.command,
+    )
+
+
+class Timing(NamedTuple):
+    """When a run started (ISO 8601), how long it took, and the command that started it."""
+
+    started: str
+    seconds: float
+    command: str
+
+
+def _data(work: Work, run_dir: Path) -> DataEntry:
+    spec = work.plan.suite.data
+    ids = {split: stages.images(work, work.plan.data[0], split).ids for split in (*SPLITS, "train")}
+    per_image = {step.name: crafting.patch(work, step).images for step in work.plan.patches if step.per_image}
+    content = splits.describe(ids, per_image)
+    write_json(run_dir / splits.FILE, content)
+    return DataEntry(
+        name=spec.name,
+        note=spec.note,
+        sizes={name: part["n"] for name, part in content["splits"].items()},
+        ids_sha256={name: part["sha256"] for name, part in content["splits"].items()},
+        copies=evidence.copies(work),
+    )
+
+
+def _commit() -> str:
+    """Return the commit of the working directory, with a plus where files differ; empty outside a repository."""
+    try:
+        git = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _victim(work: Work, step: VictimStep, records: pd.DataFrame) -> VictimEntry:
+    victim = stages.victim(work, step)
+    is_lab = (records["target"] == TORCH) & (records["precision"] == "fp32") & (records["split"] == "evaluate")
+    clean = records[(records["victim"] == step.name) & (records["attack"] == "none") & is_lab]
+    entry = VictimEntry(
+        name=step.name,
+        model=victim.model,
+        classes=victim.classes,
+        input_size=victim.input_size,
+        sha256=victim.sha256,
+        float_accuracy=float((clean["pred"] == clean["label"]).mean()),
+    )
+    claim = step.table.claimed_accuracy
+    return entry.model_copy(update={"claimed_accuracy": claim}) if claim else entry
+
+
+def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> ArtifactEntry:
+    file = stages.place_artifact(work, step, run_dir / "artifacts")
+    described = Artifact.read(file.with_suffix(".json"))
+    quant = described.quant
+    entry = ArtifactEntry(
+        name=described.name,
+        victim=described.victim,
+        format=described.format,
+        precision=described.precision,
+        file=str(file.relative_to(run_dir)),
+        sha256=described.sha256,
+        bytes=file.stat().st_size,
+        signature=quant.signature if quant else "",
+        calibration=quant.calibration if quant else "",
+        quant=asdict(quant) if quant else None,
+        operators=stages.contents(work, step).operators,
+    )
+    claim = step.brought.claimed_accuracy if step.brought else None
+    return entry.model_copy(update={"claimed_accuracy": claim}) if claim else entry
+
+
+def _patch(work: Work, step: PatchStep, run_dir: Path) -> PatchEntry:
+    file = crafting.place_patch(work, step, run_dir / "patches").with_suffix(".png")
+    patch = crafting.patch(work, step)
+    return PatchEntry(
+        name=step.name,
+        attack=patch.attack,
+        surrogate=step.surrogate_for(),
+        target_class=patch.target_class,
+        seed=patch.seed,
+        px=patch.px,
+        shape=patch.shape,
+        file=str(file.relative_to(run_dir)),
+        per_image=step.per_image,
+        made_on=step.split if step.surrogate or step.attack == "sticker" else "",
+        sha256=patch.sha256,
+        made_of=crafting.surrogate_sha256(work, step.surrogate) if step.surrogate else "",
+        checks=CraftingEntry.model_validate(patch.checks),
+    )
+
+
+def _targets(work: Work) -> Iterator[TargetEntry]:
+    seen = set()
+    for step in work.plan.replays:
+        target = step.target
+        answer = replays.answers(work, step)
+        if target.name not in seen and answer.info:
+            seen.add(target.name)
+            reported = answer.machine
+            machine = {name: reported.get(name, "") for name in MachineEntry.model_fields}
+            yield TargetEntry(
+                name=target.name,
+                runtime=target.runtime,
+                host=target.host,
+                info=dict(answer.info),
+                machine=MachineEntry.model_validate(machine | {"detected": " ".join(reported.get("detected", ()))}),
+                features=tuple(reported.get("features", ())),
+                emulated=bool(reported.get("emulated", False)),
+                options=dict(target.options),
+                threads=target.threads,
+                batch=target.batch,
+            )
+
+
+def _replayed(work: Work) -> Iterator[Replayed]:
+    """Yield every answer to an evaluation case that more than one target could have given."""
+    for cell in {(c.replay.key, c.replay.target.name): c for c in work.plan.cells}.values():
+        step, case = cell.replay, cell.replay.case
+        answer = replays.answers(work, step) if step.target.name != TORCH and case.split == "evaluate" else None
+        if answer and answer.logits is not None and np.isfinite(answer.logits).all():
+            scale = stages.contents(work, step.artifact).output_scale
+            integers = output_integers(answer.logits, answer.integers, scale)
+            patched = case.patch is not None
+            yield Replayed(step.artifact.name, step.target.name, case.name, patched, answer.logits, integers)
+
+
+def _latencies(work: Work) -> Iterator[LatencyEntry]:
+    for step in work.plan.latencies:
+        file = work.store.path("latency", step.key) / "latency.json"
+        if file.is_file():
+            measured = json.loads(file.read_text())
+            yield LatencyEntry(
+                p50_ms=measured["p50_ms"],
+                p90_ms=measured["p90_ms"],
+                p99_ms=measured["p99_ms"],
+                n=measured["n"],
+                threads=measured["threads"],
+                artifact=step.artifact.name,
+                target=step.target.name,
+                defence=step.defence,
+                throughput=measured["throughput_per_second"],
+                clock_ns=measured["clock_resolution_ns"],
+                cold_start_ms=1000 * measured["cold_start_seconds"],
+                peak_rss_mb=measured["peak_rss_bytes"] / 1e6,
+                emulated=bool(measured["machine"].get("emulated", False)),
+            )
+
+
+def _errors(work: Work) -> Iterator[ErrorEntry]:
+    for replay in work.plan.replays:
+        if message := work.errors.get(replay.key):
+            yield _error(replay, replay.case.name, message)
+    for latency in work.plan.latencies:
+        if message := work.errors.get(latency.key):
+            yield _error(latency, f"latency, {latency.defence}" if latency.defence else "latency", message)
+
+
+def _error(step: ReplayStep | LatencyStep, case: str, message: str) -> ErrorEntry:
+    return ErrorEntry(artifact=step.artifact.name, target=step.target.name, case=case, message=message)
