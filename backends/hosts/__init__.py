@@ -55,6 +55,12 @@ class Target:
     image: str = ""
     address: str = ""
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """The settings that decide results on every host."""
+        chosen = {"runtime": self.runtime, "options": dict(self.options), "host": self.host}
+        return chosen | {"threads": self.threads, "batch": self.batch}
+
 
 @dataclass
 class Outcome:
