@@ -219,7 +219,7 @@ def plan(folder, text, **more):
 
 def test_a_plan_asks_the_target_that_is_named(tmp_path):
     made = next(p for p in plan(tmp_path, SUITE).patches if p.attack == "sparse_rs")
-    assert (made.target.name, made.artifact.name) == ("ort", "resnet8-onnx-s8s8-minmax")
+    assert (made.surrogate.target.name, made.surrogate.artifact.name) == ("ort", "resnet8-onnx-s8s8-minmax")
     assert made.name == "sparse_rs-device-ort-resnet8-onnx-s8s8-minmax-c3-s0-8px-queries=64"
     other = SUITE.replace('runtime = "onnxruntime"', 'runtime = "onnxruntime"\noptions = { optimization = "disabled" }')
     assert made.key != next(p for p in plan(tmp_path, other).patches if p.attack == "sparse_rs").key
