@@ -28,6 +28,7 @@ PACKAGES = {
     "artifact": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-quantizer"),
     "patch": ("torch", "numpy"),
     "torch": ("torch",),
+    "arithmetic": ("torch", "numpy"),
     "simulated": ("torch", "onnxruntime"),
     "qat": ("torch", "onnxruntime"),
     "defence": ("pillow",),
@@ -49,6 +50,7 @@ CODE = {
     "replay": ("backends/device",),
     "latency": ("backends/device",),
     "again": ("backends/device", "harness/run"),
+    "arithmetic": (*NETWORKS, "exporters", "patches", "harness/results", "harness/run"),
     "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/run", "harness/study"),
     "report": ("harness/results", "harness/report", "harness/run"),
 }

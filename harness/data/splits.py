@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
+from typing import TypedDict
 
 from backends.device.errors import UserError
 
@@ -15,7 +15,23 @@ FILE = "splits.json"
 NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
-def describe(ids: Mapping[str, Sequence[str]], per_image: Mapping[str, Sequence[str]] = NONE) -> dict[str, Any]:
+class SplitEntry(TypedDict):
+    """One split: how many images, the sha256 over their ids in order, and the ids."""
+
+    n: int
+    sha256: str
+    ids: list[str]
+
+
+class SplitsFile(TypedDict):
+    """The content of splits.json; ``made_on_evaluate`` names the per-image patches."""
+
+    schema: int
+    made_on_evaluate: list[str]
+    splits: dict[str, SplitEntry]
+
+
+def describe(ids: Mapping[str, Sequence[str]], per_image: Mapping[str, Sequence[str]] = NONE) -> SplitsFile:
     """Return the content of splits.json: for each split ``n``, the ids, and the ``sha256`` over them in order.
 
     ``ids`` holds those of `SPLITS` and of ``train``, on which victims may have been trained: disjoint from evaluate,

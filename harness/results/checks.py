@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.entries import CaseEntry, Check, OutputsEntry, PatchEntry, RepeatEntry, Where
+from harness.results.entries import CaseEntry, Check, OutputsEntry, PatchEntry, RepeatEntry, TargetEntry, Where
 from harness.results.metrics import is_lab
 from harness.results.run_directory import Run
 from harness.results.stats import wilson
@@ -17,7 +17,12 @@ from patches.patch import CONTROLS
 MAX_NOISE_SUCCESS = 0.15  # above it, size or place alone break the network, whatever lies there
 MAX_ZERO_GRADIENTS = 0.5  # above it, the attack was blind: its patch says little about the network
 MAX_ACCURACY_LOSS = 0.05  # between an artifact and its file's claim, or the float network
+MAX_STEPS = 12  # twice what kernels of different CPUs and runtimes differ by; saturated sums reach 50
 MARGIN = 0.05  # half of the interval that each success should have, at most
+SATURATION = (
+    "This x86 has AVX2 but no VNNI, so onnxruntime's 16-bit sums of unsigned activations and signed weights saturate: "
+    "export with signature s8s8 or u8u8, or use a CPU with VNNI"
+)
 SOFTMAX_SUM_OFF = 0.05
 SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: rounding loses up to half of it per class
 PREPROCESSING_KEYS = "mean, std, divisor and channel_order"  # of a suite
@@ -30,6 +35,7 @@ def checks(run: Run, cells: pd.DataFrame) -> tuple[Check, ...]:
     good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
     return (
         _repeat(run.again),
+        _arithmetic(run),
         _outputs(run.outputs),
         _noise(good),
         _gradients(run.patches),
@@ -75,6 +81,43 @@ def _repeat(repeats: Sequence[RepeatEntry]) -> Check:
             what = one.error or f"{one.images - one.equal} of {one.images} differ"
             bad.append((f"{one.artifact} on {one.target}: {what}", _place(one.artifact, one.target)))
     return _verdict(name, asks, f"{sum(one.images for one in repeats)} images on {len(repeats)} places", bad)
+
+
+def _arithmetic(run: Run) -> Check:
+    name = "arithmetic"
+    asks = f"are the integers of each INT8 file within {MAX_STEPS} steps of exact arithmetic?"
+    held = [one for one in run.arithmetic if not one.unknown]
+    if not held:
+        reasons = dict.fromkeys(one.unknown for one in run.arithmetic)
+        return _unknown(name, asks, "; ".join(reasons)) if reasons else _unknown(name, asks)
+    targets = {target.name: target for target in run.targets}
+    bad: list[Fault] = []
+    causes: dict[str, None] = {}
+    for one in held:
+        if one.largest > MAX_STEPS:
+            text = (
+                f"{one.artifact} on {one.target}: up to {one.largest} steps, {1 - one.equal:.0%} of the integers differ"
+            )
+            bad.append((text, _place(one.artifact, one.target)))
+            if one.target in targets and saturates(one.signature, targets[one.target]):
+                causes[SATURATION] = None
+    good = f"at most {max(one.largest for one in held)} steps on {len(held)} places"
+    if len(held) < len(run.arithmetic):
+        good += f"; {len(run.arithmetic) - len(held)} more have no twin"
+    return _verdict(name, asks, good, bad, "".join(f". {cause}" for cause in causes))
+
+
+def saturates(signature: str, target: TargetEntry) -> bool:
+    """Return whether a target adds unsigned times signed products in 16 bits: onnxruntime on AVX2 without VNNI.
+
+    An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
+    """
+    words = target.machine.detected.lower().split()
+    if not target.emulated:
+        words += [word.lower() for word in target.features]
+    has_vnni = any("vnni" in word for word in words)
+    is_x86 = target.machine.arch in ("x86_64", "AMD64")
+    return target.runtime == "onnxruntime" and signature == "u8s8" and is_x86 and "avx2" in words and not has_vnni
 
 
 def _outputs(outputs: Sequence[OutputsEntry]) -> Check:

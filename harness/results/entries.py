@@ -6,7 +6,7 @@ kept. So a directory of an older version of the same schema can be read, and wri
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), serialize_by_alias=True)
 
-    def plain(self, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def plain(self, without: frozenset[str] = frozenset()) -> dict[str, object]:
         """Return the object as JSON holds it: no defaults."""
         return self.model_dump(exclude_unset=True, exclude=set(without))
 
@@ -170,6 +170,24 @@ class RepeatEntry(Entry):
     images: int = 0
     equal: int = 0
     error: str = ""
+
+
+class ArithmeticEntry(Entry):
+    """A target's integers against those of the file's twin, `harness.run.arithmetic.Arithmetic`; or why none can tell.
+
+    ``signature`` are the types of the file's activations and weights, ``u8s8``.
+    """
+
+    artifact: str
+    target: str
+    signature: str = ""
+    images: int = 0
+    outputs: int = 0
+    top1: float = 1.0
+    equal: float = 1.0
+    within_one: float = 1.0
+    largest: int = 0
+    unknown: str = ""
 
 
 class LatencyEntry(Entry):

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from backends.device.errors import UserError
 from harness.results.entries import (
     AgreementEntry,
+    ArithmeticEntry,
     ArtifactEntry,
     CaseEntry,
     Cells,
@@ -53,6 +54,7 @@ class Run(Entry):
     cases: tuple[CaseEntry, ...] = ()
     outputs: tuple[OutputsEntry, ...] = ()
     again: tuple[RepeatEntry, ...] = ()
+    arithmetic: tuple[ArithmeticEntry, ...] = ()
     latency: tuple[LatencyEntry, ...] = ()
     agreement: tuple[AgreementEntry, ...] = ()
     examples: tuple[ExampleEntry, ...] = ()

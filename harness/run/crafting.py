@@ -1,4 +1,4 @@
-"""The stages of patches: crafted or given, laid on images, and packed with an artifact into what a device gets."""
+"""The stages of patches: craft or load them, place them on images, and bundle them with an artifact for a device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def patch(work: Work, step: PatchStep) -> Patch:
-    """A crafted patch or a control, at the input size of the victim that it was made on."""
+    """Return a crafted patch or a control, at the input size of the victim that it was crafted on."""
     folder = work.store.path("patch", step.key)
     if not work.store.has("patch", step.key):
         from PIL import Image
@@ -40,7 +40,7 @@ def patch(work: Work, step: PatchStep) -> Patch:
 
 
 def _sheet(made: Patch) -> np.ndarray:
-    """A picture of a patch, its mask as alpha; of a patch for each image the first sixteen, four by four."""
+    """Draw a patch, its mask as alpha; of a per-image patch the first sixteen, four by four."""
     several = made.pixels.reshape(-1, *made.pixels.shape[-3:])
     several = several[: 16 if len(several) >= 16 else 1]
     alpha = np.broadcast_to((made.mask * 255).astype(np.uint8)[..., None], (*several.shape[:3], 1))
@@ -76,7 +76,7 @@ def surrogate_sha256(work: Work, step: SurrogateStep) -> str:
 
 
 def _given(work: Work, step: PatchStep) -> Patch:
-    """A patch that no gradient makes: a control, or one from a file."""
+    """Return a patch that is not crafted: a control, or one from a file."""
     from patches.attacks import IMPORTED
     from patches.attacks.controls import control, sticker
     from patches.attacks.imported import cutout, load_patch
@@ -155,7 +155,7 @@ def _build(work: Work, step: SurrogateStep) -> nn.Module:
 
 
 def stamps(work: Work, case: Case, ids: Sequence[str]) -> Stamps | None:
-    """What a case pastes on images with these ids; None where it leaves them clean."""
+    """Return what a case pastes on images with these ids; None for a clean case."""
     from patches import placement
 
     if case.patch is None:
@@ -173,7 +173,7 @@ def bundle(work: Work, step: ArtifactStep, cases: Sequence[Case]) -> Path:
 
 
 def place_patch(work: Work, step: PatchStep, into: Path) -> Path:
-    """Puts a patch where a user looks for it, as npz and as a picture."""
+    """Copy a patch to where a user looks for it, as npz and as a picture; return the npz."""
     patch(work, step)
     for suffix in (".npz", ".png"):
         place(work.store.path("patch", step.key) / f"patch{suffix}", into / f"{step.name}{suffix}")

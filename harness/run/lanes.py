@@ -1,4 +1,4 @@
-"""Targets side by side, as far as this machine's cores allow."""
+"""Run targets side by side, as far as this machine's cores allow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MOST_AT_ONCE = 16
 
 
 class Stopped(Exception):
-    """Another piece of work failed, or the user stopped the run."""
+    """Another job failed, or the user stopped the run."""
 
 
 class Share:
-    """Cores of this machine, taken and given back; work that wants more than there are waits until it is alone."""
+    """Cores of this machine, taken and given back; a job that wants more than exist waits until it is alone."""
 
     def __init__(self, cores: int | None = None) -> None:
         self._all = self._free = cores or len(os.sched_getaffinity(0))
@@ -25,7 +25,7 @@ class Share:
 
     @contextmanager
     def taking(self, cores: int) -> Iterator[None]:
-        """Holds so many cores for the block; waits for them."""
+        """Hold a number of cores for the block, once they are free."""
         cores = min(cores, self._all)
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._free >= cores)
@@ -39,26 +39,26 @@ class Share:
                 self._changed.notify_all()
 
     def go_on(self) -> None:
-        """Raises `Stopped` when there is no use in going on."""
+        """Raise `Stopped` if the run is stopping."""
         if self._stopping:
             raise Stopped
 
     def stop(self) -> None:
-        """Whoever waits or asks is told to stop."""
+        """Stop every job that waits for cores or calls `go_on`."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
 
 class Job(NamedTuple):
-    """A piece of work that keeps some cores of this machine busy (0: it runs elsewhere)."""
+    """Work that keeps some cores of this machine busy; 0 if it runs elsewhere."""
 
     cores: int
     run: Callable[[], None]
 
 
 def side_by_side(lanes: Sequence[Sequence[Job]], share: Share) -> None:
-    """Runs lanes of jobs next to each other, each in its order; the first failure stops the others and is raised."""
+    """Run lanes of jobs side by side, each in order; the first failure stops the others and is raised."""
 
     def run_lane(lane: Sequence[Job]) -> None:
         for job in lane:

@@ -46,7 +46,7 @@ def device(work: stages.Work, step: PatchStep, surrogate: SurrogateStep) -> Iter
     with work.display.preparing("prepare", target.name) as tell:
         prepare(target, tell)
     path = work.store.root / "checkpoints" / f"{step.key}.answers"
-    with Answers(path) as known, tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
+    with AnswerLog(path) as known, tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
         try:
             with session(target, root, Path(out)) as held:
                 ask = known.first(lambda *query: _scores(described, held.scores(Stamps(*query[:3]), query[3])))
@@ -56,24 +56,24 @@ def device(work: stages.Work, step: PatchStep, surrogate: SurrogateStep) -> Iter
     path.unlink()
 
 
-class Answers:
-    """What a device answered, in order, on disk: a search from the same seed asks the same, and gets it at once."""
+class AnswerLog:
+    """A device's answers in order, on disk: a search with the same seed asks the same queries, and reads them here."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream, self.images = path.open("a+b"), 0
 
-    def __enter__(self) -> Answers:
-        """Begins with the first answer."""
+    def __enter__(self) -> AnswerLog:
+        """Start at the first answer."""
         self._stream.seek(0)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves what was answered on disk."""
+        """Close the file; the answers stay."""
         self._stream.close()
 
     def first(self, ask: Callable[..., NDArray[np.float32]]) -> Callable[..., NDArray[np.float32]]:
-        """Gives what is known, then asks; whatever does not fit what is asked is forgotten, and all after it."""
+        """Return a function that reads known answers, then asks; from the first other query on, answers are dropped."""
 
         def answer(
             stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32], images: NDArray[np.int32]
@@ -102,7 +102,7 @@ class Answers:
 
 
 def _scores(artifact: Artifact, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits by class, or the logarithms of probabilities."""
+    """Return logits by class, or the logarithms of probabilities."""
     first = artifact.class_offset
     scores = outputs[:, first : first + artifact.classes]
     return np.log(np.maximum(scores, LEAST_PROBABILITY)) if artifact.output_kind == "softmax" else scores

@@ -35,6 +35,7 @@ from harness.results.entries import (
 )
 from harness.results.run_directory import Run
 from harness.run import crafting, evidence, replays, stages
+from harness.run.arithmetic_check import arithmetics
 from harness.run.examples import examples
 from harness.run.repeat_check import repeats
 from harness.run.stages import Work
@@ -73,6 +74,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
         cases=tuple(evidence.cases(work)),
         outputs=tuple(evidence.outputs(work)),
         again=tuple(repeats(work)),
+        arithmetic=tuple(arithmetics(work)),
         latency=tuple(_latencies(work)),
         agreement=tuple(agreement(list(_replayed(work)))),
         examples=tuple(examples(work, records, run_dir)),

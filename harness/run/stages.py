@@ -1,4 +1,4 @@
-"""The stages, one function each: what it needs is brought about first, and its result is kept in the store."""
+"""The stages of a run, one function each: it runs the stages it depends on, and keeps its result in the store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Work:
-    """A plan being carried out: where results go, what is shown, and what failed on the way."""
+    """A run in progress: its plan, its store, its display, and what has failed so far."""
 
     plan: Plan
     store: Store
@@ -42,7 +42,7 @@ class Work:
     _networks: dict[str, nn.Module] = field(default_factory=dict)
 
     def simulated(self, step: ArtifactStep) -> nn.Module:
-        """The network of an artifact that is no file: the victim's, or the fake-quantized one."""
+        """Return the network of an artifact that torch runs: the victim's, or the fake-quantized one."""
         from patches.surrogates import build
 
         if step.quant is None:
@@ -52,7 +52,7 @@ class Work:
         return self._networks[step.key]
 
     def network(self, step: VictimStep) -> nn.Module:
-        """A victim's network, loaded once."""
+        """Return a victim's network, loaded once."""
         from harness.networks.victims import load
 
         if step.key not in self._networks:
@@ -61,7 +61,7 @@ class Work:
 
 
 def check_device(device: str) -> None:
-    """A `UserError` unless patches can be made on a device, ``cpu``, ``cuda`` or ``cuda:N``."""
+    """Check that patches can be crafted on a device, ``cpu``, ``cuda`` or ``cuda:N``; else a `UserError`."""
     if device == "cpu":
         return
     import torch
@@ -78,7 +78,7 @@ def check_device(device: str) -> None:
 
 
 def images(work: Work, step: DataStep, split: str) -> Images:
-    """A split's images: ``calibration``, ``craft``, ``select``, ``evaluate``, ``all``, ``train``; mapped."""
+    """Return the images of a split, memory-mapped: calibration, craft, select, evaluate, all, or train."""
     from harness.data import datasets as data
     from harness.networks.training import training_images
 
@@ -98,12 +98,12 @@ def images(work: Work, step: DataStep, split: str) -> Images:
 
 
 def images_file(work: Work, step: DataStep, split: str, what: str = "pixels") -> Path:
-    """The ``.npy`` that holds a split's pixels, labels or ids."""
+    """Return the ``.npy`` file of a split's pixels, labels or ids."""
     return work.store.path("data", step.key) / f"{split}.{what}.npy"
 
 
 def victim(work: Work, step: VictimStep) -> Victim:
-    """A victim with its weights: from a file, a download or training."""
+    """Return a victim with its weights: from a file, a download or training."""
     from harness.networks import victims
 
     assert isinstance(step.table, config.VictimTable)
@@ -129,7 +129,7 @@ def victim(work: Work, step: VictimStep) -> Victim:
 
 
 def _teacher(work: Work, step: VictimStep) -> nn.Module:
-    """A victim's network as a teacher: folded, which is faster and answers the same."""
+    """Return a victim's network as a teacher: folded, which is faster and gives the same outputs."""
     import torch
 
     from patches.fake_quant.network import folded
@@ -138,14 +138,14 @@ def _teacher(work: Work, step: VictimStep) -> nn.Module:
 
 
 def classes(work: Work, step: VictimStep) -> int:
-    """How many classes a victim tells apart: its own word, else those of the data."""
+    """Return the number of a victim's classes: as its table says, else that of the data."""
     from harness.data.datasets import class_names
 
     return step.table.classes or len(class_names(work.plan.suite.data, work.plan.data_dir))
 
 
 def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
-    """A victim as a file, and the folder of that file; an INT8 one has passed the proof of integer."""
+    """Return a victim as a file, and that file's folder; an INT8 file has been proven to compute in integers."""
     folder = work.store.path("artifact", step.key)
     if step.brought and not work.store.has("artifact", step.key):
         from exporters.brought import bring
@@ -170,7 +170,7 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
 
 
 def trained(work: Work, step: TrainingStep) -> Trained:
-    """What quantization-aware training made of a victim."""
+    """Return a victim after quantization-aware training."""
     from harness.networks import quantization_aware_training as qat
 
     if not work.store.has("qat", step.key):
@@ -185,7 +185,7 @@ def trained(work: Work, step: TrainingStep) -> Trained:
 
 
 def source(work: Work, step: ArtifactStep) -> Source:
-    """What an artifact is made of: the victim's network, the calibration images, what it was trained to."""
+    """Return what an artifact is exported from: network, calibration images, quantization-aware training."""
     from patches.fake_quant import Source
 
     pixels = np.array(images(work, step.victim.data, "calibration").pixels)
@@ -227,7 +227,7 @@ def _described(step: ArtifactStep, table: config.ArtifactTable, classes: int) ->
 
 
 def place_artifact(work: Work, step: ArtifactStep, into: Path) -> Path:
-    """Puts an artifact and its description where a user looks for them."""
+    """Copy an artifact and its description to where a user looks for them; return the file."""
     described, folder = artifact(work, step)
     place(folder / f"{step.name}.json", into / f"{step.name}.json")
     place(folder / described.file, into / described.file)

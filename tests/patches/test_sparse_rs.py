@@ -21,7 +21,7 @@ from backends.query_client import session
 from harness.config import read_suite
 from harness.networks.victims import logits
 from harness.plan.plan import make
-from harness.run.queries import Answers
+from harness.run.queries import AnswerLog
 from harness.run.run import run_suite
 from patches.attacks.controls import control
 from patches.attacks.sparse_rs import losses
@@ -157,15 +157,15 @@ def test_answers_are_kept_and_not_asked_again(tmp_path):
             raise UserError("doll: crash")
         return fine(*query)
 
-    with Answers(path) as known, pytest.raises(UserError, match="doll: crash"):
+    with AnswerLog(path) as known, pytest.raises(UserError, match="doll: crash"):
         crafted(known.first(breaks), options={"queries": 400})
     assert known.images == 30 * 4
     path.write_bytes(path.read_bytes()[:-5])
     ask = Linear()
-    with Answers(path) as known:
+    with AnswerLog(path) as known:
         assert crafted(known.first(ask), options={"queries": 400}).sha256 == whole.sha256
     assert len(ask.images) == 100 - 29
-    with Answers(path) as known:  # another search: nothing of it fits
+    with AnswerLog(path) as known:  # another search: nothing of it fits
         ask.images.clear()
         crafted(known.first(ask), seed=1, options={"queries": 400})
     assert len(ask.images) == 100

@@ -17,6 +17,10 @@ from harness.results.run_directory import Run
 
 GOOD: dict[str, Any] = {
     "again": [{"artifact": "net-onnx-w8a8-s8s8-minmax", "target": "ort", "images": 32, "equal": 32}],
+    "arithmetic": [
+        {"artifact": "net-onnx-w8a8-u8s8-minmax", "target": "ort", "signature": "u8s8", "images": 32, "outputs": 320,
+         "top1": 1.0, "equal": 0.46, "within_one": 0.9, "largest": 6},
+    ],
     "outputs": [
         {"artifact": "net-torch-fp32", "target": "torch", "declared": "logits", "least": -3.0, "most": 9.0,
          "furthest_sum_from_one": 7.0},
@@ -45,7 +49,7 @@ def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) 
     run, table, _ = made
     found = checks(typed(run), table)
     assert {check.name: check.status for check in found} == dict.fromkeys([c.name for c in found], "passed")
-    assert len(found) == 8
+    assert len(found) == 9
     assert set(doubts(table, found)) == {""}
 
 
@@ -59,6 +63,8 @@ FAULTS: list[tuple[str, str, str, Any]] = [  # check, what it says, cells it tou
      {"again": [GOOD["again"][0] | {"equal": 31, "artifact": "net-onnx-w8a8-u8s8-minmax"}]}),
     ("twice equal", "hang", "artifact == 'net-onnx-fp32'",
      {"again": [{"artifact": "net-onnx-fp32", "target": "ort", "error": "hang"}]}),
+    ("arithmetic", "up to 50 steps, 86% of the integers differ", "artifact == 'net-onnx-w8a8-u8s8-minmax'",
+     {"arithmetic": [GOOD["arithmetic"][0] | {"largest": 50, "equal": 0.14}]}),
     ("kind of outputs", "softmax, logits declared", "artifact == 'net-onnx-fp32'",
      {"outputs": [GOOD["outputs"][1] | {"declared": "logits"}]}),
     ("kind of outputs", "logits, softmax declared", "artifact == 'net-torch-fp32'",
@@ -142,3 +148,34 @@ def test_an_int8_softmax_of_many_classes_need_not_sum_to_one(
     run = made[0] | {"outputs": [output | {"furthest_sum_from_one": 0.34, "classes": classes}]}
     (found,) = (check for check in checks(typed(run), made[1]) if check.name == "kind of outputs")
     assert found.status == status
+
+
+HASWELL = {"name": "ort", "runtime": "onnxruntime", "emulated": True, "features": ["avx2", "avx512_vnni"],
+           "machine": {"arch": "x86_64", "detected": "AVX AVX2 FMA3"}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("signature", "change", "expected"),
+    [
+        ("u8s8", {}, True),
+        ("s8s8", {}, False),
+        ("u8s8", {"runtime": "litert"}, False),
+        ("u8s8", {"emulated": False}, False),  # the kernel's features are then this CPU's own: it has VNNI
+        ("u8s8", {"machine": {"arch": "aarch64", "detected": "ASIMD"}}, False),
+        ("u8s8", {"machine": {"arch": "x86_64", "detected": "AVX2 AVX512VNNI"}}, False),
+    ],
+)
+def test_saturation_is_blamed_on_the_cpu_that_saturates(
+    made: tuple[dict[str, Any], pd.DataFrame, Path], signature: str, change: dict[str, Any], expected: bool
+) -> None:
+    entry = GOOD["arithmetic"][0] | {"largest": 50, "equal": 0.14, "signature": signature}
+    run = typed(made[0] | {"arithmetic": [entry], "targets": [HASWELL | change]})
+    (check,) = (c for c in checks(run, made[1]) if c.name == "arithmetic")
+    assert check.status == "failed"
+    assert ("no VNNI" in check.says) == ("signature s8s8 or u8u8" in check.says) == expected
+
+
+def test_arithmetic_without_a_twin_is_unknown(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
+    entry = {"artifact": "a", "target": "ort", "unknown": "no twin of LSTM"}
+    (check,) = (c for c in checks(typed({"arithmetic": [entry]}), made[1]) if c.name == "arithmetic")
+    assert (check.status, check.says) == ("unknown", "no twin of LSTM")
