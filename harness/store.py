@@ -34,10 +34,10 @@ PACKAGES = {
     "defence": ("pillow",),
     "study": ("torch", "numpy", "scipy"),
 }
-# The folders whose code decides a result; a module added to one changes the hash.
-NETWORKS = ("harness/data", "harness/networks")
+# The folders whose code decides a result; a module added to one changes the hash. Every stage runs in harness/run.
+NETWORKS = ("harness/run", "harness/data", "harness/networks")
 CODE = {
-    "data": ("harness/data",),
+    "data": ("harness/run", "harness/data"),
     "victim": NETWORKS,
     "artifact": (*NETWORKS, "exporters"),
     "patch": (*NETWORKS, "exporters", "patches"),
@@ -45,14 +45,14 @@ CODE = {
     "simulated": (*NETWORKS, "exporters", "patches"),
     "qat": (*NETWORKS, "exporters", "patches"),
     "case": ("backends/device", "patches"),
-    "bundle": ("backends/device",),
+    "bundle": ("harness/run", "backends/device"),
     "defence": ("backends/device",),
-    "replay": ("backends/device",),
-    "latency": ("backends/device",),
-    "again": ("backends/device", "harness/run"),
-    "arithmetic": (*NETWORKS, "exporters", "patches", "harness/results", "harness/run"),
-    "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/run", "harness/study"),
-    "report": ("harness/results", "harness/report", "harness/run"),
+    "replay": ("harness/run", "backends/device"),
+    "latency": ("harness/run", "backends/device"),
+    "again": ("harness/run", "backends/device"),
+    "arithmetic": (*NETWORKS, "exporters", "patches", "harness/results"),
+    "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/study"),
+    "report": ("harness/run", "harness/results", "harness/report"),
 }
 
 

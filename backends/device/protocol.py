@@ -48,7 +48,7 @@ class MachineFacts(TypedDict, total=False):
 
 
 class LatencyFacts(TypedDict, total=False):
-    """Percentiles in ms over `n` runs of one image, and what belongs to them."""
+    """Percentiles over `n` runs of one image, and how they were measured."""
 
     p50_ms: float
     p90_ms: float

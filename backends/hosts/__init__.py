@@ -55,6 +55,12 @@ class Target:
     image: str = ""
     address: str = ""
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """The settings that decide results on every host."""
+        chosen = {"runtime": self.runtime, "options": dict(self.options), "host": self.host}
+        return chosen | {"threads": self.threads, "batch": self.batch}
+
 
 @dataclass
 class Outcome:
@@ -154,59 +160,74 @@ def replay(
     with each event of the device, ``case`` with ``file`` as a path on this machine, and with ``case_error`` (``case``,
     ``message``) for each failed case. An exception, also a KeyboardInterrupt, ends the device.
     """
-    bundle = Bundle.read(bundle_root)
-    expected = {case.name: case for case in bundle.cases}
+    expected = {case.name: case for case in Bundle.read(bundle_root).cases}
     todo = list(expected if cases is None else cases)
-    outcome = Outcome()
-    wanted = latency
-    tries = TRIES
+    progress = _Progress(target, out, expected, on_event, todo, latency)
     while True:
-        has_loaded = False
-        current = ""
-
-        def hear(event: Event) -> None:
-            nonlocal has_loaded, current, tries
-            if event["event"] == "loaded":
-                event = loaded(target, event)
-                has_loaded = True
-                outcome.info = event["info"]
-                outcome.machine = event["machine"]
-            elif event["event"] == "progress":
-                current = event["case"]
-            elif event["event"] == "latency":
-                outcome.latency = event
-                _fetched(target, out, event)
-            elif event["event"] == "case":
-                todo.remove(event["case"])
-                event = _accept(target, event, expected, out, outcome)
-                tries = TRIES
-            on_event(event)
-
+        progress.has_loaded = False
+        progress.current = ""
+        asked = request(target, cases=progress.todo, latency=progress.latency)
         try:
-            ending = ask(target, bundle_root, out, request(target, cases=todo, latency=wanted), hear)
+            ending = ask(target, bundle_root, out, asked, progress.hear)
         except UserError as error:
             ending = Ending(str(error))
-        if not ending.why:
-            return outcome
+        if not ending.why or not progress.goes_on(ending):
+            return progress.outcome
+
+
+@dataclass
+class _Progress:
+    """A replay so far: what is still to do, what came back, and how often the connection may still break."""
+
+    target: Target
+    out: Path
+    expected: Mapping[str, Case]
+    on_event: Callable[[Event], None]
+    todo: list[str]
+    latency: LatencyLimits | None
+    outcome: Outcome = field(default_factory=Outcome)
+    tries: int = TRIES
+    has_loaded: bool = False
+    current: str = ""
+
+    def hear(self, event: Event) -> None:
+        """Take up one event of the device, and pass it on."""
+        if event["event"] == "loaded":
+            event = loaded(self.target, event)
+            self.has_loaded = True
+            self.outcome.info = event["info"]
+            self.outcome.machine = event["machine"]
+        elif event["event"] == "progress":
+            self.current = event["case"]
+        elif event["event"] == "latency":
+            self.outcome.latency = event
+            _fetched(self.target, self.out, event)
+        elif event["event"] == "case":
+            self.todo.remove(event["case"])
+            event = _accept(self.target, event, self.expected, self.out, self.outcome)
+            self.tries = TRIES
+        self.on_event(event)
+
+    def goes_on(self, ending: Ending) -> bool:
+        """Give the failed cases their error; return whether a fresh device has anything left to do."""
         why = ending.why
-        if is_lost(target, ending.code):
-            tries -= 1
-            if tries:
-                continue
-            tries = TRIES
+        if is_lost(self.target, ending.code):
+            self.tries -= 1
+            if self.tries:
+                return True
+            self.tries = TRIES
             why = f"the connection broke {TRIES} times\n{why.partition(chr(10))[2]}"
-        failed = [current] if current in todo else todo[:1]
-        if not has_loaded or not failed:  # the latency loop comes last
-            if wanted and not outcome.latency:
-                outcome.latency_error = why
-            failed = list(todo)
-            wanted = None
+        failed = [self.current] if self.current in self.todo else self.todo[:1]
+        if not self.has_loaded or not failed:  # the latency loop comes last
+            if self.latency and not self.outcome.latency:
+                self.outcome.latency_error = why
+            failed = list(self.todo)
+            self.latency = None
         for case in failed:
-            todo.remove(case)
-            outcome.errors[case] = why
-            on_event({"event": "case_error", "case": case, "message": why})
-        if not todo and wanted is None:
-            return outcome
+            self.todo.remove(case)
+            self.outcome.errors[case] = why
+            self.on_event({"event": "case_error", "case": case, "message": why})
+        return bool(self.todo) or self.latency is not None
 
 
 def ask(target: Target, bundle_root: Path, out: Path, asked: RequestLine, hear: Callable[[Event], None]) -> Ending:

@@ -24,6 +24,7 @@ from backends.device.bundle import check_name
 from backends.device.errors import UserError
 from backends.device.machine import describe
 from backends.device.runtimes import engine
+from backends.hosts import local
 
 if TYPE_CHECKING:
     from backends.hosts import Target, Tell
@@ -32,6 +33,8 @@ CODE = ("backends/__init__.py", "backends/device")
 MEMORY = "4g"
 PROCESSES = 256
 NOBODY = 65534  # the container's user where the caller is root
+is_lost = local.is_lost
+cores = local.cores
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 
 # Dies by the signal that the device side died by. The container still exists then, for docker inspect.
@@ -100,16 +103,6 @@ def fetch(target: Target, out: Path, name: str) -> None:
         os.chown(path, 0, 0, follow_symlinks=False)
 
 
-def is_lost(code: int | None) -> bool:
-    """Return False: there is no connection that could break."""
-    return False
-
-
-def cores(target: Target) -> int:
-    """Return as many as the target has threads."""
-    return target.threads or len(os.sched_getaffinity(0))
-
-
 def is_emulated(target: Target) -> bool:
     """Return whether the target asks for an architecture other than this machine's."""
     return _arch(target) != platform.machine()
@@ -128,12 +121,8 @@ def identity(target: Target) -> dict[str, object]:
             image = found.id if found else image
     seen = {"cpu": machine.cpu, "features": hashlib.sha256(" ".join(machine.features).encode()).hexdigest()[:16]}
     return {
-        "runtime": target.runtime,
+        **target.settings,
         "version": target.version,
-        "options": dict(target.options),
-        "threads": target.threads,
-        "batch": target.batch,
-        "host": target.host,
         "arch": _arch(target),
         "image": image,
     } | ({"cpu": "emulated"} if is_emulated(target) else seen)

@@ -98,11 +98,7 @@ def identity(target: Target) -> dict[str, object]:
     with suppress(UserError):  # then it cannot run; see availability
         requirements = _requirements(target)
     return environments.versions(package, requirements) | {
-        "runtime": target.runtime,
-        "options": dict(target.options),
-        "threads": target.threads,
-        "batch": target.batch,
-        "host": target.host,
+        **target.settings,
         "arch": machine.arch,
         "cpu": machine.cpu,
         "features": hashlib.sha256(" ".join(machine.features).encode()).hexdigest()[:16],

@@ -32,6 +32,10 @@ WHERE = "10 is in Debian 13 and Ubuntu 25.10, package qemu-user"
 HELP = ["-cpu", "help"]
 NO_WHEELS = ("numpy", "pillow")  # for `sysroots.WITH_NUMPY`
 
+fetch = local.fetch
+is_lost = local.is_lost
+cores = local.cores
+
 
 class Emulator(NamedTuple):
     """An installed QEMU: its version and its CPU models."""
@@ -80,20 +84,6 @@ def prepare(target: Target, tell: Tell) -> None:
         environments.make_site(_requirements(target), target.arch, tell, dependencies=complete)
 
 
-def fetch(target: Target, out: Path, name: str) -> None:
-    """Do nothing: the result is here."""
-
-
-def is_lost(code: int | None) -> bool:
-    """Return False: there is no connection that could break."""
-    return False
-
-
-def cores(target: Target) -> int:
-    """Return as many as the target has threads."""
-    return local.cores(target)
-
-
 def is_emulated(target: Target) -> bool:
     """Return True."""
     return True
@@ -107,11 +97,7 @@ def identity(target: Target) -> dict[str, object]:
         own |= environments.versions(engine(target.runtime).package, _requirements(target))
         own |= {"python": platform.python_version()} if _is_native(target) else {"sysroot": sysroots.facts(target.arch)}
     return own | {
-        "runtime": target.runtime,
-        "options": dict(target.options),
-        "threads": target.threads,
-        "batch": target.batch,
-        "host": target.host,
+        **target.settings,
         "arch": target.arch,
         "cpu": _cpu(target),
     }

@@ -101,13 +101,7 @@ def is_emulated(target: Target) -> bool:
 
 def identity(target: Target) -> dict[str, object]:
     """Return the target's settings and the board's own description, asked for once per process."""
-    wanted: dict[str, object] = {
-        "runtime": target.runtime,
-        "options": dict(target.options),
-        "threads": target.threads,
-        "batch": target.batch,
-        "host": target.host,
-    }
+    wanted = target.settings
     found = _first_description(target.address, engine(target.runtime).package)
     if found is None:
         return wanted | {"unreachable": PROCESS}

@@ -35,7 +35,8 @@ def page() -> str:
 
 
 def _section(name: str) -> str:
-    module = griffe.load(f"patches.attacks.{name}", search_paths=[ROOT])
+    file = ROOT / "patches" / "attacks" / f"{name}.py"
+    module = griffe.visit(name, filepath=file, code=file.read_text())
     about = module.docstring.value
     if name == attacks.IMPORTED:
         return f"\n## `{name}`\n\n{about}\n\n| option | default | meaning |\n|---|---|---|\n{FILE}\n"

@@ -108,7 +108,14 @@ def _list(value: Schema) -> str:
     if "prefixItems" in value:
         kinds = [_kind(item) for item in value["prefixItems"]]
         return f"`[…]` of {len(kinds)} {kinds[0]}s"
-    return f"{_kind(value['items'])}; or a list"
+    items = value["items"]
+    kinds = [_inner(item) for item in items.get("anyOf", [items])]
+    return f"{' or '.join(kinds)}; or a list"
+
+
+def _inner(item: Schema) -> str:
+    """What a list holds: one of its values, or a list within the list."""
+    return f"list of {_kind(item['items'])}s" if item.get("type") == "array" else _kind(item)
 
 
 def _anchor(path: str) -> str:

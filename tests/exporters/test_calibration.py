@@ -95,7 +95,7 @@ def test_batches_are_the_first_images_and_too_few_are_an_error():
     parts = list(batches(images, QuantSpec(calibration_images=7, calibration_batch=3)))
     assert [len(p) for p in parts] == [3, 3, 1]
     assert np.array_equal(np.concatenate(parts), images[:7])
-    with pytest.raises(UserError, match="asks for 11 images, got 10"):
+    with pytest.raises(UserError, match="needs 11 images, got 10"):
         list(batches(images, QuantSpec(calibration_images=11)))
 
 

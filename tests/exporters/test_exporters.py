@@ -221,7 +221,7 @@ def test_another_range_or_weight_is_noticed(networks, tmp_path):
     name, (values, axis) = next(iter(scales.items()))
     with pytest.raises(UserError, match=f"scale of '{name}'"):
         require_scales(file, ranges, scales | {name: type(scales[name])(values * 1.01, axis)}, SPEC)
-    with pytest.raises(UserError, match="left out the weights"):
+    with pytest.raises(UserError, match="skipped the weights"):
         require_scales(file, ranges, scales | {"absent": scales[name]}, SPEC)
 
 
@@ -245,7 +245,7 @@ def test_impossible_wishes_are_errors(tmp_path, changes, message):
 
 
 def test_a_network_in_training_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="evaluation mode"):
+    with pytest.raises(UserError, match="eval mode"):
         write(tmp_path, small.Around(functional.relu), "onnx")
 
 

@@ -84,7 +84,7 @@ def test_packed_levels_are_read_as_they_were_written(tmp_path):
             assert other.values is None or np.array_equal(one.values, other.values)
     said = Console(record=True, width=200, file=io.StringIO())
     print_file(packed.path, said)
-    assert "int4 weights: the runtime's kernels unpack them" in said.export_text()
+    assert "int4 weights: kernels unpack them" in said.export_text()
     assert require_integer(packed.path).counts == {
         "CONV_2D (int4 weights)": 1, "DEPTHWISE_CONV_2D (int4 weights)": 1, "RESHAPE": 1,
         "FULLY_CONNECTED (int4 weights)": 1,

@@ -219,7 +219,7 @@ def plan(folder, text, **more):
 
 def test_a_plan_asks_the_target_that_is_named(tmp_path):
     made = next(p for p in plan(tmp_path, SUITE).patches if p.attack == "sparse_rs")
-    assert (made.target.name, made.artifact.name) == ("ort", "resnet8-onnx-s8s8-minmax")
+    assert (made.surrogate.target.name, made.surrogate.artifact.name) == ("ort", "resnet8-onnx-s8s8-minmax")
     assert made.name == "sparse_rs-device-ort-resnet8-onnx-s8s8-minmax-c3-s0-8px-queries=64"
     other = SUITE.replace('runtime = "onnxruntime"', 'runtime = "onnxruntime"\noptions = { optimization = "disabled" }')
     assert made.key != next(p for p in plan(tmp_path, other).patches if p.attack == "sparse_rs").key
@@ -242,6 +242,7 @@ def test_an_attack_and_a_surrogate_that_do_not_fit_are_told_apart_before_anythin
         plan(tmp_path, SUITE.replace(old, new, 1).replace("queries = 64", ""))
 
 
+@pytest.mark.slow
 def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
     """The second device is another process: what the first one answered is not asked again."""
     from backends import query_client as sessions
@@ -269,5 +270,5 @@ def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
     assert patch.checks["asked"]["target"] == "ort"
     assert patch.checks["asked"]["info"]["kernels"]
     run = json.loads((out / "run.json").read_text())
-    assert "queries each" in Path(out / "report.html").read_text()
+    assert "queries per patch" in Path(out / "report.html").read_text()
     assert [p["checks"]["queries"] for p in run["patches"] if p["attack"] == "sparse_rs"] == [64]

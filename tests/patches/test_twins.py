@@ -212,7 +212,7 @@ def test_a_suite_names_a_twin_by_its_artifact(tmp_path: Path) -> None:
     assert keys(on_float, "patches") < keys(made, "patches")
     other = plan(tmp_path, text.replace("calibration = 8", "calibration = 9"))
     twin_name = "gap-twin-resnet8-onnx-s8s8-minmax-c3-s0-8px-steps=3"
-    assert names[twin_name].artifact in made.artifacts
+    assert names[twin_name].surrogate.artifact in made.artifacts
     assert twin_name in {p.name for p in other.patches}
     assert names[twin_name].key not in keys(other, "patches")
 

@@ -33,8 +33,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("run"))
 
 
-def test_the_page_holds_the_run(run: Path) -> None:
-    page = build(run).read_text()
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return build(run).read_text()
+
+
+def test_the_page_holds_the_run(run: Path, page: str) -> None:
     text = text_of(page)
     summary = headline(labelled_cells(run))
     for wanted in (
@@ -54,10 +58,9 @@ def test_the_page_holds_the_run(run: Path) -> None:
     assert list(run.glob("*.part")) == []
 
 
-def test_categories_make_the_same_page(run: Path) -> None:
+def test_categories_make_the_same_page(run: Path, page: str) -> None:
     """Text columns come as categories from `records`, and from a parquet file that was written from them."""
     records = pd.read_parquet(run / "records.parquet")
-    page = build(run).read_text()
     text = [c for c in records.columns if not pd.api.types.is_numeric_dtype(records[c])]
     records.astype(dict.fromkeys(text, "category")).to_parquet(run / "records.parquet")
     assert (pd.read_parquet(run / "records.parquet").dtypes == "category").sum() == len(text)
