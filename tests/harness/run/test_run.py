@@ -86,7 +86,7 @@ def test_a_new_target_is_run_alone(finished: Path, tmp_path: Path) -> None:
     more = patchbench("run", write(tmp_path, QUICK + SECOND_TARGET), "--out", finished / "out" / "quick", cwd=finished)
     assert more.returncode == 0, more.stderr
     did = [line for line in more.stdout.splitlines() if line.startswith("✓")]
-    assert {line.split()[1] for line in did} <= {"replay", "time", "again"}
+    assert {line.split()[1] for line in did} <= {"replay", "time", "again", "check"}
     assert not any("on ort," in line for line in did)
     records = facts(finished / "out" / "quick")
     assert set(records["target"]) == {"torch", "ort", "ort-plain"}
