@@ -183,7 +183,7 @@ def test_a_missing_package_says_what_to_install(tmp_path, name, monkeypatch):
 
 @pytest.mark.slow
 def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(tmp_path):
-    with pytest.raises(UserError, match="kernels 'xnnpack' are not in force, 0 delegates are"):
+    with pytest.raises(UserError, match="kernels 'xnnpack' are not in force: 0 delegates are"):
         loaded("tflite_runtime", tiny_file(tmp_path, "tflite_runtime"), {"kernels": "xnnpack"})
 
 

@@ -86,7 +86,7 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path, format, per_channel):
         (torch.erf, "onnx", "1 operators compute in float: 1 Erf"),
         (torch.erf, "tflite", "compute in float"),
         (lambda x: x * 0, "onnx", "is the network trained"),
-        (lambda x: x * 0, "tflite", "is the network trained"),
+        (lambda x: x * 0, "tflite", "is it trained"),
         (lambda x: x.reshape(2, 8, 8, 8), "onnx", "one batch size only"),
         (lambda x: x.reshape(2, 8, 8, 8), "tflite", "litert-torch cannot convert"),
         (lambda x: x if x.sum() > 0 else -x, "onnx", "torch cannot export"),

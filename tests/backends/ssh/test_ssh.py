@@ -79,7 +79,7 @@ def test_a_board_describes_itself(board):
         assert found[key] == here[key]
     assert json.loads(json.dumps(found)) == found
     assert availability(at_board()) is None
-    assert "name another address" in availability(at_board(arch="pdp11"))
+    assert "choose another address" in availability(at_board(arch="pdp11"))
     words = []
     prepare(at_board(), words.append)
     assert words == ["asking board"]

@@ -114,7 +114,7 @@ def test_learned_steps_come_into_the_file(tmp_path: Path, format: str) -> None:
     graph = fake_quantized(network, quant, PIXELS, trained)
     assert weights_of(path) == pytest.approx(weights_of(graph), abs=1e-5)
     assert np.abs(small.file_logits(path, PIXELS) - logits(graph, PIXELS)).max() <= 4.01 * scales_of(path)[-1]
-    with pytest.raises(UserError, match="were not trained"):
+    with pytest.raises(UserError, match="without learned scales"):
         export(
             network, name="net", victim=small.victim(), format=format, quant=quant, calibration_pixels=PIXELS,
             folder=tmp_path, learned=learned_weights(trained),

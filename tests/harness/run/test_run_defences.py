@@ -116,4 +116,4 @@ def test_the_gate_holds_defended_cells_too(finished: Path) -> None:
     (folder / "base.json").write_text(json.dumps(base))
     done = patchbench("gate", "base.json", finished, cwd=folder)
     assert done.returncode == 2
-    assert f"{case['defence']} makes others of them" in done.stdout.replace("\n", " ")
+    assert f"{case['defence']} transforms them differently" in done.stdout.replace("\n", " ")
