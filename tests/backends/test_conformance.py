@@ -92,14 +92,14 @@ KNOWN = {known}
 """
 LOOKS = [*OF_RUNTIME][:-1]  # all but the session's, which holds what these do once more
 DEFECTS = {
-    "off by a step": ({"run": "raw = (raw.clip(-127) - 1).astype(raw.dtype)"}, ["logits are those"]),
+    "off by a step": ({"run": "raw = (raw.clip(-127) - 1).astype(raw.dtype)"}, ["logits equal"]),
     "wrong scale": (
         {"load": "self.output = self.output._replace(scale=0.5)"},
-        ["logits are those", "integers come with them"],
+        ["logits equal", "integers come with them"],
     ),
     "moody": (
         {"run": "raw[:, 0] = np.random.randint(-9, 9)"},
-        ["logits are those", "the same twice", "batches", "a defence"],
+        ["logits equal", "the same twice", "batches", "a defence"],
     ),
     "knows batches": ({"run": "raw = raw if len(x) < 3 else raw[::-1]"}, ["batches"]),
     "writes into its input": ({"run": "x[:] = 0"}, [*LOOKS[:8], "pixels that are not those"]),
