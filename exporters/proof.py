@@ -50,7 +50,7 @@ def require_scales(
                 if values is None or (furthest := np.abs(values.astype(np.int64) - zero_point).max()) > highest:
                     raise _differs(file, name, "furthest level", np.array(highest), np.array(furthest))
     if lost := weights.keys() - met:
-        raise UserError(f"{file.path}: the quantizer skipped the weights {sorted(lost)[:3]}")
+        raise UserError(f"{file.path}: the quantizer skipped the weights {sorted(lost)[:3]}: try the other format")
 
 
 def _differs(file: Description, name: str, what: str, wanted: np.ndarray, found: np.ndarray | str) -> UserError:

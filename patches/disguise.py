@@ -22,7 +22,7 @@ def value_bounds(disguise: str, within: float, problem: Problem) -> tuple[Tensor
     if not disguise:
         return torch.zeros(1, 1, 1, 1, device=problem.device), torch.ones(1, 1, 1, 1, device=problem.device)
     if not 0 < within <= 1:
-        raise UserError(f"disguise: expected within above 0 and up to 1, got {within:g}")
+        raise UserError(f"disguise: option within must be above 0 and at most 1, got {within:g}")
     if disguise == "grey":
         picture = torch.full((1, 3, problem.px, problem.px), 128 / 255)
     else:

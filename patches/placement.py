@@ -162,7 +162,7 @@ def _rows(patch: Patch, ids: Sequence[str]) -> list[int]:
     for image in ids:
         if image not in rows:
             raise UserError(
-                f"patch {patch.name}: {image!r} is none of the {len(rows)} images it was crafted for; craft it again"
+                f"patch {patch.name}: {image!r} is not one of the {len(rows)} images it was crafted for; craft it again"
             )
     return [rows[image] for image in ids]
 

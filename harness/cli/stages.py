@@ -235,10 +235,11 @@ def _replay(root: Path, target: Target, into: Path) -> None:
         prepare(target, tell)
     with display.doing("replay", f"{root} on {target.runtime}") as tick:
         outcome = replay(target, root, into, on_event=lambda e: tick(e.get("done", 0), n, e.get("case") or ""))
-    record = {"schema": 1, "info": outcome.info, "machine": outcome.machine, "errors": outcome.errors}
-    write_json(into / "device.json", record)
+    if outcome.files:  # a replay that failed as a whole leaves the folder empty, ready for the next try
+        record = {"schema": 1, "info": outcome.info, "machine": outcome.machine, "errors": outcome.errors}
+        write_json(into / "device.json", record)
     for name, file in outcome.files.items():
         with np.load(file, allow_pickle=False) as arrays:
             out.print(f"{file}: {name}, logits {arrays['logits'].shape}", soft_wrap=True, highlight=False)
     if outcome.errors:
-        raise UserError("\n".join(f"{case}: {error}" for case, error in outcome.errors.items()))
+        raise UserError("\n".join(f"case {case!r}: {error}" for case, error in outcome.errors.items()))

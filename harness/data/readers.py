@@ -53,7 +53,7 @@ def find_root(spec: config.DataTable, data_dir: Path | None) -> Path | None:
     if spec.name == "cifar10" and spec.path is None:
         return None
     where = f"not under --data {data_dir}" if data_dir else "--data (or PATCHBENCH_DATA) is not given"
-    raise UserError(f"{path}: {where}; put it there: {spec.name} cannot be downloaded (digits and cifar10 can)")
+    raise UserError(f"{path}: {where}; pass --data DIR, the folder that holds it ({spec.name} has no download)")
 
 
 def labelled_files(spec: config.DataTable, root: Path) -> list[tuple[Path, int]]:

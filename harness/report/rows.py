@@ -182,7 +182,7 @@ def examples(run: Run, labels: Mapping[str, str], run_dir: Path) -> list[Example
 
 
 def latency(run: Run, cells: pd.DataFrame) -> list[Latency]:
-    """Return the latencies by victim, emulated ones last: they compare with nothing."""
+    """Return the latencies by victim, emulated ones last: they are not comparable."""
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
     undefended = {(row.artifact, row.target, row.threads): row.p50_ms for row in run.latency if not row.defence}

@@ -118,7 +118,7 @@ def _draw_bar(axes: Axes, bar: _Bar, here: pd.DataFrame, series: str, rate: str,
 
 
 def _draw_clean_accuracy(axes: Axes, y: int, here: pd.DataFrame) -> None:
-    """Mark clean accuracy: filled without a defence, else that of the first; hollow behind each defence."""
+    """Mark clean accuracy: filled without a defence (or with the first, if all rows have one), hollow with each."""
     by_defence = here.groupby("defence", sort=False)["clean_accuracy"].max()
     axes.plot(by_defence, [y] * len(by_defence), "D", mfc="none", mec=SOFT, ms=4)
     accuracy = by_defence.get("", by_defence.iloc[0])

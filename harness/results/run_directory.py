@@ -79,17 +79,17 @@ M = TypeVar("M", Run, Summary)
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read a finished run's ``run.json``; another schema, or a file that is none, is a `UserError`."""
+    """Read a finished run's ``run.json``; another schema or a damaged file is a `UserError`."""
     return _read(run_dir / RUN, Run)
 
 
 def read_summary(run_dir: Path) -> Summary:
-    """Read a finished run's ``summary.json``; another schema, or a file that is none, is a `UserError`."""
+    """Read a finished run's ``summary.json``; another schema or a damaged file is a `UserError`."""
     return _read(run_dir / SUMMARY, Summary)
 
 
 def read_records(run_dir: Path) -> pd.DataFrame:
-    """Read a finished run's records; a file that is none is a `UserError`."""
+    """Read a finished run's records; a damaged file is a `UserError`."""
     try:
         return pd.read_parquet(run_dir / RECORDS)
     except (OSError, ValueError) as error:

@@ -144,9 +144,9 @@ def paired_interval(
 ) -> tuple[Floats, Floats]:
     """Interval (low, high) of a mean of n numbers in [-1, 1], from their sum and sum of squares, elementwise.
 
-    Two numbers more, -1 and 1, keep it honest where hardly any differs from 0; for differences of two answers it is the
-    adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37). Where each number is a mean over
-    ``patches`` the two weigh as much less as such a mean spreads less. NaN where n is 0.
+    Two pseudo-observations, -1 and 1, keep the interval valid when nearly all numbers are 0; for differences of two
+    answers it is the adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37). Where each number is
+    a mean over ``patches``, they weigh less in proportion. NaN where n is 0.
     """
     extra = 2 / patches
     size = np.asarray(n, np.float64) + extra

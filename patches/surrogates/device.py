@@ -41,7 +41,9 @@ class Device(nn.Module):
     ) -> NDArray[np.float32]:
         """Scores ``(n, classes)``: logits, or the logarithms of probabilities where the file ends in a softmax."""
         if self.limit is not None and self.queries + len(images) > self.limit:
-            raise UserError(f"{self.queries} queries were asked and {len(images)} more wanted, over {self.limit}")
+            raise UserError(
+                f"{self.queries} queries used: {len(images)} more would exceed the limit of {self.limit}; raise queries"
+            )
         self.queries, self.calls = self.queries + len(images), self.calls + 1
         known = images if self._positions is None else self._positions[images]
         return self._ask(stamps, mask, corners.astype(np.int32), known.astype(np.int32))

@@ -205,7 +205,7 @@ def test_a_patch_for_each_image_lies_on_its_own(tmp_path: Path) -> None:
     assert (
         stamps_for(again, "random", ["c", "a"], (9, 11), 5)[2] == corners("random", ["c", "a"], 4, (9, 11), 5)
     ).all()
-    with pytest.raises(UserError, match="'d' is none of the"):
+    with pytest.raises(UserError, match="'d' is not one of the"):
         stamps_for(again, "random", ["a", "d"], (9, 11))
 
 

@@ -101,7 +101,7 @@ def test_an_attack_cannot_ask_more_than_its_limit():
     device = Device(Linear()).over(np.arange(40), 10)
     stamps, mask = np.zeros((1, 3, 3, 3), np.uint8), np.ones((1, 3, 3), bool)
     device.scores(stamps, mask, np.zeros((8, 2)), np.arange(8))
-    with pytest.raises(UserError, match="8 queries were asked and 3 more wanted, over 10"):
+    with pytest.raises(UserError, match="8 queries used: 3 more would exceed the limit of 10"):
         device.scores(stamps, mask, np.zeros((3, 2)), np.arange(3))
 
 

@@ -69,7 +69,7 @@ def test_an_unreadable_image_is_named(imagenet):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (spec("imagenet"), r"imagenet/images: not under --data .* put it there"),
+        (spec("imagenet"), r"imagenet/images: not under --data .*; pass --data DIR"),
         (spec("folder", path="pictures"), "pictures: not under --data"),
         (spec("folder"), r"needs a path under --data: \[data\] path"),
         (spec(path="file/"), "file/: not under --data"),
