@@ -1,4 +1,4 @@
-"""Intervals and tests for rates: of one patch, over patches and images, and between two places on the same images.
+"""Intervals and tests for rates: of one patch, over patches and images, and of differences on the same images.
 
 Patches and images are crossed: every patch lies on every image. The target class is a fixed factor: patches are drawn
 anew within their class, classes are not. Matrices are ``(patches, images)``; ``among`` says which images count.
@@ -26,7 +26,7 @@ GRID = 100  # steps between nothing and the greatest score of a sign-flip test
 
 
 class Estimate(NamedTuple):
-    """A rate with its interval, and what that generalises to; NaN where nothing counts."""
+    """A rate with its interval, and what the interval generalises to; NaN where no image counts."""
 
     value: float
     low: float
@@ -46,7 +46,7 @@ class Difference(NamedTuple):
 
 
 def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Score interval (low, high) of ``hits`` of ``n``, elementwise; NaN where n is 0 (Wilson 1927, JASA 22).
+    """Return the score interval (low, high) of ``hits`` of ``n``, elementwise; NaN where n is 0 (Wilson 1927, JASA 22).
 
     ``n`` may be an effective size that is no integer (Dean and Pagano 2015, J. Surv. Stat. Methodol. 3).
     """
@@ -61,7 +61,7 @@ def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tup
 
 
 def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONFIDENCE) -> Estimate:
-    """The mean over patches of their rates ``sum(hits & among) / sum(among)``; ``classes`` int ``(patches,)``.
+    """Return the mean over patches of their rates ``sum(hits & among) / sum(among)``; ``classes`` int ``(patches,)``.
 
     One patch: Wilson. No class with two patches: over images alone, by Wilson's interval with the effective size of
     images as clusters. Below `BOOTSTRAP_FROM` patches: t over the patches' rates within their classes, to whose
@@ -92,7 +92,7 @@ def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONF
 def crossed_bootstrap(
     hits: Bools, among: Bools, classes: Ints, resamples: int = RESAMPLES, seed: int = 0
 ) -> NDArray[np.float32]:
-    """Mean rates ``(resamples,)`` with images and, within each class, patches drawn anew (the "pigeonhole" bootstrap).
+    """Return mean rates ``(resamples,)`` over resampled images and, within classes, patches ("pigeonhole" bootstrap).
 
     Owen 2007, Ann. Appl. Stat. 1. Of k patches k - 1 are drawn, which makes the variance unbiased (Rao and Wu 1988,
     JASA 83); a class's only patch stays. Weights times matrices: nothing is copied or looped over.
@@ -114,7 +114,7 @@ def crossed_bootstrap(
 def difference(
     steps: NDArray[np.float64], among: Bools, classes: Ints, over: Over = "images", confidence: float = CONFIDENCE
 ) -> Difference:
-    """The mean over patches of a rise on the images of ``among``; ``steps`` is ``b - a``, in [-1, 1], a row a patch.
+    """Return the mean over patches of a change on the images ``among``; ``steps`` is ``b - a``, one row per patch.
 
     ``over`` "images": the patches are fixed. The test is `sign_flip` by image, for one patch McNemar's exact one; the
     interval is `paired_interval` over images as clusters. "patches and images": t over the patches' own differences
@@ -142,7 +142,7 @@ def difference(
 def paired_interval(
     total: ArrayLike, squares: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE, patches: int = 1
 ) -> tuple[Floats, Floats]:
-    """Interval (low, high) of a mean of n numbers in [-1, 1], from their sum and sum of squares, elementwise.
+    """Return the interval of a mean of n numbers in [-1, 1], from their sum and sum of squares, elementwise.
 
     Two pseudo-observations, -1 and 1, keep the interval valid when nearly all numbers are 0; for differences of two
     answers it is the adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37). Where each number is
@@ -158,7 +158,7 @@ def paired_interval(
 
 
 def sign_flip(scores: ArrayLike) -> tuple[float, float]:
-    """Exact p (two-sided, above zero) of the sum of scores whose signs are as likely one way as the other.
+    """Return the exact p (two-sided, above zero) of a sum of scores whose signs are equally likely either way.
 
     A score an image, so an image counts once however many patches lie on it: under the null a and b could be swapped
     on each image. Scores are rounded to `GRID` steps, which leaves the test exact. Fisher 1935; the whole distribution
@@ -185,7 +185,7 @@ def sign_flip(scores: ArrayLike) -> tuple[float, float]:
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Adjusted p values, to be compared with the alpha of the whole family (Holm 1979, Scand. J. Stat. 6)."""
+    """Return adjusted p values, to compare with the alpha of the whole family (Holm 1979, Scand. J. Stat. 6)."""
     values = np.asarray(p, np.float64)
     order = np.argsort(values, kind="stable")
     adjusted = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
@@ -195,20 +195,20 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def _counting(values: NDArray[Any], among: Bools, classes: Ints) -> tuple[Floats, Bools, Ints]:
-    """Without the patches that no image counts for."""
+    """Drop the patches that no image counts for."""
     some = among.any(axis=1)
     return values[some].astype(np.float64), among[some], np.asarray(classes)[some]
 
 
 def _image_variance(hits: Floats, among: Bools) -> float:
-    """Variance of the mean rate when other images are drawn and the patches stay: images as clusters."""
+    """Return the variance of the mean rate over other images and the same patches: images are clusters."""
     n, images = among.sum(axis=1, keepdims=True), int(among.any(axis=0).sum())
     parts = ((hits - hits.sum(axis=1, keepdims=True) / n * among) / n).mean(axis=0)
     return float((parts**2).sum()) * images / max(images - 1, 1)
 
 
 def _two_way(residuals: Floats, rates: Floats, n: Ints, classes: Ints) -> tuple[float, float]:
-    """Standard error of the mean of ``rates``: patches within classes, and images; and its degrees of freedom.
+    """Return the standard error of the mean of ``rates``, over patches within classes and images, and its freedom.
 
     With patch, image and residual components A, B, E over P patches and N images it estimates A/P + B/N + E/PN; the
     first term alone, s^2/P, gives A/P + E/PN (Searle, Casella and McCulloch 1992, "Variance Components").
@@ -229,7 +229,7 @@ def _two_way(residuals: Floats, rates: Floats, n: Ints, classes: Ints) -> tuple[
 
 @lru_cache(maxsize=2)
 def image_weights(images: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """How often each image is drawn, ``(resamples, images)``; kept, since all groups of a run have the same images."""
+    """Return how often each image is drawn, ``(resamples, images)``; cached, since all groups share their images."""
     rng = np.random.default_rng([seed, 0])
     out = np.empty((resamples, images), np.float32)
     for row in out:
