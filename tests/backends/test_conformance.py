@@ -47,7 +47,7 @@ def board(tmp_path_factory):
 
 def marked(text, needs):
     hosts = [getattr(pytest.mark, needs)] if needs in ("qemu", "docker", "ssh") else []
-    plain = not needs and "," not in text  # a few seconds each
+    plain = not needs and "," not in text and text != "onnxruntime"  # a few seconds each
     return pytest.param(text, needs, marks=hosts if plain else [*hosts, pytest.mark.slow])
 
 
