@@ -33,7 +33,7 @@ test-left-out: $(VENV)/ready
 
 # the inner loop: under 90 seconds on two cores
 unit: $(VENV)/ready
-	$(PYTEST) -m "not ($(SLOW))"
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m "not ($(SLOW))"
 
 # the lines that no test runs; it takes about a quarter longer than `make test`
 coverage: $(VENV)/ready
