@@ -36,7 +36,7 @@ TARGETS = [
 ]
 
 
-FIRST = {__main__.parse(text).host: text for text, _ in reversed(TARGETS)}
+FIRST = {(target.host, target.arch): text for text, _ in reversed(TARGETS) for target in [__main__.parse(text)]}
 
 
 @pytest.fixture(scope="module")

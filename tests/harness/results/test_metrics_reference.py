@@ -112,7 +112,7 @@ def reference(records: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, float]]:
     return out
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(random_records())
 def test_against_the_reference(records: pd.DataFrame) -> None:
     table, wanted = cells(records), reference(records)
