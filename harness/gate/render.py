@@ -64,8 +64,8 @@ def markdown(verdict: Verdict) -> str:
         out += [f"**{title}**", "", *(f"- {_escape(line)}" for line in lines), ""]
     if verdict.comparisons and not verdict.all_equal:
         out.append(
-            "Before, now and change: paired, over the images that count on both sides. p: one-sided, Holm-corrected over "
-            f"a metric's cells. False alarms: at most {100 * verdict.alpha:.2g} % for the whole gate."
+            "Before, now and change: paired, over the images that count on both sides. p: one-sided, Holm-corrected "
+            f"over a metric's cells. False alarms: at most {100 * verdict.alpha:.2g} % for the whole gate."
         )
     return "\n".join(out).rstrip() + "\n"
 
