@@ -199,7 +199,7 @@ def _recipe(target: Target) -> container_images.Recipe:
 
 
 def _image(target: Target) -> str:
-    return container_images.check_name(target.image) if target.image else _recipe(target).tag
+    return target.image or _recipe(target).tag
 
 
 def _fix(target: Target) -> str:
