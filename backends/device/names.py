@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from backends.device.errors import UserError
+from backends.device.reading import DamagedFile
 
 NAME_BYTES = 200  # of the 255 that file systems allow: suffixes and drafts take more
 MADE_BYTES = 185  # of a name that is made here: a case adds a hash, and stays a plain name
@@ -28,6 +29,21 @@ def check_name(name: str, where: Path) -> str:
     if len(name.encode()) > NAME_BYTES:
         raise UserError(f"{where}: expected a plain name of at most {NAME_BYTES} bytes, got {shown(name)}")
     return name
+
+
+def inside(root: Path, name: str) -> Path:
+    """Return a regular file of a bundle; a name or link that leads out of it is a `UserError`."""
+    for part in name.split("/"):
+        check_name(part, root)
+    path = root / name
+    try:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise UserError(f"{path}: leads out of the bundle, to {path.resolve()}")
+        if not path.is_file():
+            raise UserError(f"{path}: expected a file, found {'something else' if path.exists() else 'nothing'}")
+    except (OSError, RuntimeError) as error:  # a path that is too long, links in a circle
+        raise DamagedFile(f"{path}: cannot be read ({error})") from error
+    return path
 
 
 def plain_name(words: str) -> str:

@@ -22,9 +22,9 @@ from typing import cast
 
 from backends.conversation import Conversation, Ending
 from backends.device.artifact import SCHEMA, sha256_file
-from backends.device.bundle import Bundle, Case, check_name
+from backends.device.bundle import Bundle, Case
 from backends.device.errors import UserError, did_you_mean
-from backends.device.names import modules, shown
+from backends.device.names import check_name, modules, shown
 from backends.device.protocol import Event, LatencyLimits, MachineFacts, RequestLine
 from backends.device.runtimes import check_target_options
 from backends.target import Target as Target

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from backends import container_images
 from backends.container_images import NOT_INSTALLED, ROOT
-from backends.device.bundle import check_name
 from backends.device.errors import UserError
 from backends.device.machine import describe
+from backends.device.names import check_name
 from backends.device.runtimes import engine
 from backends.hosts import local
 
