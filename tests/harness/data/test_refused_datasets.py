@@ -55,7 +55,7 @@ def test_damaged_npz(tmp_path, damage):
 def test_an_npy_is_no_npz(tmp_path):
     with (tmp_path / "some.npz").open("wb") as file:
         np.save(file, some_images(3))
-    with pytest.raises(UserError, match="not an .npz"):
+    with pytest.raises(UserError, match=r"not an \.npz"):
         data.load(spec(), (6, 6), tmp_path, tmp_path)
 
 
