@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
 from backends.device.errors import UserError
 from harness.config import read_suite
@@ -75,7 +76,7 @@ def run_study(
                     output.write(folder, name, analysis.QUESTION, table, figures)
         verdicts = findings.measure(folder)
         write_text(folder / "findings.csv", verdicts.to_csv(index=False, float_format="%.6g"))
-        console.print(f"study: [bold]{page.build(run_dir)}[/]", soft_wrap=True)
+        console.print("study:", Text(str(page.build(run_dir)), "bold"), soft_wrap=True)
     return all_ok
 
 

@@ -1,0 +1,150 @@
+"""What the campaigns share: a seed for each trial, a file of results to go on from, the command line, a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import IO, Annotated, Any, NamedTuple
+
+import typer
+
+Seed = Annotated[int, typer.Option(help="What decides every trial.")]
+Count = Annotated[int, typer.Option(help="Trials, those of former runs included.")]
+ResultsFile = Annotated[
+    Path, typer.Option("--results", metavar="FILE", help="One JSON object a trial; a second run goes on from there.")
+]
+TableFile = Annotated[Path | None, typer.Option("--table", metavar="FILE", help="The table, as Markdown.")]
+
+PATCHBENCH = (sys.executable, "-m", "harness.cli")  # that of PYTHONPATH, where it is set
+TRACEBACK = "Traceback (most recent call last)"
+HUNG = "no end within the limit"
+
+
+class Results:
+    """The rows of a campaign, in the order in which they came; each is on disk before the next trial begins."""
+
+    def __init__(self, file: Path, seed: int) -> None:
+        """Read what a former run left; the line that it was writing when it was stopped is dropped."""
+        self.file = file
+        self.seed = seed
+        self.rows: list[dict[str, Any]] = []
+        if file.is_file():
+            whole = file.read_text()
+            whole = whole[: whole.rfind("\n") + 1]
+            file.write_text(whole)
+            self.rows = [json.loads(line) for line in whole.splitlines()]
+        others = {row["seed"] for row in self.rows} - {seed}
+        if others:
+            sys.exit(f"{file}: expected trials of seed {seed}, found {min(others)}; give another file with --results")
+
+    def trials(self, count: int) -> Iterator[tuple[int, Random]]:
+        """Yield the trials that are not done yet, each with a source of chance of its own."""
+        done = {row["trial"] for row in self.rows}
+        for trial in range(count):
+            if trial not in done:
+                yield trial, chance(self.seed, trial)
+
+    def add(self, trial: int, **facts: object) -> None:
+        """Keep a row; a trial may have several."""
+        row = {"seed": self.seed, "trial": trial, **facts}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        self.rows.append(row)
+
+
+def chance(seed: int, trial: int) -> Random:
+    """Return the source of chance of one trial, whichever ran before it."""
+    return Random(f"{seed} {trial}")
+
+
+class Ended(NamedTuple):
+    """How a command ended: minus the signal's number as its code where one killed it, None where it did not end."""
+
+    code: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """The last line that it wrote to standard error."""
+        lines = self.stderr.split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    @property
+    def objection(self) -> str:
+        """What is wrong with its end, empty if nothing: a failure is a code and one line."""
+        if self.code is None:
+            return HUNG
+        if TRACEBACK in self.stderr + self.stdout:
+            return "traceback"
+        if self.code < 0:
+            return signal.Signals(-self.code).name
+        lines = [line for line in self.stderr.split("\n") if line.strip()]
+        if self.code > 1 and len(lines) != 1:
+            return f"{len(lines)} lines instead of one"
+        return ""
+
+
+def patchbench(
+    *words: object,
+    folder: Path,
+    below: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    stdout: int | IO[str] = subprocess.PIPE,
+    limit: float = 300.0,
+) -> Ended:
+    """Run a command line in a folder, as an argument of the command `below`; what is left of its group is killed."""
+    command = [*below, *PATCHBENCH, *map(str, words)]
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | (environment or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    code: int | None = None
+    try:
+        out, err = process.communicate(timeout=limit)
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        end_group(process.pid)
+        out, err = process.communicate()
+    finally:
+        end_group(process.pid)
+    return Ended(code, out or "", err, time.monotonic() - begun)
+
+
+def end_group(leader: int) -> None:
+    """Kill a process group, if any of it is left."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; the columns of numbers are set to the right."""
+    numbers = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
+    lines = [head, ["--:" if number else "---" for number in numbers], *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def write_table(file: Path | None, text: str) -> None:
+    """Print a campaign's table, and write it to the file, if one is given."""
+    print(text, flush=True)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
