@@ -91,7 +91,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode()
         if any(line.count(".") > TOML_DOTS for line in text.split("\n")):
-            raise DamagedFile(f"{path}: expected at most {TOML_DOTS} dots in a line")
+            raise DamagedFile(f"{path}: nested too deep: more than {TOML_DOTS} dots in a line")
         return tomllib.loads(text)
     except OSError as error:
         raise DamagedFile(f"{path}: cannot be read ({error.strerror})") from error

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-<<<<<<< HEAD
-from backends.device.errors import UserError
-from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
-=======
 from backends.device.errors import UserError, about
->>>>>>> main
+from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
 from backends.device.runtimes import Option
 from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Into, Only, SuiteFile, examples
