@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,9 @@ def read_checkpoint(path: Path) -> Mapping[Any, Any]:
     try:
         if zipfile.is_zipfile(path):
             _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # a refusal stays one line
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except DamagedFile:
         raise
     except Exception as error:  # zip, pickle and torch each have their own for what they cannot read

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from helpers import bombs
 from helpers.memory import reading
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -179,6 +180,15 @@ def test_a_flipped_bit_of_an_npz_changes_no_array(file, damage):
         np.testing.assert_array_equal(read_npz(file, {"x": PIXELS})["x"], pixels)
 
 
+def test_a_flipped_name_is_not_an_array_that_is_left_out(file):
+    np.savez(file.with_suffix(".npz"), x=np.zeros(3, np.uint8))
+    raw = file.with_suffix(".npz").read_bytes()
+    at = raw.rindex(b"x.npy")
+    file.write_bytes(raw[:at] + b"y.npy" + raw[at + 5 :])
+    with pytest.raises(DamagedFile, match="differ"):
+        read_npz(file, {"x": Expected((np.uint8,), required=False)})
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_an_archive_that_could_unpack_without_a_limit_is_refused(file, method):
     archived(file, npy(), method)
@@ -197,17 +207,8 @@ READ_NPZ = "from backends.device.reading import Expected, read_npz\nimport numpy
 IMAGE = "{'x': Expected((np.uint8,), (None, None, 3))}"
 
 
-def bomb(file, shape, mebibytes):
-    """Zeros in an archive: a thousandth of their size, or a two hundredth, to be quick."""
-    archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
-    with archive, archive.open("x.npy", "w") as member:
-        member.write(npy(shape=shape, data=b""))
-        for _ in range(mebibytes):
-            member.write(bytes(MEBIBYTE))
-
-
 def test_an_archive_that_unpacks_to_more_than_expected_is_refused_unread(file):
-    bomb(file, "(10_240, 10_240, 3)", 300)
+    bombs.npz(file, "x", (10_240, 10_240, 3))
     assert file.stat().st_size < 2_000_000
     grown, said = reading(READ_NPZ, f"read_npz(Path(sys.argv[1]), {IMAGE}, most=1 << 20)", file)
     assert said == f"{file}: x: uint8 (10240, 10240, 3) has 314,572,800 bytes, expected at most 1,048,576"
@@ -216,12 +217,12 @@ def test_an_archive_that_unpacks_to_more_than_expected_is_refused_unread(file):
 
 def test_an_archive_that_claims_little_and_holds_much_is_refused_unread(file):
     """The header says 12 bytes, or the list of contents does too."""
-    bomb(file, "(2, 2, 3)", 300)
+    bombs.npz(file, "x", (2, 2, 3), mebibytes=300)
     for hide in (False, True):
         raw = file.read_bytes()
         if hide:
             at = raw.rindex(b"PK\1\2")
-            file.write_bytes(raw[: at + 24] + struct.pack("<I", len(npy())) + raw[at + 28 :])
+            file.write_bytes(raw[: at + 24] + struct.pack("<I", 128 + 12) + raw[at + 28 :])
         grown, said = reading(READ_NPZ, f"read_npz(Path(sys.argv[1]), {IMAGE})", file)
         assert said.startswith(f"{file}")
         assert grown < 20
