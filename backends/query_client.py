@@ -66,7 +66,7 @@ def session(target: Target, bundle_root: Path, out: Path) -> Iterator[Session]:
     held = Session(target, bundle, begin(target, bundle_root, out))
     try:
         held.talk.say(request(target, session=True))
-        event = loaded(target, held._await("loaded"))
+        event = loaded(target, bundle, held._await("loaded"))
         held.info, held.machine = event["info"], event["machine"]
         yield held
         held.talk.say({"end": True})

@@ -75,7 +75,8 @@ class Event(LatencyFacts, total=False):
 
     event: Required[str]
     message: str  # error, case_error
-    info: dict[str, str]  # loaded
+    bundle_sha256: str  # loaded: of the list of hashes of the bundle as read there
+    info: dict[str, str]
     machine: MachineFacts
     packages: list[str]
     load_seconds: float

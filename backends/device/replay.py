@@ -110,6 +110,7 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
     first_run_seconds = time.perf_counter() - loaded
     send(
         "loaded",
+        bundle_sha256=bundle.sha256,
         info=runtime.info(),
         machine=describe()._asdict(),
         packages=loaded_packages(),

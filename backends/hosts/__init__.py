@@ -132,8 +132,12 @@ def request(
     }
 
 
-def loaded(target: Target, event: Event) -> Event:
-    """Complete a ``loaded`` event with what only the host knows; a wrong version is a `UserError`."""
+def loaded(target: Target, bundle: Bundle, event: Event) -> Event:
+    """Complete a ``loaded`` event with what only the host knows; a wrong version or bundle is a `UserError`."""
+    if event["bundle_sha256"] != bundle.sha256:
+        raise UserError(
+            f"{target.name}: the device read a bundle of sha256 {event['bundle_sha256']}, expected {bundle.sha256}"
+        )
     if target.version and event["info"]["version"] != target.version:
         found = event["info"]["version"]
         raise UserError(f"{target.name}: asked for {target.runtime} {target.version}, found {found} there")
@@ -160,9 +164,9 @@ def replay(
     with each event of the device, ``case`` with ``file`` as a path on this machine, and with ``case_error`` (``case``,
     ``message``) for each failed case. An exception, also a KeyboardInterrupt, ends the device.
     """
-    expected = {case.name: case for case in Bundle.read(bundle_root).cases}
-    todo = list(expected if cases is None else cases)
-    progress = _Progress(target, out, expected, on_event, todo, latency)
+    bundle = Bundle.read(bundle_root)
+    todo = [case.name for case in bundle.cases] if cases is None else list(cases)
+    progress = _Progress(target, out, bundle, on_event, todo, latency)
     while True:
         progress.has_loaded = False
         progress.current = ""
@@ -181,7 +185,7 @@ class _Progress:
 
     target: Target
     out: Path
-    expected: Mapping[str, Case]
+    bundle: Bundle
     on_event: Callable[[Event], None]
     todo: list[str]
     latency: LatencyLimits | None
@@ -193,7 +197,7 @@ class _Progress:
     def hear(self, event: Event) -> None:
         """Take up one event of the device, and pass it on."""
         if event["event"] == "loaded":
-            event = loaded(self.target, event)
+            event = loaded(self.target, self.bundle, event)
             self.has_loaded = True
             self.outcome.info = event["info"]
             self.outcome.machine = event["machine"]
@@ -204,7 +208,7 @@ class _Progress:
             _fetched(self.target, self.out, event)
         elif event["event"] == "case":
             self.todo.remove(event["case"])
-            event = _accept(self.target, event, self.expected, self.out, self.outcome)
+            event = _accept(self.target, event, self.bundle.case(event["case"]), self.out, self.outcome)
             self.tries = TRIES
         self.on_event(event)
 
@@ -250,12 +254,11 @@ def _emulation(target: Target) -> MachineFacts:
     return cast(MachineFacts, {"emulated": True} | facts)
 
 
-def _accept(target: Target, event: Event, expected: Mapping[str, Case], out: Path, outcome: Outcome) -> Event:
+def _accept(target: Target, event: Event, wanted: Case, out: Path, outcome: Outcome) -> Event:
     """Accept a finished case; if the device pasted other pixels than we did, record an error instead."""
     case = event["case"]
     found = event["pixels_sha256"]
     defended = event.get("defended_sha256", "")
-    wanted = expected[case]
     try:
         if found != wanted.sha256:
             raise UserError(f"{case}: the device pasted pixels of sha256 {found}, expected {wanted.sha256}")
