@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backends.device.bundle import Bundle, paste
 from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.protocol import Event, LatencyLimits, MachineFacts
+from backends.device.reading import Expected, read_json, read_npz
 from backends.hosts import cores, is_emulated, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep
@@ -26,6 +27,7 @@ from harness.store import write_json
 
 # An emulated latency compares with nothing: a few runs show that it works.
 EMULATED_LATENCY: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
+INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32)
 
 
 class Ran(TypedDict):
@@ -80,9 +82,17 @@ def answers(work: Work, step: ReplayStep) -> Answers:
     folder = work.store.path("replay", step.key)
     if not work.store.has("replay", step.key):
         return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
-    ran: Ran = json.loads((folder / "ran.json").read_text())
-    with np.load(folder / "answers.npz", allow_pickle=False) as arrays:
-        return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
+    ran = read_json(folder / "ran.json")
+    arrays = read_answers(folder / "answers.npz")
+    return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
+
+
+def read_answers(file: Path) -> dict[str, NDArray[Any]]:
+    """Read what a device answered to a case: ``logits``, and ``integers`` where its file gives them."""
+    outputs = (None, None)
+    return read_npz(
+        file, {"logits": Expected((np.float32,), outputs), "integers": Expected(INTEGERS, outputs, required=False)}
+    )
 
 
 def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:

@@ -57,7 +57,8 @@ def run_suite(
         raise UserError(f"--data {data_dir}: no such folder")
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
-        store = Store(run_dir / "store")
+        display = Display(console)
+        store = Store(run_dir / "store", display.warn)
         known = patches_of(frozen) if frozen else {}
         plan = make(suite, data_dir, store.root, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
         for artifact in plan.unused:
@@ -66,7 +67,7 @@ def run_suite(
             console.print("nothing has changed since the last run: nothing to do")
         else:
             patches = {name: patch for name, (patch, _) in known.items()}
-            work = stages.Work(plan, store, Display(console), device, patches)
+            work = stages.Work(plan, store, display, device, patches)
             _run_stages(work)
             console.print("counting and writing the report ...", style="dim")
             timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]))
