@@ -116,8 +116,9 @@ class Bundle:
             raise UserError(f"{path}: not a bundle description ({error!r})") from error
         artifact = Artifact.read(_inside(root, artifact_name))
         bundle = cls(root, artifact, n, cases, pixels_sha256)
-        if (listed := read_sums(root, MEND).get(artifact.file)) != artifact.sha256:
-            raise UserError(f"{bundle.file}: expected sha256 {artifact.sha256}, but {SUMS} has {listed}; {MEND}")
+        file = bundle.file
+        if (listed := read_sums(root, MEND).get(file.name)) != artifact.sha256:
+            raise UserError(f"{file}: expected sha256 {artifact.sha256}, but {SUMS} has {listed}; {MEND}")
         if len({case.name for case in cases}) != len(cases):
             raise UserError(f"{path}: two cases of the same name")
         for case in cases:
