@@ -121,17 +121,16 @@ class Bundle:
     def _read(cls, root: Path) -> Bundle:
         path = _inside(root, "bundle.json")
         described = read_as(Described, path, SCHEMA)
-        cases = described.cases
         if described.n < 1:
             raise DamagedFile(f"{path}: n: expected at least 1, got {described.n}")
         artifact = Artifact.read(_inside(root, described.artifact))
-        bundle = cls(root, artifact, described.n, cases, described.pixels_sha256)
+        bundle = cls(root, artifact, described.n, described.cases, described.pixels_sha256)
         file = bundle.file
         if (listed := read_sums(root, MEND).get(file.name)) != artifact.sha256:
             raise UserError(f"{file}: expected sha256 {artifact.sha256}, but {SUMS} has {listed}; {MEND}")
-        if len({case.name for case in cases}) != len(cases):
+        if len({case.name for case in bundle.cases}) != len(bundle.cases):
             raise UserError(f"{path}: two cases of the same name")
-        for case in cases:
+        for case in bundle.cases:
             check_name(case.name, path)
             if case.defence:
                 defences.parse_defence(case.defence)
