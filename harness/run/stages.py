@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from patches.fake_quant import Source
     from patches.fake_quant.network import Trained
 
+DTYPES = {"pixels": np.uint8, "labels": np.int64, "ids": np.str_}  # of `Images`
+
 
 @dataclass
 class Work:
@@ -92,10 +94,9 @@ def images(work: Work, step: DataStep, split: str) -> Images:
             with work.store.writing("data", step.key) as folder:
                 for name, part in {**splits, "all": every, "train": training_images(pools, splits)}.items():
                     for what, array in part._asdict().items():
-                        np.save(folder / f"{name}.{what}.npy", array, allow_pickle=False)
+                        np.save(folder / f"{name}.{what}.npy", np.asarray(array, DTYPES[what]), allow_pickle=False)
     pixels, labels, ids = (
-        map_npy(images_file(work, step, split, what), Expected((dtype,)))
-        for what, dtype in zip(Images._fields, (np.uint8, np.int64, str), strict=True)
+        map_npy(images_file(work, step, split, what), Expected((dtype,))) for what, dtype in DTYPES.items()
     )
     return Images(pixels, labels, tuple(map(str, ids)))
 
