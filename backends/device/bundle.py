@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,9 +21,8 @@ from backends.device.checksums import SUMS, read_sums, verify, write_sums
 from backends.device.errors import UserError, did_you_mean
 from backends.device.files import replacing
 from backends.device.json_types import read_as
+from backends.device.names import check_name, inside
 from backends.device.reading import Axis, DamagedFile, Expected, map_npy
-
-NAME_BYTES = 200  # of the 255 that file systems allow: suffixes and drafts take more
 
 MEND = "copy the bundle again, or write it again"
 
@@ -119,11 +117,11 @@ class Bundle:
 
     @classmethod
     def _read(cls, root: Path) -> Bundle:
-        path = _inside(root, "bundle.json")
+        path = inside(root, "bundle.json")
         described = read_as(Described, path, SCHEMA)
         if described.n < 1:
             raise DamagedFile(f"{path}: n: expected at least 1, got {described.n}")
-        artifact = Artifact.read(_inside(root, described.artifact))
+        artifact = Artifact.read(inside(root, described.artifact))
         bundle = cls(root, artifact, described.n, described.cases, described.pixels_sha256)
         file = bundle.file
         if (listed := read_sums(root, MEND).get(file.name)) != artifact.sha256:
@@ -141,7 +139,7 @@ class Bundle:
     @property
     def file(self) -> Path:
         """Path of the model file."""
-        return _inside(self.root, str(self.artifact.file))
+        return inside(self.root, str(self.artifact.file))
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -221,32 +219,8 @@ def write_bundle(
     return replace(written, root=root, sha256=sha256)
 
 
-def check_name(name: str, where: Path) -> str:
-    """Return the name if it is a plain file name; else raise a `UserError`."""
-    if not re.fullmatch(r"[^./\\\s][^/\\\s]*", name) or not name.isprintable():
-        raise UserError(f"{where}: expected a plain name without slashes, spaces or a leading dot, got {name[:99]!r}")
-    if len(name.encode()) > NAME_BYTES:
-        raise UserError(f"{where}: expected a plain name of at most {NAME_BYTES} bytes, got {name[:20]!r}…")
-    return name
-
-
-def _inside(root: Path, name: str) -> Path:
-    """Return a regular file of a bundle; a name or link that leads out of it is a `UserError`."""
-    for part in name.split("/"):
-        check_name(part, root)
-    path = root / name
-    try:
-        if not path.resolve().is_relative_to(root.resolve()):
-            raise UserError(f"{path}: leads out of the bundle, to {path.resolve()}")
-        if not path.is_file():
-            raise UserError(f"{path}: expected a file, found {'something else' if path.exists() else 'nothing'}")
-    except (OSError, RuntimeError) as error:  # a path that is too long, links in a circle
-        raise DamagedFile(f"{path}: cannot be read ({error})") from error
-    return path
-
-
 def _array(root: Path, name: str, dtype: DTypeLike, shape: Sequence[Axis]) -> NDArray[Any]:
-    return map_npy(_inside(root, name), Expected((dtype,), shape))
+    return map_npy(inside(root, name), Expected((dtype,), shape))
 
 
 def check_corners(corners: NDArray[np.int32], size: tuple[int, int], p: int, where: str) -> None:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, about
 from backends.device.files import replacing
 from harness.config import read_suite
 from harness.display import Display
@@ -60,7 +60,9 @@ def run_suite(
         display = Display(console)
         store = Store(run_dir / "store", display.warn)
         known = patches_of(frozen) if frozen else {}
-        plan = make(suite, data_dir, store.root, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
+        frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
+        with about(suite_file):
+            plan = make(suite, data_dir, store.root, targets, frozen_patches)
         for artifact in plan.unused:
             console.print(Text.assemble(("no target runs", "yellow"), f" {artifact.name}: left out"))
         if _is_done(run_dir, plan):
@@ -68,7 +70,8 @@ def run_suite(
         else:
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, display, device, patches)
-            _run_stages(work)
+            with about(suite_file):
+                _run_stages(work)
             console.print("counting and writing the report ...", style="dim")
             timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]))
             whole = _records(work)
