@@ -96,7 +96,7 @@ def test_every_stage_names_code_that_is_there() -> None:
 MAKE_NO_RESULT = ("harness/cli", "harness/gate", "harness/plan")
 # What these lay down is in the inputs too: a suite's words, names of columns, the store itself.
 GROUND = ("harness/__init__", "harness/config", "harness/display", "harness/store", "harness/tables")
-GROUND += ("harness/torchvision_import", "backends/device/__init__")
+GROUND += ("harness/data_frames", "harness/torchvision_import", "backends/device/__init__")
 
 
 def test_every_module_that_makes_a_result_is_in_some_stages_key() -> None:
