@@ -45,7 +45,7 @@ PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "refer
 PACKAGES |= {"tflite_runtime": {"tflite_runtime"}, "tensorflow": {"tensorflow"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
 LIGHT = [
-    "plan.plan", "run.run", "cli.main", "config", "store", "results.records", "results.metrics", "results.stats",
+    "plan.plan", "run.run", "cli.app", "config", "store", "results.records", "results.metrics", "results.stats",
     "results.checks", "gate.judge", "gate.history",
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
