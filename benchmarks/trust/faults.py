@@ -41,7 +41,7 @@ def main(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            found = [row(one) for one in FAULTS[name](Site(folder, whole, chance))]
+            found = [row(one, folder) for one in FAULTS[name](Site(folder, whole, chance))]
         except NotHere as why:
             found = [{"what": "", "code": None, "line": str(why), "seconds": 0.0, "objection": LEFT_OUT}]
         results.add(trial, fault=name, commit=commit(), found=found)
@@ -53,7 +53,7 @@ def main(
         raise typer.Exit(1)
 
 
-def row(one: Observed) -> dict[str, object]:
+def row(one: Observed, folder: Path) -> dict[str, object]:
     """Judge what came of a fault; the objection is empty if all is well."""
     ended = one.ended
     objection = ended.objection
@@ -62,7 +62,7 @@ def row(one: Observed) -> dict[str, object]:
     return {
         "what": one.what,
         "code": ended.code,
-        "line": ended.line,
+        "line": ended.line.replace(f"{folder}/", ""),
         "seconds": round(ended.seconds, 1),
         "objection": both(objection, one.objection),
     }
