@@ -148,8 +148,9 @@ def test_the_losses_are_those_of_the_paper(kind, target_class):
         np.testing.assert_array_equal(found < 0, (scores.argmax(1) == wanted.numpy()) == (sign == 1))
 
 
-def test_answers_are_kept_and_not_asked_again(tmp_path):
-    """A device that breaks, and a run that is killed amid a line: the patch is that of a run without."""
+@pytest.mark.parametrize("damaged", [lambda log: log[:-5], lambda log: log[:-1] + bytes([log[-1] ^ 1])])
+def test_answers_are_kept_and_not_asked_again(tmp_path, damaged):
+    """A device that breaks, and a last answer that is cut or damaged: the patch is that of a run without."""
     whole = crafted(Linear(), options={"queries": 400})
     path, fine = tmp_path / "checkpoints/a", Linear()
 
@@ -161,7 +162,7 @@ def test_answers_are_kept_and_not_asked_again(tmp_path):
     with AnswerLog(path) as known, pytest.raises(UserError, match="doll: crash"):
         crafted(known.first(breaks), options={"queries": 400})
     assert known.images == 30 * 4
-    path.write_bytes(path.read_bytes()[:-5])
+    path.write_bytes(damaged(path.read_bytes()))
     ask = Linear()
     with AnswerLog(path) as known:
         assert crafted(known.first(ask), options={"queries": 400}).sha256 == whole.sha256
