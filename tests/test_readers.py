@@ -36,13 +36,8 @@ READERS = {
 }
 
 
-# Under conversion on branches of their own; each leaves with its branch.
-LATER = {
-    *(f"backends/{name}.py" for name in ("conversation", "ssh_connection", "device/query_server")),
-    *(f"harness/results/{name}.py" for name in ("baseline", "run_directory")),
-    *(f"harness/run/{name}.py" for name in ("arithmetic_check", "evidence", "repeat_check", "replays", "run_json")),
-    "harness/run/stages.py",
-}
+# Under conversion on a branch of its own, and removed with it.
+LATER = {"harness/results/baseline.py", "harness/results/run_directory.py"}
 
 
 def opened(source: str) -> Iterator[str]:

@@ -129,8 +129,8 @@ def read_npz(path: Path, expected: Mapping[str, Expected], most: int = ARRAY_BYT
     try:
         with open_zip(path) as archive:
             members = {member.filename: member for member in archive.infolist()}
-            for member in members.values():  # a damaged name would be an array that is left out: opening one checks it
-                archive.open(member).close()
+            for entry in archive.infolist():  # opening one checks its name: a damaged one would be an array left out
+                archive.open(entry).close()
             for name, wanted in expected.items():
                 if member := members.get(f"{name}.npy"):
                     with archive.open(member) as content:
