@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from backends.device.errors import UserError, about
+from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
 from backends.device.runtimes import Option
 from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Into, Only, SuiteFile, examples
@@ -165,8 +165,8 @@ def parse_options(pairs: Sequence[str]) -> Mapping[str, Option]:
         if not equals or not name:
             raise UserError(f"--option {pair!r}: expected KEY=VALUE")
         try:
-            value = json.loads(text)
-        except ValueError:
+            value = parse_json(text, pair)
+        except DamagedFile:
             value = text
         options[name] = value if isinstance(value, str | int | float | bool) else text
     return options
@@ -186,8 +186,9 @@ def _work(suite_file: Path, data_dir: Path | None, device: str = "cpu") -> Itera
     stages.check_device(device)
     run_dir = Path("out") / suite.name
     with held(run_dir), about(suite_file):
-        store = Store(run_dir / "store")
-        yield stages.Work(make(suite, data_dir, store.root), store, Display(console()), device)
+        display = Display(console())
+        store = Store(run_dir / "store", display.warn)
+        yield stages.Work(make(suite, data_dir, store.root), store, display, device)
 
 
 def _matching(steps: Sequence[AnyStep], patterns: Sequence[str] | None) -> list[AnyStep]:
@@ -222,6 +223,7 @@ def _replay(root: Path, target: Target, into: Path) -> None:
     import numpy as np
 
     from backends.device.bundle import Bundle
+    from backends.events import Progress
     from backends.hosts import availability, prepare, replay
     from harness.display import Display
     from harness.store import write_json
@@ -237,12 +239,17 @@ def _replay(root: Path, target: Target, into: Path) -> None:
     with display.preparing("prepare", f"{target.runtime} on {target.host}") as tell:
         prepare(target, tell)
     with display.doing("replay", f"{root} on {target.runtime}") as tick:
-        outcome = replay(target, root, into, on_event=lambda e: tick(e.get("done", 0), n, e.get("case") or ""))
+
+        def hear(event: object) -> None:
+            if isinstance(event, Progress):
+                tick(event.done, n, event.case)
+
+        outcome = replay(target, root, into, on_event=hear)
     if outcome.files:  # a replay that failed as a whole leaves the folder empty, ready for the next try
         record = {"schema": 1, "info": outcome.info, "machine": outcome.machine, "errors": outcome.errors}
         write_json(into / "device.json", record)
     for name, file in outcome.files.items():
-        with np.load(file, allow_pickle=False) as arrays:
-            out.print(f"{file}: {name}, logits {arrays['logits'].shape}", soft_wrap=True, highlight=False)
+        logits = read_npz(file, {"logits": Expected((np.float32,), (n, None))})["logits"]
+        out.print(f"{file}: {name}, logits {logits.shape}", soft_wrap=True, highlight=False)
     if outcome.errors:
         raise UserError("\n".join(f"case {case!r}: {error}" for case, error in outcome.errors.items()))

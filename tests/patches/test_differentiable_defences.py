@@ -9,6 +9,7 @@ from scipy.ndimage import median_filter
 from sklearn.datasets import load_sample_images
 
 from backends.device.bundle import Bundle, Stamps, write_bundle
+from backends.device.checksums import write_sums
 from backends.device.defences import Defence, defend, parse_defence
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
@@ -123,10 +124,10 @@ def test_a_defence_lies_between_pasting_and_the_network(tmp_path, bundle):
     for name in ("soft", "coded"):
         np.testing.assert_array_equal(logits[name], logits[f"{name}-seen"])
         assert (logits[name] != logits["plain"]).any()
-    told = {event["case"]: event for event in heard if event["event"] == "case"}
-    assert told["soft"]["pixels_sha256"] == told["plain"]["pixels_sha256"] == bundle.case("plain").sha256
-    assert told["soft"]["defended_sha256"] == bundle.case("soft-seen").sha256
-    assert "defended_sha256" not in told["plain"]
+    told = {event.case: event for event in heard if event.event == "case"}
+    assert told["soft"].pixels_sha256 == told["plain"].pixels_sha256 == bundle.case("plain").sha256
+    assert told["soft"].defended_sha256 == bundle.case("soft-seen").sha256
+    assert not told["plain"].defended_sha256
 
 
 def test_a_bundle_without_a_defence_says_nothing_of_one(bundle):
@@ -144,6 +145,7 @@ def test_what_a_defence_makes_otherwise_is_refused(tmp_path, bundle, field, valu
     described = json.loads(file.read_text())
     next(case for case in described["cases"] if case["name"] == "soft")[field] = value
     file.write_text(json.dumps(described))
+    write_sums(bundle.root)
     if field == "defence":
         with pytest.raises(UserError, match=says):
             Bundle.read(bundle.root)
@@ -158,5 +160,5 @@ def test_a_latency_with_a_defence_has_the_defence_in_it(tmp_path, bundle):
     took = []
     for more in ({}, {"defence": "median:9"}):
         outcome = replay(ORT, bundle.root, tmp_path / "out", cases=[], latency=limits | more)
-        took.append(outcome.latency["p50_ms"])
+        took.append(outcome.latency.p50_ms)
     assert took[1] > took[0]
