@@ -45,14 +45,16 @@ def _other_images(base: Frozen, run: Frozen) -> list[str]:
     old, new = (set(frozen.outcomes.images.tolist()) for frozen in (base, run))
     if old == new:
         return []
-    counts = f"{base.source} is about {len(old)} images, {run.source} about {len(new)}, {len(old & new)} of them shared"
+    first = min(old ^ new)
+    counts = (
+        f"{base.source} is about {len(old)} images, {run.source} about {len(new)}, {len(old & new)} of them shared "
+        f"(the first that is not: {first!r})"
+    )
     if old < new or new < old:
-        return [f"{counts}: data.evaluate was changed; set it back, or freeze a new baseline"]
-    first = min(old - new)
-    return [
-        f"{counts} (the first that is gone: {first!r}): data.seed or data.name was changed, or files were added or "
-        "removed; set them back, or freeze a new baseline"
-    ]
+        cause = "data.evaluate was changed"
+    else:
+        cause = "data.seed or data.name was changed, or files were added or removed"
+    return [f"{counts}: {cause}; set it back, or freeze a new baseline"]
 
 
 def missing_or_failed(base: Frozen, run: Frozen, cells: Cells, missing: Sequence[str]) -> list[str]:
