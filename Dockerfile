@@ -1,8 +1,8 @@
 # The two images that are worth shipping; both run as a user without rights, and need no network.
 #   bench   everything: docker run --rm -v "$PWD/out:/patchbench/out" IMAGE run benchmarks/suites/demo.toml    (amd64)
 #   replay  the device side alone: docker run --rm -i -v BUNDLE:/bundle:ro -v OUT:/out IMAGE /bundle /out      (amd64, arm64)
-# Build arguments: BASE_IMAGE, a Python 3.11 with pip; REQUIREMENTS, what pip installs into replay;
-# PIP_INDEX_URL, PIP_EXTRA_INDEX_URL. A certificate: --secret id=ca,src=FILE. Wheels of your own: in a folder wheels/.
+# Build arguments: BASE_IMAGE, a Python 3.11 with pip; REQUIREMENTS, what pip installs into replay, as NAME==VERSION with
+# spaces between; PIP_INDEX_URL, PIP_EXTRA_INDEX_URL. A certificate: --secret id=ca,src=FILE. Wheels of your own: in a folder wheels/.
 ARG BASE_IMAGE=python:3.11-slim
 
 # what the installs below look at, and nothing else: another change leaves their layers as they are
@@ -16,11 +16,15 @@ ENV PIP_FIND_LINKS=/context PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION
 WORKDIR /context
 
 FROM installer AS replay-packages
-ARG REQUIREMENTS="--constraint requirements.txt numpy pillow onnxruntime ai-edge-litert"
+ARG REQUIREMENTS
 RUN --mount=type=bind,from=context,target=/context \
     --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    python3 -m pip install --only-binary :all: --target /opt/site $REQUIREMENTS
+    set -f; for word in $REQUIREMENTS; do case $word in \
+        -* | *[!A-Za-z0-9._=+!-]*) echo "REQUIREMENTS: expected NAME==VERSION, got $word" >&2; exit 2;; \
+    esac; done; \
+    python3 -m pip install --only-binary :all: --target /opt/site \
+        ${REQUIREMENTS:---constraint requirements.txt numpy pillow onnxruntime ai-edge-litert}
 
 FROM ${BASE_IMAGE} AS without-pip
 RUN find /usr \( -name pip -o -name 'pip[-0-9]*' -o -name 'setuptools*' -o -name 'wheel-*' -o -name wheel \

@@ -52,7 +52,7 @@ gate: $(VENV)/ready
 # the image `bench`, under the name patchbench
 docker-image:
 	docker buildx build --load --platform linux/amd64 --target bench --tag patchbench \
-	  --build-arg 'BASE_IMAGE=$(subst {arch},amd64,$(PATCHBENCH_BASE_IMAGE))' \
+	  --build-arg "BASE_IMAGE=$${PATCHBENCH_BASE_IMAGE//\{arch\}/amd64}" \
 	  --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL $(PATCHBENCH_BUILDX_ARGS) .
 
 # the demo suite in it, without network; its report is in out/docker-bench

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import backends
 from backends.device.errors import UserError
 from backends.environments import pinned, run
+from backends.words import check_image
 
 ROOT = Path(backends.__file__).resolve().parents[1]
 PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}  # by `uname -m`; others lack numpy's wheels
@@ -57,7 +58,7 @@ def recipe(arch: str, package: str, version: str = "") -> Recipe:
     base = os.environ.get("PATCHBENCH_BASE_IMAGE") or "python:3.11-slim"
     base = base.replace("{arch}", platform.partition("/")[2])
     wanted = () if package in SHIPPED and not version else pinned(package, version)
-    return Recipe(platform, check_name(base), wanted)
+    return Recipe(platform, check_image(base), wanted)
 
 
 def platform_of(arch: str) -> str:
@@ -70,7 +71,7 @@ def platform_of(arch: str) -> str:
 def inspect(name: str) -> Image | None:
     """Look up an image; None where the engine has none, a `UserError` without an engine."""
     try:
-        facts = docker("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", check_name(name))
+        facts = docker("image", "inspect", "--format", "{{.Id}} {{.Os}}/{{.Architecture}}", check_image(name))
     except UserError as error:
         if "no such image" in str(error).lower():
             return None
@@ -112,13 +113,6 @@ def cannot_build() -> str | None:
         docker("buildx", "version")
         return None
     return "docker has no buildx: sudo apt-get install docker-buildx"
-
-
-def check_name(name: str) -> str:
-    """Return the name if it is a valid image name; else raise a `UserError`."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", name):
-        raise UserError(f"image {name!r}: expected a name like python:3.11-slim or registry/name@sha256:...")
-    return name
 
 
 def docker(*arguments: str) -> str:

@@ -24,6 +24,8 @@ from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
 from backends.device.errors import UserError
+from backends.device.names import check_name
+from backends.words import check_pin, check_version
 
 if TYPE_CHECKING:
     from backends.hosts import Tell
@@ -56,7 +58,7 @@ def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]
     """Return ``version`` of a runtime's package and of ``numpy``: as required, else as installed here, else None."""
     if not requirements:
         return {"version": installed(package), "numpy": installed("numpy")}
-    pins = dict(one.split("==") for one in requirements if "==" in one)
+    pins = dict(check_pin(one).split("==") for one in requirements)
     return {"version": pins.get(package), "numpy": pins.get("numpy")}
 
 
@@ -65,6 +67,8 @@ def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
 
     numpy and Pillow come with them. A package of an extra comes with the whole extra.
     """
+    if wanted:
+        check_version(wanted)
     requirements = [Requirement(line) for line in requires("patchbench") or ()]
     for extra in EXTRAS:
         pins = _pins(requirements, extra)
@@ -73,7 +77,7 @@ def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
             chosen = {name: core[name] for name in ALWAYS} | (pins if extra else {package: pins[package]})
             if wanted:
                 chosen[package] = f"=={wanted}"
-            return tuple(sorted(name + pin for name, pin in chosen.items()))
+            return tuple(sorted(check_pin(name + pin) for name, pin in chosen.items()))
     if wanted:
         raise UserError(f"{package} {wanted} is asked for, found {installed(package)}: pip install {package}=={wanted}")
     raise UserError(f"{package} is not installed: pip install {package}")
@@ -100,7 +104,7 @@ def make_environment(requirements: Sequence[str], tell: Tell) -> None:
 
     def make(folder: Path) -> None:
         run([sys.executable, "-I", "-m", "venv", str(folder)], folder.name, tell)
-        pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET, *requirements]
+        pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET, *map(check_pin, requirements)]
         run(pip, _label(requirements), tell)
 
     make_once(_environment(requirements), make, tell)
@@ -123,17 +127,17 @@ def make_site(requirements: Sequence[str], arch: str, tell: Tell, dependencies: 
         folder.mkdir(exist_ok=True)
         if not requirements:  # a runtime of ours, on a system that has its own numpy
             return
-        pip = [sys.executable, "-I", "-m", "pip", "install", *QUIET, "--target", str(folder), *which, *requirements]
-        run(pip, f"{_label(requirements)} for {arch}", tell)
+        pip = [sys.executable, "-I", "-m", "pip", "install", *QUIET, "--target", str(folder), *which]
+        run([*pip, *map(check_pin, requirements)], f"{_label(requirements)} for {arch}", tell)
 
     make_once(site(requirements, arch), make, tell)
 
 
 def cached(kind: str, label: str, *facts: object) -> Path:
     """Return the place in the cache for something made of these facts: ``CACHE/KIND/LABEL-HASH``."""
-    root = os.environ.get("PATCHBENCH_CACHE") or "~/.cache/patchbench"
+    root = Path(os.environ.get("PATCHBENCH_CACHE") or "~/.cache/patchbench").expanduser().absolute()
     digest = hashlib.sha256(json.dumps([kind, label, facts]).encode()).hexdigest()[:16]
-    return Path(root).expanduser().absolute() / kind / f"{label}-{digest}"
+    return root / kind / check_name(f"{label}-{digest}", root)
 
 
 def make_once(folder: Path, make: Callable[[Path], None], tell: Tell) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from rich import progress as bars
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in total (0: unknown), what is happening
 EVERY = 60.0  # seconds between two lines about one task, where no bar can be shown
@@ -26,11 +26,11 @@ class Display:
         self.console = console
         columns = (
             bars.SpinnerColumn(),
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TimeRemainingColumn(),
-            bars.TextColumn("[dim]{task.fields[word]}"),
+            bars.TextColumn("{task.fields[word]}", style="dim", markup=False),
         )
         self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._lock = threading.Lock()
@@ -41,7 +41,6 @@ class Display:
         """Show a task: a bar that the block moves with `Progress`, then a line with the seconds it took."""
         begun = printed = time.monotonic()
         progress = self._progress
-        what = escape(what)
         self._count(1)
         task = progress.add_task(f"{verb} {what}", total=None, word="")
 
@@ -52,8 +51,8 @@ class Display:
             if not self.console.is_terminal and now - printed >= EVERY and 0 < done < of:
                 printed = now
                 left = math.ceil((now - begun) / done * (of - done) / 60)
-                about = " · ".join(filter(None, [f"about {left} min left", escape(word)]))
-                self.console.print(f"[dim]… {verb} {what}: {done} of {of}, {about}", highlight=False)
+                about = " · ".join(filter(None, [f"about {left} min left", word]))
+                self.console.print(Text(f"… {verb} {what}: {done} of {of}, {about}", "dim"))
 
         try:
             yield tick
@@ -68,12 +67,12 @@ class Display:
         begun = time.monotonic()
         reported = False
         self._count(1)
-        task = self._progress.add_task(f"{verb} {escape(what)}", total=None, word="")
+        task = self._progress.add_task(f"{verb} {what}", total=None, word="")
 
         def report(word: str) -> None:
             nonlocal reported
             reported = True
-            self._progress.update(task, word=escape(word))
+            self._progress.update(task, word=word)
 
         try:
             yield report
@@ -81,10 +80,11 @@ class Display:
             self._progress.remove_task(task)
             self._count(-1)
         if reported:
-            self._done(verb, escape(what), begun)
+            self._done(verb, what, begun)
 
     def _done(self, verb: str, what: str, begun: float) -> None:
-        self.console.print(f"[green]✓[/] {verb} [bold]{what}[/] [dim]{time.monotonic() - begun:.1f} s", highlight=False)
+        took = f"{time.monotonic() - begun:.1f} s"
+        self.console.print(Text.assemble(("✓", "green"), f" {verb} ", (what, "bold"), " ", (took, "dim")))
 
     def _count(self, change: int) -> None:
         """Show the live bars while any task runs."""

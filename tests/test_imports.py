@@ -20,7 +20,7 @@ FLOORS = [
     "backends",
     "exporters",
     "patches",
-    ("harness.display", "harness.store", "harness.tables", "harness.torchvision_import"),
+    ("harness.data_frames", "harness.display", "harness.store", "harness.tables", "harness.torchvision_import"),
     "harness.config",
     "harness.data",
     "harness.networks",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
+from backends.device.json_types import read_as
+from backends.device.reading import DamagedFile
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
@@ -122,17 +124,12 @@ class Artifact:
     @classmethod
     def read(cls, path: Path) -> Artifact:
         """Read a description; a damaged one, or one of another schema, is a `UserError` naming the file."""
-        try:
-            raw: dict[str, Any] = json.loads(path.read_text())
-            if raw.pop("schema", None) != SCHEMA:
-                raise UserError(f"{path}: expected an artifact description of schema {SCHEMA}")
-            raw["input_size"] = tuple(raw["input_size"])
-            preproc: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["preproc"].items()}
-            raw["preproc"] = Preproc(**preproc)
-            raw["quant"] = QuantSpec(**raw["quant"]) if raw["quant"] else None
-            return cls(**{f.name: raw[f.name] for f in fields(cls)})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: not an artifact description ({error})") from error
+        artifact = read_as(cls, path, SCHEMA)
+        if not artifact.preproc.divisor or 0.0 in artifact.preproc.std:
+            raise DamagedFile(f"{path}: preproc: expected a divisor and a std other than 0")
+        if min(artifact.input_size) < 1 or artifact.classes < 1 or artifact.class_offset < 0:
+            raise DamagedFile(f"{path}: expected an input_size and classes above 0, and a class_offset not below")
+        return artifact
 
 
 def sha256_file(path: Path) -> str:

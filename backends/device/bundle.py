@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,9 @@ from backends.device import defences
 from backends.device.artifact import SCHEMA, Artifact, Pixels, sha256_file
 from backends.device.errors import UserError, did_you_mean
 from backends.device.files import replacing
+from backends.device.json_types import read_as
+from backends.device.names import check_name, inside
+from backends.device.reading import Axis, DamagedFile, Expected, map_npy
 
 
 class Stamps(NamedTuple):
@@ -50,6 +52,16 @@ class Case:
     sha256: str
     defence: str = ""
     defended_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Described:
+    """``bundle.json``: the number of images, and the name of the file that describes the artifact."""
+
+    artifact: str
+    n: int
+    pixels_sha256: str
+    cases: tuple[Case, ...]
 
 
 def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32]) -> Pixels:
@@ -96,17 +108,13 @@ class Bundle:
         Anything wrong, or outside `root`, is a `UserError` naming the file. The pixels' hashes are left to the replay,
         which reads every pixel anyway.
         """
-        path = _inside(root, "bundle.json")
-        try:
-            raw: dict[str, Any] = json.loads(path.read_text())
-            if raw["schema"] != SCHEMA:
-                raise UserError(f"{path}: expected a bundle of schema {SCHEMA}, got {raw['schema']!r}")
-            cases = tuple(Case(**{key: str(value) for key, value in case.items()}) for case in raw["cases"])
-            n, artifact_name, pixels_sha256 = int(raw["n"]), str(raw["artifact"]), str(raw["pixels_sha256"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path}: not a bundle description ({error!r})") from error
-        artifact = Artifact.read(_inside(root, artifact_name))
-        bundle = cls(root, artifact, n, cases, pixels_sha256)
+        path = inside(root, "bundle.json")
+        described = read_as(Described, path, SCHEMA)
+        cases = described.cases
+        if described.n < 1:
+            raise DamagedFile(f"{path}: n: expected at least 1, got {described.n}")
+        artifact = Artifact.read(inside(root, described.artifact))
+        bundle = cls(root, artifact, described.n, cases, described.pixels_sha256)
         if (found := sha256_file(bundle.file)) != artifact.sha256:
             raise UserError(f"{bundle.file}: expected sha256 {artifact.sha256}, got {found}; copy the bundle again")
         if len({case.name for case in cases}) != len(cases):
@@ -122,13 +130,13 @@ class Bundle:
     @property
     def file(self) -> Path:
         """Path of the model file."""
-        return _inside(self.root, str(self.artifact.file))
+        return inside(self.root, str(self.artifact.file))
 
     @cached_property
     def pixels(self) -> Pixels:
         """The clean pixels, uint8 ``(n, h, w, 3)``, memory-mapped."""
         height, width = self.artifact.input_size
-        return _array(self.root, "pixels.npy", np.uint8, ((self.n,), (height,), (width,), (3,)))
+        return _array(self.root, "pixels.npy", np.uint8, (self.n, height, width, 3))
 
     def case(self, name: str) -> Case:
         """Return a case by name; an unknown one is a `UserError`."""
@@ -142,13 +150,13 @@ class Bundle:
         if self.case(name).sha256 == self.pixels_sha256:
             return None
         folder, some = f"cases/{name}", (1, self.n)
-        stamps = _array(self.root, f"{folder}/stamps.npy", np.uint8, (some, None, None, (3,)))
-        side = (stamps.shape[1],)
+        stamps = _array(self.root, f"{folder}/stamps.npy", np.uint8, (some, None, None, 3))
+        side = stamps.shape[1]
         mask = _array(self.root, f"{folder}/mask.npy", np.bool_, (some, side, side))
-        corners = _array(self.root, f"{folder}/corners.npy", np.int32, ((self.n,), (2,)))
-        if stamps.shape[2] != side[0]:
+        corners = _array(self.root, f"{folder}/corners.npy", np.int32, (self.n, 2))
+        if stamps.shape[2] != side:
             raise UserError(f"{self.root / folder / 'stamps.npy'}: expected squares, got {stamps.shape}")
-        check_corners(corners, self.artifact.input_size, side[0], str(self.root / folder / "corners.npy"))
+        check_corners(corners, self.artifact.input_size, side, str(self.root / folder / "corners.npy"))
         return Stamps(stamps, mask, corners)
 
     def batches(self, case: str, batch: int) -> Iterator[Pixels]:
@@ -184,7 +192,7 @@ def write_bundle(
                 for field, array in stamps._asdict().items():
                     np.save(folder / f"{field}.npy", np.ascontiguousarray(array), allow_pickle=False)
         height, width = artifact.input_size
-        clean = _array(draft, "pixels.npy", np.uint8, (None, (height,), (width,), (3,)))
+        clean = _array(draft, "pixels.npy", np.uint8, (None, height, width, 3))
         clean_sha256 = hash_pixels(pasted(clean, None, 64)).pixels
         chunk = chunk_images(clean[0].nbytes)
         unhashed = tuple(
@@ -201,39 +209,8 @@ def write_bundle(
     return replace(written, root=root)
 
 
-def check_name(name: str, where: Path) -> str:
-    """Return the name if it is a plain file name; else raise a `UserError`."""
-    if not re.fullmatch(r"[^./\\\s][^/\\\s]{0,199}", name) or not name.isprintable():
-        raise UserError(f"{where}: expected a plain name without slashes, spaces or a leading dot, got {name!r}")
-    return name
-
-
-def _inside(root: Path, name: str) -> Path:
-    """Return a regular file of a bundle; a name or link that leads out of it is a `UserError`."""
-    for part in name.split("/"):
-        check_name(part, root)
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{path}: leads out of the bundle, to {path.resolve()}")
-    if not path.is_file():
-        raise UserError(f"{path}: expected a file, found {'something else' if path.exists() else 'nothing'}")
-    return path
-
-
-def _array(root: Path, name: str, dtype: DTypeLike, shape: tuple[tuple[int, ...] | None, ...]) -> NDArray[Any]:
-    """Memory-map an array of exactly this dtype; each axis has one of the given lengths, or any but zero."""
-    path = _inside(root, name)
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a complete .npy file without objects ({error})") from error
-    fits = len(array.shape) == len(shape) and all(
-        length in some if some else length for length, some in zip(array.shape, shape, strict=True)
-    )
-    if array.dtype != dtype or not fits or not array.flags.c_contiguous:
-        wanted = ", ".join(" or ".join(map(str, some)) if some else "any" for some in shape)
-        raise UserError(f"{path}: expected {np.dtype(dtype)} ({wanted}), got {array.dtype} {array.shape}")
-    return array
+def _array(root: Path, name: str, dtype: DTypeLike, shape: Sequence[Axis]) -> NDArray[Any]:
+    return map_npy(inside(root, name), Expected((dtype,), shape))
 
 
 def check_corners(corners: NDArray[np.int32], size: tuple[int, int], p: int, where: str) -> None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 LISTED = 30
 
 
 class UserError(Exception):
     """A user's mistake: names the file, what was expected, what came, and the fix; shown without a traceback."""
+
+
+@contextmanager
+def about(file: Path) -> Iterator[None]:
+    """Name a file, such as a suite, in each `UserError` of a block that does not name it already."""
+    try:
+        yield
+    except UserError as error:
+        if str(file) in str(error):
+            raise
+        raise UserError(f"{file}: {error}") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

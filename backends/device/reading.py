@@ -1,4 +1,4 @@
-"""Read files that someone else wrote: JSON, arrays, archives of arrays, pictures.
+"""Read files that someone else wrote: JSON, arrays, archives of arrays.
 
 Every reader takes what is expected, checks size, dtype and shape before it allocates anything, and raises `DamagedFile`
 for whatever else the file holds. Nothing here unpickles.
@@ -6,6 +6,7 @@ for whatever else the file holds. Nothing here unpickles.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import stat
@@ -19,15 +20,12 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from PIL import Image
 
 from backends.device.errors import UserError
 
 MEBIBYTE = 1 << 20
 JSON_BYTES = 64 * MEBIBYTE
 ARRAY_BYTES = 4096 * MEBIBYTE
-PICTURE_PIXELS = 100_000_000
-NAME_CHARACTERS = 200
 HEADER_FAULTS = (ValueError, EOFError, TypeError, SyntaxError, TokenError, struct.error, RecursionError, MemoryError)
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, OSError, *HEADER_FAULTS)
 
@@ -86,75 +84,89 @@ def map_npy(path: Path, expected: Expected, most: int = ARRAY_BYTES) -> NDArray[
     size = regular_file(path, most)
     try:
         with path.open("rb") as stream:
-            shape, dtype = _header(stream)
+            shape, dtype, in_fortran_order = _header(stream)
             start = stream.tell()
     except OSError as error:
         raise DamagedFile(f"{path}: cannot be read ({error.strerror})") from error
     except HEADER_FAULTS as error:
-        raise DamagedFile(f"{path}: not an .npy file of numbers in C order ({_reason(error)})") from error
+        raise DamagedFile(f"{path}: not an .npy file of numbers ({first_line(error)})") from error
     _check(str(path), expected, dtype, shape)
+    if in_fortran_order and len(shape) > 1:
+        raise DamagedFile(f"{path}: expected an array in C order, got Fortran's")
     if size - start != _bytes(dtype, shape):
         raise DamagedFile(f"{path}: expected {_bytes(dtype, shape):,} bytes of {dtype} {shape}, got {size - start:,}")
+    if 0 in shape:  # nothing to map
+        return np.empty(shape, dtype)
     return np.memmap(path, dtype, mode="r", offset=start, shape=shape)
 
 
 def read_npz(path: Path, expected: Mapping[str, Expected], most: int = ARRAY_BYTES) -> dict[str, NDArray[Any]]:
     """Read the expected arrays of an ``.npz`` file, of at most `most` bytes together; others in it are not read."""
-    regular_file(path, most)
+    regular_file(path, most + MEBIBYTE)
     arrays: dict[str, NDArray[Any]] = {}
+    left = most
     try:
-        with zipfile.ZipFile(path) as archive:
-            present = set(archive.namelist())
+        with _InPieces(path) as stream, zipfile.ZipFile(stream) as archive:
+            members = {member.filename: member for member in archive.infolist()}
             for name, wanted in expected.items():
-                if f"{name}.npy" in present:
-                    arrays[name] = _member(path, archive, name, wanted, most - sum(a.nbytes for a in arrays.values()))
+                if member := members.get(f"{name}.npy"):
+                    with archive.open(member) as content:
+                        arrays[name] = _member(f"{path}: {name}", member, content, wanted, left)
+                    left -= arrays[name].nbytes
                 elif wanted.required:
                     raise DamagedFile(f"{path}: expected an array {name!r}, found none")
     except ZIP_FAULTS as error:
-        raise DamagedFile(f"{path}: not an .npz file of numbers ({_reason(error)})") from error
+        raise DamagedFile(f"{path}: not an .npz file of numbers ({first_line(error)})") from error
     return arrays
 
 
-def _member(path: Path, archive: zipfile.ZipFile, name: str, expected: Expected, most: int) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as stream:
-        shape, dtype = _header(stream)
-        _check(f"{path}: {name}", expected, dtype, shape)
-        wanted = _bytes(dtype, shape)
-        if wanted > most:
-            raise DamagedFile(f"{path}: {name}: {dtype} {shape} has {wanted:,} bytes, expected at most {most:,}")
-        data = stream.read(wanted)
-        if len(data) != wanted or stream.read(1):  # the last read also checks the archive's CRC
-            raise DamagedFile(f"{path}: {name}: expected {wanted:,} bytes of {dtype} {shape}")
-    return np.frombuffer(bytearray(data), dtype).reshape(shape)
+class _InPieces(io.FileIO):
+    """A file that is never read at once: an archive may claim that its list of contents is as long as all of it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MEBIBYTE:
+            raise ValueError(f"a list of contents of {size:,} bytes")
+        return super().read(MEBIBYTE if size is None or size < 0 else size)
 
 
-def read_picture(
-    path: Path, mode: str, most: int = PICTURE_PIXELS, formats: tuple[str, ...] | None = None
-) -> Image.Image:
-    """Read a picture of at most `most` pixels in one of Pillow's modes, as ``RGB``."""
-    regular_file(path, ARRAY_BYTES)
-    try:
-        with Image.open(path, formats=formats) as picture:
-            if picture.width * picture.height > most:
-                size = f"{picture.width}x{picture.height}"
-                raise DamagedFile(f"{path}: expected at most {most:,} pixels, got {size}")
-            return picture.convert(mode)
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, zlib.error, OverflowError,
-            MemoryError, IndexError, KeyError, AttributeError, Image.DecompressionBombError) as error:  # fmt: skip
-        raise DamagedFile(f"{path}: cannot be read as a picture ({_reason(error)})") from error
+def _member(where: str, member: zipfile.ZipInfo, stream: IO[bytes], expected: Expected, most: int) -> NDArray[Any]:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a limit
+        raise ValueError(f"compressed by method {member.compress_type}")
+    shape, dtype, in_fortran_order = _header(stream)
+    _check(where, expected, dtype, shape)
+    wanted = _bytes(dtype, shape)
+    if wanted > most:
+        raise DamagedFile(f"{where}: {dtype} {shape} has {wanted:,} bytes, expected at most {most:,}")
+    if not stream.tell() + wanted == member.file_size:
+        raise DamagedFile(f"{where}: expected {wanted:,} bytes of {dtype} {shape}, got {member.file_size:,} in all")
+    data = bytearray(wanted)
+    done = 0
+    while piece := stream.read(MEBIBYTE):  # the last one checks the archive's CRC
+        data[done : done + len(piece)] = piece
+        done += len(piece)
+    if done != wanted:
+        raise DamagedFile(f"{where}: expected {wanted:,} bytes of {dtype} {shape}, got {done:,}")
+    return np.ascontiguousarray(np.frombuffer(data, dtype).reshape(shape, order="F" if in_fortran_order else "C"))
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    in_fortran_order: bool
+
+
+def _header(stream: IO[bytes]) -> _Header:
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"version {version}")
     shape, in_fortran_order, dtype = readers[version](stream)
-    if dtype.hasobject or dtype.fields or dtype.subdtype or (in_fortran_order and len(shape) > 1):
-        raise ValueError(f"{dtype} {'in Fortran order' if in_fortran_order else ''}")
-    if not all(isinstance(length, int) and length >= 0 for length in shape):
-        raise ValueError(f"shape {shape}")
-    return shape, dtype
+    header = _Header(shape, dtype, in_fortran_order)
+    if header.dtype.hasobject or header.dtype.fields or header.dtype.subdtype:
+        raise ValueError(f"dtype {header.dtype}")
+    if not all(type(length) is int and length >= 0 for length in header.shape):
+        raise ValueError(f"shape {header.shape}")
+    return header
 
 
 def _check(where: str, expected: Expected, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -191,5 +203,6 @@ def _finite(text: str) -> float:
     return number
 
 
-def _reason(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its name."""
     return str(error).partition("\n")[0] or type(error).__name__

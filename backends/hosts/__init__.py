@@ -16,50 +16,21 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 from backends.conversation import Conversation, Ending
 from backends.device.artifact import SCHEMA, sha256_file
-from backends.device.bundle import Bundle, Case, check_name
+from backends.device.bundle import Bundle, Case
 from backends.device.errors import UserError, did_you_mean
+from backends.device.names import check_name, modules, shown
 from backends.device.protocol import Event, LatencyLimits, MachineFacts, RequestLine
-from backends.device.runtimes import Option, check_target_options
+from backends.device.runtimes import check_target_options
+from backends.target import Target as Target
 
 Tell = Callable[[str], None]  # called with a line of progress
 TRIES = 3  # for a case whose connection was lost
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where artifacts run: a runtime with its options, on a host.
-
-    An empty ``version`` of the runtime's package is the one installed here, or, on a host with its own packages, the
-    one that this project pins. ``threads`` 0 means one per core of the device. ``arch`` is written as by ``uname -m``
-    (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` is a model that the host knows, ``image`` a container image,
-    ``address`` a machine as ``ssh`` takes it, ``time_limit`` the seconds without an event that count as a hang.
-    """
-
-    name: str
-    runtime: str
-    version: str = ""
-    host: str = "local"
-    options: Mapping[str, Option] = field(default_factory=dict)
-    threads: int = 1
-    batch: int = 1
-    time_limit: float = 300.0
-    arch: str = ""
-    cpu: str = ""
-    image: str = ""
-    address: str = ""
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """The settings that decide results on every host."""
-        chosen = {"runtime": self.runtime, "options": dict(self.options), "host": self.host}
-        return chosen | {"threads": self.threads, "batch": self.batch}
 
 
 @dataclass
@@ -281,7 +252,7 @@ def _fetched(target: Target, out: Path, event: Event) -> Path:
 
 
 def _host(name: str) -> ModuleType:
-    if not name.isidentifier() or not find_spec(f"{__name__}.{name}"):
-        ours = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
-        raise UserError(f"no host named {name!r}; {did_you_mean(name, ours)}")
+    ours = modules(__path__)
+    if name not in ours:
+        raise UserError(f"no host named {shown(name)}; {did_you_mean(name, ours)}")
     return importlib.import_module(f"{__name__}.{name}")

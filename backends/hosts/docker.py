@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from backends import container_images
 from backends.container_images import NOT_INSTALLED, ROOT
-from backends.device.bundle import check_name
 from backends.device.errors import UserError
 from backends.device.machine import describe
+from backends.device.names import check_name
 from backends.device.runtimes import engine
 from backends.hosts import local
 
@@ -199,7 +199,7 @@ def _recipe(target: Target) -> container_images.Recipe:
 
 
 def _image(target: Target) -> str:
-    return container_images.check_name(target.image) if target.image else _recipe(target).tag
+    return target.image or _recipe(target).tag
 
 
 def _fix(target: Target) -> str:

@@ -21,6 +21,7 @@ from backends import environments, sysroots
 from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import engine
 from backends.hosts import local
+from backends.words import check_qemu_cpu
 
 if TYPE_CHECKING:
     from backends.hosts import Target, Tell
@@ -147,7 +148,7 @@ def _name(target: Target) -> str:
 
 
 def _cpu(target: Target) -> str:
-    return target.cpu or "max"
+    return check_qemu_cpu(target.cpu or "max")
 
 
 def _is_native(target: Target) -> bool:

@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -35,6 +34,7 @@ from backends.device.artifact import QuantSpec
 from exporters.export import export
 from exporters.victim import Victim
 from harness import config
+from harness.cli.console import console
 from harness.networks import architectures, victims
 from harness.networks import quantization_aware_training as qat
 from harness.torchvision_import import import_torchvision
@@ -267,10 +267,10 @@ def measure(task: Task, given: argparse.Namespace) -> dict[str, float]:
         what = f"time to the success of {THEM}"
         ratios[what] = seconds[THEM] / seconds_to(successes[THEM], surrogate, task, given.steps, given.batch)
         table.add_row(what, "", f"{ratios[what]:.2f} x", f"{LEAST_TO_SUCCESS:g} x", "")
-    console = Console(width=130)
-    console.print(table)
+    out = console(130)
+    out.print(table)
     policy = os.environ.get("OMP_WAIT_POLICY", "by default")
-    console.print(
+    out.print(
         f"{given.steps} steps of {given.batch} images, {given.threads} threads, waiting {policy}, "
         f"{given.repeats} repeats"
     )

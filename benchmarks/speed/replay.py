@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from backends.conformance.__main__ import parse
@@ -32,6 +31,7 @@ from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.quantize import quantize
 from backends.device.runtimes import engine
 from backends.hosts import Event, Target, availability, is_emulated, prepare, replay
+from harness.cli.console import console
 
 SUITES = Path(__file__).parents[1] / "suites"
 TARGETS = ["onnxruntime", "litert", "litert,kernels=builtin"]
@@ -268,7 +268,7 @@ def main() -> None:
                 holds = "yes" if row.holds else "[red]no[/]"
                 table.add_row(name, row.what, row.ours, row.theirs, f"{row.ratio:.3f}", row.wanted, holds)
                 ratios[f"{name}: {row.what}"] = row.ratio
-    Console(width=150).print(table)
+    console(150).print(table)
     if given.json:
         given.json.write_text(json.dumps({"schema": 1, "ratios": ratios}, indent=1) + "\n")
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from harness.cli.console import console
 from harness.results.stats import RESAMPLES, crossed_bootstrap, image_weights
 
 PATCHES = 30
@@ -51,7 +51,7 @@ def main(file: Path | None) -> None:
     table = Table("what", "seconds", "deviation of the mean")
     table.add_row(f"crossed bootstrap, {RESAMPLES} resamples", f"{min(seconds):.2f}", f"{ours.std():.5f}")
     table.add_row(f"plain resampling, {RESAMPLES} resamples", f"{loop:.1f}", f"{theirs.std():.5f}")
-    Console().print(table, f"{PATCHES} patches x {IMAGES} images: {ratio:.0f} times as fast", sep="\n")
+    console().print(table, f"{PATCHES} patches x {IMAGES} images: {ratio:.0f} times as fast", sep="\n")
     if file:
         file.write_text(json.dumps({"schema": 1, "ratios": {"bootstrap by plain resampling": ratio}}, indent=1) + "\n")
 

@@ -4,7 +4,13 @@ import sys
 
 from rich.console import Console
 
+WIDTH = 160  # enough for the tables, where there is no terminal
 
-def console() -> Console:
-    """Return a console of the terminal's width; of 160 columns, enough for the tables, where there is no terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
+
+def console(width: int | None = None, *, stderr: bool = False) -> Console:
+    """Return a console that prints text as it stands: names with brackets or colons are no markup and no pictures.
+
+    It is as wide as the terminal, or `WIDTH` columns where there is none.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=width or (None if stream.isatty() else WIDTH), markup=False, emoji=False)

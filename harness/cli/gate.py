@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from backends.device.errors import UserError
 from harness.cli.console import console
@@ -29,7 +30,8 @@ def baseline(
     frozen = freeze(run_dir, into)
     out = console()
     if failed := len(frozen.facts.errors):
-        out.print(f"[red]{failed} cases of this run failed[/]; a gate cannot compare anything with them")
+        what = (f"{failed} cases of this run failed", "red")
+        out.print(Text.assemble(what, "; a gate cannot compare anything with them"))
     cells, images = frozen.outcomes.preds.shape
     out.print(f"{into}: {cells} cells of {images} images, {into.stat().st_size / 1000:.0f} kB", soft_wrap=True)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.console import console
 from harness.cli.options import ModelFile, SuiteFile, examples
@@ -48,7 +48,7 @@ def print_targets(suite: Suite, out: Console) -> None:
         target = entry.target()
         reason = availability(target)
         options = " ".join(f"{name}={value}" for name, value in target.options.items())
-        verdict = f"[red]no[/]: {escape(reason)}" if reason else "[green]yes[/]"
+        verdict = Text.assemble(("no", "red"), f": {reason}") if reason else Text("yes", "green")
         runtime = _words(target.runtime, target.version)
         host = _words(target.host, target.arch, target.cpu, target.image, target.address)
         table.add_row(target.name, runtime, host, options, str(target.threads), verdict)
@@ -65,9 +65,7 @@ def print_file(file: Path, out: Console) -> None:
     table = Table(*columns, title=str(file), title_justify="left")
     table.add_column("output", no_wrap=True, overflow="ellipsis", max_width=32)
     for operator in description.operators:
-        name = operator.name
-        if operator.in_float and quantized:
-            name = f"[red]{name}[/]"
+        name = Text(operator.name, "red" if operator.in_float and quantized else "")
         constants = [tensor for tensor in operator.inputs if tensor.values is not None and tensor.scale]
         weights = "\n".join(map(_quantization, constants))
         for tensor in operator.outputs:
@@ -84,9 +82,9 @@ def _print_counts(counts: dict[str, int], out: Console) -> None:
     out.print("executed: " + ", ".join(f"{n} {name}" for name, n in counts.items()), highlight=False)
     in_float = [name for name in counts if name.endswith("(float)")]
     if in_float:
-        out.print(f"[red]computes in float[/]: {', '.join(in_float)}")
+        out.print(Text.assemble(("computes in float", "red"), f": {', '.join(in_float)}"))
     else:
-        out.print("[green]integer throughout[/]")
+        out.print(Text("integer throughout", "green"))
     if any(name.endswith("(int4 weights)") for name in counts):
         out.print("int4 weights: kernels unpack them, then multiply as in int8", highlight=False)
 

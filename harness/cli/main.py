@@ -7,11 +7,11 @@ import os
 import sys
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from backends.device.errors import UserError
 from harness.cli import gate, inspect, run, stages, twin
+from harness.cli.console import console
 
 ABOUT = """Does an adversarial patch that works in the lab still work on the device?
 
@@ -52,12 +52,12 @@ def main() -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:
             message = "interrupted; finished work is kept: run the same command to resume"
-            Console(stderr=True).print(message, soft_wrap=True)
+            console(stderr=True).print(message, soft_wrap=True)
         raise
 
 
 def _fail(message: str) -> None:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {message}"), soft_wrap=True)
     sys.exit(USER_ERROR)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, about
 from backends.device.runtimes import Option
 from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Into, Only, SuiteFile, examples
@@ -98,7 +98,7 @@ def bundle(
     from patches.placement import stamps_for
 
     patch_files = patch or []
-    _check_bundle(into, artifact, patch_files)
+    _check_bundle(into, artifact, patch_files, placement)
     description = Artifact.read(artifact)
     patches = [Patch.read(path) for path in patch_files]
     names = sorted({one.name for one in patches})
@@ -185,7 +185,7 @@ def _work(suite_file: Path, data_dir: Path | None, device: str = "cpu") -> Itera
     suite = read_suite(suite_file)
     stages.check_device(device)
     run_dir = Path("out") / suite.name
-    with held(run_dir):
+    with held(run_dir), about(suite_file):
         store = Store(run_dir / "store")
         yield stages.Work(make(suite, data_dir, store.root), store, Display(console()), device)
 
@@ -205,7 +205,10 @@ def _print_path(path: Path) -> None:
     console().print(str(path), soft_wrap=True, highlight=False)
 
 
-def _check_bundle(into: Path, artifact_file: Path, patch_files: Sequence[Path]) -> None:
+def _check_bundle(into: Path, artifact_file: Path, patch_files: Sequence[Path], placement: str) -> None:
+    from patches.placement import POSITIONS, check_placement
+
+    check_placement(placement, (*POSITIONS, "best"))
     if into.exists():
         raise UserError(f"{into}: already exists; choose a new folder")
     if artifact_file.suffix != ".json":

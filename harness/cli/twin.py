@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from backends.device.artifact import Layout
+from backends.device.errors import about
 from harness.cli.console import console
 from harness.cli.options import DataDir, examples
 
@@ -53,7 +54,7 @@ def twin(
 
     config = read_suite(suite) if suite else None
     preproc = _preproc(file, config, layout)
-    pixels, source = _images(file, preproc.layout if preproc else layout, config, data, patch)
+    pixels, source = _images(file, preproc.layout if preproc else layout, suite, data, patch)
     columns = ("kernels", "images", "same top-1", "same integers", "within one step", "largest difference, steps")
     table = Table(*columns, title=f"{file.name}: twin and runtime, on {source}", title_justify="left")
     for name in kernels or KERNELS.get(file.suffix, ("",)):
@@ -72,12 +73,13 @@ def _kernels_and_version(kernels: str) -> str:
 
 
 def _images(
-    file: Path, layout: Layout | None, suite: Suite | None, data_dir: Path | None, patch_file: Path | None
+    file: Path, layout: Layout | None, suite_file: Path | None, data_dir: Path | None, patch_file: Path | None
 ) -> tuple[Pixels, str]:
     """Return images of the file's input size, patched if a patch is given, and a description of their source."""
     from backends.device.bundle import paste
     from exporters.files import describe
     from exporters.files.image_input import image_layout, image_size
+    from harness.config import read_suite
     from harness.data import datasets
     from patches.patch import Patch
     from patches.placement import stamps_for
@@ -85,13 +87,15 @@ def _images(
     description = describe(file)
     size = image_size(description, image_layout(description, layout))
     height, width = size
-    if suite is None:
+    if suite_file is None:
         pixels = _photograph_pieces(size)
         ids = [str(i) for i in range(len(pixels))]
         source = f"pieces of photographs, {height}x{width}"
     else:
-        every = datasets.load(suite.data, size, data_dir, Path("out") / suite.name / "store")
-        chosen = datasets.split(every, suite.data)["evaluate"]
+        suite = read_suite(suite_file)
+        with about(suite_file):
+            every = datasets.load(suite.data, size, data_dir, Path("out") / suite.name / "store")
+            chosen = datasets.split(every, suite.data)["evaluate"]
         pixels = chosen.pixels
         ids = list(chosen.ids)
         source = f"images of {suite.data.name}, {height}x{width}"

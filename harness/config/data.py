@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from harness.config.values import DataPath
 from harness.tables import Table
 
 
@@ -20,7 +21,7 @@ class DataTable(Table):
     torchvision's download. `imagenet` is a folder of 1000 images, one per class in the order of their names. `folder`
     has one sub-folder per class. `npz` has `x` and `y`, or the four arrays of `cifar10`."""
 
-    path: str | None = None
+    path: DataPath | None = None
     """File or folder of the images, relative to `--data`."""
 
     classes: tuple[str, ...] | None = None

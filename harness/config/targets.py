@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from backends.device.errors import UserError
 from backends.hosts import Target
 from harness.config.values import Name
 from harness.tables import Axis, Table
@@ -49,6 +50,14 @@ class TargetTable(Table):
 
     time_limit: float = Field(300.0, gt=0)
     """Seconds without a sign of life after which a replay counts as hung."""
+
+    @model_validator(mode="after")
+    def _is_a_target(self) -> TargetTable:
+        try:
+            self.target()
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     def target(self) -> Target:
         """Return the target as hosts take it."""

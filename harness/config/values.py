@@ -1,30 +1,63 @@
 """Kinds of values that several tables share."""
 
+import re
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
 
 from backends.device.defences import parse_defence
 from backends.device.errors import UserError
+from backends.device.names import check_path, shown
+from backends.words import check_url
 from patches.surrogate import PRECISION, Surrogate
+
+FUNCTION = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
 
 Triple = tuple[float, float, float]
 Size = tuple[int, int]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Precision = Annotated[str, Field(pattern=f"^(fp32|{PRECISION.pattern})$")]
+
+
+def _like(pattern: str, expected: str) -> AfterValidator:
+    """Return a check that a word is of a pattern from end to end."""
+
+    def check(word: str) -> str:
+        if not re.fullmatch(pattern, word, re.ASCII):
+            raise ValueError(f"expected {expected}, got {shown(word)}")
+        return word
+
+    return AfterValidator(check)
+
+
+def _by(check: Callable[[str], str]) -> AfterValidator:
+    """Return a check whose `UserError` becomes one of pydantic's."""
+
+    def checked(word: str) -> str:
+        try:
+            return check(word)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(checked)
+
+
+Name = Annotated[str, _like(r"[A-Za-z0-9][\w.-]{0,99}", "a name of at most 100 letters, digits, dots, - and _")]
+Precision = Annotated[str, _like(f"fp32|{PRECISION.pattern}", "fp32, or bits of weights and activations such as w8a8")]
+Sha256 = Annotated[str, _like("[0-9a-f]{64}", "64 hex digits in lower case")]
+HashStart = Annotated[str, _like("[0-9A-Fa-f]{8,64}", "8 to 64 hex digits")]
+DataPath = Annotated[str, _by(check_path)]  # relative to --data
+Weights = Annotated[str, _by(lambda word: check_url(word) if "://" in word else check_path(word))]
+Model = Annotated[str, _like(r"\w+|" + FUNCTION, "the name of a network, or package.module:function")]
 
 
 def _known_defence(word: str) -> str:
     if word in ("none", ""):
         return ""
-    try:
-        parse_defence(word)
-    except UserError as error:
-        raise ValueError(str(error)) from error
+    parse_defence(word)
     return word
 
 
-Defence = Annotated[str, AfterValidator(_known_defence)]  # jpeg:QUALITY, median:SIDE; "none" becomes empty
+Defence = Annotated[str, _by(_known_defence)]  # jpeg:QUALITY, median:SIDE; "none" becomes empty
 
 
 def _surrogate(words: object) -> Surrogate:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.config.values import Name, Size, Triple
+from harness.config.values import DataPath, HashStart, Model, Name, Sha256, Size, Triple, Weights
 from harness.tables import Table
 
 
@@ -47,14 +47,14 @@ class VictimTable(Table):
     name: Name
     """Its name in the results."""
 
-    model: str
+    model: Model
     """A built-in architecture (`resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`, `cifar_vgg`,
     `cifar_mobilenet_v2`), a torchvision model, or `package.module:function`, which is called without arguments."""
 
-    weights: str | None = None
+    weights: Weights | None = None
     """A state dict: a file under `--data`, a URL, or one of torchvision's names (`IMAGENET1K_V1`)."""
 
-    weights_sha256: str | None = None
+    weights_sha256: HashStart | None = None
     """SHA-256 of the weights; required for a URL."""
 
     train: TrainTable | None = None
@@ -95,10 +95,10 @@ class ArtifactTable(Table):
     name: Name
     """Its name in the results."""
 
-    file: str
+    file: DataPath
     """An `.onnx` or `.tflite` file under `--data`."""
 
-    sha256: str | None = None
+    sha256: Sha256 | None = None
     """SHA-256 that the file must have."""
 
     precision: Literal["fp32", "w8a8"] = "w8a8"

@@ -16,6 +16,8 @@ from torch.hub import download_url_to_file
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
+from backends.device.names import plain_name
+from backends.words import check_url
 from harness.display import Progress
 
 TIMEOUT_SECONDS = 20  # without a byte
@@ -30,8 +32,7 @@ def fetch(url: str, sha256: str, into: Path, progress: Progress | None = None) -
     digest = sha256.lower()
     if not re.fullmatch(r"[0-9a-f]{8,64}", digest):
         raise UserError(f"{url}: expected a sha256 in hex digits, got {sha256!r}")
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(f"{url}: expected an http or https address")
+    check_url(url)
     target = into / f"{digest[:16]}-{file_name(url)}"
     if target.is_file() and sha256_file(target).startswith(digest):
         return target
@@ -51,7 +52,7 @@ def fetch(url: str, sha256: str, into: Path, progress: Progress | None = None) -
 
 def file_name(url: str) -> str:
     """Return the last part of a URL's path with every character that is unusual in a file name replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", unquote(urlsplit(url).path).rsplit("/", 1)[-1]) or "download"
+    return plain_name(re.sub(r"[^A-Za-z0-9._-]", "_", unquote(urlsplit(url).path).rsplit("/", 1)[-1]) or "download")
 
 
 def _download(url: str, digest: str, file: Path) -> None:

@@ -46,7 +46,7 @@ def find_root(spec: config.DataTable, data_dir: Path | None) -> Path | None:
     if path is None:
         raise UserError(f'data {spec.name!r} needs a path under --data: [data] path = "..."')
     found = (data_dir or Path()) / path
-    if (data_dir or found.is_absolute()) and found.exists():
+    if data_dir and found.exists():
         if found.is_dir() != (spec.name in ("imagenet", "folder")):
             raise UserError(f"{found}: expected {'a file' if found.is_dir() else 'a folder'} for data {spec.name!r}")
         return found

@@ -14,7 +14,6 @@ from harness.gate.notes import notes
 from harness.gate.pairs import pairs
 from harness.gate.rules import Rules
 from harness.results.baseline import Frozen
-from harness.results.columns import CELL_COLUMNS
 from patches.patch import CONTROLS
 
 
@@ -51,7 +50,6 @@ def judge(base: Frozen | None, run: Frozen, rules: Rules) -> Verdict:
 
     Whatever cannot be compared decides first: a missing cell proves nothing, however well the others do.
     """
-    _check_columns(rules)
     if base is None and not rules.limit:
         raise UserError("without a baseline, the gate needs rules with a [[limit]]: pass --rules or a baseline")
     compared = _compare_all(base, run, rules) if base else _Compared()
@@ -123,10 +121,3 @@ def _failed_places(run: Frozen) -> list[str]:
     failed = [row for row in range(len(outcomes.cells)) if judged.iloc[row] and not outcomes.whole(row)]
     places = outcomes.cells.iloc[failed][["artifact", "target"]].drop_duplicates()
     return [f"{run.source}: {artifact} on {target} has failed cells" for artifact, target in places.to_numpy()]
-
-
-def _check_columns(rules: Rules) -> None:
-    for where in (*(rule.where for rule in rules.compare), *(limit.where for limit in rules.limit)):
-        if unknown := set(where) - set(CELL_COLUMNS):
-            names = ", ".join(CELL_COLUMNS)
-            raise UserError(f"rules: where: no cell has {', '.join(sorted(unknown))}; choose from {names}")

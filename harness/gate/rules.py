@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from backends.device.errors import did_you_mean
+from backends.device.names import shown
+from harness.results.columns import CELL_COLUMNS
 from harness.results.success import Kind
 from harness.tables import Table, read_toml
 
@@ -20,7 +23,17 @@ KIND: dict[Metric, Kind] = {
     "untargeted_success": "untargeted",
 }
 Direction = Literal["higher", "lower"]
-Columns = dict[str, str]  # a pattern for each column of a cell: { target = "litert*", precision = "w8a8" }
+
+
+def _known(columns: dict[str, str]) -> dict[str, str]:
+    for name in columns:
+        if name not in CELL_COLUMNS:
+            raise ValueError(f"no cell has a column {shown(name)}; {did_you_mean(name, CELL_COLUMNS)}")
+    return columns
+
+
+# A pattern for each column of a cell: { target = "litert*", precision = "w8a8" }
+Columns = Annotated[dict[str, str], AfterValidator(_known)]
 
 
 class CompareTable(Table):

@@ -112,7 +112,7 @@ def _check_table(suite: config.Suite, table: config.AttackTable) -> None:
     """Raise a `UserError` for an attack, a label, options or places that do not exist or do not fit each other."""
     if table.label in CONTROLS:
         raise UserError(f"attack {table.name!r}: label {table.label!r} is the name of a control; choose another")
-    attacks.check_name(table.name)
+    attacks.check_attack(table.name)
     if table.name == IMPORTED and any(table.defence):
         raise UserError(f"attack {table.name!r}: an imported patch expects no defence: leave defence out")
     options = attacks.options(table.name, table.options)

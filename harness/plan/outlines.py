@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backends.device.errors import UserError
+from backends.device.names import check_path
 from harness import config
 from harness.plan.steps import VictimStep
 from patches.attacks import IMPORTED
@@ -56,7 +57,10 @@ def picture(table: config.AttackTable, victim: VictimStep) -> Path | None:
         return None
     if not name:
         raise UserError(f'attack {IMPORTED!r}: give its file under --data, options = {{ file = "patches/theirs.png" }}')
-    file = (victim.data_dir or Path()) / name
+    try:
+        file = (victim.data_dir or Path()) / check_path(name)
+    except UserError as error:
+        raise UserError(f"attack {table.name!r}, option {option!r}: {error}") from error
     if not file.is_file():
         raise UserError(
             f"attack {table.name!r}: expected the option {option} to name a picture under --data, found no file {file}"

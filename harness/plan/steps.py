@@ -12,6 +12,7 @@ from typing import Any
 
 from backends.device.artifact import QuantSpec, sha256_file
 from backends.device.errors import UserError
+from backends.device.names import plain_name
 from backends.hosts import Target, identity
 from harness import config
 from harness.store import key
@@ -147,7 +148,7 @@ class ArtifactStep:
                 parts.append(f"{name.split('_')[-1]}{value:g}")
         if self.training:
             parts.append(self.training.short)
-        return "-".join(parts)
+        return plain_name("-".join(parts))
 
     @cached_property
     def key(self) -> str:
@@ -260,7 +261,7 @@ class PatchStep:
         if self.surrogate and self.surrogate.words.defence:
             parts.append(f"defence-{self.surrogate.words.defence.replace(':', '')}")
         parts += [f"{name}={value}" for name, value in sorted(self.options.items())]
-        return "-".join(parts).replace("/", "_").replace(" ", "")
+        return plain_name("-".join(parts))
 
     @cached_property
     def key(self) -> str:
@@ -294,6 +295,6 @@ def _code(table: config.VictimTable) -> str:
         sys.path.insert(0, str(Path.cwd()))
     try:
         spec = importlib.util.find_spec(module)
-    except ImportError:
+    except Exception:  # a user's package can raise anything; building the network tells it
         spec = None
     return sha256_file(Path(spec.origin)) if spec and spec.origin and Path(spec.origin).is_file() else ""

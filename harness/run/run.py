@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, about
 from backends.device.files import replacing
 from harness.config import read_suite
 from harness.display import Display
@@ -59,15 +59,18 @@ def run_suite(
     with held(run_dir):
         store = Store(run_dir / "store")
         known = patches_of(frozen) if frozen else {}
-        plan = make(suite, data_dir, store.root, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
+        frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
+        with about(suite_file):
+            plan = make(suite, data_dir, store.root, targets, frozen_patches)
         for artifact in plan.unused:
-            console.print(f"[yellow]no target runs[/] {artifact.name}: left out", highlight=False)
+            console.print(Text.assemble(("no target runs", "yellow"), f" {artifact.name}: left out"))
         if _is_done(run_dir, plan):
             console.print("nothing has changed since the last run: nothing to do")
         else:
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, Display(console), device, patches)
-            _run_stages(work)
+            with about(suite_file):
+                _run_stages(work)
             console.print("counting and writing the report ...", style="dim")
             timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]))
             whole = _records(work)
@@ -147,10 +150,10 @@ def _print_results(run_dir: Path, console: Console) -> bool:
     console.print(table(pd.DataFrame(summary.over_patches)))
     for check in run.checks:
         if check.status == "failed":
-            console.print(f"[red]check failed:[/] {check.asks} {check.says}", highlight=False)
+            console.print(Text.assemble(("check failed:", "red"), f" {check.asks} {check.says}"))
     failed = Counter((error.artifact, error.target, error.message) for error in run.errors)
     for (artifact, target, message), count in failed.items():
         cases = "1 case" if count == 1 else f"{count} cases"
-        console.print(f"[red]failed:[/] {escape(f'{artifact} on {target}, {cases}: {message}')}", highlight=False)
-    console.print(f"report: [bold]{run_dir / 'report.html'}[/]", soft_wrap=True)
+        console.print(Text.assemble(("failed:", "red"), f" {artifact} on {target}, {cases}: {message}"))
+    console.print("report:", Text(str(run_dir / "report.html"), "bold"), soft_wrap=True)
     return not any(cell["status"] == "error" for cell in summary.cells)

@@ -116,7 +116,7 @@ def _aligned(inputs: Inputs, subject: Subject, one: Compared, of_float: Callable
     try:
         network = _network(inputs, subject, one)
     except UserError as error:
-        inputs.work.display.console.print(f"no gradients of {one.name}: {error}", markup=False, soft_wrap=True)
+        inputs.work.display.console.print(f"no gradients of {one.name}: {error}", soft_wrap=True)
         return pd.DataFrame(columns=COLUMNS)
     rows = []
     for case in subject.patches:

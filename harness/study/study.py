@@ -10,8 +10,9 @@ from typing import Protocol, cast
 
 import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, about
 from harness.config import read_suite
 from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.display import Display
@@ -59,11 +60,12 @@ def run_study(
         raise UserError(f"no analysis named {', '.join(unknown)}; choose from {', '.join(ANALYSES)}")
     suite = read_suite(suite_file)
     run_dir = out or Path("out") / suite.name
-    plan = make(suite, data_dir, run_dir / "store")
-    _check(suite.study, plan)
+    with about(suite_file):
+        plan = make(suite, data_dir, run_dir / "store")
+        _check(suite.study, plan)
     all_ok = run.run_suite(suite_file, data_dir, out, device=device, console=console)
     folder = run_dir / "study"
-    with run.held(run_dir):
+    with run.held(run_dir), about(suite_file):
         work = stages.Work(plan, Store(run_dir / "store"), Display(console), device)
         inputs = _inputs(work, suite.study, run_dir)
         for name in suite.study.analyses:
@@ -75,7 +77,7 @@ def run_study(
                     output.write(folder, name, analysis.QUESTION, table, figures)
         verdicts = findings.measure(folder)
         write_text(folder / "findings.csv", verdicts.to_csv(index=False, float_format="%.6g"))
-        console.print(f"study: [bold]{page.build(run_dir)}[/]", soft_wrap=True)
+        console.print("study:", Text(str(page.build(run_dir)), "bold"), soft_wrap=True)
     return all_ok
 
 

@@ -45,7 +45,7 @@ def needs_gradients(name: str) -> bool:
     return name not in QUERY_ATTACKS and _is_ours(name)
 
 
-def check_name(name: str) -> None:
+def check_attack(name: str) -> None:
     """Raise a `UserError` that names the nearest attack, unless this is one."""
     if name not in names():
         raise UserError(f"no attack named {name!r}; {did_you_mean(name, names())}")
@@ -53,7 +53,7 @@ def check_name(name: str) -> None:
 
 def load(name: str) -> Craft:
     """Import the function of an attack; controls have none."""
-    check_name(name)
+    check_attack(name)
     if is_control(name):
         raise UserError(f"{name!r} is a control and is not crafted; patches.attacks.controls makes it")
     if name == IMPORTED:

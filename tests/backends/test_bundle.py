@@ -137,6 +137,17 @@ def linked_out(root, name):
     (root / name).symlink_to(outside)
 
 
+def circle(root):
+    (root / "pixels.npy").unlink()
+    (root / "pixels.npy").symlink_to("pixels.npy")
+
+
+def edited(root, old, new):
+    text = (root / "bundle.json").read_text()
+    assert old in text
+    (root / "bundle.json").write_text(text.replace(old, new))
+
+
 def fifo(root, name):
     (root / name).unlink()
     os.mkfifo(root / name)
@@ -149,10 +160,10 @@ def cornered(root, value):
 
 
 HOSTILE = {
-    "schema": (lambda root: described(root, schema=99), "bundle.json: expected a bundle of schema 1"),
-    "no json": (lambda root: (root / "bundle.json").write_text("{"), "bundle.json: not a bundle description"),
-    "a list": (lambda root: (root / "bundle.json").write_text("[]"), "bundle.json: not a bundle description"),
-    "deep": (lambda root: (root / "bundle.json").write_text("[" * 100_000), "bundle.json: not a bundle description"),
+    "schema": (lambda root: described(root, schema=99), "bundle.json: expected schema 1, got 99"),
+    "no json": (lambda root: (root / "bundle.json").write_text("{"), "bundle.json: not JSON"),
+    "a list": (lambda root: (root / "bundle.json").write_text("[]"), "bundle.json: expected a JSON object"),
+    "deep": (lambda root: (root / "bundle.json").write_text("[" * 100_000), "bundle.json: .*nested too deep"),
     "case up": (lambda root: described(root, cases=[{"name": "../x", "sha256": ""}]), "bundle.json: .*'../x'"),
     "case dots": (lambda root: described(root, cases=[{"name": "..", "sha256": ""}]), "bundle.json: .*'..'"),
     "case absolute": (lambda root: described(root, cases=[{"name": "/etc", "sha256": ""}]), "bundle.json: .*'/etc'"),
@@ -162,13 +173,13 @@ HOSTILE = {
     "model up": (lambda root: described_artifact(root, file="../tiny.onnx"), "plain name .*'..'"),
     "model absolute": (lambda root: described_artifact(root, file="/tiny.onnx"), "plain name .*''"),
     "model changed": (lambda root: described_artifact(root, sha256="0" * 64), "tiny.onnx: expected sha256 0000"),
-    "artifact a list": (lambda root: (root / "artifact.json").write_text("[]"), "artifact.json: not an artifact"),
+    "artifact a list": (lambda root: (root / "artifact.json").write_text("[]"), "artifact.json: expected a JSON"),
     "n": (lambda root: described(root, n=7), r"npy: expected uint8"),
     "size": (lambda root: described_artifact(root, input_size=[9, 8]), r"pixels.npy: expected uint8 \(6, 9, 8, 3\)"),
-    "objects": (objects, "pixels.npy: not a complete .npy"),
-    "pixels cut": (lambda root: truncated(root, "pixels.npy"), "pixels.npy: not a complete .npy"),
-    "stamps cut": (lambda root: truncated(root, "cases/each/stamps.npy"), "stamps.npy: not a complete .npy"),
-    "no npy": (lambda root: (root / "cases/same/mask.npy").write_bytes(b"PK\3\4"), "mask.npy: not a complete .npy"),
+    "objects": (objects, "pixels.npy: not an .npy file of numbers"),
+    "pixels cut": (lambda root: truncated(root, "pixels.npy"), "pixels.npy: expected 1,152 bytes .*, got 1,151"),
+    "stamps cut": (lambda root: truncated(root, "cases/each/stamps.npy"), "stamps.npy: expected 162 b.*, got 161"),
+    "no npy": (lambda root: (root / "cases/same/mask.npy").write_bytes(b"PK\3\4"), "mask.npy: not an .npy file"),
     "corner outside": (lambda root: cornered(root, 6), "corners.npy: stamp 5 of side 3"),
     "corner negative": (lambda root: cornered(root, -1), "corners.npy: stamp 5 of side 3"),
     "link out": (lambda root: linked_out(root, "pixels.npy"), "pixels.npy: leads out"),
@@ -177,9 +188,24 @@ HOSTILE = {
     "fifo": (lambda root: fifo(root, "pixels.npy"), "pixels.npy: expected a file"),
     "fortran": (
         lambda root: np.save(root / "pixels.npy", np.asfortranarray(tiny.pixels())),
-        "pixels.npy: expected uint8",
+        "pixels.npy: expected an array in C order",
     ),
-}
+    "n infinite": (lambda root: edited(root, '"n": 6', '"n": 1e999'), "bundle.json: .*1e999"),
+    "n a text": (lambda root: described(root, n="6"), "bundle.json: n: expected an integer, got '6'"),
+    "n a fraction": (lambda root: described(root, n=6.0), "bundle.json: n: expected an integer, got 6.0"),
+    "n none": (lambda root: described(root, n=0), "n: expected at least 1, got 0"),
+    "another key": (lambda root: described(root, m=6), "bundle.json: unknown key 'm'"),
+    "case a number": (lambda root: described(root, cases=[6]), "bundle.json: cases: 0: expected an object, got 6"),
+    "case too long": (
+        lambda root: described(root, cases=[{"name": "\N{SNOWMAN}" * 90, "sha256": ""}]), "bundle.json: .*plain name",
+    ),
+    "size a text": (lambda root: described_artifact(root, input_size="88"), "input_size: expected a list, got '88'"),
+    "size of one": (lambda root: described_artifact(root, input_size=[8]), "input_size: expected a list of 2, got"),
+    "size true": (lambda root: described_artifact(root, input_size=[8, True]), "input_size: 1: .* got True"),
+    "no layout": (lambda root: described_artifact(root, preproc={"layout": "hwc"}), "preproc: layout: expected 'nchw'"),
+    "divisor": (lambda root: described_artifact(root, preproc={"divisor": 0}), "a divisor and a std other than 0"),
+    "links in a circle": (circle, "pixels.npy: cannot be read"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -13,7 +13,7 @@ from backends.device.errors import UserError
 from harness.networks.architectures import build as network
 from patches import placement
 from patches.acceleration import accelerate
-from patches.attacks import CHOICES, COMMON_OPTIONS, LIMITS, check_name, load, names, options
+from patches.attacks import CHOICES, COMMON_OPTIONS, LIMITS, check_attack, load, names, options
 from patches.craft import craft
 from patches.fake_quant import Source
 from patches.objectives import label_margins, objective
@@ -254,7 +254,7 @@ def third_party(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("third_party")
 def test_third_parties_register_by_entry_points():
-    check_name("half")
+    check_attack("half")
     assert names()[-2:] == ("half", "wrong")
     for level, rounded in ((0.5 / 255, 0), (1.5 / 255, 2), (2.5 / 255, 2), (-3.0, 0), (7.0, 255)):
         made = craft("half", problem(), {"level": level})

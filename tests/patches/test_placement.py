@@ -243,9 +243,9 @@ def test_places_names_and_controls_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import patches, patches.placement\n"
-        "from patches.attacks import check_name, is_control, names\n"
+        "from patches.attacks import check_attack, is_control, names\n"
         "from patches.attacks.controls import control\n"
         "assert 'gap' in names() and is_control('noise') and not is_control('gap')\n"
-        "check_name('gap'); control('noise', 8); patches.placement.corners('random', ['a'], 8, (32, 32))\n"
+        "check_attack('gap'); control('noise', 8); patches.placement.corners('random', ['a'], 8, (32, 32))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError, did_you_mean
+from backends.device.names import modules, shown
 from backends.device.protocol import Option
 from backends.device.quantize import dequantize, quantize
 
@@ -60,14 +60,14 @@ class Runtime(Protocol):
 
 def engine(name: str) -> type[Runtime]:
     """Find a runtime's class: a file of this folder, else an entry point of group ``patchbench.runtimes``."""
-    if name.isidentifier() and find_spec(f"{__name__}.{name}"):
+    ours = modules(__path__)
+    if name in ours:
         found: type[Runtime] = importlib.import_module(f"{__name__}.{name}").Engine
         return found
     for entry in entry_points(group="patchbench.runtimes", name=name):
         third_party: type[Runtime] = entry.load()
         return third_party
-    ours = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
-    raise UserError(f"no runtime named {name!r}; {did_you_mean(name, ours)}")
+    raise UserError(f"no runtime named {shown(name)}; {did_you_mean(name, ours)}")
 
 
 def check_target_options(name: str, options: Mapping[str, Option]) -> None:

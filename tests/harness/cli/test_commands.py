@@ -60,7 +60,7 @@ def test_the_stages_one_by_one_give_what_a_run_gives(tmp_path: Path) -> None:
         (("replay", "nowhere", "--runtime", "litert", "--into", "x"), "nowhere"),
         (("export", "suite.toml", "--only", "tflite*", "--into", "x"), "--only tflite*: nothing matches"),
         (("twin", "suite.toml", "--suite", "suite.toml"), "suite.toml: expected a file that ends in"),
-        (("bundle", "suite.toml", "--artifact", "nowhere.json", "--into", "x"), "nowhere.json: not an artifact"),
+        (("bundle", "suite.toml", "--artifact", "nowhere.json", "--into", "x"), "nowhere.json: cannot be read"),
     ],
 )
 def test_a_mistake_is_one_message_without_a_traceback(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:

@@ -168,12 +168,6 @@ def test_a_limit_does_not_overlook_what_crashed(before: Path, tmp_path: Path) ->
     assert "has failed cells" in verdict.faults[0]
 
 
-def test_a_column_that_no_cell_has_is_said(before: Path) -> None:
-    rules = Rules.model_validate({"schema": 1, "limit": [{"rule": "clean_accuracy >= 0", "where": {"tarket": "a"}}]})
-    with pytest.raises(UserError, match="no cell has tarket"):
-        judge(None, read(before), rules)
-
-
 @pytest.mark.slow
 def test_the_command_line_answers_with_its_exit_code(before: Path, tmp_path: Path) -> None:
     def patchbench(*arguments: object) -> subprocess.CompletedProcess[str]:

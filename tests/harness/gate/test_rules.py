@@ -21,6 +21,10 @@ from harness.gate.rules import read as read_rules
         ),
         ("schema = 1\n[[limit]]\nrule = 'p50_ms <= 5'", "METRIC one of clean_accuracy"),
         ("schema = 1\n[[limit]]\nrule = 'targeted_success <= 20'", "a fraction"),
+        (
+            "schema = 1\n[[limit]]\nrule = 'clean_accuracy >= 0'\nwhere = { tarket = 'a' }",
+            r"rules\.toml: .*\n  limit\.0\.where: no cell has a column 'tarket'; did you mean 'target'",
+        ),
         ("schema = 2\n", "schema"),
         ("schema = 1\n", r"expected a \[\[compare\]\] or a \[\[limit\]\]"),
         ("schema = ", "not TOML"),

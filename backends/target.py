@@ -1,0 +1,55 @@
+"""A target: where files run. Whatever a suite or a command line says of it is checked here, before anything uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backends.device.errors import UserError
+from backends.device.runtimes import Option
+from backends.words import check_address, check_arch, check_cpu, check_image, check_options, check_version
+
+MOST_THREADS = 4096
+MOST_BATCH = 1 << 16
+MOST_SECONDS = 7 * 86400
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where artifacts run: a runtime with its options, on a host.
+
+    An empty ``version`` of the runtime's package is the one installed here, or, on a host with its own packages, the
+    one that this project pins. ``threads`` 0 means one per core of the device. ``arch`` is written as by ``uname -m``
+    (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` is a model that the host knows, ``image`` a container image,
+    ``address`` a machine as ``ssh`` takes it, ``time_limit`` the seconds without an event that count as a hang.
+    """
+
+    name: str
+    runtime: str
+    version: str = ""
+    host: str = "local"
+    options: Mapping[str, Option] = field(default_factory=dict)
+    threads: int = 1
+    batch: int = 1
+    time_limit: float = 300.0
+    arch: str = ""
+    cpu: str = ""
+    image: str = ""
+    address: str = ""
+
+    def __post_init__(self) -> None:
+        for word, check in ((self.version, check_version), (self.arch, check_arch), (self.cpu, check_cpu),
+                            (self.image, check_image), (self.address, check_address)):  # fmt: skip
+            if word:
+                check(word)
+        check_options(self.options)
+        for what, number, most in (("threads", self.threads, MOST_THREADS), ("batch", self.batch, MOST_BATCH),
+                                   ("time_limit", self.time_limit, MOST_SECONDS)):  # fmt: skip
+            if not 0 <= number <= most:
+                raise UserError(f"{what} {number}: expected a number from 0 to {most}")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The settings that decide results on every host."""
+        chosen = {"runtime": self.runtime, "options": dict(self.options), "host": self.host}
+        return chosen | {"threads": self.threads, "batch": self.batch}

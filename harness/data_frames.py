@@ -1,0 +1,97 @@
+"""Read tables that were written as Parquet or CSV, within what is expected of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from backends.device.reading import MEBIBYTE, DamagedFile, first_line, regular_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Kind = Literal["text", "integer", "number"]
+
+PARQUET_BYTES = 1024 * MEBIBYTE
+PARQUET_ROWS = 100_000_000
+CSV_BYTES = 16 * MEBIBYTE
+CSV_ROWS = 100_000
+CSV_COLUMNS = 200
+FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError)
+
+
+def read_parquet(path: Path, columns: Mapping[str, Kind] | None = None, most: int = PARQUET_ROWS) -> pd.DataFrame:
+    """Read a Parquet file that holds these columns and no others, in this order, of at most `most` rows.
+
+    Only numbers may be missing, and are then NaN. Without `columns`, any of the three kinds are read. Anything else is
+    a `DamagedFile`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    regular_file(path, PARQUET_BYTES)
+    try:
+        with pq.ParquetFile(path) as file:
+            described, schema = file.metadata, file.schema_arrow
+            kinds = {field.name: _kind(field.type) for field in schema}
+            _check(path, kinds, len(schema), columns)
+            if not 0 <= described.num_rows <= most:
+                raise DamagedFile(f"{path}: expected at most {most:,} rows, got {described.num_rows:,}")
+            # Not the columns' own sizes: asking a damaged file for them ends the process.
+            unpacked = sum(described.row_group(i).total_byte_size for i in range(described.num_row_groups))
+            if unpacked > PARQUET_BYTES:
+                raise DamagedFile(f"{path}: expected at most {PARQUET_BYTES:,} bytes, got {unpacked:,}")
+            table = file.read()
+        table.validate(full=True)
+    except (pa.ArrowException, *FAULTS) as error:
+        raise DamagedFile(f"{path}: not a Parquet file, or a damaged one ({first_line(error)})") from error
+    for name, kind in kinds.items():
+        if kind != "number" and table.column(name).null_count:
+            raise DamagedFile(f"{path}: {name}: expected a value in every row")
+    # What pandas noted of itself would decide dtypes and an index: nobody needs it.
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+    return frame
+
+
+def _check(path: Path, found: Mapping[str, Kind | None], n: int, expected: Mapping[str, Kind] | None) -> None:
+    if len(found) != n or (expected is not None and list(found) != list(expected)):
+        wanted = "columns of different names" if expected is None else f"columns {', '.join(expected)}"
+        raise DamagedFile(f"{path}: expected {wanted}, got {', '.join(found)}")
+    for name, kind in found.items():
+        wanted = expected[name] if expected else "text, integer or number"
+        if kind is None or (expected and kind != wanted):
+            raise DamagedFile(f"{path}: {name}: expected {wanted}, got {kind or 'something else'}")
+
+
+def _kind(dtype: pa.DataType) -> Kind | None:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(dtype):
+        return "text" if _kind(dtype.value_type) == "text" else None
+    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype):
+        return "text"
+    if pa.types.is_integer(dtype):
+        return "integer"
+    return "number" if pa.types.is_floating(dtype) else None
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV file with a header; an empty one is an empty table, and anything else a `DamagedFile`."""
+    regular_file(path, CSV_BYTES)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            columns = next(csv.reader(stream), [])
+        if len(columns) > CSV_COLUMNS:
+            raise DamagedFile(f"{path}: expected at most {CSV_COLUMNS} columns, got {len(columns):,}")
+        table = pd.read_csv(path, nrows=CSV_ROWS + 1)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (csv.Error, *FAULTS) as error:
+        raise DamagedFile(f"{path}: not a CSV file, or a damaged one ({first_line(error)})") from error
+    if len(table) > CSV_ROWS:
+        raise DamagedFile(f"{path}: expected at most {CSV_ROWS:,} rows")
+    return table
