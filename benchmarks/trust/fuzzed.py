@@ -16,6 +16,7 @@ from typing import NamedTuple
 import models
 import mutations
 import numpy as np
+import pandas as pd
 import talks
 from fixture import SUITE
 from hypothesis import strategies as some
@@ -36,7 +37,7 @@ PICTURES = ("png", "jpg", "bmp", "gif", "webp", "tiff")
 
 
 class Subject(NamedTuple):
-    """Files, how hypothesis changes some of them, and what reads them; `often` is its share of all cases.
+    """Files, how hypothesis changes some of them, and what reads them; `often` is its share of the processes.
 
     `read` gets the folder that they lie in. Where `trusted`, the file's author may name files and programs to use.
     """
@@ -47,6 +48,7 @@ class Subject(NamedTuple):
     change: Callable[[Draw, Files], Files]
     read: Callable[[Path], object]
     trusted: bool = False
+    most: int = 1000  # cases in one process
 
 
 def subjects(fixture: Path) -> list[Subject]:
@@ -217,17 +219,24 @@ def _runs(fixture: Path) -> Iterator[Subject]:
         file = folder / "files" / "baseline.json"
         return verdict(file, fixture / "run"), patches_of(file)
 
+    def tabulate(folder: Path) -> object:
+        from harness.report.terminal import table
+        from harness.results.run_directory import read_summary
+
+        return table(pd.DataFrame(read_summary(folder / "files").over_patches))
+
     def report(folder: Path) -> object:
         from harness.run.run import write_results
 
         return write_results(folder / "files")
 
     run = {name: data for name, data in files_of(fixture / "run").items() if not name.startswith(("store/", "."))}
-    for name, often in (("run.json", 8), ("summary.json", 2), ("records.parquet", 2)):
-        yield Subject(name, often, run, partial(_change_run, name), judge)
-    yield Subject("run.json, to the report", 0, run, partial(_change_run, "run.json"), report)
+    yield Subject("run.json", 3, run, partial(_change_run, "run.json"), judge)
+    yield Subject("records.parquet", 2, run, partial(_change_run, "records.parquet"), judge)
+    yield Subject("summary.json", 3, run, partial(_change_run, "summary.json"), tabulate)
+    yield Subject("run.json, to the report", 1, run, partial(_change_run, "run.json"), report, most=20)
     frozen = files_of(fixture / "frozen")
-    yield Subject("baseline", 8, frozen, _baseline, compare)
+    yield Subject("baseline", 6, frozen, _baseline, compare)
 
 
 def _change_run(which: str, draw: Draw, files: Files) -> Files:
@@ -237,8 +246,6 @@ def _change_run(which: str, draw: Draw, files: Files) -> Files:
 
 def _parquet(draw: Draw, content: bytes) -> bytes:
     """Change a column of a table, or the bytes of its file."""
-    import pandas as pd
-
     if either(draw, (1, False), (1, True)):
         return mutations.raw_bytes(draw, content)
     table = pd.read_parquet(io.BytesIO(content))
@@ -302,7 +309,7 @@ def _suites(fixture: Path) -> Iterator[Subject]:
         "suite", 8, text, lambda draw, _: {"suite.toml": mutations.toml_text(draw, suite)}, plan, trusted=True
     )
     rules: Files = {"rules.toml": mutations.toml_of(RULES)}
-    yield Subject("rules", 4, rules, lambda draw, _: {"rules.toml": mutations.toml_text(draw, RULES)}, judge)
+    yield Subject("rules", 2, rules, lambda draw, _: {"rules.toml": mutations.toml_text(draw, RULES)}, judge)
 
 
 def verdict(baseline: Path, run: Path, rules: Path | None = None) -> str:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from mutations import Draw, either
 
 from backends import ssh_connection
 from backends.device.bundle import Bundle, Stamps
+from backends.device.file_exchange import Message
+from backends.device.machine import describe
 from backends.device.query_server import serve
 from backends.device.replay import Request
 from backends.device.runtimes import engine
@@ -45,7 +46,9 @@ def subjects(fixture: Path) -> Iterator[tuple[Any, ...]]:
     yield "request", 3, {"asked": asked.splitlines()[0]}, change_line, _read_request
     lines: Files = {"asked": queries.splitlines()[1]}
     yield "query", 4, lines, change_line, partial(_serve, bundle)
-    yield "messages of a board", 3, {TOLD: _board(), "device": b""}, change, partial(_connect, bundle)
+    about: Message = {"home": "/home/pi/.cache/patchbench", "machine": describe()._asdict(), "version": "1.0"}
+    files = {TOLD: _lines(about, {"missing": []}, {"ready": True}), "gave.jsonl": _lines(about, {"bytes": 4}) + b"abcd"}
+    yield "messages of a board", 3, files | {"device": b""}, change, partial(_connect, bundle)
 
 
 def record(bundle: Path, folder: Path, talk: Callable[[Path, Target], object]) -> tuple[bytes, bytes, Files]:
@@ -64,7 +67,8 @@ def record(bundle: Path, folder: Path, talk: Callable[[Path, Target], object]) -
 
 def change(draw: Draw, files: Files) -> Files:
     """Change what a device tells: a line, the order of lines, or what it does afterwards; seldom a result."""
-    lines = files[TOLD].splitlines()
+    talk = draw(some.sampled_from([name for name in files if name.endswith(".jsonl")]))
+    lines = files[talk].splitlines()
     at = draw(some.integers(0, len(lines) - 1))
     match either(draw, (12, "change"), (2, "remove"), (2, "repeat"), (2, "move"), (1, "garbage"), (2, "result")):
         case "change":
@@ -88,7 +92,7 @@ def change(draw: Draw, files: Files) -> Files:
                 told = files[TOLD].replace(mutations.sha256(files[name]), mutations.sha256(data))
                 return {name: data, TOLD: told}
     device = either(draw, (300, DEVICES[0]), *((1, device) for device in DEVICES[1:]))
-    return {TOLD: b"\n".join(lines) + b"\n", "device": device.encode()}
+    return {talk: b"\n".join(lines) + b"\n", "device": device.encode()}
 
 
 def change_line(draw: Draw, files: Files) -> Files:
@@ -100,18 +104,12 @@ def _start(folder: Path, *_: object) -> subprocess.Popen[bytes]:
     """Start what stands for a device: it tells the lines of a file."""
     told = folder / "files" / TOLD
     device = (folder / "files" / "device").read_text() or DEVICES[0]
-    if device == DEVICES[0]:
-        return _popen(["cat", str(told)])
     return _shell(device.replace("{}", str(told)))
 
 
 def _shell(script: str) -> subprocess.Popen[bytes]:
-    return _popen(["sh", "-c", script])
-
-
-def _popen(command: list[str]) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    return subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
 
 
 def _replay(bundle: Path, folder: Path, target: Target) -> object:
@@ -157,24 +155,23 @@ def _serve(bundle: Path, folder: Path) -> object:
     return serve(runtime, found, 1, 192, lines, lambda *_, **__: None)
 
 
-def _board() -> bytes:
-    """Return what a board says while files are sent to it: it has all of them."""
-    from backends.device.machine import describe
-
-    about = {"home": "/home/pi/.cache/patchbench", "machine": describe()._asdict(), "version": "1.0"}
-    messages = (about, {"missing": []}, {"ready": True}, {"bytes": 3})
+def _lines(*messages: Message) -> bytes:
     return b"".join(json.dumps({"board": message}).encode() + b"\n" for message in messages)
 
 
 def _connect(bundle: Path, folder: Path) -> object:
-    """Send a bundle to the board, start the device there, and fetch a result."""
+    """Send a bundle to a board that has all of its files, start the device there, and fetch a result."""
     script = (folder / "files" / "device").read_text() or DEVICES[0]
-    command = ["sh", "-c", script.replace("{}", str(folder / "files" / TOLD))]
     target = Target("board", "onnxruntime", host="ssh", address="board", time_limit=2.0)
     ssh_connection._reached.clear()
-    with patch.object(ssh_connection, "command", lambda *_: command):
-        device = board.start(target, bundle, folder / "out")
-        with device:
-            device.kill()
-        with suppress(FileNotFoundError):
-            return board.fetch(target, folder / "out", "none.npz")
+
+    def saying(told: str) -> Any:
+        command = ["sh", "-c", script.replace("{}", str(folder / "files" / told)) + "; cat > /dev/null"]
+        return patch.object(ssh_connection, "command", lambda *_: command)
+
+    with saying(TOLD), board.start(target, bundle, folder / "out") as device:
+        device.kill()
+    ssh_connection._reached.clear()
+    with saying("gave.jsonl"):
+        board.fetch(target, folder / "out", "none.npz")
+    return (folder / "out" / "none.npz").read_bytes()
