@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from backends.device.protocol import Event
+from backends.device.errors import UserError
+from backends.events import EVENT_BYTES, End, Event, Failed, Progress, printable, read_event
 
 
 class Ending(NamedTuple):
@@ -25,14 +26,16 @@ class Ending(NamedTuple):
 
 
 TAIL_LINES = 20
+TAIL_BYTES = 4096  # of each
+PIECE = 1 << 16
 LAST_SECONDS = 5.0  # for a process to exit after its last event
 
 
 class Conversation:
     """Sends lines to a device process and receives its events. Always `close` it.
 
-    `process` leads a process group of its own and has pipes for standard input, output and error. If it sends nothing
-    for `time_limit` seconds after a request, it counts as hung.
+    `process` leads a process group of its own and has pipes for standard input, output and error. If it does not take
+    a line, or sends no event that tells anything new, for `time_limit` seconds, it counts as hung.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], time_limit: float) -> None:
@@ -47,31 +50,36 @@ class Conversation:
         self._readable = select.poll()
         self._readable.register(self._stdout, select.POLLIN)
         os.set_blocking(self._stdin, False)
-        self._partial = b""
-        self._last = time.monotonic()
+        self._partial = bytearray()
         self._events: deque[Event] = deque()
+        self._done: dict[str, int] = {}  # the progress of each case
         self._message: str | None = None  # of its last event: empty, or an error
+        self._fault = ""  # a hang, or what is no event
         self._over = False
-        self._hung = False
         self._ending: Ending | None = None
         self._tail: deque[bytes] = deque(maxlen=TAIL_LINES)
-        self._listener = threading.Thread(target=self._tail.extend, args=(process.stderr,), daemon=True)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def say(self, what: Mapping[str, object]) -> None:
         """Send a line. If that fails, `hear` returns None, and `close` the reason."""
         rest = memoryview(json.dumps(dict(what)).encode() + b"\n")
-        self._last = time.monotonic()
+        self._done.clear()
+        until = time.monotonic() + self._limit
         with suppress(BrokenPipeError):
-            while rest and not self._over and self._is_ready(self._writable):
+            while rest and not self._over and self._is_ready(self._writable, until):
                 rest = rest[os.write(self._stdin, rest) :]
-                self._last = time.monotonic()
 
-    def hear(self) -> Event | None:
-        """Return the next event; None where none is left: the device has ended, crashed or hangs."""
-        while not (self._events or self._over or self._hung):
-            if self._is_ready(self._readable):
-                self._take(os.read(self._stdout, 1 << 16))
+    def hear(self, longest: int = EVENT_BYTES) -> Event | None:
+        """Return the next event; None where none is left: the device has ended, crashed, hangs, or sent none.
+
+        A line of more than `longest` bytes is no event.
+        """
+        until = time.monotonic() + self._limit
+        while not (self._events or self._over) and self._is_ready(self._readable, until):
+            self._take(os.read(self._stdout, PIECE), longest)
+            if time.monotonic() > until and not (self._events or self._over):
+                self._hang()
         return self._events.popleft() if self._events else None
 
     def close(self) -> Ending:
@@ -87,7 +95,7 @@ class Conversation:
     def _end(self) -> Ending:
         with self._process as process:
             try:
-                if self._over:
+                if self._over and not self._fault:
                     _wait(process)
             finally:
                 with suppress(ProcessLookupError):
@@ -96,27 +104,57 @@ class Conversation:
                 self._listener.join(LAST_SECONDS)
         if self._message is not None:
             return Ending(self._message)
-        why = f"hang: no event for {self._limit:g} s" if self._hung else _explained(code)
-        lines = [why, *(line.decode(errors="replace").rstrip() for line in self._tail)]
-        return Ending("\n".join(lines), None if self._hung else code)
+        tail = [printable(line.decode(errors="replace").rstrip()) for line in self._tail]
+        return Ending("\n".join([self._fault or _explained(code), *tail]), None if self._fault else code)
 
-    def _is_ready(self, end: select.poll) -> bool:
-        """Wait for one end of a pipe; False after the time limit."""
-        self._hung = not end.poll(max(0.0, self._last + self._limit - time.monotonic()) * 1000)
-        return not self._hung
+    def _is_ready(self, end: select.poll, until: float) -> bool:
+        """Wait for one end of a pipe; after the time limit it hangs."""
+        if not end.poll(max(0.0, until - time.monotonic()) * 1000):
+            self._hang()
+        return not self._over
 
-    def _take(self, data: bytes) -> None:
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        for line in lines:
-            with suppress(ValueError):  # a line that is not JSON comes from elsewhere, such as a login's greeting
-                event = json.loads(line)
-                if isinstance(event, dict) and "event" in event and self._message is None:
-                    self._last = time.monotonic()
-                    if event["event"] in ("end", "error"):
-                        self._message = str(event.get("message", ""))
-                    else:
-                        self._events.append(cast(Event, event))
-        self._over = not data or self._message is not None
+    def _hang(self) -> None:
+        self._fault = f"hang: no event for {self._limit:g} s"
+        self._over = True
+
+    def _take(self, data: bytes, longest: int) -> None:
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._partial) + lines[0]
+            self._partial.clear()
+        self._partial += rest
+        try:
+            for line in lines:
+                if self._message is None:
+                    self._accept(line, longest)
+            _check_length(self._partial, longest)
+        except UserError as error:
+            self._fault = str(error)
+        self._over = not data or self._message is not None or bool(self._fault)
+
+    def _accept(self, line: bytes, longest: int) -> None:
+        _check_length(line, longest)
+        event = read_event(line)
+        if isinstance(event, Failed):
+            self._message = event.message
+        elif isinstance(event, End):
+            self._message = ""
+        elif isinstance(event, Progress) and event.done <= self._done.get(event.case, -1):
+            pass  # without progress it counts as silence
+        elif event is not None:
+            if isinstance(event, Progress):
+                self._done[event.case] = event.done
+            self._events.append(event)
+
+    def _listen(self) -> None:
+        stderr = self._process.stderr
+        while stderr is not None and (line := stderr.readline(TAIL_BYTES)):
+            self._tail.append(line)
+
+
+def _check_length(line: bytes | bytearray, longest: int) -> None:
+    if len(line) > longest:
+        raise UserError(f"malformed event: a line of more than {longest:,} bytes")
 
 
 def _explained(code: int) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.answers import check_outputs
 from backends.conversation import Conversation
 from backends.device.bundle import Bundle, Stamps
 from backends.device.errors import UserError
-from backends.device.protocol import Event, MachineFacts
+from backends.device.protocol import MachineFacts, QueryLine
 from backends.device.query_server import Query, packed, pasted_sha256, unpacked
-from backends.hosts import Target, begin, is_lost, loaded, request
+from backends.events import EVENT_BYTES, Loaded, Progress, Scores
+from backends.hosts import Target, begin, is_lost, machine_facts, request
+
+E = TypeVar("E", Loaded, Scores)
+BYTES_PER_SCORE = 6  # float32, in base64
 
 
 @dataclass
@@ -30,6 +37,7 @@ class Session:
     talk: Conversation
     info: dict[str, str] = field(default_factory=dict)
     machine: MachineFacts = field(default_factory=MachineFacts)
+    outputs: int = 0  # of the file
     asked: int = 0  # queries sent
 
     def scores(self, stamps: Stamps, images: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -39,21 +47,35 @@ class Session:
         """
         self.asked += 1
         query = Query(self.asked, images, stamps)
-        arrays = {"images": images, **stamps._asdict()}
-        self.talk.say({"query": query.number} | {name: packed(array) for name, array in arrays.items()})
+        line = QueryLine(
+            query.number, packed(images), packed(stamps.stamps), packed(stamps.mask), packed(stamps.corners)
+        )
+        self.talk.say(asdict(line))
         expected = pasted_sha256(self.bundle, query)  # while the device computes
-        answer = self._await("scores")
-        if answer["query"] != query.number or answer["pixels_sha256"] != expected:
+        shape = (len(images), self.outputs)
+        answer = self._await(Scores, EVENT_BYTES + BYTES_PER_SCORE * math.prod(shape))
+        where = f"{self.target.name}: query {query.number}"
+        if answer.query != query.number or answer.pixels_sha256 != expected:
             raise UserError(
-                f"{self.target.name}: query {query.number}: the device pasted pixels of sha256 "
-                f"{answer['pixels_sha256']}, expected {expected}"
+                f"{where}: the device pasted pixels of sha256 {answer.pixels_sha256} in query {answer.query}, "
+                f"expected {expected}"
             )
-        return unpacked(answer["logits"], np.float32)
+        if answer.logits.shape != shape:
+            raise UserError(f"{where}: expected scores {shape}, got {answer.logits.shape}")
+        try:
+            scores = unpacked(answer.logits, np.float32)
+        except ValueError as error:
+            raise UserError(f"{where}: malformed scores: {error}") from error
+        if not np.isfinite(scores).all():
+            raise UserError(f"{where}: the device's scores are not finite")
+        return scores
 
-    def _await(self, wanted: str) -> Event:
-        while event := self.talk.hear():
-            if event["event"] == wanted:
+    def _await(self, kind: type[E], longest: int = EVENT_BYTES) -> E:
+        while event := self.talk.hear(longest):
+            if isinstance(event, kind):
                 return event
+            if not isinstance(event, Progress) or event.case:
+                raise UserError(f"{self.target.name}: expected an event {kind.__name__}, got {event.event}")
         ending = self.talk.close()
         lost = "the connection broke\n" if is_lost(self.target, ending.code) else ""
         raise UserError(f"{self.target.name}: {lost}{ending.why or 'the device ended the session'}")
@@ -66,11 +88,13 @@ def session(target: Target, bundle_root: Path, out: Path) -> Iterator[Session]:
     held = Session(target, bundle, begin(target, bundle_root, out))
     try:
         held.talk.say(request(target, session=True))
-        event = loaded(target, held._await("loaded"))
-        held.info, held.machine = event["info"], event["machine"]
+        event = held._await(Loaded)
+        check_outputs(bundle, event)
+        held.machine = machine_facts(target, event)
+        held.info = event.info
+        held.outputs = event.outputs
         yield held
         held.talk.say({"end": True})
-        while held.talk.hear():
-            pass
+        held.talk.hear()
     finally:
         held.talk.close()

@@ -6,16 +6,20 @@ import json
 import shlex
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Annotated, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from backends.device import file_exchange, machine
 from backends.device.errors import UserError
 from backends.device.file_exchange import Message
-from backends.device.protocol import MachineFacts
+from backends.events import Count, KnownMachine, Said, Sha256, Text, fault
 
 OPTIONS = {
     "BatchMode": "yes",  # nobody is there to answer a question
@@ -28,6 +32,11 @@ OPTIONS = {
 }
 LOST = 255  # ssh's exit code when ssh itself failed, not the command
 NO_COMMAND = 127
+LAST_SECONDS = 5.0  # for ssh to exit after the last message
+SILENCE_SECONDS = 300.0  # for a message, or a piece of a file: a slow connection moves one in less
+MESSAGE_BYTES = 1 << 22  # the hashes of some 60,000 files
+MESSAGE = b'{"board": '
+GREETING_LINES = 10_000
 PATIENCE_SECONDS = 60.0  # how long to wait for a board that answered before
 HOME = '"${XDG_CACHE_HOME:-$HOME/.cache}/patchbench"'
 FIND_PYTHON = f'c={HOME}; p="$c/venv/bin/python"; [ -x "$p" ] || p=python3'
@@ -39,51 +48,116 @@ class Lost(UserError):
     """The connection to a board broke, or could not be made."""
 
 
-class Board(NamedTuple):
+class Board(Said):
     """A board's description of itself; ``version`` is that of the runtime's package, None where it has none."""
 
-    home: str
-    machine: MachineFacts
-    version: str | None
+    home: Annotated[str, Field(pattern=r"^(/[^/\x00-\x1f\x7f]+)+$", max_length=4096)]
+    machine: KnownMachine
+    version: Annotated[Text, Field(max_length=100)] | None
 
 
-class Talk(NamedTuple):
-    """An exchange with `backends.device.file_exchange`."""
+class Missing(Said):
+    """The files that a board lacks, by hash."""
+
+    missing: list[Sha256]
+
+
+class Ready(Said):
+    """All files have arrived."""
+
+    ready: Literal[True]
+
+
+class Size(Said):
+    """The size of the result that follows, in bytes."""
+
+    bytes: Count
+
+
+class Refusal(Said):
+    """Why a board cannot do what was asked."""
+
+    error: Text
+
+
+M = TypeVar("M", Board, Missing, Ready, Size)
+
+
+@dataclass
+class Talk:
+    """An exchange with `backends.device.file_exchange`; each message and each piece of a file has its time."""
 
     address: str
-    into: IO[bytes]
-    outof: IO[bytes]
+    process: subprocess.Popen[bytes]
+    is_silent: bool = False
 
     def say(self, what: Message) -> None:
         """Send a message."""
-        self.into.write(json.dumps(what).encode() + b"\n")
-        self.into.flush()
+        self.write(json.dumps(what).encode() + b"\n")
 
-    def hear(self) -> Message:
+    def hear(self, kind: type[M]) -> M:
         """Return the next message; skip other lines, such as a login's greeting."""
-        self.into.flush()
-        for line in self.outof:
-            with suppress(ValueError, TypeError, KeyError):
-                found: Message = json.loads(line)["board"]
-                if "error" in found:
-                    raise UserError(f"{self.address}: {found['error']}")
-                return found
-        raise BrokenPipeError
+        with self._in_time():
+            for _ in range(GREETING_LINES):
+                line = self._outof.readline(MESSAGE_BYTES)
+                if not line:
+                    raise BrokenPipeError
+                if line.startswith(MESSAGE + b"{"):
+                    return self._read(line, kind)
+        raise UserError(f"{self.address}: expected a message, got {GREETING_LINES:,} other lines")
 
     def send(self, path: Path) -> None:
         """Send a file's bytes."""
         with path.open("rb") as stream:
             while piece := stream.read(file_exchange.PIECE):
-                self.into.write(piece)
+                self.write(piece)
 
     def receive(self, path: Path, size: int) -> None:
         """Receive `size` bytes into a file."""
         with path.open("wb") as stream:
             while size:
-                piece = self.outof.read(min(size, file_exchange.PIECE))
+                with self._in_time():
+                    piece = self._outof.read(min(size, file_exchange.PIECE))
                 if not piece:
                     raise BrokenPipeError
                 size -= stream.write(piece)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        assert self.process.stdin is not None
+        with self._in_time():
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+
+    @property
+    def _outof(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def _read(self, line: bytes, kind: type[M]) -> M:
+        content = line.strip().removeprefix(MESSAGE).removesuffix(b"}")
+        try:
+            found = TypeAdapter[M | Refusal](kind | Refusal).validate_json(content)
+        except ValidationError as error:
+            raise UserError(f"{self.address}: malformed message: {fault(error)}") from error
+        if isinstance(found, Refusal):
+            raise UserError(f"{self.address}: {found.error}")
+        return found
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """End the connection where the board neither takes nor sends anything."""
+        timer = threading.Timer(SILENCE_SECONDS, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self.is_silent = True
+        self.process.kill()
 
 
 @contextmanager
@@ -100,18 +174,18 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
         process = subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         assert process.stdin is not None
         assert process.stdout is not None
-        talk = Talk(address, process.stdin, process.stdout)
+        talk = Talk(address, process)
         try:
             for source in sources:
-                process.stdin.write(source)
-            process.stdin.flush()
-            about = talk.hear()
-            yield Board(about["home"], cast(MachineFacts, about["machine"]), about["version"]), talk
+                talk.write(source)
+            yield talk.hear(Board), talk
             process.stdin.close()
-            process.wait()
+            _exit_code(process)
         except BrokenPipeError:
+            if talk.is_silent:
+                raise UserError(f"{address}: no answer for {SILENCE_SECONDS:g} s") from None
             process.stdout.close()
-            code = process.wait()
+            code = _exit_code(process)
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()[-2000:]
             raise _explained(address, code, said) from None
@@ -122,6 +196,13 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
                 process.stdin.close()
             process.stdout.close()
     _reached.add(address)
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(LAST_SECONDS)
+    process.kill()
+    return process.wait()
 
 
 def patiently(address: str, attempt: Callable[[], None]) -> None:

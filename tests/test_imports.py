@@ -35,7 +35,7 @@ FLOORS = [
 # What may be imported of third parties, by folder; others may import any.
 THIRD_PARTIES = {
     "backends.device": {"numpy", "PIL"},
-    "backends": {"numpy", "filelock", "packaging"},
+    "backends": {"numpy", "filelock", "packaging", "pydantic"},
     "harness.results": {"numpy", "pandas", "pyarrow", "pydantic", "scipy"},
     "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
     "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
@@ -45,13 +45,13 @@ PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "refer
 PACKAGES |= {"tflite_runtime": {"tflite_runtime"}, "tensorflow": {"tensorflow"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
 LIGHT = [
-    "plan.plan", "run.run", "cli.main", "config", "store", "results.records", "results.metrics", "results.stats",
+    "plan.plan", "run.run", "cli.app", "config", "store", "results.records", "results.metrics", "results.stats",
     "results.checks", "gate.judge", "gate.history",
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
 # What a device may not have; one that lacks them gives the same results.
 BLOCKED = ["torch", "torchvision", "pandas", "pydantic", "scipy", "PIL", "harness", "exporters", "patches"]
-BLOCKED += ["backends.hosts", "backends.conversation", "backends.query_client"]
+BLOCKED += ["backends.hosts", "backends.answers", "backends.events", "backends.conversation", "backends.query_client"]
 
 FILES = sorted(str(p.relative_to(ROOT)) for package in OURS for p in (ROOT / package).rglob("*.py"))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.answers import Outcome
 from backends.conformance import networks
 from backends.conformance.subject import LATENCY, N, Subject, noise
 from backends.device.artifact import Pixels, Preproc
@@ -16,7 +17,7 @@ from backends.device.bundle import Bundle, Stamps, paste, write_bundle
 from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, engine
-from backends.hosts import Outcome, ask, replay, request
+from backends.hosts import ask, replay, request
 from backends.query_client import session
 
 FACTS = {"version", "kernels", "threads"}  # required in `info`
@@ -80,9 +81,9 @@ def _latency(subject: Subject) -> str:
     if found is None:
         return f"no latency: {subject.first.latency_error}"
     nanoseconds = np.load(subject.folder / "first/latency.npy", allow_pickle=False)
-    if found["n"] != len(nanoseconds) or found["n"] < LATENCY["runs"] or nanoseconds.min() <= 0:
-        return f"expected {LATENCY['runs']:g} or more runs, got {found['n']}, the shortest {nanoseconds.min()} ns"
-    return "" if 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"] else f"no percentiles: {found}"
+    if found.n != len(nanoseconds) or found.n < LATENCY["runs"] or nanoseconds.min() <= 0:
+        return f"expected {LATENCY['runs']:g} or more runs, got {found.n}, the shortest {nanoseconds.min()} ns"
+    return "" if 0 < found.p50_ms <= found.p90_ms <= found.p99_ms else f"no percentiles: {found}"
 
 
 def _defence(subject: Subject) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from backends.answers import Outcome
 from backends.conformance import networks
 from backends.device.artifact import Pixels
 from backends.device.bundle import Bundle, Stamps, write_bundle
-from backends.device.protocol import Event, LatencyLimits
+from backends.device.protocol import LatencyLimits
 from backends.device.runtimes import Option
-from backends.hosts import Outcome, Target, prepare, replay
+from backends.events import CaseFailed, Event, Loaded
+from backends.hosts import Target, prepare, replay
 
 N = 7
 LATENCY: LatencyLimits = {"warmup": 2, "runs": 20, "seconds": 0.0}
@@ -48,9 +50,9 @@ class Subject:
         """Replay all cases, into a folder of its own."""
         begun = time.monotonic()
 
-        def hear(event: Event) -> None:
-            if event["event"] == "loaded" and not self.silence_seconds:
-                self.silence_seconds, self.packages = time.monotonic() - begun, event["packages"]
+        def hear(event: Event | CaseFailed) -> None:
+            if isinstance(event, Loaded) and not self.silence_seconds:
+                self.silence_seconds, self.packages = time.monotonic() - begun, event.packages
 
         target = replace(self.target, **changes)
         return replay(target, self.bundle.root, self.folder / name, latency=latency, on_event=hear)

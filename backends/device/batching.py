@@ -15,7 +15,7 @@ class Send(Protocol):
     """Send one event."""
 
     def __call__(self, event: str, **facts: Any) -> None:
-        """Write ``{"event": event, **facts}`` as a line; see `backends.device.protocol.Event`."""
+        """Write ``{"event": event, **facts}`` as a line; see `backends.events`."""
 
 
 class Progress:

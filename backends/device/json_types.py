@@ -66,12 +66,15 @@ def _entries(kind: Any, needed: set[str] | frozenset[str], value: object, where:
 
 
 def _one_of(kinds: tuple[Any, ...], value: object, where: str) -> Any:
-    for kind in kinds[:-1]:
+    if value is None and NoneType in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not NoneType]
+    for kind in others[:-1]:
         try:
             return typed(kind, value, where)
         except DamagedFile:
             continue
-    return typed(kinds[-1], value, where)
+    return typed(others[-1], value, where)
 
 
 def _items(kind: type[Any], kinds: tuple[Any, ...], value: object, where: str) -> Any:

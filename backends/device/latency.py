@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.machine import memory_bytes
-from backends.device.protocol import LatencyFacts, LatencyLimits
+from backends.device.protocol import LatencyLimits
 
 T = TypeVar("T")
 BEAT_SECONDS = 1.0
@@ -22,7 +22,7 @@ def measure(
     images: Sequence[T],
     limits: LatencyLimits,
     beat: Callable[[int], None],
-) -> tuple[LatencyFacts, NDArray[np.int64]]:
+) -> tuple[dict[str, float | str], NDArray[np.int64]]:
     """Time `run` on the images in turn, within `limits`; return the figures and each run's nanoseconds.
 
     Only `run` is timed, from the file's own input to its own output, including any defence but neither preprocessing
@@ -42,7 +42,7 @@ def measure(
             beaten = time.perf_counter()
     nanoseconds = np.array(taken, np.int64)
     p50, p90, p99 = (float(p) / 1e6 for p in np.percentile(nanoseconds, (50, 90, 99)))
-    facts: LatencyFacts = {
+    facts: dict[str, float | str] = {
         "p50_ms": p50,
         "p90_ms": p90,
         "p99_ms": p99,

@@ -1,19 +1,25 @@
-"""The lines of JSON between a replay and the process that asked for it: what each may hold."""
+"""What the lines of JSON to a device hold; `backends.events` has those that it answers."""
 
 from __future__ import annotations
 
-from typing import NotRequired, Required, TypedDict
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 Option = str | int | float | bool
 
 
-class LatencyLimits(TypedDict):
-    """How long to measure: `warmup` runs, then at least `runs` and at least `seconds`; `defence` is timed too."""
+class RunLimits(TypedDict):
+    """How long to measure: `warmup` runs, then at least `runs` and at least `seconds`."""
 
     warmup: int
     runs: int
     seconds: float
-    defence: NotRequired[str]
+
+
+class LatencyLimits(RunLimits, total=False):
+    """What to measure, and how long; `defence` is timed too."""
+
+    defence: str
 
 
 class RequestLine(TypedDict):
@@ -47,22 +53,8 @@ class MachineFacts(TypedDict, total=False):
     emulator: str
 
 
-class LatencyFacts(TypedDict, total=False):
-    """Percentiles over `n` runs of one image, and how they were measured."""
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    n: int
-    throughput_per_second: float
-    clock_resolution_ns: int
-    peak_rss_bytes: int
-    preprocessing: str
-    threads: int
-    cold_start_seconds: float
-
-
-class PackedArray(TypedDict):
+@dataclass(frozen=True)
+class PackedArray:
     """An array; `data` is base64."""
 
     dtype: str
@@ -70,25 +62,12 @@ class PackedArray(TypedDict):
     data: str
 
 
-class Event(LatencyFacts, total=False):
-    """A line from a device. `event` names its kind; the other keys are those of that kind."""
+@dataclass(frozen=True)
+class QueryLine:
+    """A line of a session to a device; see `backends.device.query_server`."""
 
-    event: Required[str]
-    message: str  # error, case_error
-    info: dict[str, str]  # loaded
-    machine: MachineFacts
-    packages: list[str]
-    load_seconds: float
-    first_run_seconds: float
-    case: str  # progress (empty: of the latency or a query), case, case_error
-    done: int
-    of: int
-    file: str  # case, latency
-    file_sha256: str
-    pixels_sha256: str  # case, scores
-    defended_sha256: str
-    seconds: float
-    cpu_seconds: float
-    anonymous_bytes: int | None
-    query: int  # scores
-    logits: PackedArray
+    query: int
+    images: PackedArray
+    stamps: PackedArray
+    mask: PackedArray
+    corners: PackedArray

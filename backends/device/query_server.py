@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
+import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +25,15 @@ from numpy.typing import NDArray
 from backends.device.batching import Progress, Send, run_all
 from backends.device.bundle import Bundle, Stamps, check_corners, chunk_images, pasted
 from backends.device.errors import UserError
-from backends.device.protocol import PackedArray
+from backends.device.json_types import typed
+from backends.device.protocol import PackedArray, QueryLine
+from backends.device.reading import parse_json
 from backends.device.runtimes import Runtime, prepare, real
 
 PROGRESS_SECONDS = 1.0
-FIELDS = {"images": np.int32, "stamps": np.uint8, "mask": np.bool_, "corners": np.int32}
+IMAGES = 1 << 16  # of a query
+AXES = 4
+WHERE = "standard input: not a query"
 
 
 class Query(NamedTuple):
@@ -41,20 +46,25 @@ class Query(NamedTuple):
     @classmethod
     def read(cls, line: bytes, bundle: Bundle) -> Query | None:
         """Read a line; None is the end, and anything but a query for this bundle is a `UserError`."""
+        raw = parse_json(line, WHERE)
+        if raw == {"end": True}:
+            return None
+        said: QueryLine = typed(QueryLine, raw, WHERE)
         try:
-            raw: dict[str, Any] = json.loads(line)
-            if raw.get("end"):
-                return None
-            images, stamps, mask, corners = (unpacked(raw[name], dtype) for name, dtype in FIELDS.items())
-            number = int(raw["query"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"standard input: not a query ({error!r})") from error
-        n = len(images)
+            images = unpacked(said.images, np.int32)
+            stamps = unpacked(said.stamps, np.uint8)
+            mask = unpacked(said.mask, np.bool_)
+            corners = unpacked(said.corners, np.int32)
+        except ValueError as error:
+            raise UserError(f"{WHERE}: {error}") from error
+        number = said.query
+        n = len(images) if images.ndim == 1 else 0
         side = stamps.shape[1] if stamps.ndim == 4 else 0
-        some = (1, n)
-        if not n or images.ndim != 1 or images.min() < 0 or images.max() >= bundle.n:
-            raise UserError(f"query {number}: expected image indices below {bundle.n}, got {images.tolist()[:9]}")
-        if stamps.shape not in [(k, side, side, 3) for k in some] or mask.shape not in [(k, side, side) for k in some]:
+        stamps_fit = side > 0 and stamps.shape in [(k, side, side, 3) for k in (1, n)]
+        if not 0 < n <= IMAGES or images.min() < 0 or images.max() >= bundle.n:
+            first = images.ravel()[:9].tolist()
+            raise UserError(f"query {number}: expected image indices below {bundle.n}, got {n} of them: {first}")
+        if not stamps_fit or mask.shape not in [(k, side, side) for k in (1, n)]:
             raise UserError(f"query {number}: stamps {stamps.shape} and mask {mask.shape} do not fit {n} images")
         if corners.shape != (n, 2):
             raise UserError(f"query {number}: expected corners ({n}, 2), got {corners.shape}")
@@ -64,26 +74,37 @@ class Query(NamedTuple):
 
 def serve(runtime: Runtime, bundle: Bundle, batch: int, outputs: int, lines: Iterable[bytes], send: Send) -> None:
     """Answer queries with a loaded runtime until ``end``, or until standard input ends."""
+    last = 0
     for line in lines:
         query = Query.read(line, bundle)
         if query is None:
             return
+        if query.number <= last:
+            raise UserError(f"standard input: query {query.number} after query {last}")
+        last = query.number
         logits, pixels_sha256 = _scores(runtime, bundle, query, batch, outputs, send)
-        send("scores", query=query.number, logits=packed(logits), pixels_sha256=pixels_sha256)
+        send("scores", query=query.number, logits=asdict(packed(logits)), pixels_sha256=pixels_sha256)
 
 
 def packed(array: NDArray[Any]) -> PackedArray:
     """Pack an array for a line of JSON."""
     array = np.ascontiguousarray(array)
     data = base64.b64encode(array.data).decode()
-    return {"dtype": array.dtype.name, "shape": array.shape, "data": data}
+    return PackedArray(array.dtype.name, array.shape, data)
 
 
 def unpacked(raw: PackedArray, dtype: type[np.generic]) -> NDArray[Any]:
-    """Unpack an array; another dtype, or incomplete data, is a `ValueError`."""
-    if raw["dtype"] != np.dtype(dtype).name:
-        raise ValueError(f"expected {np.dtype(dtype).name}, got {raw['dtype']}")
-    return np.frombuffer(base64.b64decode(raw["data"], validate=True), dtype).reshape(raw["shape"])
+    """Unpack an array; another dtype, or data that do not fill its shape, is a `ValueError`."""
+    wanted = np.dtype(dtype)
+    if raw.dtype != wanted.name:
+        raise ValueError(f"expected {wanted.name}, got {raw.dtype[:20]}")
+    data = base64.b64decode(raw.data, validate=True)
+    is_shape = len(raw.shape) <= AXES and all(0 <= length < 1 << 31 for length in raw.shape)
+    if not is_shape or len(data) != wanted.itemsize * math.prod(raw.shape):
+        raise ValueError(f"{len(data)} bytes do not fill {wanted.name} {raw.shape[:AXES]}")
+    if wanted == np.bool_ and data.strip(b"\0\1"):
+        raise ValueError("a bool that is neither 0 nor 1")
+    return np.frombuffer(data, wanted).reshape(raw.shape)
 
 
 def pasted_sha256(bundle: Bundle, query: Query) -> str:

@@ -7,7 +7,7 @@ It reads one request, a line of JSON, from standard input, and writes events, li
 ``latency`` may be ``{"warmup": 10, "runs": 100, "seconds": 0.5}``, with ``"defence": "jpeg:75"`` to time that defence
 too. With ``"attached": true`` this process ends when standard input does, because its parent died or a connection
 broke. Events are ``loaded``, ``progress``, ``case``, ``latency`` and ``end``, or ``error`` for a `UserError`, with exit
-code 2; `backends.device.protocol` lists their keys. Results are ``OUT/CASE.npz`` with ``logits``, float32
+code 2; `backends.events` lists their keys. Results are ``OUT/CASE.npz`` with ``logits``, float32
 ``(n, outputs)``, and ``integers`` where the file's output is integer. With ``"session": true`` queries follow on
 standard input, answered by ``scores``: see `backends.device.query_server`.
 """
@@ -22,16 +22,15 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device.artifact import SCHEMA, Pixels, sha256_file
+from backends.device.artifact import Pixels, sha256_file
 from backends.device.batching import Progress, Send, run_all
 from backends.device.bundle import Bundle, chunk_images
 from backends.device.defences import defend
@@ -39,40 +38,12 @@ from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.latency import measure
 from backends.device.machine import describe, loaded_packages, memory_bytes
-from backends.device.protocol import LatencyLimits
 from backends.device.query_server import serve
-from backends.device.runtimes import Option, Runtime, engine, prepare, real
+from backends.device.request import Request, lines
+from backends.device.runtimes import Runtime, engine, prepare, real
 
 PROGRESS_SECONDS = 0.25
 PIECES = 8
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run; see the module's docstring."""
-
-    runtime: str
-    cases: tuple[str, ...]
-    options: Mapping[str, Option]
-    threads: int = 1
-    batch: int = 1
-    latency: LatencyLimits | None = None
-    attached: bool = False
-    session: bool = False
-
-    @classmethod
-    def read(cls, line: bytes) -> Request:
-        """Read a line of JSON; anything but a request is a `UserError`."""
-        try:
-            raw: dict[str, Any] = json.loads(line)
-            if raw.pop("schema") != SCHEMA:
-                raise UserError(f"standard input: expected a request of schema {SCHEMA}")
-            request = cls(**raw | {"cases": tuple(raw["cases"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"standard input: not a request for a replay ({error!r})") from error
-        if request.threads < 0 or request.batch < 1:
-            raise UserError(f"standard input: threads {request.threads} and batch {request.batch} must be positive")
-        return request if request.threads else replace(request, threads=describe().cores)
 
 
 def main(arguments: list[str]) -> int:
@@ -82,10 +53,11 @@ def main(arguments: list[str]) -> int:
         return 2
     send = _take_standard_output()
     try:
-        request = Request.read(sys.stdin.buffer.readline())
+        asked = lines(sys.stdin.buffer)
+        request = Request.read(next(asked, b""))
         if request.attached:
             _die_with_parent()
-        replay(Bundle.read(Path(arguments[0])), Path(arguments[1]), request, send, sys.stdin.buffer)
+        replay(Bundle.read(Path(arguments[0])), Path(arguments[1]), request, send, asked)
     except UserError as error:
         send("error", message=str(error))
         return 2
@@ -93,8 +65,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Iterable[bytes] = ()) -> None:
-    """Run the cases of a request, then the latency loop, then a session's queries, which come as `lines`.
+def replay(bundle: Bundle, out: Path, request: Request, send: Send, queries: Iterable[bytes] = ()) -> None:
+    """Run the cases of a request, then the latency loop, then a session's queries, which come as lines.
 
     Results go to files, events to `send`.
     """
@@ -115,6 +87,7 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
         packages=loaded_packages(),
         load_seconds=load_seconds,
         first_run_seconds=first_run_seconds,
+        outputs=outputs,
     )
     for name in request.cases:
         _replay_case(runtime, bundle, name, request.batch, outputs, out, send)
@@ -129,7 +102,7 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, lines: Itera
         cold = load_seconds + first_run_seconds
         send("latency", threads=request.threads, cold_start_seconds=cold, **facts, **written)
     if request.session:
-        serve(runtime, bundle, request.batch, outputs, lines, send)
+        serve(runtime, bundle, request.batch, outputs, queries, send)
 
 
 def _timed(runtime: Runtime, bundle: Bundle, defence: str) -> tuple[Callable[[Any], object], list[Any]]:

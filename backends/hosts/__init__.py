@@ -4,7 +4,7 @@ A host's module has these functions:
 
 - ``start(target, bundle, out)`` returns a process that runs ``backends.device.replay``, in a process group of its own,
   with pipes for standard input, output and error;
-- ``fetch(target, out, name)`` brings a result ``OUT/NAME`` of that process to this machine;
+- ``fetch(target, out, name, most)`` brings a result ``OUT/NAME`` of that process, of at most `most` bytes, here;
 - ``is_lost(code)`` tells whether an exit code means that the connection broke, not the device: the case that was
   running is then tried again;
 - ``prepare``, ``identity``, ``availability``, ``cores`` and ``is_emulated`` are described by the functions of the same
@@ -14,35 +14,24 @@ A host's module has these functions:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from backends.answers import Answers, OnEvent, Outcome
 from backends.conversation import Conversation, Ending
-from backends.device.artifact import SCHEMA, sha256_file
-from backends.device.bundle import Bundle, Case
+from backends.device.artifact import SCHEMA
+from backends.device.bundle import Bundle
 from backends.device.errors import UserError, did_you_mean
 from backends.device.names import check_name, modules, shown
-from backends.device.protocol import Event, LatencyLimits, MachineFacts, RequestLine
+from backends.device.protocol import LatencyLimits, MachineFacts, RequestLine
 from backends.device.runtimes import check_target_options
+from backends.events import Event, Loaded
 from backends.target import Target as Target
 
 Tell = Callable[[str], None]  # called with a line of progress
-TRIES = 3  # for a case whose connection was lost
-
-
-@dataclass
-class Outcome:
-    """The result of a replay: a file or an error for each case, what ran, on which machine, and how fast."""
-
-    files: dict[str, Path] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-    info: dict[str, str] = field(default_factory=dict)
-    machine: MachineFacts = field(default_factory=MachineFacts)
-    latency: Event | None = None
-    latency_error: str | None = None
 
 
 def identity(target: Target) -> dict[str, object]:
@@ -103,12 +92,13 @@ def request(
     }
 
 
-def loaded(target: Target, event: Event) -> Event:
-    """Complete a ``loaded`` event with what only the host knows; a wrong version is a `UserError`."""
-    if target.version and event["info"]["version"] != target.version:
-        found = event["info"]["version"]
-        raise UserError(f"{target.name}: asked for {target.runtime} {target.version}, found {found} there")
-    return event | {"machine": event["machine"] | _emulation(target)}
+def machine_facts(target: Target, event: Loaded) -> MachineFacts:
+    """Return a device's machine, with what only the host knows; a wrong version of the runtime is a `UserError`."""
+    version = event.info.get("version")
+    if target.version and version != target.version:
+        raise UserError(f"{target.name}: asked for {target.runtime} {target.version}, found {version} there")
+    machine = cast(MachineFacts, event.machine._asdict())
+    return machine | _emulation(target)
 
 
 def is_lost(target: Target, code: int | None) -> bool:
@@ -122,7 +112,7 @@ def replay(
     out: Path,
     cases: Sequence[str] | None = None,
     latency: LatencyLimits | None = None,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: OnEvent = lambda event: None,
 ) -> Outcome:
     """Replay cases of a bundle (by default all) on a target, into ``OUT/CASE.npz``; see `backends.device.replay`.
 
@@ -131,74 +121,25 @@ def replay(
     with each event of the device, ``case`` with ``file`` as a path on this machine, and with ``case_error`` (``case``,
     ``message``) for each failed case. An exception, also a KeyboardInterrupt, ends the device.
     """
-    expected = {case.name: case for case in Bundle.read(bundle_root).cases}
-    todo = list(expected if cases is None else cases)
-    progress = _Progress(target, out, expected, on_event, todo, latency)
+    bundle = Bundle.read(bundle_root)
+    answers = Answers(
+        bundle=bundle,
+        todo=[case.name for case in bundle.cases] if cases is None else list(cases),
+        latency=latency,
+        time_limit=target.time_limit,
+        describe=partial(machine_facts, target),
+        fetch=partial(_fetch, target, out),
+        on_event=on_event,
+    )
     while True:
-        progress.has_loaded = False
-        progress.current = ""
-        asked = request(target, cases=progress.todo, latency=progress.latency)
+        answers.begin()
+        asked = request(target, cases=answers.todo, latency=answers.latency)
         try:
-            ending = ask(target, bundle_root, out, asked, progress.hear)
+            ending = ask(target, bundle_root, out, asked, answers.hear)
         except UserError as error:
             ending = Ending(str(error))
-        if not ending.why or not progress.goes_on(ending):
-            return progress.outcome
-
-
-@dataclass
-class _Progress:
-    """A replay so far: what is still to do, what came back, and how often the connection may still break."""
-
-    target: Target
-    out: Path
-    expected: Mapping[str, Case]
-    on_event: Callable[[Event], None]
-    todo: list[str]
-    latency: LatencyLimits | None
-    outcome: Outcome = field(default_factory=Outcome)
-    tries: int = TRIES
-    has_loaded: bool = False
-    current: str = ""
-
-    def hear(self, event: Event) -> None:
-        """Take up one event of the device, and pass it on."""
-        if event["event"] == "loaded":
-            event = loaded(self.target, event)
-            self.has_loaded = True
-            self.outcome.info = event["info"]
-            self.outcome.machine = event["machine"]
-        elif event["event"] == "progress":
-            self.current = event["case"]
-        elif event["event"] == "latency":
-            self.outcome.latency = event
-            _fetched(self.target, self.out, event)
-        elif event["event"] == "case":
-            self.todo.remove(event["case"])
-            event = _accept(self.target, event, self.expected, self.out, self.outcome)
-            self.tries = TRIES
-        self.on_event(event)
-
-    def goes_on(self, ending: Ending) -> bool:
-        """Give the failed cases their error; return whether a fresh device has anything left to do."""
-        why = ending.why
-        if is_lost(self.target, ending.code):
-            self.tries -= 1
-            if self.tries:
-                return True
-            self.tries = TRIES
-            why = f"the connection broke {TRIES} times\n{why.partition(chr(10))[2]}"
-        failed = [self.current] if self.current in self.todo else self.todo[:1]
-        if not self.has_loaded or not failed:  # the latency loop comes last
-            if self.latency and not self.outcome.latency:
-                self.outcome.latency_error = why
-            failed = list(self.todo)
-            self.latency = None
-        for case in failed:
-            self.todo.remove(case)
-            self.outcome.errors[case] = why
-            self.on_event({"event": "case_error", "case": case, "message": why})
-        return bool(self.todo) or self.latency is not None
+        if not answers.goes_on(ending, is_lost(target, ending.code)):
+            return answers.outcome
 
 
 def ask(target: Target, bundle_root: Path, out: Path, asked: RequestLine, hear: Callable[[Event], None]) -> Ending:
@@ -221,33 +162,9 @@ def _emulation(target: Target) -> MachineFacts:
     return cast(MachineFacts, {"emulated": True} | facts)
 
 
-def _accept(target: Target, event: Event, expected: Mapping[str, Case], out: Path, outcome: Outcome) -> Event:
-    """Accept a finished case; if the device pasted other pixels than we did, record an error instead."""
-    case = event["case"]
-    found = event["pixels_sha256"]
-    defended = event.get("defended_sha256", "")
-    wanted = expected[case]
-    try:
-        if found != wanted.sha256:
-            raise UserError(f"{case}: the device pasted pixels of sha256 {found}, expected {wanted.sha256}")
-        if defended != wanted.defended_sha256:
-            raise UserError(
-                f"{case}: after {wanted.defence or 'no defence'} the device has pixels of sha256 {defended}, expected "
-                f"{wanted.defended_sha256}"
-            )
-        outcome.files[case] = _fetched(target, out, event)
-    except UserError as error:
-        outcome.errors[case] = str(error)
-        return {"event": "case_error", "case": case, "message": outcome.errors[case]}
-    return event | {"file": str(outcome.files[case])}
-
-
-def _fetched(target: Target, out: Path, event: Event) -> Path:
-    """Fetch a result and check that it has the bytes that the device wrote."""
-    path = out / check_name(str(event["file"]), out)
-    _host(target.host).fetch(target, out, path.name)
-    if not path.is_file() or sha256_file(path) != event["file_sha256"]:
-        raise UserError(f"{path}: differs from what the device wrote (sha256 {event['file_sha256']}); replay it again")
+def _fetch(target: Target, out: Path, name: str, most: int) -> Path:
+    path = out / check_name(name, out)
+    _host(target.host).fetch(target, out, name, most)
     return path
 
 

@@ -72,7 +72,7 @@ def prepare(target: Target, tell: Tell) -> None:
         environments.make_environment(requirements, tell)
 
 
-def fetch(target: Target, out: Path, name: str) -> None:
+def fetch(target: Target, out: Path, name: str, most: int) -> None:
     """Do nothing: the result is here."""
 
 

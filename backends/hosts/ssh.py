@@ -23,6 +23,7 @@ from backends import ssh_connection
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
+from backends.ssh_connection import Board, Missing, Ready, Size
 
 if TYPE_CHECKING:
     from backends.hosts import Target, Tell
@@ -44,9 +45,12 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
             if reason := _lacks(target, found):
                 raise UserError(reason)
             talk.say({"trees": sent, "kill": _run(out)})
-            for sha256 in talk.hear()["missing"]:
+            missing = talk.hear(Missing).missing
+            if len(set(missing)) < len(missing) or not files.keys() >= set(missing):
+                raise UserError(f"{target.address}: asks for files that were not offered, or for one twice")
+            for sha256 in missing:
                 talk.send(files[sha256])
-            talk.hear()
+            talk.hear(Ready)
 
     ssh_connection.patiently(target.address, send)
     return subprocess.Popen(
@@ -65,7 +69,7 @@ def prepare(target: Target, tell: Tell) -> None:
         raise UserError(reason)
 
 
-def fetch(target: Target, out: Path, name: str) -> None:
+def fetch(target: Target, out: Path, name: str, most: int) -> None:
     """Copy a result to this machine, and remove it from the board."""
     out.mkdir(parents=True, exist_ok=True)
     beside = out / f".{name}.part"
@@ -73,7 +77,10 @@ def fetch(target: Target, out: Path, name: str) -> None:
     def get() -> None:
         with ssh_connection.asking(target.address, engine(target.runtime).package) as (_, talk):
             talk.say({"give": f"runs/{_run(out)}/{name}"})
-            talk.receive(beside, talk.hear()["bytes"])
+            size = talk.hear(Size).bytes
+            if size > most:
+                raise UserError(f"{target.address}: {name} has {size:,} bytes, expected at most {most:,}")
+            talk.receive(beside, size)
             beside.replace(out / name)
             with suppress(BrokenPipeError):
                 talk.say({"done": True})
@@ -105,8 +112,9 @@ def identity(target: Target) -> dict[str, object]:
     found = _first_description(target.address, engine(target.runtime).package)
     if found is None:
         return wanted | {"unreachable": PROCESS}
-    features = " ".join([*found.machine["features"], *found.machine["detected"]])
-    facts = {key: value for key, value in found.machine.items() if key in ("arch", "cpu", "python", "numpy")}
+    there = found.machine
+    features = " ".join([*there.features, *there.detected])
+    facts = {"arch": there.arch, "cpu": there.cpu, "python": there.python, "numpy": there.numpy}
     return wanted | facts | {"version": found.version, "features": hashlib.sha256(features.encode()).hexdigest()[:16]}
 
 
@@ -119,20 +127,20 @@ def availability(target: Target) -> str | None:
         return str(error)
 
 
-def _lacks(target: Target, found: ssh_connection.Board) -> str | None:
+def _lacks(target: Target, found: Board) -> str | None:
     """Return what a board lacks for a target, with the command that fixes it."""
     there = found.machine
     package = engine(target.runtime).package
-    if target.arch not in ("", there["arch"]) or target.cpu not in ("", there["cpu"]):
+    if target.arch not in ("", there.arch) or target.cpu not in ("", there.cpu):
         wanted = " ".join(filter(None, [target.arch, target.cpu]))
-        return f"asks for {wanted}, but {target.address} is {there['arch']} {there['cpu']}; choose another address"
-    if tuple(map(int, there["python"].split(".")[:2])) < PYTHON_LEAST:
+        return f"asks for {wanted}, but {target.address} is {there.arch} {there.cpu}; choose another address"
+    if tuple(map(int, there.python.split(".")[:2])) < PYTHON_LEAST:
         least = ".".join(map(str, PYTHON_LEAST))
-        return f"{target.address} has Python {there['python']}; install {least} or later in {found.home}/venv"
+        return f"{target.address} has Python {there.python}; install {least} or later in {found.home}/venv"
     pinned = f"{package}=={target.version}" if target.version else package
     venv = shlex.quote(f"{found.home}/venv")
     fix = f"ssh {target.address} {shlex.quote(f'python3 -m venv {venv} && {venv}/bin/pip install numpy {pinned}')}"
-    if not there["numpy"]:
+    if not there.numpy:
         return f"the Python of {target.address} has no numpy: {fix}"
     if found.version is None or target.version not in ("", found.version):
         return f"the Python of {target.address} has {package} {found.version or 'not'} installed: {fix}"
@@ -140,7 +148,7 @@ def _lacks(target: Target, found: ssh_connection.Board) -> str | None:
 
 
 @cache
-def _first_description(address: str, package: str) -> ssh_connection.Board | None:
+def _first_description(address: str, package: str) -> Board | None:
     with suppress(UserError), ssh_connection.asking(address, package) as (found, _):
         return found
     return None
@@ -170,6 +178,9 @@ class _File(NamedTuple):
 def _manifest(root: Path, *patterns: str) -> dict[str, _File]:
     """List the files of a folder by relative path."""
     paths = sorted(path for pattern in patterns or ["**/*"] for path in root.glob(pattern) if path.is_file())
+    for path in paths:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise UserError(f"{path}: leads out of {root}, to {path.resolve()}; only files inside are sent")
     return {path.relative_to(root).as_posix(): _File(path, sha256_file(path), path.stat().st_size) for path in paths}
 
 

@@ -30,7 +30,8 @@ from backends.device.artifact import Artifact
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.quantize import quantize
 from backends.device.runtimes import engine
-from backends.hosts import Event, Target, availability, is_emulated, prepare, replay
+from backends.events import Answered, CaseFailed, Event
+from backends.hosts import Target, availability, is_emulated, prepare, replay
 from harness.cli.console import console
 
 SUITES = Path(__file__).parents[1] / "suites"
@@ -114,18 +115,18 @@ class Readings:
 
     def take(self, target: Target, bundle: Bundle, inputs: Path | None, out: Path, runs: int) -> None:
         """Take one turn of each: the replay and, where there is one, the bare loop."""
-        events: list[Event] = []
+        events: list[Event | CaseFailed] = []
         outcome = replay(target, bundle.root, out, latency=LIMITS | {"runs": runs}, on_event=events.append)
         if outcome.errors or outcome.latency is None:
             raise SystemExit(f"{target.name}: {outcome.errors or outcome.latency_error}")
         for event in events:
-            if event["event"] == "case":
-                self.ours["clock"].append(event["seconds"] / bundle.n)
-                self.ours["cpu"].append(event["cpu_seconds"] / bundle.n)
+            if isinstance(event, Answered):
+                self.ours["clock"].append(event.seconds / bundle.n)
+                self.ours["cpu"].append(event.cpu_seconds / bundle.n)
         if inputs is None:
-            self.theirs["clock"].append(1 / outcome.latency["throughput_per_second"])
+            self.theirs["clock"].append(1 / outcome.latency.throughput_per_second)
             return
-        self.ours["p50"].append(outcome.latency["p50_ms"])
+        self.ours["p50"].append(outcome.latency.p50_ms)
         kernels = str(target.options.get("kernels", "xnnpack"))
         command = [
             sys.executable,
@@ -189,9 +190,9 @@ def export(folder: Path, data: Path | None) -> list[Path]:
 def memory(target: Target, artifact: Artifact, file: Path, folder: Path, n: int) -> float:
     """Return the anonymous memory of the device after ``n`` images, in MiB."""
     bundle = make_bundle(folder / f"bundle{n}", artifact, file, n, 1)
-    events: list[Event] = []
+    events: list[Event | CaseFailed] = []
     replay(target, bundle.root, folder / f"out{n}", on_event=events.append)
-    (size,) = (event["anonymous_bytes"] for event in events if event["event"] == "case")
+    (size,) = (event.anonymous_bytes for event in events if isinstance(event, Answered))
     return float(size) / 2**20
 
 

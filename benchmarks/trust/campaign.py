@@ -16,6 +16,8 @@ from typing import IO, Annotated, Any, NamedTuple
 
 import typer
 
+import harness
+
 Seed = Annotated[int, typer.Option(help="What decides every trial.")]
 Count = Annotated[int, typer.Option(help="Trials, those of former runs included.")]
 ResultsFile = Annotated[
@@ -23,6 +25,7 @@ ResultsFile = Annotated[
 ]
 TableFile = Annotated[Path | None, typer.Option("--table", metavar="FILE", help="The table, as Markdown.")]
 
+SUITE = Path(__file__).parent / "suite.toml"
 PATCHBENCH = (sys.executable, "-m", "harness.cli")  # that of PYTHONPATH, where it is set
 TRACEBACK = "Traceback (most recent call last)"
 HUNG = "no end within the limit"
@@ -76,9 +79,9 @@ class Ended(NamedTuple):
 
     @property
     def line(self) -> str:
-        """The last line that it wrote to standard error."""
-        lines = self.stderr.split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        """What it wrote to standard error: the line of the error, else the last one."""
+        lines = [line.strip() for line in self.stderr.split("\n") if line.strip()]
+        return next((line for line in lines if line.startswith("error:")), lines[-1] if lines else "")
 
     @property
     def objection(self) -> str:
@@ -95,28 +98,32 @@ class Ended(NamedTuple):
         return ""
 
 
-def patchbench(
+def start(
     *words: object,
     folder: Path,
     below: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     stdout: int | IO[str] = subprocess.PIPE,
-    limit: float = 300.0,
-) -> Ended:
-    """Run a command line in a folder, as an argument of the command `below`; what is left of its group is killed."""
-    command = [*below, *PATCHBENCH, *map(str, words)]
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        command,
+    stderr: int | IO[str] = subprocess.PIPE,
+) -> subprocess.Popen[str]:
+    """Start a command line in a folder, in a process group of its own, as an argument of the command `below`."""
+    return subprocess.Popen(
+        [*below, *PATCHBENCH, *map(str, words)],
         cwd=folder,
         env=os.environ | (environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         errors="replace",
         start_new_session=True,
     )
+
+
+def patchbench(*words: object, limit: float = 300.0, **how: Any) -> Ended:
+    """Run a command line, started by `start`, to its end; after the limit, or when this ends, its group is killed."""
+    begun = time.monotonic()
+    process = start(*words, **how)
     code: int | None = None
     try:
         out, err = process.communicate(timeout=limit)
@@ -126,7 +133,23 @@ def patchbench(
         out, err = process.communicate()
     finally:
         end_group(process.pid)
-    return Ended(code, out or "", err, time.monotonic() - begun)
+    return Ended(code, out or "", err or "", time.monotonic() - begun)
+
+
+def undisturbed(folder: Path) -> Path:
+    """Return a finished run directory that nothing disturbed, made in a folder unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = patchbench("run", SUITE, "--out", folder.resolve() / "undisturbed", folder=folder)
+    if ended.code != 0:
+        sys.exit(f"the undisturbed run ended with {ended.code}: {ended.line}")
+    return folder.resolve() / "undisturbed"
+
+
+def commit() -> str:
+    """Name the commit of the patchbench that is tested."""
+    root = str(Path(harness.__file__).parent)
+    found = subprocess.run(["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
 
 
 def end_group(leader: int) -> None:

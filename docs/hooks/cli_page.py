@@ -6,7 +6,7 @@ import typer
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from harness.cli.main import app
+from harness.cli.app import app
 
 TITLE = "Command line"
 

@@ -7,10 +7,9 @@ from rich.console import Console
 WIDTH = 160  # enough for the tables, where there is no terminal
 
 
-def console(width: int | None = None, *, stderr: bool = False) -> Console:
+def console(width: int | None = None) -> Console:
     """Return a console that prints text as it stands: names with brackets or colons are no markup and no pictures.
 
     It is as wide as the terminal, or `WIDTH` columns where there is none.
     """
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=width or (None if stream.isatty() else WIDTH), markup=False, emoji=False)
+    return Console(width=width or (None if sys.stdout.isatty() else WIDTH), markup=False, emoji=False)

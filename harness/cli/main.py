@@ -1,70 +1,123 @@
-"""The entry point: assemble the commands, and turn a user's mistake into one message with exit code 2."""
+"""The entry point: run the command in a process of its own, which Ctrl-C and SIGTERM end at once.
+
+There an interruption is never an exception: code that catches one would go on with half a result, a module would stay
+half imported, and native code would see it late. What is written is whole or absent, so that a kill costs no more.
+"""
 
 from __future__ import annotations
 
-import errno
+import ctypes
+import mmap
 import os
+import shutil
+import signal
 import sys
+import tempfile
+from collections.abc import Set
+from contextlib import suppress
+from typing import NoReturn
 
-import typer
-from rich.text import Text
+from harness.cli import endings
 
-from backends.device.errors import UserError
-from harness.cli import gate, inspect, run, stages, twin
-from harness.cli.console import console
-
-ABOUT = """Does an adversarial patch that works in the lab still work on the device?
-
-patchbench crafts patches on a surrogate, exports the victim to ONNX or TFLite, replays the patched images on real
-integer runtimes, and counts how often each patch succeeds.
-
-**Start with** `patchbench run benchmarks/suites/demo.toml`."""
-USER_ERROR = 2
-INTERRUPTED = 130  # typer's exit code for Ctrl-C
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-
-app = typer.Typer(
-    name="patchbench",
-    help=ABOUT,
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-for group in (run, stages, inspect, twin, gate):
-    app.add_typer(group.app)
+STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminal closed"}
+NOT_SAID = 255  # no exit code of a command
+SHOW_CURSOR = "\x1b[?25h\n"
+PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    """Run the command line; a `UserError` or a full disk is one message without a traceback, with exit code 2."""
+def main() -> NoReturn:
+    """Run the command line and exit with its code, or with 128 and the number of the signal that ended it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    heard = {number for number in (*STOPS, signal.SIGTSTP) if signal.getsignal(number) != signal.SIG_IGN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard | {signal.SIGCHLD})
+    said = mmap.mmap(-1, 1)  # shared: the command's exit code, once it has come to its end
+    said[0] = NOT_SAID
+    folder = _own_temporary_folder()
+    us = os.getpid()
+    command = os.fork()
+    if not command:
+        _become_command(us, heard, before)
+        code = _run()
+        said[0] = code
+        sys.exit(code)
+    with suppress(OSError):  # whichever of both is first
+        os.setpgid(command, command)
+    try:
+        code = _wait(command, heard)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if said[0] == NOT_SAID or -code in STOPS:
+        sys.exit(_unfinished(code))
+    sys.exit(said[0])
+
+
+def _own_temporary_folder() -> str:
+    """Make all temporary files of this command lie in one folder, and return it; empty where none can be made."""
+    try:
+        tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="patchbench-")
+    except OSError:
+        return ""
+    return tempfile.tempdir
+
+
+def _become_command(parent: int, heard: Set[signal.Signals], mask: Set[int]) -> None:
+    """Lead a process group, die with the parent, and leave signals to the system."""
+    os.setpgid(0, 0)
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(endings.USER_ERROR)
+    for number in heard:
+        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGTTIN, signal.SIGTTOU):  # a terminal is for the parent's group, but may be written to
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _run() -> int:
+    """Run the command line in this process, and return its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Threads that spin while they wait slow torch down seven times when another process wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        from harness.cli.app import app
+
         app()
-    except UserError as error:
-        _fail(str(error))
-    except OSError as error:
-        message = _disk_error(error)
-        if not message:
-            raise
-        _fail(f"{message}. Finished work is kept; fix this, then run the same command to resume.")
     except SystemExit as end:
-        if end.code == INTERRUPTED:
-            message = "interrupted; finished work is kept: run the same command to resume"
-            console(stderr=True).print(message, soft_wrap=True)
-        raise
+        return end.code if isinstance(end.code, int) else 0
+    except Exception as error:
+        return endings.explain(error)
+    return 0
 
 
-def _fail(message: str) -> None:
-    console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {message}"), soft_wrap=True)
-    sys.exit(USER_ERROR)
+def _wait(command: int, heard: Set[signal.Signals]) -> int:
+    """Wait for the command and return its exit code: minus the number of the signal that ended it, or was for us.
+
+    What it started ends with it.
+    """
+    number = 0
+    while number not in STOPS and not os.waitid(os.P_PID, command, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        number = signal.sigwait(heard | {signal.SIGCHLD})
+        if number == signal.SIGTSTP:
+            os.killpg(command, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.killpg(command, signal.SIGCONT)
+    os.killpg(command, signal.SIGKILL)
+    _, status = os.waitpid(command, 0)
+    return -number if number in STOPS else os.waitstatus_to_exitcode(status)
 
 
-def _disk_error(error: OSError) -> str:
-    """Return the message of a disk that is full or read-only; empty for any other error."""
-    if error.errno in DISK_ERRORS:
-        return str(error)
-    if error.errno is None and "requested and" in str(error):  # numpy's report of a short write
-        return f"No space left on device ({error})"
-    return ""
+def _unfinished(code: int) -> int:
+    """Say why a command did not come to its end, and return the exit code for that."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        sys.stdout.write(SHOW_CURSOR)
+    if -code in STOPS:
+        endings.say(f"{STOPS[signal.Signals(-code)]}; {endings.RESUME}")
+    elif code == -signal.SIGKILL:
+        endings.fail(f"killed, most often because memory ran out; {endings.RESUME}")
+    elif code < 0:
+        endings.fail(f"native code crashed: {signal.Signals(-code).name}; {endings.RESUME}")
+    else:
+        endings.fail(f"a module or library that was loaded ended the process with exit code {code}, before its end")
+        return endings.USER_ERROR
+    return 128 - code

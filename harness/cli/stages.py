@@ -222,6 +222,7 @@ def _replay(root: Path, target: Target, into: Path) -> None:
     import numpy as np
 
     from backends.device.bundle import Bundle
+    from backends.events import Progress
     from backends.hosts import availability, prepare, replay
     from harness.display import Display
     from harness.store import write_json
@@ -237,7 +238,12 @@ def _replay(root: Path, target: Target, into: Path) -> None:
     with display.preparing("prepare", f"{target.runtime} on {target.host}") as tell:
         prepare(target, tell)
     with display.doing("replay", f"{root} on {target.runtime}") as tick:
-        outcome = replay(target, root, into, on_event=lambda e: tick(e.get("done", 0), n, e.get("case") or ""))
+
+        def hear(event: object) -> None:
+            if isinstance(event, Progress):
+                tick(event.done, n, event.case)
+
+        outcome = replay(target, root, into, on_event=hear)
     if outcome.files:  # a replay that failed as a whole leaves the folder empty, ready for the next try
         record = {"schema": 1, "info": outcome.info, "machine": outcome.machine, "errors": outcome.errors}
         write_json(into / "device.json", record)

@@ -14,8 +14,9 @@ import numpy as np
 from backends.device.bundle import Bundle, paste
 from backends.device.defences import defend
 from backends.device.errors import UserError
-from backends.device.protocol import Event, LatencyLimits, MachineFacts
-from backends.hosts import cores, is_emulated, prepare, replay
+from backends.device.protocol import LatencyLimits, MachineFacts
+from backends.events import Answered, CaseFailed, Event, Loaded, Progress
+from backends.hosts import cores, is_emulated, machine_facts, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep
 from harness.results.records import Answers
@@ -110,27 +111,27 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
         work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
     ):
 
-        def hear(event: Event) -> None:
+        def hear(event: Event | CaseFailed) -> None:
             nonlocal finished
             share.go_on()
-            if event["event"] == "loaded":
-                ran["info"] = event["info"]
-                ran["machine"] = event["machine"]
-            elif event["event"] == "progress" and event.get("case"):
-                tick(finished * n + event["done"], len(todo) * n, event["case"])
-            elif event["event"] == "case":
+            if isinstance(event, Loaded):
+                ran["info"] = event.info
+                ran["machine"] = machine_facts(first.target, event)
+            elif isinstance(event, Progress) and event.case:
+                tick(finished * n + event.done, len(todo) * n, event.case)
+            elif isinstance(event, Answered):
                 finished += 1
-                _keep(work, by_name[event["case"]], event, ran)
-            elif event["event"] == "case_error":
-                work.errors[by_name[event["case"]].key] = event["message"]
+                _keep(work, by_name[event.case], event, ran)
+            elif isinstance(event, CaseFailed):
+                work.errors[by_name[event.case].key] = event.message
 
         replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
 
 
-def _keep(work: Work, step: ReplayStep, event: Event, ran: Ran) -> None:
-    facts = {name: value for name, value in event.items() if name in ("seconds", "pixels_sha256", "defended_sha256")}
+def _keep(work: Work, step: ReplayStep, event: Answered, ran: Ran) -> None:
+    facts = event.model_dump(include={"seconds", "pixels_sha256", "defended_sha256"}, exclude_defaults=True)
     with work.store.writing("replay", step.key) as beside:
-        Path(event["file"]).rename(beside / "answers.npz")
+        Path(event.file).rename(beside / "answers.npz")
         write_json(beside / "ran.json", {**ran, **facts})
 
 
@@ -178,4 +179,7 @@ def _latency(work: Work, step: LatencyStep) -> None:
             return
         with work.store.writing("latency", step.key) as beside:
             (Path(out) / "latency.npy").rename(beside / "latency.npy")
-            write_json(beside / "latency.json", outcome.latency | {"info": outcome.info, "machine": outcome.machine})
+            write_json(
+                beside / "latency.json",
+                outcome.latency.model_dump() | {"info": outcome.info, "machine": outcome.machine},
+            )

@@ -9,7 +9,7 @@ from helpers import ROOT
 from typer.main import get_command
 
 from backends.conformance import __main__ as conformance
-from harness.cli.main import app
+from harness.cli.app import app
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
 BLOCK = re.compile(r"```(?:sh|console)[^\n]*\n(.*?)```", re.DOTALL)

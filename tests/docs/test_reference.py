@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from harness import config
-from harness.cli.main import app
+from harness.cli.app import app
 from harness.gate import rules
 from patches.attacks import options
 

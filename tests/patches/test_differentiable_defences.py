@@ -123,10 +123,10 @@ def test_a_defence_lies_between_pasting_and_the_network(tmp_path, bundle):
     for name in ("soft", "coded"):
         np.testing.assert_array_equal(logits[name], logits[f"{name}-seen"])
         assert (logits[name] != logits["plain"]).any()
-    told = {event["case"]: event for event in heard if event["event"] == "case"}
-    assert told["soft"]["pixels_sha256"] == told["plain"]["pixels_sha256"] == bundle.case("plain").sha256
-    assert told["soft"]["defended_sha256"] == bundle.case("soft-seen").sha256
-    assert "defended_sha256" not in told["plain"]
+    told = {event.case: event for event in heard if event.event == "case"}
+    assert told["soft"].pixels_sha256 == told["plain"].pixels_sha256 == bundle.case("plain").sha256
+    assert told["soft"].defended_sha256 == bundle.case("soft-seen").sha256
+    assert not told["plain"].defended_sha256
 
 
 def test_a_bundle_without_a_defence_says_nothing_of_one(bundle):
@@ -158,5 +158,5 @@ def test_a_latency_with_a_defence_has_the_defence_in_it(tmp_path, bundle):
     took = []
     for more in ({}, {"defence": "median:9"}):
         outcome = replay(ORT, bundle.root, tmp_path / "out", cases=[], latency=limits | more)
-        took.append(outcome.latency["p50_ms"])
+        took.append(outcome.latency.p50_ms)
     assert took[1] > took[0]

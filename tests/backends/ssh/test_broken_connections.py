@@ -21,14 +21,14 @@ def test_a_dropped_connection_costs_nothing_but_time(tmp_path, board, bundle):
 
     def drop_once(event):
         events.append(event)
-        loaded = sum(e["event"] == "loaded" for e in events)
-        if event["event"] == "progress" and event["case"] == "each" and event["done"] > 50 and loaded == 1:
+        loaded = sum(e.event == "loaded" for e in events)
+        if event.event == "progress" and event.case == "each" and event.done > 50 and loaded == 1:
             board.drop()
 
     there = replay(SLOW, bundle.root, tmp_path / "out", on_event=drop_once)
     assert_same(there, here)
-    assert [e["case"] for e in events if e["event"] == "case"] == ["none", "each", "same"]
-    assert sum(e["event"] == "loaded" for e in events) == 2
+    assert [e.case for e in events if e.event == "case"] == ["none", "each", "same"]
+    assert sum(e.event == "loaded" for e in events) == 2
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"none.npz", "each.npz", "same.npz"}
     assert_nothing_runs(board)
 
@@ -38,7 +38,7 @@ def test_a_silent_connection_is_noticed_and_its_device_ended(tmp_path, board, bu
     here, frozen = replay(Target("t", "dummy"), bundle.root, tmp_path / "here"), []
 
     def freeze_once(event):
-        if event["event"] == "progress" and event["case"] == "each" and not frozen:
+        if event.event == "progress" and event.case == "each" and not frozen:
             frozen.extend(board.devices())
             board.freeze()
 
@@ -68,8 +68,8 @@ def test_one_that_breaks_again_and_again_is_an_error_of_its_case_and_the_others_
     begun = []
 
     def drop(event):
-        if event["event"] == "progress" and event["case"] == "each":
-            begun.append(event["done"] == 0)
+        if event.event == "progress" and event.case == "each":
+            begun.append(event.done == 0)
             board.drop()
 
     there = replay(SLOW, bundle.root, tmp_path / "out", on_event=drop)
@@ -87,7 +87,7 @@ def test_a_board_that_does_not_come_back_is_an_error_of_all_that_is_left(tmp_pat
         use(board, monkeypatch)
 
         def switch_off(event):
-            if event["event"] == "case":
+            if event.event == "case":
                 board.process.kill()
                 board.drop()
 

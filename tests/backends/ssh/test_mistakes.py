@@ -100,7 +100,7 @@ def test_a_file_that_arrives_changed_is_refused(tmp_path, board, monkeypatch):
     def flip(talk, path):
         data = bytearray(path.read_bytes())
         data[0] ^= 1
-        talk.into.write(data)
+        talk.write(data)
 
     monkeypatch.setattr(ssh_connection.Talk, "send", flip)
     there = replay(at_board("onnxruntime"), bundle.root, tmp_path / "out")
@@ -111,8 +111,8 @@ def test_a_file_that_arrives_changed_is_refused(tmp_path, board, monkeypatch):
 def test_a_result_that_arrives_changed_is_an_error_of_its_case(tmp_path, board, bundle, monkeypatch):
     fetch = ssh.fetch
 
-    def flip(target, out, name):
-        fetch(target, out, name)
+    def flip(target, out, name, most):
+        fetch(target, out, name, most)
         data = bytearray((out / name).read_bytes())
         data[100] ^= name == "each.npz"
         (out / name).write_bytes(data)

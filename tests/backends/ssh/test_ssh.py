@@ -16,7 +16,7 @@ def test_results_are_those_of_this_machine_and_nothing_is_sent_twice(tmp_path, b
     there = replay(at_board(), bundle.root, tmp_path / "over there", latency=wanted)
     assert_same(there, here)
     assert there.machine | {"detected": 0} == here.machine | {"detected": 0}
-    assert there.latency["n"] == len(np.load(tmp_path / "over there/latency.npy", allow_pickle=False)) == 20
+    assert there.latency.n == len(np.load(tmp_path / "over there/latency.npy", allow_pickle=False)) == 20
     assert sorted(p.name for p in (tmp_path / "over there").iterdir()) == [
         "each.npz",
         "latency.npy",
@@ -59,7 +59,7 @@ def test_a_crash_or_a_hang_is_its_cases_error(tmp_path, board, bundle, fault, me
 
 def test_a_key_ends_the_device(tmp_path, board, bundle):
     def stop(event):
-        if event["event"] == "loaded":
+        if event.event == "loaded":
             assert len(board.devices()) >= 1
             raise KeyboardInterrupt
 

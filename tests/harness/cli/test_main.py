@@ -1,44 +1,124 @@
-"""The entry point, whatever the command."""
+"""Real processes that are stopped, crash, or end by themselves."""
 
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
-import click
 import pytest
-import typer
-from typer.testing import CliRunner
+from helpers.rogue import rogue_attack
 
-from harness.cli import main as cli
-
-ROOT = typer.main.get_command(cli.app)
-COMMANDS = ROOT.list_commands(click.Context(ROOT))
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_shows_an_example(command):
-    shown = CliRunner().invoke(cli.app, [command, "--help"])
-    assert shown.exit_code == 0
-    assert f"patchbench {command} " in shown.output.split("Examples:")[1]
-
-
-def test_a_full_disk_is_one_message(monkeypatch, capsys):
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("harness.run.run.write_results", full)
-    monkeypatch.setattr(sys, "argv", ["patchbench", "report", "out/demo"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 2
-    assert "No space left on device. Finished work is kept" in capsys.readouterr().err
+STUBBORN = """
+import os, pathlib, signal, subprocess, tempfile, time
+pathlib.Path(tempfile.mkdtemp(), "mine").touch()
+other = subprocess.Popen(["sleep", "300"])
+pathlib.Path("started").write_text(f"{os.getpid()} {other.pid}")
+while True:
+    try:
+        time.sleep(300)
+    except BaseException:
+        pass
+"""
 
 
-def test_ctrl_c_says_that_finished_work_is_kept(monkeypatch, capsys):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+def start(folder: Path, code: str) -> subprocess.Popen[str]:
+    suite, environment = rogue_attack(folder, code)
+    environment["TMPDIR"] = str(folder / "tmp")
+    (folder / "tmp").mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", "run", suite], cwd=folder, env=environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background has none
+    )  # fmt: skip
 
-    monkeypatch.setattr("harness.run.run.run_suite", interrupted)
-    monkeypatch.setattr(sys, "argv", ["patchbench", "run", "suite.toml"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 130
-    assert "run the same command to resume" in capsys.readouterr().err
+
+def started(process: subprocess.Popen[str], folder: Path) -> list[int]:
+    """Wait for the attack, and return the processes of the command and of what that started."""
+    file = folder / "started"
+    while not (file.is_file() and len(file.read_text().split()) == 2):
+        assert process.poll() is None
+        os.sched_yield()
+    return [int(pid) for pid in file.read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.is_file() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("number", "to", "code", "says"),
+    [
+        (signal.SIGINT, "parent", 130, "interrupted; finished work is kept: run the same command to resume\n"),
+        (signal.SIGINT, "group", 130, "interrupted; finished work is kept: run the same command to resume\n"),
+        (signal.SIGINT, "child", 130, "interrupted; finished work is kept: run the same command to resume\n"),
+        (signal.SIGTERM, "parent", 143, "terminated; finished work is kept: run the same command to resume\n"),
+        (signal.SIGKILL, "child", 137, "error: killed, most often because memory ran out; finished work is kept"),
+        (signal.SIGSEGV, "child", 139, "error: native code crashed: SIGSEGV"),
+    ],
+)
+def test_a_signal_ends_a_command_and_all_that_it_started(tmp_path, number, to, code, says):
+    with start(tmp_path, STUBBORN) as process:
+        child, grandchild = started(process, tmp_path)
+        if to == "group":
+            os.killpg(process.pid, number)
+        else:
+            os.kill({"parent": process.pid, "child": child}[to], number)
+        said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said[0] == ""
+    assert said[1].startswith(says)
+    assert said[1].count("\n") <= 1
+    assert not is_running(child)
+    assert not is_running(grandchild)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_command_dies_with_its_parent(tmp_path):
+    with start(tmp_path, STUBBORN) as process:
+        child, grandchild = started(process, tmp_path)
+        process.kill()
+        process.wait()
+        while is_running(child):
+            os.sched_yield()
+        os.kill(grandchild, signal.SIGKILL)
+
+
+def test_a_second_interruption_changes_nothing(tmp_path):
+    with start(tmp_path, STUBBORN) as process:
+        started(process, tmp_path)
+        for _ in range(20):
+            os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60)[1].count("interrupted") == 1
+    assert process.returncode == 130
+
+
+def test_a_suspended_command_goes_on(tmp_path):
+    with start(tmp_path, STUBBORN) as process:
+        child, _ = started(process, tmp_path)
+        os.kill(process.pid, signal.SIGTSTP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        os.kill(process.pid, signal.SIGCONT)
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not is_running(child)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import sys\nsys.exit(0)", "site/rogue.py, line 2, called sys.exit(0): a module must return or raise"),
+        ("exit()", "site/rogue.py, line 1, called sys.exit(None)"),
+        ("import os\nos._exit(0)", "a module or library that was loaded ended the process with exit code 0"),
+    ],
+)
+def test_a_module_that_ends_the_program_is_an_error(tmp_path, code, says):
+    with start(tmp_path, code) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert says in errors
+    assert errors.count("\n") == 1

@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 from typer.testing import CliRunner
 
-from harness.cli.main import app
+from harness.cli.app import app
 from harness.config.study import ANALYSES
 
 # No claim below needs what the suite spends on training, crafting and images.

@@ -12,7 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from backends.device.errors import UserError
-from harness.cli.main import app
+from harness.cli.app import app
 from harness.config.study import ANALYSES, StudyTable
 from harness.study import bitwidth, findings, output, places, transfer
 from harness.study.lib import cells, labels

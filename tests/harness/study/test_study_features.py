@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from backends.device.errors import UserError
 from backends.device.runtimes import engine, prepare
 from exporters.files import describe, onnx_cut
-from harness.cli.main import app
+from harness.cli.app import app
 from harness.study.lib import readings
 from harness.study.lib.estimates import mean
 from harness.study.lib.layers import LOGITS, MOST, choose, find

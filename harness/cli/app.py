@@ -1,0 +1,54 @@
+"""The command line: every command, assembled."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from backends.device.errors import UserError
+from harness.cli import gate, inspect, run, stages, twin
+
+ABOUT = """Does an adversarial patch that works in the lab still work on the device?
+
+patchbench crafts patches on a surrogate, exports the victim to ONNX or TFLite, replays the patched images on real
+integer runtimes, and counts how often each patch succeeds.
+
+**Start with** `patchbench run benchmarks/suites/demo.toml`."""
+
+
+class Commands(TyperGroup):
+    """The group of all commands; code that a command loads cannot end it as if it were done."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; `sys.exit` in a user's module is a `UserError` that names the place."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as end:
+            raise UserError(f"{_origin(end)} called sys.exit({end.code!r}): a module must return or raise") from end
+
+
+app = typer.Typer(
+    name="patchbench",
+    cls=Commands,
+    help=ABOUT,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for group in (run, stages, inspect, twin, gate):
+    app.add_typer(group.app)
+
+
+def _origin(end: SystemExit) -> str:
+    """Return the file and line that ended the program: the innermost outside of the standard library."""
+    library = Path(traceback.__file__).parent
+    for frame in reversed(traceback.extract_tb(end.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_file() and (library not in file.parents or library / "site-packages" in file.parents):
+            break
+    return f"{file}, line {frame.lineno},"
