@@ -6,53 +6,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from campaign import patchbench
+from campaign import SUITE, patchbench
 
 from backends.conformance import networks
 from backends.device.bundle import Stamps, write_bundle
-
-SUITE = """
-schema = 1
-name = "flip"
-[data]
-name = "digits"
-calibration = 8
-craft = 32
-evaluate = 30
-[[victim]]
-name = "resnet8"
-model = "resnet8"
-[victim.train]
-epochs = 1
-[[export]]
-format = "onnx"
-[[attack]]
-name = "gap"
-target_classes = [3]
-pixels = 8
-options = { steps = 3 }
-[controls]
-noise = 1
-[latency]
-warmup = 1
-runs = 2
-seconds = 0
-[[target]]
-name = "ort"
-runtime = "onnxruntime"
-[[target]]
-name = "ort-plain"
-runtime = "onnxruntime"
-options = { optimization = "disabled" }
-"""
 
 
 def make_fixture(fixture: Path) -> None:
     """Make a run with its store, bundles, a baseline and a patch; what is there already is kept."""
     run = fixture / "run"
     fixture.mkdir(parents=True, exist_ok=True)
-    (fixture / "suite.toml").write_text(SUITE)
-    made = patchbench("run", "suite.toml", "--out", run, folder=fixture)
+    made = patchbench("run", SUITE, "--out", run, folder=fixture)
     (fixture / "frozen").mkdir(exist_ok=True)
     frozen_too = patchbench("baseline", run, "-o", "frozen/baseline.json", folder=fixture)
     if made.code or frozen_too.code:

@@ -17,7 +17,7 @@ from random import Random
 from typing import NamedTuple
 
 import typer
-from campaign import Count, Results, ResultsFile, Seed, TableFile, markdown, patchbench, write_table
+from campaign import SUITE, Count, Results, ResultsFile, Seed, TableFile, markdown, patchbench, write_table
 from fixture import make_fixture
 from readings import MadeAgain, Reading, from_store, frozen, gated, pasted, replayed, unpacked, with_nothing_to_do
 
@@ -75,15 +75,15 @@ def main(count: Count = 10_000, seed: Seed = 0, results: ResultsFile = Path("out
 
 def subjects(fixture: Path, scratch: Path) -> Iterator[Subject]:
     """Yield what is to be damaged, as copies in a folder."""
-    suite, run, baseline = fixture / "suite.toml", fixture / "run", Path("baseline.json")
+    run, baseline = fixture / "run", Path("baseline.json")
     described = next((run / "artifacts").glob("*.json"))
     parts = (
         ("onnx", fixture / "onnx", (replayed("onnxruntime"),)),
         ("tflite", fixture / "tflite", (replayed("litert"),)),
-        ("run", run, (with_nothing_to_do(suite), gated(fixture / "frozen" / baseline, Path()), frozen())),
-        ("store", run, (from_store(suite),)),
+        ("run", run, (with_nothing_to_do(SUITE), gated(fixture / "frozen" / baseline, Path()), frozen())),
+        ("store", run, (from_store(SUITE),)),
         ("baseline", fixture / "frozen", (gated(baseline, run), unpacked())),
-        ("patch", fixture / "patch", (pasted(suite, described),)),
+        ("patch", fixture / "patch", (pasted(SUITE, described),)),
     )
     for name, pristine, readings in parts:
         folder = scratch / name

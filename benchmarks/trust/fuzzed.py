@@ -18,7 +18,7 @@ import mutations
 import numpy as np
 import pandas as pd
 import talks
-from fixture import SUITE
+from campaign import SUITE
 from hypothesis import strategies as some
 from mutations import Draw, either
 from PIL import Image
@@ -295,7 +295,7 @@ def _suites(fixture: Path) -> Iterator[Subject]:
     def judge(folder: Path) -> object:
         return verdict(fixture / "frozen" / "baseline.json", fixture / "run", folder / "files" / "rules.toml")
 
-    suite = tomllib.loads(SUITE)
+    suite = tomllib.loads(SUITE.read_text())
     suite["target"][0] |= {
         "version": "1.0",
         "host": "local",

@@ -173,5 +173,5 @@ def _connect(bundle: Path, folder: Path) -> object:
         device.kill()
     ssh_connection._reached.clear()
     with saying("gave.jsonl"):
-        board.fetch(target, folder / "out", "none.npz")
+        board.fetch(target, folder / "out", "none.npz", 1000)
     return (folder / "out" / "none.npz").read_bytes()
