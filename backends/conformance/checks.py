@@ -14,6 +14,7 @@ from backends.conformance import networks
 from backends.conformance.subject import LATENCY, N, Subject, noise
 from backends.device.artifact import Pixels, Preproc
 from backends.device.bundle import Bundle, Stamps, paste, write_bundle
+from backends.device.checksums import write_sums
 from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, engine
@@ -126,12 +127,13 @@ def _dtype(subject: Subject) -> str:
 
 
 def _pixel(subject: Subject) -> str:
-    """Change one pixel after the bundle was written."""
+    """Change one pixel of a bundle whose cases were hashed before."""
     root = subject.folder / "pixel"
     write_bundle(root, subject.bundle.artifact, networks.file(subject.kind), noise(), {"none": None})
     pixels = np.load(root / "pixels.npy", allow_pickle=False)
     pixels[-1, -1, -1, -1] ^= 1
     np.save(root / "pixels.npy", pixels, allow_pickle=False)
+    write_sums(root)
     return _refused(replay(subject.target, root, subject.folder / "pixeled"), "sha256")
 
 

@@ -186,8 +186,9 @@ def _work(suite_file: Path, data_dir: Path | None, device: str = "cpu") -> Itera
     stages.check_device(device)
     run_dir = Path("out") / suite.name
     with held(run_dir), about(suite_file):
-        store = Store(run_dir / "store")
-        yield stages.Work(make(suite, data_dir, store.root), store, Display(console()), device)
+        display = Display(console())
+        store = Store(run_dir / "store", display.warn)
+        yield stages.Work(make(suite, data_dir, store.root), store, display, device)
 
 
 def _matching(steps: Sequence[AnyStep], patterns: Sequence[str] | None) -> list[AnyStep]:
