@@ -62,7 +62,7 @@ def main(count: Count = 10_000, seed: Seed = 0, results: ResultsFile = Path("out
          table: TableFile = None) -> None:  # fmt: skip
     """Flip bits, one at a time, class by class."""
     rows = Results(results, seed)
-    fixture = results.with_suffix("").absolute()
+    fixture = results.parent.absolute() / "fixture"
     make_fixture(fixture)
     with tempfile.TemporaryDirectory() as scratch:
         classes = [(name, subject) for subject in subjects(fixture, Path(scratch)) for name in subject.classes]

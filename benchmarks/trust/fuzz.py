@@ -48,7 +48,7 @@ def main(count: Count = 100_000, seed: Seed = 0, results: ResultsFile = Path("ou
          table: TableFile = None, each: Each = 250, only: Only = "") -> None:  # fmt: skip
     """Fuzz every subject, as often as its share of the count says."""
     rows = Results(results, seed)
-    fixture = results.with_suffix("").absolute()
+    fixture = results.parent.absolute() / "fixture"
     make_fixture(fixture)
     for module in READERS:
         import_module(module)
@@ -57,7 +57,7 @@ def main(count: Count = 100_000, seed: Seed = 0, results: ResultsFile = Path("ou
     Random(0).shuffle(turns)
     for trial, _ in rows.trials(-(-count // each)):
         subject = turns[trial % len(turns)]
-        seen = fuzz(subject, min(each, subject.most), f"{seed} {trial}", fixture / "finds")
+        seen = fuzz(subject, min(each, subject.most), f"{seed} {trial}", results.with_name("finds"))
         rows.add(trial, subject=subject.name, **seen)
     write_table(table, report(rows))
 
