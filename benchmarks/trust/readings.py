@@ -54,7 +54,10 @@ def replayed(runtime: str) -> Reading:
         return written(folder, out)
 
     def written(folder: Path, out: Path) -> object:
-        return {file.name: np.load(file)["logits"].tobytes() for file in sorted(out.glob("*.npz"))}
+        files = sorted(out.glob("*.npz"))
+        if not files:
+            raise FileNotFoundError(out)
+        return {file.name: np.load(file)["logits"].tobytes() for file in files}
 
     return Reading(
         "replay", inside, lambda folder, out: ("replay", folder, "--runtime", runtime, "--into", out), written
