@@ -72,7 +72,7 @@ def change(draw: Draw, files: Files) -> Files:
     at = draw(some.integers(0, len(lines) - 1))
     match either(draw, (12, "change"), (2, "remove"), (2, "repeat"), (2, "move"), (1, "garbage"), (2, "result")):
         case "change":
-            lines[at] = mutations.json_text(draw, lines[at])
+            lines[at] = (mutations.json_text if lines[at][:1] == b"{" else mutations.raw_bytes)(draw, lines[at])
         case "remove":
             del lines[at]
         case "repeat":
