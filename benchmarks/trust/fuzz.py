@@ -27,8 +27,11 @@ import hypothesis
 import typer
 from campaign import Count, Results, ResultsFile, Seed, TableFile, markdown, write_table
 from fixture import make_fixture
-from fuzzed import Files, Subject, subjects
+from fuzzed_files import bundles, model_files, patches
+from fuzzed_runs import runs, suites
 from hypothesis import strategies as some
+from subject import Files, Subject
+from talks import talks
 from watch import HANG_SECONDS, Watch
 
 FAULTS = ("traceback", "hang", "memory", "escape", "crash")
@@ -52,7 +55,8 @@ def main(count: Count = 100_000, seed: Seed = 0, results: ResultsFile = Path("ou
     make_fixture(fixture)
     for module in READERS:
         import_module(module)
-    everyone = [subject for subject in subjects(fixture) if subject.name.startswith(only)]
+    kinds = (bundles, model_files, patches, runs, suites, talks)
+    everyone = [subject for kind in kinds for subject in kind(fixture) if subject.name.startswith(only)]
     turns = [subject for subject in everyone for _ in range(subject.often)]
     Random(0).shuffle(turns)
     for trial, _ in rows.trials(-(-count // each)):

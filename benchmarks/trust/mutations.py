@@ -13,6 +13,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import cache
 from typing import Any, TypeVar
 
@@ -81,16 +82,16 @@ def change_tree(draw: Draw, document: Any) -> None:
     where, key = places[draw(some.integers(0, len(places) - 1))]
     match either(draw, (6, "replace"), (2, "remove"), (2, "add"), (1, "exchange"), (2, "nudge")):
         case "replace":
-            where[key] = draw(values)
+            where[key] = deepcopy(draw(values))
         case "remove" if key != "":
             del where[key]
         case "add" if isinstance(where[key], dict):
-            where[key][draw(words)] = draw(values)
+            where[key][draw(words)] = deepcopy(draw(values))
         case "add" if isinstance(where[key], list):
-            where[key].extend(where[key] * 2 or [draw(values)])
+            where[key].extend(where[key] * 2 or [deepcopy(draw(values))])
         case "exchange":
             other, place = places[draw(some.integers(0, len(places) - 1))]
-            where[key] = json.loads(json.dumps(other[place]))
+            where[key] = deepcopy(other[place])
         case _:
             where[key] = _nudged(draw, where[key])
 
@@ -109,7 +110,7 @@ def _nudged(draw: Draw, value: Any) -> Any:
         return value[:at] + draw(words) + value[at:]
     if isinstance(value, int | float):
         return draw(some.sampled_from([-value, value + 1, value - 1, value * 2, str(value), float(value), [value]]))
-    return draw(values)
+    return deepcopy(draw(values))
 
 
 def toml_text(draw: Draw, document: dict[str, Any]) -> bytes:

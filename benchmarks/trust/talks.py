@@ -15,6 +15,7 @@ import mutations
 import numpy as np
 from hypothesis import strategies as some
 from mutations import Draw, either
+from subject import Files, Subject
 
 from backends import ssh_connection
 from backends.device.bundle import Bundle, Stamps
@@ -27,7 +28,6 @@ from backends.hosts import Target, local, replay
 from backends.hosts import ssh as board
 from backends.query_client import session
 
-Files = dict[str, bytes]
 EVERY = np.arange(6, dtype=np.int32)
 TOLD = "told.jsonl"
 # What a device may do besides telling lines; `{}` is the file of these.
@@ -36,19 +36,19 @@ DEVICES = ("cat {}", "cat {}; sleep 60", "cat {}; yes", f"cat {{}}; yes '{PROGRE
            "cat {} >&2", "cat {}; kill -SEGV $$", "cat {}; yes >&2")  # fmt: skip
 
 
-def subjects(fixture: Path) -> Iterator[tuple[Any, ...]]:
-    """Yield the facts of each subject, see `fuzzed.Subject`."""
+def talks(fixture: Path) -> Iterator[Subject]:
+    """Both sides of a replay, a session, and a board's exchange of files."""
     bundle = fixture / "onnx"
     asked, told, results = record(bundle, fixture / "talk", partial(_replay, bundle))
-    yield "events of a replay", 6, results | {TOLD: told, "device": b""}, change, partial(_replay_told, bundle)
+    yield Subject("events of a replay", 6, results | {TOLD: told, "device": b""}, change, partial(_replay_told, bundle))
     queries, scores, _ = record(bundle, fixture / "session", partial(_ask, bundle))
-    yield "events of a session", 4, {TOLD: scores, "device": b""}, change, partial(_ask_told, bundle)
-    yield "request", 3, {"asked": asked.splitlines()[0]}, change_line, _read_request
+    yield Subject("events of a session", 4, {TOLD: scores, "device": b""}, change, partial(_ask_told, bundle))
+    yield Subject("request", 3, {"asked": asked.splitlines()[0]}, change_line, _read_request)
     lines: Files = {"asked": queries.splitlines()[1]}
-    yield "query", 4, lines, change_line, partial(_serve, bundle)
+    yield Subject("query", 4, lines, change_line, partial(_serve, bundle))
     about: Message = {"home": "/home/pi/.cache/patchbench", "machine": describe()._asdict(), "version": "1.0"}
     files = {TOLD: _lines(about, {"missing": []}, {"ready": True}), "gave.jsonl": _lines(about, {"bytes": 4}) + b"abcd"}
-    yield "messages of a board", 3, files | {"device": b""}, change, partial(_connect, bundle)
+    yield Subject("messages of a board", 3, files | {"device": b""}, change, partial(_connect, bundle))
 
 
 def record(bundle: Path, folder: Path, talk: Callable[[Path, Target], object]) -> tuple[bytes, bytes, Files]:
