@@ -19,7 +19,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from backends.device.files import replacing
+from backends.device.files import disk_errors_at, replacing
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
@@ -102,13 +102,14 @@ class Store:
     @contextmanager
     def writing(self, stage: str, key: str) -> Iterator[Path]:
         """Give a folder to fill; it becomes the result if the block succeeds and is removed if it fails."""
+        place = self.path(stage, key)
         folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=self.scratch))
         try:
-            yield folder
-            place = self.path(stage, key)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o755)
-            folder.rename(place)
+            with disk_errors_at(place, folder):
+                yield folder
+                place.parent.mkdir(parents=True, exist_ok=True)
+                folder.chmod(0o755)
+                folder.rename(place)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -15,11 +15,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from backends.device.errors import UserError
-from backends.device.files import replacing
 from harness import config
 from harness.data.datasets import Images
 from harness.display import Progress
 from harness.networks.distillation import divergence, mixed
+from harness.networks.weights import write_tensors
 
 MOMENTUM = 0.9
 WARM_UP = 0.15  # share of the steps in which the learning rate rises
@@ -169,5 +169,4 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
     }
-    with replacing(checkpoint) as draft:
-        torch.save(state, draft)
+    write_tensors(state, checkpoint)
