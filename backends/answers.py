@@ -67,7 +67,7 @@ class Answers:
             raise UserError(f"expected one event `loaded`, before all others; got {event.event}")
         told: Event | CaseFailed = event
         if isinstance(event, Loaded):
-            check_outputs(self.bundle, event)
+            check_loaded(self.bundle, event)
             self.outcome.machine = self.describe(event)
             self.outcome.info = event.info
             self.outputs = event.outputs
@@ -186,8 +186,10 @@ class Answers:
         return CaseFailed(case=case, message=why)
 
 
-def check_outputs(bundle: Bundle, event: Loaded) -> None:
-    """Check that a file has enough outputs for the artifact's classes."""
+def check_loaded(bundle: Bundle, event: Loaded) -> None:
+    """Check that the device read this very bundle, and that the file has enough outputs for the artifact's classes."""
+    if event.bundle_sha256 != bundle.sha256:
+        raise UserError(f"the device read a bundle of sha256 {event.bundle_sha256}, expected {bundle.sha256}")
     least = bundle.artifact.classes + bundle.artifact.class_offset
     if event.outputs < least:
         raise UserError(f"{bundle.file}: the device reports {event.outputs} outputs, expected {least} or more")

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
-from backends.device.errors import UserError
-from backends.device.files import NotWritten, replacing
+from backends.device.errors import NotWritten, UserError
+from backends.device.files import replacing
 from backends.device.names import check_name
 from backends.words import check_pin, check_version
 

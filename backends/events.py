@@ -51,7 +51,7 @@ class Said(BaseModel):
 
 
 class Loaded(Said):
-    """The file is loaded and has run once, with so many outputs."""
+    """The file of the bundle with this hash is loaded and has run once, with so many outputs."""
 
     event: Literal["loaded"]
     info: dict[Text, Text]
@@ -60,6 +60,7 @@ class Loaded(Said):
     load_seconds: Amount
     first_run_seconds: Amount
     outputs: int = Field(ge=1, le=OUTPUTS)
+    bundle_sha256: Sha256
 
 
 class Progress(Said):

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.answers import check_outputs
+from backends.answers import check_loaded
 from backends.conversation import Conversation
 from backends.device.bundle import Bundle, Stamps
 from backends.device.errors import UserError
@@ -89,7 +89,7 @@ def session(target: Target, bundle_root: Path, out: Path) -> Iterator[Session]:
     try:
         held.talk.say(request(target, session=True))
         event = held._await(Loaded)
-        check_outputs(bundle, event)
+        check_loaded(bundle, event)
         held.machine = machine_facts(target, event)
         held.info = event.info
         held.outputs = event.outputs

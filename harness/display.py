@@ -82,6 +82,10 @@ class Display:
         if reported:
             self._done(verb, what, begun)
 
+    def warn(self, line: str) -> None:
+        """Print a line that must not be missed."""
+        self.console.print(Text(line, "yellow"), soft_wrap=True)
+
     def _done(self, verb: str, what: str, begun: float) -> None:
         took = f"{time.monotonic() - begun:.1f} s"
         self.console.print(Text.assemble(("✓", "green"), f" {verb} ", (what, "bold"), " ", (took, "dim")))

@@ -2,7 +2,8 @@
 
 A result is written to a temporary folder and renamed, so that it is complete or absent and a killed run continues where
 it stopped. The hash covers the stage's inputs, the versions of the packages that do the work, and the code without
-docstrings and comments, so that nothing stale is reused.
+docstrings and comments, so that nothing stale is reused; nothing damaged is either, for the hashes of a result's files
+lie beside them.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from backends.device.checksums import SUMS, verify, write_sums
 from backends.device.files import disk_errors_at, replacing
+from backends.device.reading import DamagedFile
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
@@ -83,10 +86,12 @@ def code_digest(*paths: str) -> str:
 
 
 class Store:
-    """Results on disk: ``ROOT/STAGE/KEY/``."""
+    """Results on disk: ``ROOT/STAGE/KEY/``. ``warn`` is called with a line about a damaged one."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
         self.root = root
+        self._warn = warn
+        self._verified: set[Path] = set()
         self.scratch = root / "unfinished"  # ours alone: the run holds a lock on its directory
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
@@ -96,8 +101,16 @@ class Store:
         return self.root / stage / key
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether a result exists."""
-        return self.path(stage, key).is_dir()
+        """Whether a result exists, undamaged: a damaged one is removed. Each is verified once."""
+        folder = self.path(stage, key)
+        if folder not in self._verified and folder.is_dir():
+            try:
+                verify(folder, "made again")
+                self._verified.add(folder)
+            except DamagedFile as error:
+                self._warn(str(error))
+                shutil.rmtree(folder)
+        return folder in self._verified
 
     @contextmanager
     def writing(self, stage: str, key: str) -> Iterator[Path]:
@@ -107,9 +120,12 @@ class Store:
         try:
             with disk_errors_at(place, folder):
                 yield folder
+                if not (folder / SUMS).exists():  # a bundle brings its own
+                    write_sums(folder)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o755)
                 folder.rename(place)
+            self._verified.add(place)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from backends.device import defences
-from backends.device.artifact import SCHEMA, Artifact, Pixels, sha256_file
+from backends.device.artifact import SCHEMA, Artifact, Pixels
+from backends.device.checksums import SUMS, read_sums, verify, write_sums
 from backends.device.errors import UserError, did_you_mean
 from backends.device.files import replacing
 from backends.device.json_types import read_as
 from backends.device.names import check_name, inside
 from backends.device.reading import Axis, DamagedFile, Expected, map_npy
+
+MEND = "copy the bundle again, or write it again"
 
 
 class Stamps(NamedTuple):
@@ -92,7 +95,8 @@ class Bundle:
     """A verified bundle. Its arrays stay on disk, memory-mapped.
 
     ``root`` holds ``bundle.json``, ``artifact.json``, the model file, ``pixels.npy`` (the clean uint8 ``(n, h, w, 3)``)
-    and ``cases/NAME/{stamps,mask,corners}.npy``. A case whose hash is that of the clean pixels has no folder.
+    and ``cases/NAME/{stamps,mask,corners}.npy``. A case whose hash is that of the clean pixels has no folder. The
+    hashes of all files are in ``SHA256SUMS``, whose own is `sha256`.
     """
 
     root: Path
@@ -100,26 +104,31 @@ class Bundle:
     n: int
     cases: tuple[Case, ...]
     pixels_sha256: str
+    sha256: str = ""
 
     @classmethod
     def read(cls, root: Path) -> Bundle:
-        """Read a bundle and check its schema, names, shapes, dtypes, corners and the model file's hash.
+        """Read a bundle and check its schema, names, shapes, dtypes and corners, then the hash of every file.
 
-        Anything wrong, or outside `root`, is a `UserError` naming the file. The pixels' hashes are left to the replay,
-        which reads every pixel anyway.
+        Anything wrong, or outside `root`, is a `UserError` naming the file.
         """
+        bundle = cls._read(root)
+        return replace(bundle, sha256=verify(root, MEND))
+
+    @classmethod
+    def _read(cls, root: Path) -> Bundle:
         path = inside(root, "bundle.json")
         described = read_as(Described, path, SCHEMA)
-        cases = described.cases
         if described.n < 1:
             raise DamagedFile(f"{path}: n: expected at least 1, got {described.n}")
         artifact = Artifact.read(inside(root, described.artifact))
-        bundle = cls(root, artifact, described.n, cases, described.pixels_sha256)
-        if (found := sha256_file(bundle.file)) != artifact.sha256:
-            raise UserError(f"{bundle.file}: expected sha256 {artifact.sha256}, got {found}; copy the bundle again")
-        if len({case.name for case in cases}) != len(cases):
+        bundle = cls(root, artifact, described.n, described.cases, described.pixels_sha256)
+        file = bundle.file
+        if (listed := read_sums(root, MEND).get(file.name)) != artifact.sha256:
+            raise UserError(f"{file}: expected sha256 {artifact.sha256}, but {SUMS} has {listed}; {MEND}")
+        if len({case.name for case in bundle.cases}) != len(bundle.cases):
             raise UserError(f"{path}: two cases of the same name")
-        for case in cases:
+        for case in bundle.cases:
             check_name(case.name, path)
             if case.defence:
                 defences.parse_defence(case.defence)
@@ -204,9 +213,10 @@ def write_bundle(
         facts = {"schema": SCHEMA, "artifact": "artifact.json", "n": bundle.n, "pixels_sha256": clean_sha256}
         described = json.dumps(facts | {"cases": [_described(case) for case in hashed]}, indent=1)
         (draft / "bundle.json").write_text(described + "\n")
-        written = Bundle.read(draft)
+        sha256 = write_sums(draft)
+        written = Bundle._read(draft)
         shutil.rmtree(root, ignore_errors=True)
-    return replace(written, root=root)
+    return replace(written, root=root, sha256=sha256)
 
 
 def _array(root: Path, name: str, dtype: DTypeLike, shape: Sequence[Axis]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from backends.device.artifact import sha256_file
-from backends.device.reading import MEBIBYTE, DamagedFile, regular_file
+from backends.device.reading import ARRAY_BYTES, MEBIBYTE, DamagedFile, regular_file
 
 SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  ([^\n]{1,1000})")
@@ -21,33 +21,37 @@ def write_sums(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_sums(folder: Path) -> dict[str, str]:
-    """Return the hash of each file that a folder lists, by its path; a damaged list is a `DamagedFile`."""
+def read_sums(folder: Path, mend: str) -> dict[str, str]:
+    """Return the hash of each file that a folder lists, by its path; no list, or a damaged one, is a `DamagedFile`."""
     path = folder / SUMS
-    regular_file(path, MEBIBYTE)
     try:
+        regular_file(path, MEBIBYTE)
         lines = path.read_bytes().decode().removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedFile(f"{path}: cannot be read ({error})") from error
+    except (OSError, UnicodeDecodeError, DamagedFile) as error:
+        raise DamagedFile(f"{path}: no list of hashes; {mend}") from error
     matches = [LINE.fullmatch(line) for line in lines]
     sums = {match[2]: match[1] for match in matches if match}
     if len(sums) != len(lines) or list(sums) != sorted(sums):
-        raise DamagedFile(f"{path}: not a sorted list of SHA-256 and file names")
+        raise DamagedFile(f"{path}: not a sorted list of SHA-256 and file names; {mend}")
     return sums
 
 
-def verify(folder: Path) -> str:
-    """Check that a folder holds the files it lists, unchanged, and no others; return the hash of the list."""
-    sums = read_sums(folder)
+def verify(folder: Path, mend: str) -> str:
+    """Check that a folder holds the files it lists, unchanged, and no others; return the hash of the list.
+
+    Anything else is a `DamagedFile` that names the file and how to mend it.
+    """
+    sums = read_sums(folder, mend)
     found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     if different := sorted(sums.keys() ^ found.keys()):
         what = "missing" if different[0] in sums else f"not listed in {SUMS}"
-        raise DamagedFile(f"{folder / different[0]}: {what}")
+        raise DamagedFile(f"{folder / different[0]}: {what}; {mend}")
     for name, path in found.items():
+        regular_file(path, ARRAY_BYTES)
         if (sha256 := sha256_file(path)) != sums[name]:
-            raise DamagedFile(f"{path}: damaged: expected sha256 {sums[name]}, got {sha256}")
+            raise DamagedFile(f"{path}: expected sha256 {sums[name]}, got {sha256}; {mend}")
     return sha256_file(folder / SUMS)
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS]
+    return [path for path in folder.rglob("*") if not path.is_dir() and path != folder / SUMS]

@@ -88,6 +88,7 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, queries: Ite
         load_seconds=load_seconds,
         first_run_seconds=first_run_seconds,
         outputs=outputs,
+        bundle_sha256=bundle.sha256,
     )
     for name in request.cases:
         _replay_case(runtime, bundle, name, request.batch, outputs, out, send)

@@ -11,8 +11,8 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from backends.device.errors import UserError
-from backends.device.files import NotWritten, disk_error
+from backends.device.errors import NotWritten, UserError
+from backends.device.files import disk_error
 
 USER_ERROR = 2
 FAULT = 3

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from backends.device.files import NotWritten
+from backends.device.errors import NotWritten
 
 
 class Descriptor(io.FileIO):

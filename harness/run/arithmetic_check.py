@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from backends.device.artifact import Artifact
 from backends.device.errors import UserError
+from backends.device.reading import read_json
 from exporters.files import describe
 from harness.plan.cells import ReplayStep
 from harness.results.agreement import output_integers
@@ -40,7 +40,7 @@ def arithmetics(work: stages.Work) -> Iterator[ArithmeticEntry]:
                     entry = _compare(work, step, answer)
                 with work.store.writing("arithmetic", name) as folder:
                     write_json(folder / "arithmetic.json", entry.plain())
-            kept = json.loads((work.store.path("arithmetic", name) / "arithmetic.json").read_text())
+            kept = read_json(work.store.path("arithmetic", name) / "arithmetic.json")
             place = {"artifact": step.artifact.name, "target": step.target.name}
             yield ArithmeticEntry.model_validate(kept | place)
 

@@ -32,5 +32,5 @@ def pack(
         with work.display.doing("bundle", what), work.store.writing("bundle", name) as beside:
             pixels = images_file(work, data, split)
             defended = {case.name: case.defence for case in cases if case.defence}
-            write_bundle(beside / "bundle", described, folder / described.file, pixels, stacks, defended)
-    return work.store.path("bundle", name) / "bundle"
+            write_bundle(beside, described, folder / described.file, pixels, stacks, defended)
+    return work.store.path("bundle", name)

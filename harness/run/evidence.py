@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
 
 from backends.device.bundle import Hashes, hash_pixels, pasted
+from backends.device.reading import read_json
 from harness.data.splits import SPLITS
 from harness.plan.cells import Case
 from harness.plan.steps import TORCH
@@ -26,9 +26,8 @@ def cases(work: stages.Work) -> list[CaseEntry]:
     crafted = {key: _crafted(work, case) for key, case in cases.items()}
     others: dict[str, list[OtherPixels]] = {key: [] for key in cases}
     for step in work.plan.replays:
-        file = work.store.path("replay", step.key) / "ran.json"
-        if step.target.name != TORCH and file.is_file():
-            ran = json.loads(file.read_text())
+        if step.target.name != TORCH and work.store.has("replay", step.key):
+            ran = read_json(work.store.path("replay", step.key) / "ran.json")
             seen = Hashes(ran.get("pixels_sha256", ""), ran.get("defended_sha256", ""))
             if seen != crafted[step.case.key]:
                 place = {"artifact": step.artifact.name, "target": step.target.name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from harness.run.bundles import pack
 if TYPE_CHECKING:
     from patches.surrogates.device import Device
 
-RECORD = np.dtype([("asked", "V32"), ("floats", "<u4")])
+RECORD = np.dtype([("asked", "V32"), ("answered", "V32"), ("floats", "<u4")])  # two SHA-256
 LEAST_PROBABILITY = 2.0**-9  # half a step of an 8-bit softmax, whose 0 is anything below
 
 
@@ -73,7 +74,7 @@ class AnswerLog:
         self._stream.close()
 
     def first(self, ask: Callable[..., NDArray[np.float32]]) -> Callable[..., NDArray[np.float32]]:
-        """Return a function that reads known answers, then asks; from the first other query on, answers are dropped."""
+        """Return a function that reads known answers, then asks; from another or a damaged one on, all are dropped."""
 
         def answer(
             stamps: Pixels, mask: NDArray[np.bool_], corners: NDArray[np.int32], images: NDArray[np.int32]
@@ -82,7 +83,8 @@ class AnswerLog:
             asked = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in query)).digest()
             if (found := self._next(asked, len(images))) is None:
                 found = ask(*query)
-                self._stream.write(np.array((asked, found.size), RECORD).tobytes() + found.tobytes())
+                answered = hashlib.sha256(found.tobytes()).digest()
+                self._stream.write(np.array((asked, answered, found.size), RECORD).tobytes() + found.tobytes())
                 self._stream.flush()
             self.images += len(images)
             return found
@@ -93,8 +95,9 @@ class AnswerLog:
         begin, head = self._stream.tell(), self._stream.read(RECORD.itemsize)
         if len(head) == RECORD.itemsize:
             record = np.frombuffer(head, RECORD)[0]
-            data = self._stream.read(4 * int(record["floats"]))
-            if record["asked"].tobytes() == asked and len(data) == 4 * record["floats"]:
+            size = os.fstat(self._stream.fileno()).st_size
+            data = self._stream.read(min(4 * int(record["floats"]), size))
+            if record["asked"].tobytes() == asked and record["answered"].tobytes() == hashlib.sha256(data).digest():
                 return np.frombuffer(data, np.float32).reshape(n, -1)
         self._stream.truncate(begin)
         self._stream.seek(begin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from backends.device.bundle import write_bundle
 from backends.device.errors import UserError
+from backends.device.reading import read_json
 from backends.hosts import prepare, replay
 from harness.plan.cells import ReplayStep
 from harness.plan.steps import TORCH
@@ -53,7 +53,7 @@ def _repeat(work: stages.Work, step: ReplayStep, first: NDArray[np.float32]) -> 
         equal = int((second == first[:n]).all(axis=1).sum())
         with work.store.writing("again", name) as folder:
             write_json(folder / "again.json", {"images": n, "equal": equal})
-    counts = json.loads((work.store.path("again", name) / "again.json").read_text())
+    counts = read_json(work.store.path("again", name) / "again.json")
     return RepeatEntry(artifact=artifact, target=target, images=counts["images"], equal=counts["equal"])
 
 
@@ -67,6 +67,4 @@ def _replay(work: stages.Work, step: ReplayStep, n: int) -> NDArray[np.float32]:
         outcome = replay(step.target, bundle.root, Path(out))
         if outcome.errors:
             raise UserError(outcome.errors["none"])
-        with np.load(outcome.files["none"], allow_pickle=False) as arrays:
-            logits: NDArray[np.float32] = arrays["logits"]
-            return logits
+        return replays.read_answers(outcome.files["none"])["logits"]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
+from backends.answers import INTEGERS
 from backends.device.bundle import Bundle, paste
 from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.protocol import LatencyLimits, MachineFacts
+from backends.device.reading import Expected, read_json, read_npz
 from backends.events import Answered, CaseFailed, Event, Loaded, Progress
 from backends.hosts import cores, is_emulated, machine_facts, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
@@ -81,9 +83,17 @@ def answers(work: Work, step: ReplayStep) -> Answers:
     folder = work.store.path("replay", step.key)
     if not work.store.has("replay", step.key):
         return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
-    ran: Ran = json.loads((folder / "ran.json").read_text())
-    with np.load(folder / "answers.npz", allow_pickle=False) as arrays:
-        return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
+    ran = read_json(folder / "ran.json")
+    arrays = read_answers(folder / "answers.npz")
+    return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
+
+
+def read_answers(file: Path) -> dict[str, NDArray[Any]]:
+    """Read what a device answered to a case: ``logits``, and ``integers`` where its file gives them."""
+    outputs = (None, None)
+    return read_npz(
+        file, {"logits": Expected((np.float32,), outputs), "integers": Expected(INTEGERS, outputs, required=False)}
+    )
 
 
 def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:

@@ -57,7 +57,8 @@ def run_suite(
         raise UserError(f"--data {data_dir}: no such folder")
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
-        store = Store(run_dir / "store")
+        display = Display(console)
+        store = Store(run_dir / "store", display.warn)
         known = patches_of(frozen) if frozen else {}
         frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
         with about(suite_file):
@@ -68,7 +69,7 @@ def run_suite(
             console.print("nothing has changed since the last run: nothing to do")
         else:
             patches = {name: patch for name, (patch, _) in known.items()}
-            work = stages.Work(plan, store, Display(console), device, patches)
+            work = stages.Work(plan, store, display, device, patches)
             with about(suite_file):
                 _run_stages(work)
             console.print("counting and writing the report ...", style="dim")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import pandas as pd
 
 from backends.device.artifact import Artifact
 from backends.device.machine import describe
+from backends.device.reading import read_json
 from harness.data import splits
 from harness.data.datasets import class_names
 from harness.data.splits import SPLITS
@@ -212,9 +212,8 @@ def _replayed(work: Work) -> Iterator[Replayed]:
 
 def _latencies(work: Work) -> Iterator[LatencyEntry]:
     for step in work.plan.latencies:
-        file = work.store.path("latency", step.key) / "latency.json"
-        if file.is_file():
-            measured = json.loads(file.read_text())
+        if work.store.has("latency", step.key):
+            measured = read_json(work.store.path("latency", step.key) / "latency.json")
             yield LatencyEntry(
                 p50_ms=measured["p50_ms"],
                 p90_ms=measured["p90_ms"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from backends.device.artifact import Artifact, Preproc, QuantSpec, sha256_file
 from backends.device.errors import UserError
+from backends.device.reading import Expected, map_npy, read_json
 from exporters.victim import Victim
 from harness import config
 from harness.data.readers import Images
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from exporters.files.description import Description
     from patches.fake_quant import Source
     from patches.fake_quant.network import Trained
+
+DTYPES = {"pixels": np.uint8, "labels": np.int64, "ids": np.str_}  # of `Images`
 
 
 @dataclass
@@ -92,8 +94,10 @@ def images(work: Work, step: DataStep, split: str) -> Images:
             with work.store.writing("data", step.key) as folder:
                 for name, part in {**splits, "all": every, "train": training_images(pools, splits)}.items():
                     for what, array in part._asdict().items():
-                        np.save(folder / f"{name}.{what}.npy", array, allow_pickle=False)
-    pixels, labels, ids = (np.load(images_file(work, step, split, what), mmap_mode="r") for what in Images._fields)
+                        np.save(folder / f"{name}.{what}.npy", np.asarray(array, DTYPES[what]), allow_pickle=False)
+    pixels, labels, ids = (
+        map_npy(images_file(work, step, split, what), Expected((dtype,))) for what, dtype in DTYPES.items()
+    )
     return Images(pixels, labels, tuple(map(str, ids)))
 
 
@@ -203,7 +207,7 @@ class Contents(NamedTuple):
 def contents(work: Work, step: ArtifactStep) -> Contents:
     """Return what an artifact's file holds."""
     _, folder = artifact(work, step)
-    return Contents(**json.loads((folder / "found.json").read_text()))
+    return Contents(**read_json(folder / "found.json"))
 
 
 def _write_contents(file: Description, folder: Path) -> None:

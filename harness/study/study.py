@@ -66,7 +66,8 @@ def run_study(
     all_ok = run.run_suite(suite_file, data_dir, out, device=device, console=console)
     folder = run_dir / "study"
     with run.held(run_dir), about(suite_file):
-        work = stages.Work(plan, Store(run_dir / "store"), Display(console), device)
+        display = Display(console)
+        work = stages.Work(plan, Store(run_dir / "store", display.warn), display, device)
         inputs = _inputs(work, suite.study, run_dir)
         for name in suite.study.analyses:
             if name in (only or ANALYSES):

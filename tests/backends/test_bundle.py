@@ -1,11 +1,13 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 from helpers import tiny
+from helpers.flips import flipped
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,6 +215,30 @@ def test_a_hostile_or_damaged_bundle_is_refused_naming_the_file(root, name):
     damage, message = HOSTILE[name]
     (root / "pixels.npy").write_bytes((root / "pixels.npy").read_bytes())
     Bundle.read(root)
+    damage(root)
+    with pytest.raises(UserError, match=message):
+        Bundle.read(root)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_flipped_bit_is_found_in_every_file(root, seed):
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert len(files) == 5 + 2 * 3
+    for file in files:
+        with flipped(file, seed), pytest.raises(UserError, match=re.escape(str(root))):
+            Bundle.read(root)
+    Bundle.read(root)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "SHA256SUMS").unlink(), "SHA256SUMS: no list of hashes; copy the bundle again"),
+        (lambda root: (root / "cases/more").write_text(""), "cases/more: not listed in SHA256SUMS; copy"),
+        (lambda root: os.mkfifo(root / "more"), "more: not listed in SHA256SUMS; copy"),
+    ],
+)
+def test_a_bundle_holds_what_it_lists_and_no_more(root, damage, message):
     damage(root)
     with pytest.raises(UserError, match=message):
         Bundle.read(root)

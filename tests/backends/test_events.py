@@ -14,7 +14,7 @@ SHA256 = "ab" * 32
 CASE = {"event": "case", "case": "none", "pixels_sha256": SHA256, "file": "none.npz", "file_sha256": SHA256,
         "seconds": 1.5, "cpu_seconds": 1, "anonymous_bytes": None}  # fmt: skip
 LOADED = {"event": "loaded", "info": {"version": "1"}, "machine": describe()._asdict(), "packages": ["numpy"],
-          "load_seconds": 0.1, "first_run_seconds": 0.1, "outputs": 10}  # fmt: skip
+          "load_seconds": 0.1, "first_run_seconds": 0.1, "outputs": 10, "bundle_sha256": SHA256}  # fmt: skip
 SCORES = {"event": "scores", "query": 1, "pixels_sha256": SHA256,
           "logits": {"dtype": "float32", "shape": [1, 1], "data": "AAAAAA=="}}  # fmt: skip
 PROGRESS = {"event": "progress", "case": "none", "done": 3, "of": 6}

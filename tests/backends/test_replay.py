@@ -14,9 +14,10 @@ from helpers import tiny
 import backends
 from backends.device.artifact import Artifact, Preproc, sha256_file
 from backends.device.bundle import Bundle, Stamps, write_bundle
+from backends.device.checksums import write_sums
 from backends.device.machine import describe, read_cpuinfo
 from backends.device.runtimes import engine, prepare, real
-from backends.hosts import Target, availability, identity, replay
+from backends.hosts import Target, availability, identity, local, replay
 
 ROOT = Path(backends.__file__).parents[1]
 
@@ -145,6 +146,7 @@ def test_a_changed_stamp_is_an_error_of_its_case_alone(tmp_path, bundle):
     path = bundle.root / "cases/each/stamps.npy"
     stamps = np.load(path)
     np.save(path, stamps ^ 1)
+    write_sums(bundle.root)
     outcome = replay(Target("t", "onnxruntime"), bundle.root, tmp_path / "out")
     assert sorted(outcome.files) == ["none", "same"]
     assert bundle.case("each").sha256 in outcome.errors["each"]
@@ -155,9 +157,18 @@ def test_one_changed_pixel_is_an_error_of_every_case(tmp_path, bundle):
     mapped = np.lib.format.open_memmap(bundle.root / "pixels.npy", mode="r+")
     mapped[-1, -1, -1, -1] ^= 1
     mapped.flush()
+    write_sums(bundle.root)
     outcome = replay(Target("t", "onnxruntime"), bundle.root, tmp_path / "out")
     assert sorted(outcome.errors) == ["each", "none", "same"]
     assert all("sha256" in message for message in outcome.errors.values())
+
+
+def test_a_device_that_read_another_bundle_is_an_error_of_every_case(tmp_path, bundle, monkeypatch):
+    other = write_bundle(tmp_path / "other", bundle.artifact, bundle.file, tiny.pixels() ^ 1, {"none": None})
+    start = local.start
+    monkeypatch.setattr(local, "start", lambda target, root, out: start(target, other.root, out))
+    outcome = replay(Target("t", "onnxruntime"), bundle.root, tmp_path / "out", cases=["none"])
+    assert f"read a bundle of sha256 {other.sha256}, expected {bundle.sha256}" in outcome.errors["none"]
 
 
 # What is known of a target without running it.

@@ -1,16 +1,18 @@
 """The store: a result is there whole or not at all, and its key covers what went into it."""
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers.flips import flipped
 
 from harness import store
 from harness.store import Store, code_digest, key
 
 
 def test_a_result_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    results = Store(tmp_path / "store")
+    results = Store(tmp_path / "store", print)
     with suppress(RuntimeError), results.writing("patch", "k") as folder:
         (folder / "half").write_text("")
         raise RuntimeError
@@ -24,7 +26,40 @@ def test_a_result_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_unfinished_is_cleared(tmp_path: Path) -> None:
     (tmp_path / "store" / "unfinished" / "patch-abc").mkdir(parents=True)
-    assert list(Store(tmp_path / "store").scratch.iterdir()) == []
+    assert list(Store(tmp_path / "store", print).scratch.iterdir()) == []
+
+
+def test_a_damaged_result_is_said_so_and_made_again_never_used(tmp_path: Path) -> None:
+    def made(results: Store) -> Path:
+        with results.writing("patch", "k") as folder:
+            (folder / "inside").mkdir()
+            (folder / "inside" / "numbers").write_bytes(bytes(100))
+            (folder / "words").write_text("as they were")
+        return results.path("patch", "k")
+
+    files = [path for path in made(Store(tmp_path / "store", print)).rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files) == ["SHA256SUMS", "numbers", "words"]
+    for seed, file in enumerate(files * 3):
+        said: list[str] = []
+        results = Store(tmp_path / "store", said.append)
+        with flipped(file, seed):
+            assert not results.has("patch", "k")
+        assert len(said) == 1
+        assert said[0].startswith(str(results.path("patch", "k")))
+        assert said[0].endswith("made again")
+        shutil.rmtree(results.path("patch", "k"))  # what `flipped` put back
+        made(results)
+        assert results.has("patch", "k")
+        assert Store(tmp_path / "store", print).has("patch", "k")
+
+
+def test_a_result_without_hashes_is_made_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    results = Store(tmp_path / "store", said.append)
+    results.path("patch", "k").mkdir(parents=True)
+    assert not results.has("patch", "k")
+    assert not results.path("patch", "k").exists()
+    assert said == [f"{results.path('patch', 'k')}/SHA256SUMS: no list of hashes; made again"]
 
 
 def test_a_key_changes_with_inputs_versions_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +96,7 @@ def test_every_stage_names_code_that_is_there() -> None:
 MAKE_NO_RESULT = ("harness/cli", "harness/gate", "harness/plan")
 # What these lay down is in the inputs too: a suite's words, names of columns, the store itself.
 GROUND = ("harness/__init__", "harness/config", "harness/display", "harness/store", "harness/tables")
-GROUND += ("harness/torchvision_import", "backends/device/__init__")
+GROUND += ("harness/data_frames", "harness/torchvision_import", "backends/device/__init__")
 
 
 def test_every_module_that_makes_a_result_is_in_some_stages_key() -> None:

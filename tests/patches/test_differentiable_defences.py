@@ -9,6 +9,7 @@ from scipy.ndimage import median_filter
 from sklearn.datasets import load_sample_images
 
 from backends.device.bundle import Bundle, Stamps, write_bundle
+from backends.device.checksums import write_sums
 from backends.device.defences import Defence, defend, parse_defence
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
@@ -144,6 +145,7 @@ def test_what_a_defence_makes_otherwise_is_refused(tmp_path, bundle, field, valu
     described = json.loads(file.read_text())
     next(case for case in described["cases"] if case["name"] == "soft")[field] = value
     file.write_text(json.dumps(described))
+    write_sums(bundle.root)
     if field == "defence":
         with pytest.raises(UserError, match=says):
             Bundle.read(bundle.root)

@@ -1,6 +1,7 @@
 """Sparse-RS on networks whose best patch is known, its budget, and its way from a suite to a target and back."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,8 +148,9 @@ def test_the_losses_are_those_of_the_paper(kind, target_class):
         np.testing.assert_array_equal(found < 0, (scores.argmax(1) == wanted.numpy()) == (sign == 1))
 
 
-def test_answers_are_kept_and_not_asked_again(tmp_path):
-    """A device that breaks, and a run that is killed amid a line: the patch is that of a run without."""
+@pytest.mark.parametrize("damaged", [lambda log: log[:-5], lambda log: log[:-1] + bytes([log[-1] ^ 1])])
+def test_answers_are_kept_and_not_asked_again(tmp_path, damaged):
+    """A device that breaks, and a last answer that is cut or damaged: the patch is that of a run without."""
     whole = crafted(Linear(), options={"queries": 400})
     path, fine = tmp_path / "checkpoints/a", Linear()
 
@@ -160,7 +162,7 @@ def test_answers_are_kept_and_not_asked_again(tmp_path):
     with AnswerLog(path) as known, pytest.raises(UserError, match="doll: crash"):
         crafted(known.first(breaks), options={"queries": 400})
     assert known.images == 30 * 4
-    path.write_bytes(path.read_bytes()[:-5])
+    path.write_bytes(damaged(path.read_bytes()))
     ask = Linear()
     with AnswerLog(path) as known:
         assert crafted(known.first(ask), options={"queries": 400}).sha256 == whole.sha256
@@ -243,7 +245,7 @@ def test_an_attack_and_a_surrogate_that_do_not_fit_are_told_apart_before_anythin
 
 
 @pytest.mark.slow
-def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
+def test_a_suite_asks_and_a_run_that_broke_goes_on(quick, tmp_path, monkeypatch):
     """The second device is another process: what the first one answered is not asked again."""
     from backends import query_client as sessions
 
@@ -257,6 +259,7 @@ def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sessions.Session, "scores", breaks)
     suite, out = write(tmp_path, SUITE), tmp_path / "out"
+    shutil.copytree(quick / "out/quick/store", out / "store")
     with pytest.raises(UserError, match="ort: crash: SIGSEGV\n32 queries are answered and kept: run again to go on"):
         run_suite(suite, None, out, console=Console(quiet=True))
     assert run_suite(suite, None, out, console=Console(quiet=True))

@@ -5,7 +5,8 @@ import pytest
 from helpers.faraway import assert_nothing_runs, assert_same, at_board
 
 from backends.device.artifact import sha256_file
-from backends.hosts import Target, availability, identity, local, prepare, replay
+from backends.device.errors import UserError
+from backends.hosts import Target, availability, begin, identity, local, prepare, replay
 
 pytestmark = [pytest.mark.slow, pytest.mark.ssh]
 
@@ -83,3 +84,19 @@ def test_a_board_describes_itself(board):
     words = []
     prepare(at_board(), words.append)
     assert words == ["asking board"]
+
+
+# What is sent.
+
+
+def test_only_files_inside_the_bundle_are_sent(tmp_path, board, bundle):
+    (tmp_path / "secret").write_text("of this machine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/secret").write_text("of this machine")
+    (bundle.root / "cases/folder").symlink_to(tmp_path / "folder")
+    begin(at_board(), bundle.root, tmp_path / "out").close()  # without the check of the bundle that comes before
+    assert {path.name for path in (board.home / "trees").rglob("*")} >= {"bundle.json", "stamps.npy"}
+    assert not list(board.home.rglob("secret"))
+    (bundle.root / "cases/file").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match=f"cases/file: leads out of .* to {tmp_path}/secret; only files inside"):
+        begin(at_board(), bundle.root, tmp_path / "out")

@@ -6,8 +6,7 @@ import tempfile
 
 import pytest
 
-from backends.device.errors import UserError
-from backends.device.files import NotWritten
+from backends.device.errors import NotWritten, UserError
 from harness.cli import endings
 
 RESUME = "finished work is kept: run the same command to resume"

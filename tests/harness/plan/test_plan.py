@@ -182,7 +182,7 @@ def test_controls_of_an_imported_patch_have_its_mask(tmp_path: Path) -> None:
     rgba[:, :4, 3] = 0
     Image.fromarray(rgba, "RGBA").save(tmp_path / "p.png")
     made = make(read_suite(write(tmp_path, text)), tmp_path, tmp_path / "cache")
-    work = Work(made, Store(tmp_path / "store"), Display(Console(quiet=True)), "cpu", {})
+    work = Work(made, Store(tmp_path / "store", print), Display(Console(quiet=True)), "cpu", {})
     assert {p.attack for p in made.patches} == {"imported", "grey", "noise", "sticker"}
     (shape,) = {p.shape for p in made.patches}
     assert shape.startswith("alpha-")
