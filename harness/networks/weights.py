@@ -64,7 +64,7 @@ def write_tensors(content: Mapping[str, object], file: Path) -> None:
     torch's own writer says no more of a full disk than that a position was unexpected.
     """
     buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
+    torch.save(content, buffer)
     with replacing(file) as draft:
         draft.write_bytes(buffer.getbuffer())
 
