@@ -36,8 +36,11 @@ def explain(error: Exception) -> int:
         fail(f"{error}; {RESUME}")
     elif isinstance(error, UserError):
         fail(str(error))
-    elif disk_error(error) or "No usable temporary directory" in str(error):
-        fail(f"{error}; {RESUME}")
+    elif reason := disk_error(error):
+        file = getattr(error, "filename", None)
+        fail(f"{file!r:.100}: {reason}" if isinstance(file, str) else f"{reason}; {RESUME}")
+    elif "No usable temporary directory" in str(error):
+        fail("no folder for temporary files; set TMPDIR, then run the same command to resume")
     else:
         return _fault(_first_line(error), "".join(traceback.format_exception(error)))
     return USER_ERROR

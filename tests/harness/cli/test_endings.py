@@ -17,9 +17,9 @@ RESUME = "finished work is kept: run the same command to resume"
     [
         (UserError("suite.toml: no"), "suite.toml: no"),
         (NotWritten("out/x.npy", "No space"), f"out/x.npy: cannot be written (No space); {RESUME}"),
-        (OSError(errno.ENOSPC, "No space left on device"), f"[Errno 28] No space left on device; {RESUME}"),
-        (PermissionError(errno.EACCES, "Denied", "x.png"), f"[Errno 13] Denied: 'x.png'; {RESUME}"),
-        (FileNotFoundError(errno.ENOENT, "No usable temporary directory"), "[Errno 2] No usable temporary directory"),
+        (OSError(errno.ENOSPC, "No space left on device"), f"No space left on device; {RESUME}"),
+        (PermissionError(errno.EACCES, "Denied", "x.png"), "'x.png': Permission denied"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory"), "no folder for temporary files; set TMPDIR"),
         (MemoryError("Unable to allocate 2 TiB"), f"not enough memory (Unable to allocate 2 TiB); {RESUME}"),
         (ImportError("libx.so: failed to map segment from shared object"), f"not enough memory; {RESUME}"),
         (RuntimeError("std::bad_alloc"), f"not enough memory; {RESUME}"),

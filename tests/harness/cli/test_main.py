@@ -100,6 +100,14 @@ def test_a_command_dies_with_its_parent(tmp_path):
         os.kill(grandchild, signal.SIGKILL)
 
 
+def test_the_parent_imports_nothing_that_starts_threads():
+    """It forks; and it is what every command waits for first."""
+    code = "import sys; before = set(sys.modules); import harness.cli.main; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], env=environ(), capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert imported <= {"harness", "backends", *sys.stdlib_module_names}
+
+
 def test_a_second_interruption_changes_nothing(tmp_path):
     with start(tmp_path, STUBBORN) as process:
         started(process, tmp_path)
