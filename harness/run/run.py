@@ -27,9 +27,18 @@ from harness.results.checks import checks, doubts
 from harness.results.metrics import cells as cells_of
 from harness.results.metrics import summarise
 from harness.results.records import Truth, records
-from harness.results.run_directory import RECORDS, Run, read_records, read_run, read_summary, write_run, write_summary
+from harness.results.run_directory import (
+    RECORDS,
+    RUN,
+    Run,
+    read_records,
+    read_run,
+    read_summary,
+    write_run,
+    write_summary,
+)
 from harness.run import crafting, replays, stages
-from harness.run.run_json import Timing, describe_run
+from harness.run.run_json import Timing, commit, describe_run
 from harness.store import Store
 
 RESULTS = (RECORDS, "cells.csv", "summary.json", "report.html", "run.json")
@@ -66,8 +75,10 @@ def run_suite(
         for artifact in plan.unused:
             console.print(Text.assemble(("no target runs", "yellow"), f" {artifact.name}: left out"))
         if _is_done(run_dir, plan):
+            _stamp(run_dir)
             console.print("nothing has changed since the last run: nothing to do")
         else:
+            (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, display, device, patches)
             with about(suite_file):
@@ -123,6 +134,13 @@ def _is_done(run_dir: Path, plan: Plan) -> bool:
     except UserError:
         return False
     return run.plan == plan.key and not run.errors and all((run_dir / name).is_file() for name in RESULTS)
+
+
+def _stamp(run_dir: Path) -> None:
+    """Say that these are the results of the commit that is checked out, too."""
+    run = read_run(run_dir)
+    if run.commit != (here := commit()):
+        write_run(run_dir, run.model_copy(update={"commit": here}))
 
 
 def _run_stages(work: stages.Work) -> None:
