@@ -83,13 +83,14 @@ def run_study(
 
 
 def _inputs(work: stages.Work, settings: StudyTable, run_dir: Path) -> Inputs:
-    summary = read_summary(run_dir)
+    finished = read_run(run_dir)
+    summary = read_summary(run_dir, finished)
     return Inputs(
         work,
         pd.DataFrame(summary.cells),
         pd.DataFrame(summary.over_patches),
         settings,
-        pd.DataFrame([row.plain() for row in read_run(run_dir).latency]),
+        pd.DataFrame([row.plain() for row in finished.latency]),
     )
 
 

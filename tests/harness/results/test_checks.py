@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from helpers.edited_runs import facts_of
 from helpers.made_run import FILES, make_run
 
 from harness.report.page import build
@@ -38,7 +38,7 @@ def typed(run: dict[str, Any]) -> Run:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pd.DataFrame, Path]:
     root = make_run(tmp_path_factory.mktemp("run"), victims=("net",), images=1000, seeds=1, files=FILES[:4])
-    run = json.loads((root / "run.json").read_text()) | GOOD
+    run = facts_of(root) | GOOD
     run["data"]["copies"] = 0
     table = cells(pd.read_parquet(root / "records.parquet"))
     run["victims"][0]["float_accuracy"] = float(table["clean_accuracy"].iloc[0])
