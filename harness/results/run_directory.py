@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from backends.device.artifact import sha256_file
 from backends.device.reading import ARRAY_BYTES, DamagedFile, read_json, regular_file
 from harness.data import splits
+from harness.data_frames import read_parquet
 from harness.results.entries import (
     AgreementEntry,
     ArithmeticEntry,
@@ -100,10 +101,7 @@ def read_summary(run_dir: Path, run: Run) -> Summary:
 def read_records(run_dir: Path, run: Run) -> pd.DataFrame:
     """Read the records of a finished run; another run's or a damaged file is a `UserError`."""
     verify(run_dir, run, RECORDS)
-    try:
-        return pd.read_parquet(run_dir / RECORDS)
-    except (OSError, ValueError) as error:
-        raise DamagedFile(f"{run_dir / RECORDS}: cannot be read ({error}); {MEND}") from error
+    return read_parquet(run_dir / RECORDS)
 
 
 def verify(run_dir: Path, run: Run, *names: str, mend: str = MEND) -> None:
@@ -134,12 +132,11 @@ def write_summary(run_dir: Path, suite: str, cells: pd.DataFrame, over_patches: 
 
 def _files(run: Run) -> Iterator[str]:
     yield from (RECORDS, CELLS, SUMMARY, REPORT, splits.FILE)
-    for artifact in run.artifacts:
-        yield artifact.file
-        yield str(Path(artifact.file).with_suffix(".json"))
-    for patch in run.patches:
-        yield patch.file
-        yield str(Path(patch.file).with_suffix(".npz"))
+    for entries, beside in ((run.artifacts, ".json"), (run.patches, ".npz")):
+        for entry in entries:
+            if entry.file:
+                yield entry.file
+                yield str(Path(entry.file).with_suffix(beside))
     for example in run.examples:
         yield example.clean_png
         yield example.patched_png

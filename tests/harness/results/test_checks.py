@@ -32,7 +32,7 @@ GOOD: dict[str, Any] = {
 
 
 def typed(run: dict[str, Any]) -> Run:
-    return Run.model_validate({"schema": 1} | run)
+    return Run.model_validate({"schema": 2} | run)
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +113,10 @@ def test_noise_that_misleads_and_images_that_are_too_few(tmp_path: Path) -> None
 def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
     run, table, root = made
     bad = run | {"outputs": [GOOD["outputs"][1] | {"declared": "logits"}]}
-    page = build(root, typed(bad)).read_text()
+    records = pd.read_parquet(root / "records.parquet")
+    page = build(root, typed(bad), records).read_text()
     assert page.index("1 failed. A dagger (†) marks") < page.index("Success and clean accuracy by target")
     assert 'title="kind of outputs">†' in page
-    records = pd.read_parquet(root / "records.parquet")
     summary = summarise(table.assign(doubts=doubts(table, checks(typed(bad), table))), records)
     assert set(summary.loc[summary["doubts"] != "", "artifact"]) == {"net-onnx-fp32"}
 
