@@ -1,10 +1,13 @@
 """Fixtures that every test may use."""
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from helpers.once import Once
 from helpers.required import absent
 
 # before anything loads OpenMP: as the command line has it, and so that the processes of xdist share out the cores
@@ -36,6 +39,40 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Folders that are made once for all processes of this run."""
+    return Once(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exported(once: Once) -> Callable[..., Path]:
+    """Gives the file of one of the small networks by its name, format and spec, beside it its ``net.json``."""
+    from helpers import small_networks as small
+
+    def file(name: str, format: str, quant: Any = small.SPEC) -> Path:
+        spec = hashlib.sha256(repr(quant).encode()).hexdigest()[:8]
+        folder = once(
+            f"{name}-{format}-{spec}", lambda folder: small.write(folder, getattr(small, name)(), format, quant)
+        )
+        return folder / f"net.{format}"
+
+    return file
+
+
+@pytest.fixture(scope="session")
+def quick(once: Once) -> Path:
+    """A folder with the quick suite, run once: copy it before another run."""
+    from helpers.command import patchbench
+    from helpers.suites import write
+
+    def run(folder: Path) -> None:
+        done = patchbench("run", write(folder), cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return once("quick", run)
 
 
 @pytest.fixture(scope="session")

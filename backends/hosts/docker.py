@@ -230,5 +230,5 @@ def _check_readable(folder: Path) -> None:
         return
     for path in (folder, *folder.rglob("*")):
         wanted = 0o5 if path.is_dir() else 0o4
-        if path.stat().st_mode & wanted != wanted:
+        if path.lstat().st_mode & wanted != wanted:  # a link is followed there, not here
             raise UserError(f"{path}: only root can read it, but the container is not root: chmod -R o+rX {folder}")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from helpers import lying_device, tiny
 
 import backends
+from backends.answers import Answers
 from backends.device.errors import UserError
+from backends.events import End, Progress
 from backends.hosts import Target, local, replay
 from backends.query_client import session
 
@@ -77,6 +80,13 @@ SESSION_ERRORS = {
     "no newline": "malformed event: a line of more than",
     "no progress": "hang: no event for 5 s",
 }
+LATENCY_ERRORS = {
+    "fewer runs": "a latency of 1 runs, expected 5 or more",
+    "other runs": "latency.npy: expected int64 (1000), got int64 (5,)",
+    "another file": "expected a result latency.npy, got 'none.npz'",
+    "no newline": "malformed event: a line of more than",
+    "early end": "the device ended without an answer for the latency",
+}
 QUICK = ("another case", "nested", "early end", "no newline", "fewer outputs")
 
 
@@ -96,6 +106,7 @@ def lie(tmp_path, monkeypatch):
 def test_every_lie_is_told():
     assert set(ERRORS) == set(lying_device.CASE)
     assert set(SESSION_ERRORS) == set(lying_device.SCORES)
+    assert set(LATENCY_ERRORS) == set(lying_device.LATENCY)
 
 
 @pytest.mark.parametrize(("name", "says"), some_slow(ERRORS))
@@ -123,8 +134,49 @@ def test_a_lie_in_a_session_is_an_error_that_names_the_target(tmp_path, bundle, 
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize(("name", "says"), some_slow(LATENCY_ERRORS))
+def test_a_lie_about_the_latency_is_its_error_and_the_cases_stay(tmp_path, bundle, lie, name, says):
+    lie(name)
+    wanted = {"warmup": 0, "runs": 5, "seconds": 0}
+    outcome = replay(DUMMY, bundle.root, tmp_path / "out", ["none"], latency=wanted)
+    assert list(outcome.files) == ["none"]
+    assert not outcome.errors
+    assert outcome.latency is None
+    assert says in outcome.latency_error
+
+
+def answers(bundle, latency=None):
+    fetched = Path("nowhere")
+    return Answers(bundle, ["none"], latency, 0.0, lambda event: {}, lambda name, most: fetched, lambda event: None)
+
+
+def progress(case, done):
+    return Progress(event="progress", case=case, done=done)
+
+
+def test_nothing_is_believed_before_the_file_is_loaded(bundle):
+    for event in (progress("none", 0), End(event="end")):
+        with pytest.raises(UserError, match="expected one event `loaded`, before all others"):
+            answers(bundle).hear(event)
+
+
+def test_a_latency_that_was_not_asked_for_or_never_ends_is_refused(bundle):
+    with_none = answers(bundle)
+    with_none.outputs = 4
+    with pytest.raises(UserError, match="a latency that was not asked for"):
+        with_none.hear(progress("", 0))
+    held = answers(bundle, {"warmup": 0, "runs": 2, "seconds": 0})
+    held.outputs = 4
+    for done in (0, 1, 2):
+        held.hear(progress("", done))
+    time.sleep(0.01)
+    with pytest.raises(UserError, match="hang: the latency goes on after 3 runs"):
+        held.hear(progress("", 3))
+
+
 ASKER = """
 import sys
+import time
 from pathlib import Path
 from backends.device.machine import memory_bytes
 from backends.hosts import Target, local, replay

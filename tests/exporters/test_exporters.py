@@ -35,13 +35,13 @@ def networks() -> dict[str, nn.Module]:
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", ["resnet", "branches"])
-def test_float_files_compute_what_torch_does(networks, tmp_path, name, format):
-    path = write(tmp_path, networks[name], format, None)
+def test_float_files_compute_what_torch_does(networks, exported, name, format):
+    path = exported(name, format, None)
     assert np.abs(small.file_logits(path, PIXELS) - small.torch_logits(networks[name], PIXELS)).max() < 1e-4
-    artifact = Artifact.read(tmp_path / "net.json")
+    artifact = Artifact.read(path.with_suffix(".json"))
     assert (artifact.file, artifact.sha256, artifact.precision) == (path.name, sha256_file(path), "fp32")
     assert artifact.preproc.layout == {"onnx": "nchw", "tflite": "nhwc"}[format]
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["net.json", path.name])
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(["net.json", path.name])
 
 
 @pytest.mark.slow
@@ -68,14 +68,13 @@ def test_one_spec_gives_both_formats_the_same_ranges(networks, tmp_path, name, c
 
 
 @pytest.mark.slow
-def test_ranges_of_minmax_are_those_of_torch(networks, tmp_path):
+def test_ranges_of_minmax_are_those_of_torch(networks, exported):
     network = networks["resnet"]
     logits = small.torch_logits(network, PIXELS[: SPEC.calibration_images])
     with torch.no_grad():
         normalised = small.as_input(PIXELS[: SPEC.calibration_images]) * network.scale + network.shift
     for format, names in (("onnx", ("add", "logits")), ("tflite", ("Normalised", "output_0"))):
-        path = write(tmp_path, network, format)
-        found = activation_ranges(path)
+        found = activation_ranges(exported("resnet", format))
         step = max(np.ptp(logits), float(normalised.max() - normalised.min())) / 255
         end = found[next(name for name in found if names[1] in name)]
         assert end == pytest.approx((logits.min(), logits.max()), abs=step)
@@ -84,35 +83,35 @@ def test_ranges_of_minmax_are_those_of_torch(networks, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_network_is_integer(networks, tmp_path):
-    onnx = describe(write(tmp_path, networks["resnet"], "onnx")).counts
+def test_the_whole_network_is_integer(exported):
+    onnx = describe(exported("resnet", "onnx")).counts
     # Seven convolutions; three sums of shortcuts and that of the normalisation; the edges and nothing else in float.
     assert onnx == {
         "QLinearConv": 7, "QLinearAdd": 4, "Slice": 4, "Pad": 2, "QuantizeLinear": 1, "QLinearMul": 1,
         "QLinearGlobalAveragePool": 1, "Reshape": 1, "QGemm": 1, "DequantizeLinear": 1,
     }  # fmt: skip
-    tflite = describe(write(tmp_path, networks["resnet"], "tflite"))
+    tflite = describe(exported("resnet", "tflite"))
     assert tflite.counts == {
         "CONV_2D": 7, "ADD": 4, "STRIDED_SLICE": 4, "PAD": 4, "MUL": 1, "TRANSPOSE": 1, "MEAN": 1, "FULLY_CONNECTED": 1,
     }  # fmt: skip
     dtypes = {t.dtype for o in tflite.operators for t in (*o.inputs, *o.outputs) if t.scale}
     assert dtypes == {"int8", "int32"}
     assert (tflite.inputs[0].dtype, tflite.outputs[0].dtype) == ("int8", "int8")
-    onnx = describe(write(tmp_path, networks["branches"], "onnx")).counts
+    onnx = describe(exported("branches", "onnx")).counts
     assert onnx["QLinearConcat"] == onnx["MaxPool"] == onnx["QLinearGlobalAveragePool"] == 1
-    tflite = describe(write(tmp_path, networks["branches"], "tflite")).counts
+    tflite = describe(exported("branches", "tflite")).counts
     assert tflite["CONCATENATION"] == tflite["MAX_POOL_2D"] == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_signatures_differ_by_128_and_nothing_else(networks, tmp_path, per_channel, symmetric):
+def test_signatures_differ_by_128_and_nothing_else(exported, per_channel, symmetric):
     spec = replace(SPEC, per_channel=per_channel, symmetric_activations=symmetric)
     files = {}
     for signature in ("s8s8", "u8s8", "u8u8"):
         quant = replace(spec, activation_signed=signature[0] == "s", weight_signed=signature[2] == "s")
-        files[signature] = describe(write(tmp_path, networks["resnet"], "onnx", quant))
+        files[signature] = describe(exported("resnet", "onnx", quant))
     convolutions = {k: [o for o in d.operators if o.name == "Conv"] for k, d in files.items()}
     raw = {k: [o for o in d.operators if o.name == "DequantizeLinear"] for k, d in files.items()}
     for a, b, c in zip(*convolutions.values(), strict=True):
@@ -173,10 +172,8 @@ def test_statistics_are_those_of_onnxruntimes_calibrators(networks, tmp_path, ca
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_same_export_gives_the_same_bytes(networks, tmp_path, format):
-    assert write(tmp_path / "a", networks["resnet"], format).read_bytes() == (
-        write(tmp_path / "b", networks["resnet"], format).read_bytes()
-    )
+def test_the_same_export_gives_the_same_bytes(networks, exported, tmp_path, format):
+    assert write(tmp_path, networks["resnet"], format).read_bytes() == exported("resnet", format).read_bytes()
 
 
 @pytest.mark.slow
@@ -203,17 +200,17 @@ def test_other_processes_give_the_same_bytes(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_range_or_weight_is_noticed(networks, tmp_path):
-    write(tmp_path, networks["resnet"], "onnx", None)
-    network = describe(tmp_path / "net.onnx")
+def test_another_range_or_weight_is_noticed(exported):
+    path = exported("resnet", "onnx", None)
+    network = describe(path)
     statistic = collector(SPEC)
     import onnx
 
-    for batch in run(onnx.load(tmp_path / "net.onnx"), to_collect(network), PIXELS, SPEC):
+    for batch in run(onnx.load(path), to_collect(network), PIXELS, SPEC):
         statistic.feed(batch)
     ranges = resolve(network, statistic.ranges())
     scales = weights(network, ranges, SPEC)
-    file = describe(write(tmp_path, networks["resnet"], "onnx"))
+    file = describe(exported("resnet", "onnx"))
     require_scales(file, ranges, scales, SPEC)
     changed = next(n for n in ranges if "relu" in n)
     with pytest.raises(UserError, match=f"scale of '{changed}' is not what its QuantSpec implies"):
@@ -251,7 +248,7 @@ def test_a_network_in_training_is_an_error(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signature", ["u8s8", "s8s8", "u8u8"])
-def test_the_graph_that_a_replay_runs_is_integer_as_the_proof_says(networks, tmp_path, monkeypatch, signature):
+def test_the_graph_that_a_replay_runs_is_integer_as_the_proof_says(exported, tmp_path, monkeypatch, signature):
     """By the very session options that the device side uses: its options and the proof's are set in two places."""
     import onnx
     import onnxruntime
@@ -259,7 +256,7 @@ def test_the_graph_that_a_replay_runs_is_integer_as_the_proof_says(networks, tmp
     from backends.device.runtimes.onnxruntime import Engine
 
     quant = replace(SPEC, activation_signed=signature[0] == "s", weight_signed=signature[2] == "s")
-    path = write(tmp_path, networks["resnet"], "onnx", quant)
+    path = exported("resnet", "onnx", quant)
     used, real = [], onnxruntime.InferenceSession
 
     def watched(file, options, **others):

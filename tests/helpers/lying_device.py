@@ -176,6 +176,14 @@ SCORES = {
     "no newline": CASE["no newline"],
     "no progress": forever(dumped({"event": "progress", "case": "", "done": 3})),
 }
+LATENCY = {
+    "fewer runs": changed(n=1),
+    "other runs": changed(n=1000),
+    "another file": changed(file="none.npz"),
+    "no newline": CASE["no newline"],
+    "early end": CASE["early end"],
+}
+OTHERS = {"scores": SCORES, "latency": LATENCY}
 
 
 def python(folder):
@@ -198,8 +206,8 @@ def main(bundle, out):
             lines = [line]
             if event["event"] == "case" and event["case"] == LIED_ABOUT:
                 lines = CASE[os.environ["LIE"]](event, Path(out))
-            elif event["event"] == "scores":
-                lines = SCORES[os.environ["LIE"]](event, Path(out))
+            elif event["event"] in OTHERS:
+                lines = OTHERS[event["event"]][os.environ["LIE"]](event, Path(out))
             for each in lines:
                 sys.stdout.buffer.write(each)
                 sys.stdout.buffer.flush()

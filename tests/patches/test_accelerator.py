@@ -71,8 +71,8 @@ def test_every_surrogate_does(kind: str, entry: Entry) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet", "branches"])
 @pytest.mark.parametrize(("suffix", "kernels"), [(suffix, one) for suffix in KERNELS for one in KERNELS[suffix]])
-def test_every_twin_does(tmp_path: Path, name: str, suffix: str, kernels: str) -> None:
-    file = small.write(tmp_path, getattr(small, name)(), suffix[1:])
+def test_every_twin_does(exported: Callable[..., Path], name: str, suffix: str, kernels: str) -> None:
+    file = exported(name, suffix[1:])
     assert all(same(entry, lambda: twin(file, kernels)) for entry in SHORT)
 
 

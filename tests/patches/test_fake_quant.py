@@ -1,5 +1,6 @@
 """Fake quantization against the exporters' files, their runtimes, and torch's own."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,10 +104,10 @@ def test_an_operator_that_is_unknown_is_named() -> None:
 @pytest.mark.parametrize("name", ["resnet", "branches"])
 @pytest.mark.parametrize("quant", [SPEC, replace(SPEC, per_channel=False, calibration="moving_average")])
 def test_at_eight_bits_the_scales_are_the_files_and_so_are_the_answers(
-    tmp_path: Path, format: str, name: str, quant: QuantSpec
+    exported: Callable[..., Path], format: str, name: str, quant: QuantSpec
 ) -> None:
     network = getattr(small, name)()
-    path = small.write(tmp_path, network, format, quant)
+    path = exported(name, format, quant)
     graph = fake_quantized(network, quant, PIXELS)
     # each converter folds batch normalisation with roundings of its own, which can move a weight that lies halfway
     assert np.isclose(weights_of(path), weights_of(graph), rtol=0, atol=1e-6).mean() > 0.995

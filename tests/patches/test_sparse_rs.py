@@ -1,6 +1,7 @@
 """Sparse-RS on networks whose best patch is known, its budget, and its way from a suite to a target and back."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,7 +245,7 @@ def test_an_attack_and_a_surrogate_that_do_not_fit_are_told_apart_before_anythin
 
 
 @pytest.mark.slow
-def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
+def test_a_suite_asks_and_a_run_that_broke_goes_on(quick, tmp_path, monkeypatch):
     """The second device is another process: what the first one answered is not asked again."""
     from backends import query_client as sessions
 
@@ -258,6 +259,7 @@ def test_a_suite_asks_and_a_run_that_broke_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sessions.Session, "scores", breaks)
     suite, out = write(tmp_path, SUITE), tmp_path / "out"
+    shutil.copytree(quick / "out/quick/store", out / "store")
     with pytest.raises(UserError, match="ort: crash: SIGSEGV\n32 queries are answered and kept: run again to go on"):
         run_suite(suite, None, out, console=Console(quiet=True))
     assert run_suite(suite, None, out, console=Console(quiet=True))

@@ -1,5 +1,7 @@
 """What twins share: fixed point, gradients, surrogates of a suite, and what is said of files that have none."""
 
+import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -226,18 +228,18 @@ def test_a_twin_of_no_artifact_is_said(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", small.FORMATS)
-def test_our_own_files_and_their_surrogates(tmp_path: Path, format: str) -> None:
-    network = small.resnet()
-    small.write(tmp_path, network, format)
-    surrogate = build("twin", tmp_path / "net.json")
-    artifact = Artifact.read(tmp_path / "net.json")
-    assert compare_with_runtime(tmp_path / artifact.file, None, artifact.preproc, small.PIXELS)[1].equal == 1
-    logits = small.file_logits(tmp_path / artifact.file, small.PIXELS)
+def test_our_own_files_and_their_surrogates(exported: Callable[..., Path], format: str) -> None:
+    file = exported("resnet", format)
+    surrogate = build("twin", file.with_suffix(".json"))
+    artifact = Artifact.read(file.with_suffix(".json"))
+    assert compare_with_runtime(file, None, artifact.preproc, small.PIXELS)[1].equal == 1
+    logits = small.file_logits(file, small.PIXELS)
     assert np.allclose(surrogate(as_tensor(small.PIXELS)).numpy(), logits, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_a_run_makes_patches_on_a_twin(tmp_path: Path) -> None:
+def test_a_run_makes_patches_on_a_twin(quick: Path, tmp_path: Path) -> None:
+    shutil.copytree(quick / "out/quick/store", tmp_path / "out/quick/store")
     name = "twin:resnet8-onnx-s8s8-minmax"
     text = QUICK.replace('name = "gap"', f'name = "gap"\nsurrogate = "{name}"').replace(', "moving_average"]', "]")
     done = patchbench("run", write_suite(tmp_path, text), cwd=tmp_path)

@@ -83,3 +83,18 @@ def test_a_board_describes_itself(board):
     words = []
     prepare(at_board(), words.append)
     assert words == ["asking board"]
+
+
+# What is sent.
+
+
+def test_only_files_inside_the_bundle_are_sent(tmp_path, board, bundle):
+    (tmp_path / "secret").write_text("of this machine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/secret").write_text("of this machine")
+    (bundle.root / "cases/folder").symlink_to(tmp_path / "folder")
+    assert not replay(at_board(), bundle.root, tmp_path / "out", ["none"]).errors
+    assert not any(path.read_text() == "of this machine" for path in board.home.rglob("secret"))
+    (bundle.root / "cases/file").symlink_to(tmp_path / "secret")
+    (said,) = replay(at_board(), bundle.root, tmp_path / "again", ["none"]).errors.values()
+    assert said.startswith(f"{bundle.root}/cases/file: leads out of {bundle.root}, to {tmp_path}/secret")

@@ -1,6 +1,7 @@
 """The commands, typed as a user would, one after the other."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from helpers.suites import write
 pytestmark = pytest.mark.slow
 
 
-def test_the_stages_one_by_one_give_what_a_run_gives(tmp_path: Path) -> None:
+def test_the_stages_one_by_one_give_what_a_run_gives(quick: Path, tmp_path: Path) -> None:
     suite = write(tmp_path)
+    shutil.copytree(quick / "out", tmp_path / "out")
     steps = [
         ("train", suite, "--into", "weights"),
         ("export", suite, "--only", "*minmax", "--into", "models"),
@@ -20,7 +22,6 @@ def test_the_stages_one_by_one_give_what_a_run_gives(tmp_path: Path) -> None:
         ("bundle", suite, "--artifact", "models/resnet8-onnx-s8s8-minmax.json",
          "--patch", "patches/gap-float-resnet8-c3-s0-8px-steps=3.npz", "--into", "bundle"),
         ("replay", "bundle", "--runtime", "onnxruntime", "--into", "answers"),
-        ("run", suite),
         ("report", "out/quick"),
         ("inspect", "models/resnet8-onnx-s8s8-minmax.onnx"),
         ("targets", suite),

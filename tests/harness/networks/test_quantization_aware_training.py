@@ -1,5 +1,6 @@
 """Quantization-aware training, what a suite says of it, and ensembles."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,7 +215,8 @@ def test_what_no_file_can_have_is_said(tmp_path: Path, line: str, says: str) -> 
 
 
 @pytest.mark.slow
-def test_a_run_has_rows_for_simulations(tmp_path: Path) -> None:
+def test_a_run_has_rows_for_simulations(quick: Path, tmp_path: Path) -> None:
+    shutil.copytree(quick / "out/quick/store", tmp_path / "out/quick/store")
     done = patchbench("run", write_suite(tmp_path, suite('[["float", "fake_quant:w4a4"]]')), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = pd.read_csv(tmp_path / "out" / "quick" / "cells.csv", keep_default_na=False)

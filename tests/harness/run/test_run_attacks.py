@@ -1,6 +1,7 @@
 """Whole runs with every kind of patch: for each image, at chosen places, posed, imported; and with every control."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,10 @@ other_class = 1
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of all that, and a baseline of it."""
     folder = tmp_path_factory.mktemp("attacks")
+    shutil.copytree(quick / "out/quick/store", folder / "out/quick/store")
     head, rest = QUICK.split("[[attack]]")
     rest = rest.split("[controls]\nnoise = 1\n")[1]
     (folder / "suite.toml").write_text(head.replace('["minmax", "moving_average"]', '"minmax"') + ATTACKS + rest)

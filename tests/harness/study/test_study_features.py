@@ -100,11 +100,6 @@ def test_saturated_is_at_an_end_that_is_not_zero() -> None:
     assert np.isnan(Reading(raw.astype(np.float32), None).saturated)
 
 
-@pytest.fixture(scope="module", params=["resnet", "branches"])
-def network(request: pytest.FixtureRequest):
-    return getattr(small, request.param)()
-
-
 def test_layers_lie_between_blocks() -> None:
     described = describe_graph(folded(small.resnet()))
     names = [layer.name for layer in choose(described)]
@@ -116,10 +111,12 @@ def test_layers_lie_between_blocks() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet", "branches"])
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("quant", [None, SPEC])
-def test_a_cut_file_gives_to_the_bit_what_the_whole_file_has_there(network, format, quant, tmp_path: Path) -> None:
-    path = small.write(tmp_path, network, format, quant)
+def test_a_cut_file_gives_to_the_bit_what_the_whole_file_has_there(name, format, quant, exported, tmp_path) -> None:
+    network = getattr(small, name)()
+    path = exported(name, format, quant)
     graph = folded(network)
     layers = choose(described := describe_graph(graph))
     seen, shapes = readings.of_torch(graph, layers, described, PIXELS)
@@ -189,8 +186,8 @@ def extra_outputs(path: Path, tensors: list[str]) -> dict[str, np.ndarray]:
     return {name: values.reshape(len(PIXELS), -1) for name, values in zip(tensors, found, strict=True)}
 
 
-def test_a_file_of_another_network_and_a_tensor_that_is_not_there_are_errors(tmp_path: Path) -> None:
-    path = small.write(tmp_path, small.branches(), "onnx")
+def test_a_file_of_another_network_and_a_tensor_that_is_not_there_are_errors(exported, tmp_path: Path) -> None:
+    path = exported("branches", "onnx")
     described = describe_graph(folded(small.resnet()))
     with pytest.raises(UserError, match="differ in shape"):
         find(choose(described), describe(path), described)
