@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 import pandas as pd
 from pydantic import Field, ValidationError
 
 from backends.device.artifact import sha256_file
-from backends.device.reading import ARRAY_BYTES, DamagedFile, read_json, regular_file
+from backends.device.reading import DamagedFile
 from harness.data import splits
 from harness.data_frames import read_parquet
 from harness.results.entries import (
@@ -33,7 +33,7 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.sealed import unsealed, write_sealed
+from harness.sealed import check_file, read_sealed, write_sealed
 
 SCHEMA: Final = 2
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
@@ -107,15 +107,9 @@ def read_records(run_dir: Path, run: Run) -> pd.DataFrame:
 def verify(run_dir: Path, run: Run, *names: str, mend: str = MEND) -> None:
     """Check that files of a run, by default all, are those that it wrote; another is a `DamagedFile`."""
     for name in names or run.files:
-        file = run_dir / name
-        expected = run.files.get(name)
-        if expected is None:
+        if name not in run.files:
             raise DamagedFile(f"{run_dir / RUN}: lists no {name}; {mend}")
-        if not file.is_file():
-            raise DamagedFile(f"{file}: missing; {mend}")
-        regular_file(file, ARRAY_BYTES)
-        if (found := sha256_file(file)) != expected:
-            raise DamagedFile(f"{file}: expected sha256 {expected}, got {found}; {mend}")
+        check_file(run_dir / name, run.files[name], mend)
 
 
 def write_run(run_dir: Path, run: Run) -> None:
@@ -145,26 +139,12 @@ def _files(run: Run) -> Iterator[str]:
 def _read(file: Path, model: type[M], mend: str) -> M:
     if not file.is_file():
         raise DamagedFile(f"{file.parent}: expected the {RUN} and {RECORDS} of a finished run")
-    raw = read_json(file)
-    if (found := raw.get("schema")) != SCHEMA:
-        written = f"{found!r}{_writer(raw)}"
-        raise DamagedFile(
-            f"{file}: expected schema {SCHEMA}, got {written}; {mend}, or use the patchbench that wrote it"
-        )
-    content = unsealed(raw, file, mend)
     try:
-        return model.model_validate(content)
+        return model.model_validate(read_sealed(file, SCHEMA, mend))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DamagedFile(f"{file}: {where}: {first['msg']}; {mend}") from error
-
-
-def _writer(raw: dict[str, Any]) -> str:
-    """Return which patchbench wrote a run.json, where it says so."""
-    versions = raw.get("versions")
-    version = versions.get("patchbench") if isinstance(versions, dict) else None
-    return f" of patchbench {version}" if version else ""
 
 
 def _rows(table: pd.DataFrame) -> Cells:

@@ -76,7 +76,7 @@ def run_study(
                     table = analysis.measure(inputs)
                     figures = analysis.draw(table) if len(table) else []
                     output.write(folder, name, analysis.QUESTION, table, figures)
-        verdicts = findings.measure(folder)
+        verdicts = findings.measure(output.tables(folder))
         write_text(folder / "findings.csv", verdicts.to_csv(index=False, float_format="%.6g"))
         console.print("study:", Text(str(page.build(run_dir)), "bold"), soft_wrap=True)
     return all_ok
