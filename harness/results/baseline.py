@@ -36,6 +36,7 @@ from harness.results.packed import Packed, PackedPatch, pack
 from harness.results.run_directory import Run, read_records, read_run, verify
 from harness.sealed import sealed, unsealed
 from harness.store import write_text
+from harness.tables import explain
 from patches.patch import CONTROLS, Patch
 from patches.surrogate import Surrogate
 
@@ -168,9 +169,8 @@ def read_file(path: Path) -> BaselineFile:
     try:
         return BaselineFile.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: neither a run directory nor a baseline ({where}: {first['msg']})") from error
+        fault = explain(error, raw, BaselineFile)[0]
+        raise UserError(f"{path}: neither a run directory nor a baseline ({fault})") from error
 
 
 def _check_rates(file: Path, listed: Cells, known: Outcomes) -> None:

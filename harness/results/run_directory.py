@@ -34,6 +34,7 @@ from harness.results.entries import (
     VictimEntry,
 )
 from harness.sealed import check_file, read_sealed, write_sealed
+from harness.tables import explain
 
 SCHEMA: Final = 2
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
@@ -139,12 +140,11 @@ def _files(run: Run) -> Iterator[str]:
 def _read(file: Path, model: type[M], mend: str) -> M:
     if not file.is_file():
         raise DamagedFile(f"{file.parent}: expected the {RUN} and {RECORDS} of a finished run")
+    raw = read_sealed(file, SCHEMA, mend)
     try:
-        return model.model_validate(read_sealed(file, SCHEMA, mend))
+        return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DamagedFile(f"{file}: {where}: {first['msg']}; {mend}") from error
+        raise DamagedFile(f"{file}: {explain(error, raw, model)[0]}; {mend}") from error
 
 
 def _rows(table: pd.DataFrame) -> Cells:
