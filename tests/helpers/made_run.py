@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from harness.report.headline import Headline, headline
 from harness.report.labels import labelled
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.metrics import cells
+from harness.results.outcomes import outcomes
 from harness.results.run_directory import Run, write_run
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -143,6 +146,10 @@ def make_run(
 
 def labelled_cells(run_dir: Path) -> pd.DataFrame:
     return labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
+
+
+def headline_of(records: pd.DataFrame, per_image: Sequence[str] = ()) -> Headline:
+    return headline(outcomes(records), labelled(cells(records)), per_image)
 
 
 def _picture(path: Path, kind: str, seed: int, side: int = 8) -> None:
