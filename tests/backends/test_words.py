@@ -184,4 +184,5 @@ def test_the_image_is_built_of_pins_alone(tmp_path: Path, requirements: str) -> 
 def test_the_image_is_built_of_what_is_asked_for(tmp_path: Path) -> None:
     asked = dockerfile_step("numpy==2.3.5 onnxruntime==1!1.23.2", tmp_path).stdout.split()
     assert asked[-3:] == ["/opt/site", "numpy==2.3.5", "onnxruntime==1!1.23.2"]
-    assert dockerfile_step("", tmp_path).stdout.split()[-6:-4] == ["--constraint", "requirements.txt"]
+    pinned = dockerfile_step("", tmp_path).stdout.split()
+    assert pinned[-3:] == ["--require-hashes", "--requirement", "requirements-replay.txt"]
