@@ -91,7 +91,7 @@ class Ended(NamedTuple):
         if TRACEBACK in self.stderr + self.stdout:
             return "traceback"
         if self.code < 0:
-            return signal.Signals(-self.code).name
+            return f"killed by {signal.Signals(-self.code).name}"
         lines = [line for line in self.stderr.split("\n") if line.strip()]
         if self.code > 1 and len(lines) != 1:
             return f"{len(lines)} lines instead of one"
