@@ -1,6 +1,6 @@
 """Kill runs at random moments of each stage, and let them go on: ``python benchmarks/trust/kill.py``.
 
-A trial is one run directory: ten kills, each in a run that goes on where the last was killed, then a run to the end,
+A trial is one run directory: some ten kills, each in a run that goes on where the last was killed, then a run to the end,
 whose results must be, byte for byte and times apart, those of a run that nobody disturbed.
 """
 
@@ -39,9 +39,9 @@ from processes import alive, descendants, naming
 from same import differences
 
 # A stage begins when the store fills a folder of this name; within so many seconds from then it is killed.
-STAGES = {"start": 3.0, "train": 4.0, "export": 5.0, "craft": 1.5, "replay": 2.0, "write": 1.5}
+STAGES = {"start": 3.0, "train": 4.0, "export": 5.0, "craft": 1.5, "replay": 2.0, "write": 1.0}
 FILLS = {"train": "victim", "export": "artifact", "craft": "patch"}
-ORDER = ("start", "train", "train", "export", "export", "craft", "replay", "replay", "replay", "write")
+ORDER = ("start", "train", "train", "export", "export", "craft", "replay", "replay", "replay", "write", "write")
 SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 SOON = 5.0  # seconds within which everything has ended
