@@ -7,7 +7,7 @@ ARG BASE_IMAGE=python:3.11-slim
 
 # what the installs below look at, and nothing else: another change leaves their layers as they are
 FROM scratch AS context
-COPY requirements.txt wheels* /
+COPY requirements*.txt wheels* /
 
 FROM ${BASE_IMAGE} AS installer
 ARG PIP_INDEX_URL
@@ -24,7 +24,7 @@ RUN --mount=type=bind,from=context,target=/context \
         -* | *[!A-Za-z0-9._=+!-]*) echo "REQUIREMENTS: expected NAME==VERSION, got $word" >&2; exit 2;; \
     esac; done; \
     python3 -m pip install --only-binary :all: --target /opt/site \
-        ${REQUIREMENTS:---constraint requirements.txt numpy pillow onnxruntime ai-edge-litert}
+        ${REQUIREMENTS:---no-deps --require-hashes --requirement requirements-replay.txt}
 
 FROM ${BASE_IMAGE} AS without-pip
 RUN find /usr \( -name pip -o -name 'pip[-0-9]*' -o -name 'setuptools*' -o -name 'wheel-*' -o -name wheel \
@@ -46,13 +46,13 @@ FROM installer AS bench-packages
 RUN --mount=type=bind,from=context,target=/context \
     --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    python3 -m pip install --target /opt/site --requirement requirements.txt
+    for lock in requirements-torch.txt requirements.txt; do \
+        python3 -m pip install --no-deps --require-hashes --target /opt/site --requirement $lock || exit; \
+    done
 
-FROM installer AS bench-program
+FROM bench-packages AS bench-program
 COPY . /program
-RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
-    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    python3 -m pip install --no-deps --target /opt/program /program
+RUN PYTHONPATH=/opt/site python3 -m pip install --no-deps --no-build-isolation --target /opt/program /program
 
 FROM ${BASE_IMAGE} AS bench
 COPY --from=bench-packages /opt/site /opt/site

@@ -18,7 +18,11 @@ BASELINES := benchmarks/baselines
 export PATCHBENCH_BASE_IMAGE ?= python:3.11-slim
 export PATCHBENCH_BUILDX_ARGS ?=
 
-.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 docs clean
+# a lock: each package at one version, with the hashes of all its files
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate
+LOCK += --custom-compile-command 'make lock'
+
+.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 docs lock audit clean
 
 bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
@@ -43,6 +47,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet --persona=auditor .github
 
 # files and patches that lie here, against their baseline: is anything worse than when it was frozen?
 gate: $(VENV)/ready
@@ -66,14 +71,31 @@ docker-bench: docker-image
 docker-arm64: $(VENV)/ready
 	$(BIN)/patchbench run benchmarks/suites/docker.toml
 
-# requirements.txt pins everything, down to what our own pins need
-$(VENV)/ready: requirements.txt pyproject.toml
+# The locks hold everything, down to what our own pins need, so pip has nothing to choose and nothing comes unhashed.
+LOCKED := pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+$(VENV)/ready: requirements.txt requirements-torch.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "patchbench needs Python 3.11: install it, or make ... PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "installing pinned packages into $(VENV) (about 3 GB, a minute or two)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/$(LOCKED) -r requirements-torch.txt
+	$(BIN)/$(LOCKED) -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# the locks anew: installs what pyproject.toml pins, and hashes what is there then; needs uv
+lock:
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip freeze --all --exclude-editable | grep -vE '^(pip|torch|torchvision)==' \
+	  | $(LOCK) --no-deps --output-file requirements.txt -
+	printf '%s\n' numpy pillow onnxruntime ai-edge-litert \
+	  | $(LOCK) --constraint requirements.txt --output-file requirements-replay.txt -
+	echo pip-audit | $(LOCK) --output-file requirements-audit.txt -
+
+# known vulnerabilities of what the locks hold, as PyPI's advisories have them
+audit:
+	$(PYTHON) -m venv out/audit
+	out/audit/bin/$(LOCKED) -r requirements-audit.txt
+	out/audit/bin/pip-audit --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.txt))
 
 # the documentation, into out/site; a warning, a dead link or a missing anchor is an error
 docs: $(VENV)/ready

@@ -26,7 +26,7 @@ from backends.words import check_image
 ROOT = Path(backends.__file__).resolve().parents[1]
 PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}  # by `uname -m`; others lack numpy's wheels
 SHIPPED = ("onnxruntime", "ai-edge-litert")  # the stage's packages by default
-FILES = ("Dockerfile", "requirements.txt")  # all that such an image depends on
+FILES = ("Dockerfile", "requirements-replay.txt")  # all that such an image depends on
 NOT_INSTALLED = "docker is not installed: sudo apt-get install docker.io docker-buildx"
 
 

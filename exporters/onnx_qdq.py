@@ -17,6 +17,7 @@ from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, activation_affine, batches, collector
 from exporters.failure import reason
 from exporters.files import describe, require_integer
+from exporters.files.onnx import read
 from exporters.onnx_graph import leaky, pad_integers, tidy
 from exporters.proof import require_scales
 from exporters.quiet import quiet
@@ -61,7 +62,6 @@ def write(
 
 def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
     """Export the network and let onnxruntime fold batch normalisation and infer shapes."""
-    import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     example = torch.zeros(2, 3, *victim.input_size)
@@ -75,7 +75,7 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
             quant_pre_process(folder / "exported.onnx", folder / "processed.onnx")
     except Exception as error:  # torch's exporter raises what it meets
         raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {reason(error)}") from error
-    model = onnx.load(folder / "processed.onnx")
+    model = read(folder / "processed.onnx")
     if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise UserError(f"{victim.name}: this network works for one batch size only; ONNX needs any")
     return model

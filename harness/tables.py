@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from backends.device import reading
 from backends.device.errors import UserError, did_you_mean
 from backends.device.names import SHOWN, shown
 
@@ -47,20 +47,14 @@ DEEPEST = 20  # levels of tables and lists
 
 
 class Table(BaseModel):
-    """A TOML table that allows no unknown keys."""
+    """A TOML table that allows no unknown keys, and no NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def read_toml(path: Path, model: type[M], what: str) -> M:
     """Read a TOML file into a model; everything wrong with it is one `UserError` with a line per fault."""
-    try:
-        raw = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{path}: not TOML: {reason}") from error
+    raw = reading.read_toml(path)
     faults = list(_odd_values(raw))
     if not faults:
         try:

@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from backends.device.errors import UserError
+from backends.device.pictures import read_picture
+from backends.device.reading import DamagedFile
 from patches.problem import Problem
 
 
@@ -33,8 +35,7 @@ def value_bounds(disguise: str, within: float, problem: Problem) -> tuple[Tensor
 
 def _read(path: Path, px: int) -> Tensor:
     try:
-        with Image.open(path) as whole:
-            small = whole.convert("RGB").resize((px, px), Image.Resampling.BILINEAR)
-    except (OSError, ValueError) as error:
-        raise UserError(f"disguise {path}: expected grey, or a picture that can be read ({error})") from error
+        small = read_picture(path, "RGB").resize((px, px), Image.Resampling.BILINEAR)
+    except DamagedFile as error:
+        raise UserError(f"disguise: expected grey, or a picture that can be read: {error}") from error
     return torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255

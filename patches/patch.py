@@ -6,18 +6,35 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels
-from backends.device.errors import UserError
+from backends.device.json_types import typed
+from backends.device.reading import MEBIBYTE, DamagedFile, Expected, parse_json, read_npz
 
 # Attacks that measure what size and place do alone, or what any picture does; the last is the attack's own patch.
 CONTROLS = ("none", "grey", "noise", "sticker", "other_class")
 
 ARRAYS = ("pixels", "mask", "corners")  # of a patch; its other fields go into one JSON string
+PATCH_BYTES = 256 * MEBIBYTE  # a patch for each of 1700 images, as large as ImageNet's
+FACTS_BYTES = 16 * MEBIBYTE
+
+
+class Facts(TypedDict):
+    """The fields of a patch that are no arrays, and the version of their format."""
+
+    schema: Literal[1]
+    name: str
+    attack: str
+    surrogate: str
+    target_class: int | None
+    seed: int
+    shape: NotRequired[str]
+    images: NotRequired[tuple[str, ...]]
+    checks: NotRequired[dict[str, Any]]
 
 
 class Pose(NamedTuple):
@@ -78,27 +95,23 @@ class Patch:
 
     @classmethod
     def read(cls, path: Path) -> Patch:
-        """Read what `save` wrote; anything else is a `UserError` that names the file."""
+        """Read what `save` wrote; anything else is a `DamagedFile`."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                facts = json.loads(str(arrays["facts"]))
-                if facts.pop("schema") != 1:
-                    raise UserError(f"{path}: expected a patch with schema 1")
-                facts["images"] = tuple(facts.get("images", ()))
-                corners = arrays["corners"].astype(np.int32) if "corners" in arrays else None
-                patch = cls(pixels=arrays["pixels"], mask=arrays["mask"].astype(bool), corners=corners, **facts)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not a patch (an .npz written by craft) ({error})") from error
-        side, each = patch.pixels.shape[-2:-1], (len(patch.images),) * bool(patch.images)
-        if (
-            patch.pixels.dtype != np.uint8
-            or patch.pixels.shape != (*each, *side * 2, 3)
-            or patch.mask.shape != side * 2
-        ):
-            raise UserError(
-                f"{path}: expected uint8 (p, p, 3), or (n, p, p, 3) for n images, and a mask (p, p), "
-                f"got {patch.pixels.shape} for {len(patch.images)} images"
-            )
-        if patch.corners is not None and patch.corners.shape != (len(patch.images) or 1, 2):
-            raise UserError(f"{path}: expected corners ({len(patch.images) or 1}, 2), got {patch.corners.shape}")
+            text = str(read_npz(path, {"facts": Expected((str,), ())}, FACTS_BYTES)["facts"])
+            facts = typed(Facts, parse_json(text, str(path)), str(path))
+            images = facts.get("images", ())
+            each = (len(images),) if images else ()
+            expected = {
+                "pixels": Expected((np.uint8,), (*each, None, None, 3)),
+                "mask": Expected((np.bool_,), (None, None)),
+                "corners": Expected((np.int32,), (len(images) or 1, 2), required=False),
+            }
+            arrays = read_npz(path, expected, PATCH_BYTES)
+        except DamagedFile as error:
+            raise DamagedFile(f"{error}; expected a patch (an .npz written by craft)") from error
+        del facts["schema"]
+        patch = cls(**facts | arrays)
+        if patch.mask.shape != (patch.px, patch.px) or patch.pixels.shape[-3] != patch.px:
+            shapes = f"{patch.pixels.shape} and {patch.mask.shape}"
+            raise DamagedFile(f"{path}: expected pixels and a mask of one square, got {shapes}")
         return patch

@@ -7,6 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from backends.device.json_types import typed
+from backends.device.reading import parse_json
+
 PRECISION = re.compile(r"w([2-8]|32)a([2-8]|32)")  # bits of weights and activations; 32 rounds nothing
 OF_ARTIFACTS = ("twin", "device")  # kinds made of a file; the others are made of a network
 SIMULATED = ("fake_quant", "qat")  # a network at a precision, rounded or trained to it
@@ -39,7 +42,7 @@ class Surrogate:
         words, *expected = EXPECTS.split(words, maxsplit=1)
         defence = expected[0] if expected else ""
         if words.startswith("["):
-            return replace(cls.parse(json.loads(words)), defence=defence)
+            return replace(cls.parse(typed(list[str], parse_json(words, words), words)), defence=defence)
         kind, _, rest = words.partition(":")
         first, _, second = rest.partition(":")
         if kind in OF_ARTIFACTS:

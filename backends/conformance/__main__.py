@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 
 from backends.conformance import conform
 from backends.device.errors import UserError, did_you_mean
+from backends.device.json_types import typed
+from backends.device.reading import read_toml
 from backends.hosts import Target
 
 NUMBERS = {"threads": int, "batch": int, "time_limit": float}
@@ -48,10 +49,8 @@ def parse(text: str) -> Target:
 
 def of_suite(path: Path, names: Sequence[str]) -> list[Target]:
     """Return the targets of a suite with these names, or all."""
-    try:
-        found = {raw["name"]: Target(**raw) for raw in tomllib.loads(path.read_text())["target"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a suite with [[target]] tables ({error})") from error
+    targets = typed(list[Target], read_toml(path).get("target"), f"{path}: target")
+    found = {target.name: target for target in targets}
     for name in names:
         if name not in found:
             raise UserError(f"{path}: no target {name!r}; {did_you_mean(name, found)}")

@@ -17,6 +17,7 @@ from backends.device.bundle import Bundle, Stamps, paste, write_bundle
 from backends.device.checksums import write_sums
 from backends.device.defences import defend
 from backends.device.errors import UserError
+from backends.device.reading import INTEGERS, Expected, map_npy, read_npz
 from backends.device.runtimes import Option, engine
 from backends.hosts import ask, replay, request
 from backends.query_client import session
@@ -81,7 +82,7 @@ def _latency(subject: Subject) -> str:
     found = subject.first.latency
     if found is None:
         return f"no latency: {subject.first.latency_error}"
-    nanoseconds = np.load(subject.folder / "first/latency.npy", allow_pickle=False)
+    nanoseconds = map_npy(subject.folder / "first/latency.npy", Expected((np.int64,), (None,)))
     if found.n != len(nanoseconds) or found.n < LATENCY["runs"] or nanoseconds.min() <= 0:
         return f"expected {LATENCY['runs']:g} or more runs, got {found.n}, the shortest {nanoseconds.min()} ns"
     return "" if 0 < found.p50_ms <= found.p90_ms <= found.p99_ms else f"no percentiles: {found}"
@@ -130,7 +131,7 @@ def _pixel(subject: Subject) -> str:
     """Change one pixel of a bundle whose cases were hashed before."""
     root = subject.folder / "pixel"
     write_bundle(root, subject.bundle.artifact, networks.file(subject.kind), noise(), {"none": None})
-    pixels = np.load(root / "pixels.npy", allow_pickle=False)
+    pixels = noise()
     pixels[-1, -1, -1, -1] ^= 1
     np.save(root / "pixels.npy", pixels, allow_pickle=False)
     write_sums(root)
@@ -196,8 +197,8 @@ def _pasted(bundle: Bundle, case: str) -> Pixels:
 
 
 def _arrays(outcome: Outcome, case: str) -> dict[str, NDArray[Any]]:
-    with np.load(outcome.files[case], allow_pickle=False) as arrays:
-        return dict(arrays)
+    integers = Expected(INTEGERS, (N, None), required=False)
+    return read_npz(outcome.files[case], {"logits": Expected((np.float32,), (N, None)), "integers": integers})
 
 
 def _said(outcome: Outcome) -> str:

@@ -12,7 +12,7 @@ from backends.device.reading import DamagedFile, read_json
 
 T = TypeVar("T")
 SHOWN = 60
-NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", NoneType: "null"}
+NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", NoneType: "null", Path: "a path"}
 
 
 def read_as(kind: type[T], path: Path, schema: int) -> T:
@@ -27,7 +27,8 @@ def read_as(kind: type[T], path: Path, schema: int) -> T:
 def typed(kind: Any, value: object, where: str) -> Any:
     """Return a parsed value as the type that it is expected to be; one that is not is a `DamagedFile`.
 
-    An integer may stand for a number; nothing else is converted. Keys that the type does not have are refused.
+    An integer may stand for a number, and text for a path; nothing else is converted. Keys that the type does not have
+    are refused.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
@@ -49,6 +50,8 @@ def typed(kind: Any, value: object, where: str) -> Any:
         return {name: typed(arguments[1], entry, f"{where}: {name}") for name, entry in value.items()}
     if type(value) is kind or kind is Any:
         return value
+    if kind is Path and type(value) is str:
+        return Path(value)
     if kind is float and type(value) is int and abs(value) < 1 << 1000:
         return float(value)
     raise _unexpected(where, NAMES.get(kind, str(kind)), value)

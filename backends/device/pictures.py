@@ -19,8 +19,8 @@ FAULTS = (
     IndexError, KeyError, AttributeError, RuntimeError, AssertionError, Image.DecompressionBombError,
 )  # fmt: skip
 
-# Pillow warns above a limit of its own, which is higher than ours.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Of a damaged picture Pillow warns, then reads it or not: a refusal stays one line.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_picture(path: Path, mode: str, most: int = PICTURE_PIXELS) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Read files that someone else wrote: JSON, arrays, archives of arrays.
+"""Read files that someone else wrote: JSON, TOML, arrays, archives of arrays.
 
 Every reader takes what is expected, checks size, dtype and shape before it allocates anything, and raises `DamagedFile`
 for whatever else the file holds. Nothing here unpickles.
@@ -11,9 +11,11 @@ import json
 import math
 import stat
 import struct
+import tomllib
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any, NamedTuple
@@ -26,8 +28,12 @@ from backends.device.errors import UserError
 MEBIBYTE = 1 << 20
 JSON_BYTES = 64 * MEBIBYTE
 ARRAY_BYTES = 4096 * MEBIBYTE
+TOML_BYTES = MEBIBYTE // 4
+TOML_DOTS = 500  # in one line: the time for a key grows with the square of its parts
 HEADER_FAULTS = (ValueError, EOFError, TypeError, SyntaxError, TokenError, struct.error, RecursionError, MemoryError)
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, OSError, *HEADER_FAULTS)
+
+INTEGERS = tuple(np.dtype(code) for code in "bBhHiIlL")
 
 # What an array's axis may be: this length, one of these, or any but zero.
 Axis = int | tuple[int, ...] | None
@@ -79,6 +85,21 @@ def read_json(path: Path, most: int = JSON_BYTES) -> dict[str, Any]:
     return content
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; anything else is a `DamagedFile`."""
+    regular_file(path, TOML_BYTES)
+    try:
+        text = path.read_bytes().decode()
+        if any(line.count(".") > TOML_DOTS for line in text.split("\n")):
+            raise DamagedFile(f"{path}: nested too deep: more than {TOML_DOTS} dots in a line")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise DamagedFile(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise DamagedFile(f"{path}: not TOML: {reason}") from error
+
+
 def map_npy(path: Path, expected: Expected, most: int = ARRAY_BYTES) -> NDArray[Any]:
     """Memory-map an ``.npy`` file, read-only."""
     size = regular_file(path, most)
@@ -106,8 +127,10 @@ def read_npz(path: Path, expected: Mapping[str, Expected], most: int = ARRAY_BYT
     arrays: dict[str, NDArray[Any]] = {}
     left = most
     try:
-        with _InPieces(path) as stream, zipfile.ZipFile(stream) as archive:
+        with open_zip(path) as archive:
             members = {member.filename: member for member in archive.infolist()}
+            for entry in archive.infolist():  # opening one checks its name: a damaged one would be an array left out
+                archive.open(entry).close()
             for name, wanted in expected.items():
                 if member := members.get(f"{name}.npy"):
                     with archive.open(member) as content:
@@ -118,6 +141,13 @@ def read_npz(path: Path, expected: Mapping[str, Expected], most: int = ARRAY_BYT
     except ZIP_FAULTS as error:
         raise DamagedFile(f"{path}: not an .npz file of numbers ({first_line(error)})") from error
     return arrays
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive whose list of contents has at most a mebibyte; `ZIP_FAULTS` are what else it may raise."""
+    with _InPieces(path) as stream, zipfile.ZipFile(stream) as archive:
+        yield archive
 
 
 class _InPieces(io.FileIO):
@@ -146,7 +176,8 @@ def _member(where: str, member: zipfile.ZipInfo, stream: IO[bytes], expected: Ex
         done += len(piece)
     if done != wanted:
         raise DamagedFile(f"{where}: expected {wanted:,} bytes of {dtype} {shape}, got {done:,}")
-    return np.ascontiguousarray(np.frombuffer(data, dtype).reshape(shape, order="F" if in_fortran_order else "C"))
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if in_fortran_order else "C")
+    return np.asarray(array, order="C")
 
 
 class _Header(NamedTuple):
@@ -176,8 +207,9 @@ def _check(where: str, expected: Expected, dtype: np.dtype[Any], shape: tuple[in
         and all(_fits(length, axis) for length, axis in zip(shape, expected.shape, strict=True))
     )
     if not fits or not any(dtype == d or (d == np.dtype(str) and dtype.kind == "U") for d in dtypes):
-        axes = "any shape" if expected.shape is None else f"({', '.join(map(_axis, expected.shape))})"
-        raise DamagedFile(f"{where}: expected {' or '.join(map(str, dtypes))} {axes}, got {dtype} {shape}")
+        wanted = "integers" if expected.dtypes == INTEGERS else " or ".join(map(str, dtypes))
+        axes = "of any shape" if expected.shape is None else f"({', '.join(map(_axis, expected.shape))})"
+        raise DamagedFile(f"{where}: expected {wanted} {axes}, got {dtype} {shape}")
 
 
 def _fits(length: int, axis: Axis) -> bool:

@@ -9,26 +9,39 @@ from pathlib import Path
 from typing import Any
 
 from backends.device.errors import UserError
+from backends.device.reading import MEBIBYTE, DamagedFile, first_line, regular_file
 from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
+MODEL_BYTES = 2048 * MEBIBYTE  # protobuf has no larger ones
 INTEGER_KERNELS = ("QLinear", "QGemm")  # the dtype of their last zero point is that of their output
+
+
+def read(path: Path) -> Any:
+    """Return the ``onnx.ModelProto`` of a file that onnx's checker accepts; any other is a `DamagedFile`."""
+    import onnx
+
+    regular_file(path, MODEL_BYTES)
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and onnx's have no common base
+        raise DamagedFile(f"{path}: not an ONNX file, or a damaged one ({first_line(error)})") from error
+    return model
 
 
 def describe(path: Path) -> Description:
     """Read an ``.onnx`` file; one that is damaged, or that onnxruntime refuses, is a `UserError`."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not an ONNX file, or a damaged one ({_first_line(error)})") from error
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    operators = _operators(graph, _tensors(graph))
+    model = read(path)
     executed = optimised(path).graph
-    inputs, outputs = ([replace(t) for t in _ends(graph, which)] for which in ("input", "output"))
-    return Description(path, "onnx", operators, _executed(executed), tuple(inputs), tuple(outputs))
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        operators = _operators(graph, _tensors(graph))
+        inputs, outputs = ([replace(t) for t in _ends(graph, which)] for which in ("input", "output"))
+        return Description(path, "onnx", operators, _executed(executed), tuple(inputs), tuple(outputs))
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, StopIteration) as error:
+        raise DamagedFile(f"{path}: a damaged ONNX file ({first_line(error)})") from error
 
 
 def optimised(path: Path) -> Any:
@@ -47,12 +60,8 @@ def optimised(path: Path) -> Any:
         try:
             onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common base
-            raise UserError(f"{path}: onnxruntime refuses it ({_first_line(error)})") from error
+            raise UserError(f"{path}: onnxruntime refuses it ({first_line(error)})") from error
         return onnx.load(options.optimized_model_filepath)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _dtype(elem_type: int) -> str:

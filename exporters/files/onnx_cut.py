@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backends.device.errors import UserError
-from exporters.files.onnx import describe
+from exporters.files.onnx import describe, read
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:
@@ -17,7 +17,7 @@ def cut(path: Path, tensor: str, into: Path) -> None:
     from onnx.utils import Extractor
 
     describe(path)  # reports a damaged file
-    model = onnx.load(path)
+    model = read(path)
     if not any(tensor in node.output for node in model.graph.node):
         raise UserError(f"{path}: has no tensor named {tensor!r}")
     entries = [value.name for value in model.graph.input]

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from backends.device.delegates import inside
 from backends.device.errors import UserError
+from backends.device.reading import MEBIBYTE, DamagedFile, first_line, regular_file
 from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
+MODEL_BYTES = 8192 * MEBIBYTE
+FAULTS = (struct.error, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 DTYPES = {
     "FLOAT32": "float32", "FLOAT16": "float16", "FLOAT64": "float64", "BOOL": "bool", "INT4": "int4",
     "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
@@ -22,20 +25,35 @@ DTYPES = {
 
 
 def describe(path: Path) -> Description:
-    """Read a ``.tflite`` file of any origin; a damaged one, or another format, is a `UserError`."""
-    blob = path.read_bytes()
-    if blob[4:8] != b"TFL3":
-        raise UserError(f"{path}: expected a TFLite file (its bytes 4 to 7 are TFL3), got {blob[4:8]!r}")
+    """Read a ``.tflite`` file of any origin; a damaged one, or another format, is a `DamagedFile`."""
+    model, blob = read(path)
     try:
-        return _describe(path, blob)
-    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise UserError(f"{path}: a damaged TFLite file, perhaps truncated ({error})") from error
+        return _describe(path, model, blob)
+    except FAULTS as error:
+        raise _damaged(path, error) from error
 
 
-def _describe(path: Path, blob: bytes) -> Description:
+def read(path: Path) -> tuple[Any, bytes]:
+    """Return a file's ``ModelT`` and all its bytes, where weights may follow the model; see `describe`."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model: Any = schema.ModelT.InitFromPackedBuf(blob, 0)
+    regular_file(path, MODEL_BYTES)
+    blob = path.read_bytes()
+    if blob[4:8] != b"TFL3":
+        raise DamagedFile(f"{path}: expected a TFLite file (its bytes 4 to 7 are TFL3), got {blob[4:8]!r}")
+    try:
+        return schema.ModelT.InitFromPackedBuf(blob, 0), blob
+    except FAULTS as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DamagedFile:
+    return DamagedFile(f"{path}: a damaged TFLite file, perhaps truncated ({first_line(error)})")
+
+
+def _describe(path: Path, model: Any, blob: bytes) -> Description:
+    from ai_edge_litert import schema_py_generated as schema
+
     codes, dtypes = _names(schema.BuiltinOperator), _names(schema.TensorType)
     operators: list[Operator] = []
     ends: list[tuple[Tensor, ...]] = []

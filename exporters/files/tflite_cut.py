@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from backends.device.errors import UserError
-from exporters.files.tflite import describe, names
+from exporters.files.tflite import describe, names, read
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:
     """Write a copy of a ``.tflite`` file with this tensor as its only output, without the operators after it."""
-    from ai_edge_litert import schema_py_generated as schema
     from flatbuffers import Builder
 
     describe(path)  # reports a damaged file
-    blob = path.read_bytes()
-    model: Any = schema.ModelT.InitFromPackedBuf(blob, 0)
+    model, blob = read(path)
     graph = model.subgraphs[0]
     found = [i for i, name in enumerate(names(graph)) if name == tensor]
     if not found:

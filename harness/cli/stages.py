@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from backends.device.errors import UserError, about
+from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
 from backends.device.runtimes import Option
 from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Into, Only, SuiteFile, examples
@@ -165,8 +165,8 @@ def parse_options(pairs: Sequence[str]) -> Mapping[str, Option]:
         if not equals or not name:
             raise UserError(f"--option {pair!r}: expected KEY=VALUE")
         try:
-            value = json.loads(text)
-        except ValueError:
+            value = parse_json(text, pair)
+        except DamagedFile:
             value = text
         options[name] = value if isinstance(value, str | int | float | bool) else text
     return options
@@ -249,7 +249,7 @@ def _replay(root: Path, target: Target, into: Path) -> None:
         record = {"schema": 1, "info": outcome.info, "machine": outcome.machine, "errors": outcome.errors}
         write_json(into / "device.json", record)
     for name, file in outcome.files.items():
-        with np.load(file, allow_pickle=False) as arrays:
-            out.print(f"{file}: {name}, logits {arrays['logits'].shape}", soft_wrap=True, highlight=False)
+        logits = read_npz(file, {"logits": Expected((np.float32,), (n, None))})["logits"]
+        out.print(f"{file}: {name}, logits {logits.shape}", soft_wrap=True, highlight=False)
     if outcome.errors:
         raise UserError("\n".join(f"case {case!r}: {error}" for case, error in outcome.errors.items()))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
+from backends.device.json_types import typed
+from backends.device.reading import DamagedFile, read_json
 from harness import config
 from harness.data.readers import (
     Images,
@@ -22,7 +22,7 @@ from harness.data.readers import (
     labelled_files,
     read_digits,
     read_files,
-    read_npz,
+    read_pools,
     sized,
 )
 from harness.store import write_json
@@ -30,6 +30,7 @@ from harness.store import write_json
 __all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "split"]
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+Remembered = tuple[int, int, str]  # a file's size in bytes, modification time in nanoseconds, sha256
 
 
 def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path) -> dict[str, Images]:
@@ -50,7 +51,7 @@ def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path)
     elif root.is_dir():
         pools = {"all": read_files(spec, size, root)}
     else:
-        pools = {pool: sized(spec, size, *arrays, pool) for pool, arrays in read_npz(root).items()}
+        pools = {pool: sized(spec, size, *arrays, pool) for pool, arrays in read_pools(root).items()}
     count = len(class_names(spec, data_dir))
     for pool, images in pools.items():
         low, high = images.labels.min(), images.labels.max()
@@ -106,25 +107,24 @@ def fingerprint(spec: config.DataTable, data_dir: Path | None, cache: Path | Non
     files = labelled_files(spec, root) if root.is_dir() else [(root, 0)]
     memory = cache / "fingerprints.json" if cache else None
     before = _remembered(memory)
-    now: dict[str, list[Any]] = {}
+    now: dict[str, Remembered] = {}
     for file, _ in files:
         status = file.stat()
         name = str(file.absolute())
-        stamp = [status.st_size, status.st_mtime_ns]
-        old = before.get(name, [])
-        now[name] = old if old[:2] == stamp else [*stamp, sha256_file(file)]
+        stamp = (status.st_size, status.st_mtime_ns)
+        old = before.get(name)
+        now[name] = old if old and old[:2] == stamp else (*stamp, sha256_file(file))
     if memory and any(before.get(name) != value for name, value in now.items()):
         write_json(memory, before | now)
     lines = [f"{label} {file.relative_to(root)} {now[str(file.absolute())][2]}" for file, label in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _remembered(memory: Path | None) -> dict[str, list[Any]]:
+def _remembered(memory: Path | None) -> dict[str, Remembered]:
     try:
-        content = json.loads(memory.read_text()) if memory else {}
-    except (OSError, ValueError):
+        return {name: typed(Remembered, entry, name) for name, entry in read_json(memory).items()} if memory else {}
+    except DamagedFile:  # or absent
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _own_class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]:
@@ -139,5 +139,5 @@ def _own_class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]
         return [folder.name for folder in class_folders(root)]
     if spec.classes or root is None:
         return []
-    highest = max(int(labels.max()) for _, labels in read_npz(root).values())
+    highest = max(int(labels.max()) for _, labels in read_pools(root).values())
     return [str(label) for label in range(highest + 1)]

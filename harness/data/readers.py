@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from backends.device import reading
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
+from backends.device.pictures import PICTURE_PIXELS, read_picture
+from backends.device.reading import INTEGERS, DamagedFile, Expected
 from harness import config
 
 Size = tuple[int, int]
@@ -88,11 +91,10 @@ def read_files(spec: config.DataTable, size: Size, root: Path) -> Images:
 
 
 def _read_image(path: Path, size: Size, resize: int | None) -> Pixels:
-    try:
-        with Image.open(path) as image:
-            return _fit(image.convert("RGB"), size, resize)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from error
+    picture = read_picture(path, "RGB")
+    if resize is not None and resize**2 * max(picture.size) // min(picture.size) > PICTURE_PIXELS:
+        raise UserError(f"{path}: {picture.width}x{picture.height} is too long and narrow to resize")
+    return _fit(picture, size, resize)
 
 
 def _fit(image: Image.Image, size: Size, resize: int | None) -> Pixels:
@@ -113,24 +115,24 @@ def sized(spec: config.DataTable, size: Size, x: Pixels, y: Labels, pool: str) -
     return Images(x, y, tuple(f"{pool}/{i:05d}" for i in range(len(y))))
 
 
-def read_npz(path: Path) -> dict[str, tuple[Pixels, Labels]]:
+def read_pools(path: Path) -> dict[str, tuple[Pixels, Labels]]:
     """Read the pools of an npz: x_train, y_train, x_test, y_test, or x and y; anything else is a `UserError`."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
-            if not {"x_train", "y_train", "x_test", "y_test"} <= set(arrays):
-                names = {"all": ("x", "y")}
-            pools = {pool: (arrays[x], arrays[y]) for pool, (x, y) in names.items()}
-    except Exception as error:  # zip, zlib and numpy each raise their own for a damaged file
-        raise UserError(f"{path}: expected an npz with x_train, y_train, x_test, y_test or x, y ({error})") from error
-    return {pool: _checked(path, pool, x, y) for pool, (x, y) in pools.items()}
+    names = {"all": ("x", "y"), "train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
+    expected: dict[str, Expected] = {}
+    for x, y in names.values():
+        expected |= {x: Expected((np.uint8,), required=False), y: Expected(INTEGERS, required=False)}
+    arrays = reading.read_npz(path, expected)
+    pools = ("train", "test") if arrays.keys() >= {"x_train", "y_train", "x_test", "y_test"} else ("all",)
+    if "all" in pools and not arrays.keys() >= {"x", "y"}:
+        raise DamagedFile(f"{path}: expected arrays x_train, y_train, x_test, y_test or x, y")
+    return {pool: _checked(path, pool, *(arrays[name] for name in names[pool])) for pool in pools}
 
 
 def _checked(path: Path, pool: str, x: NDArray[Any], y: NDArray[Any]) -> tuple[Pixels, Labels]:
-    if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] != 3) or 0 in x.shape:
+    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] != 3) or 0 in x.shape:
         expected = f"{pool} images as uint8 (n, h, w, 3) or grey (n, h, w)"
         raise UserError(f"{path}: expected {expected}, got {x.dtype} {x.shape}")
-    if not np.issubdtype(y.dtype, np.integer) or y.shape not in ((len(x),), (len(x), 1)):
+    if y.shape not in ((len(x),), (len(x), 1)):
         raise UserError(f"{path}: expected {pool} labels as integers ({len(x)},), got {y.dtype} {y.shape}")
     return np.repeat(x[..., None], 3, axis=3) if x.ndim == 3 else x, y.reshape(-1).astype(np.int64)
 

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from backends.device.artifact import Pixels, QuantSpec
+from backends.device.reading import DamagedFile
 from harness import config
 from harness.data.datasets import Images
 from harness.display import Progress
+from harness.networks.checkpoints import read_checkpoint
 from harness.networks.distillation import divergence, mixed
 from harness.networks.training import augmented, channels_first, run_epochs, training_fingerprint
 from harness.networks.victims import weights_digest
@@ -60,10 +62,14 @@ def write(trained: Trained, folder: Path) -> None:
 
 
 def read(folder: Path) -> Trained:
-    """Read what `write` wrote."""
-    kept = torch.load(folder / "trained.pt", weights_only=True)
-    grids = {name: Grid(float(g[0]), int(g[1]), int(g[2])) for name, g in kept["activations"].items()}
-    return Trained(kept["state"], kept["weights"], grids)
+    """Read what `write` wrote; anything else is a `DamagedFile`."""
+    file = folder / "trained.pt"
+    kept = read_checkpoint(file)
+    try:
+        grids = {name: Grid(float(g[0]), int(g[1]), int(g[2])) for name, g in kept["activations"].items()}
+        return Trained(kept["state"], kept["weights"], grids)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DamagedFile(f"{file}: not what a quantization-aware training wrote ({error!r})") from error
 
 
 def digest(trained: Trained) -> str:

@@ -16,11 +16,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from backends.device.errors import UserError
 from backends.device.files import replacing
+from backends.device.reading import DamagedFile
 from harness import config
 from harness.data.datasets import Images
 from harness.display import Progress
+from harness.networks.checkpoints import read_checkpoint
 from harness.networks.distillation import divergence, mixed
 
+KEYS = {"fingerprint", "epochs", "network", "optimizer", "scheduler"}  # of a checkpoint
 MOMENTUM = 0.9
 WARM_UP = 0.15  # share of the steps in which the learning rate rises
 SHIFT = 1 / 16  # of the image's side, the most that an image is moved
@@ -148,10 +151,10 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 def _resume(checkpoint: Path, fingerprint: str, network: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> int:
     """Restore the state of this very training and return the epochs done; 0 without a checkpoint of it."""
     try:
-        state = torch.load(checkpoint, weights_only=True)
-        if state["fingerprint"] != fingerprint:
-            return 0
-    except Exception:  # absent or damaged in any way: training afresh is always right
+        state = read_checkpoint(checkpoint)
+    except DamagedFile:  # or absent: training afresh is always right
+        return 0
+    if state.keys() != KEYS or state["fingerprint"] != fingerprint:
         return 0
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
 from backends.device.files import replacing
+from backends.device.json_types import read_as
 from exporters.victim import Victim
 from harness import config
 from harness.data.datasets import Images
@@ -99,16 +98,9 @@ def prepare(
 
 
 def read(folder: Path) -> Victim:
-    """Read the victim that `prepare` wrote to a folder; anything else is a `UserError` that names the file."""
-    path = folder / FILE
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text())
-        if raw.pop("schema") != 1:
-            raise UserError(f"{path}: expected a victim with schema 1")
-        tuples = {name: tuple(raw[name]) for name in ("input_size", "mean", "std")}
-        return Victim(**raw | tuples | {"weights": folder / raw["weights"]})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a victim ({error})") from error
+    """Read the victim that `prepare` wrote to a folder; anything else is a `DamagedFile`."""
+    victim = read_as(Victim, folder / FILE, schema=1)
+    return replace(victim, weights=folder / victim.weights.name)
 
 
 def load(victim: Victim) -> nn.Module:

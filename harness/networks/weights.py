@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,12 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
+from backends.device.reading import DamagedFile
 from harness import config
 from harness.data.downloads import fetch, file_name
 from harness.display import Progress
 from harness.networks.architectures import is_torchvision
+from harness.networks.checkpoints import read_checkpoint
 from harness.torchvision_import import import_torchvision
 
 State = dict[str, Tensor]
@@ -54,18 +56,14 @@ def find_weights(
 
 
 def read_weights(file: Path) -> State:
-    """Read a state dict, also one wrapped by a training script; anything else is a `UserError`."""
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch each have their own for what they cannot read
-        first_line = str(error).partition("\n")[0]
-        raise UserError(f"{file}: expected a state dict saved by torch.save and nothing else ({first_line})") from error
+    """Read a state dict, also one wrapped by a training script; anything else is a `DamagedFile`."""
+    content = read_checkpoint(file)
     for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+        if isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
-        raise UserError(f"{file}: expected a state dict: tensors by name")
-    state: State = content
+    state = cast(State, content)
+    if not state or not all(isinstance(name, str) and isinstance(t, Tensor) for name, t in state.items()):
+        raise DamagedFile(f"{file}: expected a state dict: tensors by name")
     if all(name.startswith(PREFIX) for name in state):
         consume_prefix_in_state_dict_if_present(state, PREFIX)
     return state

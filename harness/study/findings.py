@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from harness.data_frames import read_csv
 from harness.study.lib.success import LEAST
 from harness.study.lib.tables import where
 
@@ -86,7 +87,7 @@ def verdict(share: Share, low_is_claimed: bool = False) -> str:
 
 def measure(folder: Path) -> pd.DataFrame:
     """Return one row per claim and place, a `Share` and its verdict, from the analyses' tables in a folder."""
-    tables = {file.stem: _read(file) for file in sorted(folder.glob("*.csv")) if file.stem != "findings"}
+    tables = {file.stem: read_csv(file) for file in sorted(folder.glob("*.csv")) if file.stem != "findings"}
     rows = []
     for claim in CLAIMS:
         for place in PLACES:
@@ -117,13 +118,6 @@ def _number(share: Share) -> str:
         return "–"
     interval = "" if np.isnan(share.low) else f" ({share.low:.2f}–{share.high:.2f})"
     return f"{share.value:.2f}{interval}, n = {share.n:.0f}"
-
-
-def _read(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(file, keep_default_na=True)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
 
 
 def _kept_at_few_bits(tables: Tables, place: str) -> Shares:

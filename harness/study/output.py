@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from backends.device.json_types import read_as
 from harness.report.svg import standalone
 from harness.store import write_json, write_text
 from harness.study.lib.inputs import Figure
 
 
-class FigureFile(NamedTuple):
+@dataclass(frozen=True)
+class FigureFile:
     """A figure on disk: the name of its SVG, and its caption."""
 
     file: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is written beside an analysis' table."""
+
+    question: str
+    figures: tuple[FigureFile, ...]
 
 
 class Output(NamedTuple):
@@ -48,6 +58,5 @@ def read(folder: Path, name: str) -> Output | None:
     file = folder / f"{name}.json"
     if not file.is_file():
         return None
-    content = json.loads(file.read_text())
-    figures = tuple(FigureFile(one["file"], one["caption"]) for one in content["figures"])
-    return Output(name, content["question"], figures)
+    content = read_as(Content, file, schema=1)
+    return Output(name, content.question, content.figures)

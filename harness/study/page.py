@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from harness import report
 from harness.config.study import ANALYSES
+from harness.data_frames import read_csv
 from harness.results.run_directory import read_run
 from harness.store import write_text
 from harness.study import output
@@ -30,7 +30,7 @@ def build(run_dir: Path) -> Path:
     text = environment.get_template("study.html").render(
         suite=run.suite,
         sections=[one for one in outputs if one is not None],
-        findings=pd.read_csv(folder / "findings.csv").to_dict("records"),
+        findings=read_csv(folder / "findings.csv").to_dict("records"),
         rule=RULE,
         style=Markup(STYLE.read_text()),
     )

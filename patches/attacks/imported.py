@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from backends.device.artifact import Pixels, sha256_file
 from backends.device.errors import UserError
+from backends.device.pictures import read_picture
+from backends.device.reading import Expected, read_npz
 from patches.patch import Patch
 from patches.placement import Shape, Size, mask, resize_patch
+
+SIDE = 4096  # of a file's patch, in pixels, before it is resized
 
 
 class Cutout(NamedTuple):
@@ -59,23 +62,15 @@ def _read(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
 
 
 def _of_picture(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
-    try:
-        with Image.open(path) as picture:
-            whole = np.asarray(picture.convert("RGBA"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error})") from error
+    whole = np.asarray(read_picture(path, "RGBA", most=SIDE**2))
     return whole[..., :3], whole[..., 3] >= 128
 
 
 def _of_npz(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            pixels = arrays["pixels"]
-            covers = arrays["mask"].astype(bool) if "mask" in arrays else np.ones(pixels.shape[:2], bool)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path}: expected an npz with pixels, uint8 (p, p, 3), and optionally mask ({error})"
-        ) from error
-    if pixels.dtype != np.uint8:
-        raise UserError(f"{path}: expected uint8 pixels, got {pixels.dtype}")
-    return pixels, covers
+    expected = {
+        "pixels": Expected((np.uint8,), (None, None, 3)),
+        "mask": Expected((np.bool_,), (None, None), required=False),
+    }
+    arrays = read_npz(path, expected, most=4 * SIDE**2)
+    pixels = arrays["pixels"]
+    return pixels, arrays.get("mask", np.ones(pixels.shape[:2], bool))

@@ -16,6 +16,7 @@ from backends.device.bundle import paste
 from harness import store
 from harness.config import ArtifactTable
 from harness.config.study import StudyTable
+from harness.data_frames import read_parquet
 from harness.plan.cells import Case
 from harness.plan.steps import TORCH, ArtifactStep, VictimStep
 from harness.run import crafting, stages
@@ -121,7 +122,7 @@ class Inputs:
             table = compute()
             with self.work.store.writing("study", key) as folder:
                 table.to_parquet(folder / "table.parquet", index=False)
-        return pd.read_parquet(self.work.store.path("study", key) / "table.parquet")
+        return read_parquet(self.work.store.path("study", key) / "table.parquet")
 
 
 def is_simulated(artifact: ArtifactStep) -> bool:

@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 from backends.device.artifact import Pixels, sha256_file
 from backends.device.bundle import Stamps, write_bundle
 from backends.device.errors import UserError
+from backends.device.reading import INTEGERS, Expected, read_npz
 from backends.hosts import Target, prepare, replay
 from exporters.files import describe as describe_file
 from exporters.files import onnx_cut, tflite_cut
@@ -159,8 +160,13 @@ class DeviceReader:
                 raise UserError(f"{self.step.name} on {self.target.name}, {layer.name}: {error}")
             answers = {}
             for name in stamps:
-                with np.load(outcome.files[name], allow_pickle=False) as arrays:
-                    answers[name] = arrays.get("integers", arrays["logits"])
+                shape = (len(pixels), None)
+                expected = {
+                    "logits": Expected((np.float32,), shape),
+                    "integers": Expected(INTEGERS, shape, required=False),
+                }
+                arrays = read_npz(outcome.files[name], expected)
+                answers[name] = arrays.get("integers", arrays["logits"])
             return answers
 
 

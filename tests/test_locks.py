@@ -1,0 +1,38 @@
+"""The locks: what pyproject.toml pins and no more is installed, each file by its hash."""
+
+import re
+import tomllib
+
+import pytest
+from helpers import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+TORCHS_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
+LOCKS = sorted(ROOT.glob("requirements*.txt"))
+
+
+def pins(lock: str) -> dict[str, str]:
+    """The version of each package in a lock."""
+    found = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_every_line_of_a_lock_is_a_version_with_hashes(lock):
+    lines = lock.read_text().replace("\\\n", "").splitlines()
+    entries = [line for line in lines if not line.startswith("#") and line != TORCHS_INDEX]
+    entry = re.compile(r"[\w.-]+==[\w.]+( ; .+?)?(\s+--hash=sha256:[0-9a-f]{64})+")
+    assert [line for line in entries if not entry.fullmatch(line)] == []
+    assert len(entries) == len(pins(lock.name))
+
+
+def test_what_pyproject_pins_is_locked_at_that_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = map(Requirement, project["dependencies"] + project["optional-dependencies"]["dev"])
+    locked = pins("requirements.txt") | pins("requirements-torch.txt")
+    assert [str(one) for one in wanted if not one.specifier.contains(locked[canonicalize_name(one.name)])] == []
+
+
+def test_the_device_side_has_the_same_versions():
+    assert pins("requirements-replay.txt").items() <= pins("requirements.txt").items()
