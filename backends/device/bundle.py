@@ -25,6 +25,7 @@ from backends.device.names import check_name, inside
 from backends.device.reading import Axis, DamagedFile, Expected, map_npy
 
 MEND = "copy the bundle again, or write it again"
+IMAGES = 1_000_000  # of a bundle
 
 
 class Stamps(NamedTuple):
@@ -119,8 +120,8 @@ class Bundle:
     def _read(cls, root: Path) -> Bundle:
         path = inside(root, "bundle.json")
         described = read_as(Described, path, SCHEMA)
-        if described.n < 1:
-            raise DamagedFile(f"{path}: n: expected at least 1, got {described.n}")
+        if not 1 <= described.n <= IMAGES:
+            raise DamagedFile(f"{path}: n: expected 1 to {IMAGES:,}, got {described.n}")
         artifact = Artifact.read(inside(root, described.artifact))
         bundle = cls(root, artifact, described.n, described.cases, described.pixels_sha256)
         file = bundle.file

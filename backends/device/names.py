@@ -14,6 +14,7 @@ from backends.device.reading import DamagedFile
 NAME_BYTES = 200  # of the 255 that file systems allow: suffixes and drafts take more
 MADE_BYTES = 185  # of a name that is made here: a case adds a hash, and stays a plain name
 PART_BYTES = 255
+PATH_CHARACTERS = 1000
 SHOWN = 80
 
 
@@ -64,8 +65,8 @@ def check_path(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts or not path.isprintable() or ".." in parts or path.startswith("/"):
         raise UserError(f"expected a path inside the folder, without .. or a leading slash, got {shown(path)}")
-    if max(len(part.encode()) for part in parts) > PART_BYTES:
-        raise UserError(f"expected names of at most {PART_BYTES} bytes, got {shown(path)}")
+    if len(path) > PATH_CHARACTERS or max(len(part.encode()) for part in parts) > PART_BYTES:
+        raise UserError(f"expected names of at most {PART_BYTES} bytes each, got {shown(path)}")
     return path
 
 

@@ -42,9 +42,30 @@ def read(path: Path) -> tuple[Any, bytes]:
     if blob[4:8] != b"TFL3":
         raise DamagedFile(f"{path}: expected a TFLite file (its bytes 4 to 7 are TFL3), got {blob[4:8]!r}")
     try:
+        if _least_bytes(blob) > len(blob):
+            raise DamagedFile(f"{path}: a damaged TFLite file: lists more parts than it holds")
         return schema.ModelT.InitFromPackedBuf(blob, 0), blob
     except FAULTS as error:
         raise _damaged(path, error) from error
+
+
+def _least_bytes(blob: bytes) -> int:
+    """Return how long a file is at least that lists no part twice: millions of one tensor take four bytes each."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.Model.GetRootAs(blob, 0)
+    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+    least: int = 8 * (model.BuffersLength() + model.OperatorCodesLength() + model.MetadataLength() + len(graphs))
+    for graph in graphs:
+        least += 64 * graph.TensorsLength() + 32 * graph.OperatorsLength()
+        if least > len(blob):
+            break
+        for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
+            scales = tensor.Quantization()
+            least += 4 * tensor.ShapeLength() + (4 * scales.ScaleLength() if scales else 0)
+        for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+            least += 4 * (operator.InputsLength() + operator.OutputsLength())
+    return least
 
 
 def _damaged(path: Path, error: Exception) -> DamagedFile:

@@ -1,5 +1,6 @@
 """The console that commands print to."""
 
+import io
 import sys
 
 from rich.console import Console
@@ -12,4 +13,6 @@ def console(width: int | None = None) -> Console:
 
     It is as wide as the terminal, or `WIDTH` columns where there is none.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     return Console(width=width or (None if sys.stdout.isatty() else WIDTH), markup=False, emoji=False)

@@ -8,9 +8,11 @@ import sys
 from contextlib import suppress
 
 from backends.device.errors import UserError
+from backends.device.names import shown
 
 USER_ERROR = 2
 RESUME = "finished work is kept: run the same command to resume"
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
@@ -18,6 +20,8 @@ def explain(error: Exception) -> int:
     """Say in one line why a command failed, and return its exit code; what nobody foresaw is raised again."""
     if isinstance(error, UserError):
         message = str(error)
+    elif isinstance(error, OSError) and error.errno in PATH_ERRORS and isinstance(error.filename, str):
+        message = f"{shown(error.filename)}: {error.strerror}"
     elif isinstance(error, OSError) and (cause := _disk_error(error)):
         message = f"{cause}. Finished work is kept; fix this, then run the same command to resume."
     else:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from backends.device.artifact import Layout
-from backends.device.errors import about
+from backends.device.errors import UserError, about
 from harness.cli.console import console
 from harness.cli.options import DataDir, examples
 
@@ -52,6 +52,8 @@ def twin(
     from harness.run.arithmetic import compare_with_runtime
     from patches.twins import KERNELS
 
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
     config = read_suite(suite) if suite else None
     preproc = _preproc(file, config, layout)
     pixels, source = _images(file, preproc.layout if preproc else layout, suite, data, patch)

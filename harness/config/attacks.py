@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.config.values import Defence, Name, SurrogateWords
+from harness.config.values import Defence, Name, Pixels, Seed, SurrogateWords
 from harness.tables import Axis, Table
 
 
@@ -51,16 +51,16 @@ class AttackTable(Table):
     defence: Axis[Defence] = ("",)
     """Defences that the attacker expects: each stands before the surrogate, with straight-through gradients."""
 
-    target_classes: Axis[int] | None = None
+    target_classes: Axis[Annotated[int, Field(ge=0)]] | None = None
     """Labels that the patch should produce; by default, the attack is untargeted."""
 
-    seeds: Axis[int] = (0,)
+    seeds: Axis[Seed] = (0,)
     """One patch per seed."""
 
     area: Axis[float] | None = None
     """Size of the patch as a share of the image's area."""
 
-    pixels: Axis[int] | None = None
+    pixels: Axis[Pixels] | None = None
     """Size of the patch as its side in pixels, in place of `area`."""
 
     shape: Axis[Literal["square", "round"]] = ("square",)
@@ -70,7 +70,7 @@ class AttackTable(Table):
     """Where patches lie: `random`, `center`, `top-left` and the other corners, `ROW,COLUMN` in pixels, or `best`, the
     attack's own choice."""
 
-    placement_seed: int = 0
+    placement_seed: Seed = 0
     """Another seed draws other random places."""
 
     pose: PoseTable = PoseTable()
@@ -99,11 +99,11 @@ class ControlsTable(Table):
     grey: int = Field(default=1, ge=0, le=1)
     """A grey patch."""
 
-    noise: int = Field(default=3, ge=0)
+    noise: int = Field(default=3, ge=0, le=1000)
     """Patches of uniform noise."""
 
-    sticker: int = Field(default=0, ge=0)
+    sticker: int = Field(default=0, ge=0, le=1000)
     """Pictures of the target class (of any class, where no crafting image shows it)."""
 
-    other_class: int = Field(default=0, ge=0)
+    other_class: int = Field(default=0, ge=0, le=1000)
     """Patches that the same attack made for this many other target classes, judged for this one."""

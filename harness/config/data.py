@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.config.values import DataPath
+from harness.config.values import DataPath, Pixels, Seed
 from harness.tables import Table
 
 
@@ -27,14 +27,14 @@ class DataTable(Table):
     classes: tuple[str, ...] | None = None
     """Names of the classes, in the order of their labels."""
 
-    resize: int | None = None
+    resize: Pixels | None = None
     """Resize the short side to this many pixels, then crop the centre to a victim's input size. By default, resize
     straight to that size."""
 
     crop: float | None = Field(None, gt=0, le=1)
     """The same as a share: what the centre crop keeps of the short side. Many networks were trained with 0.875."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Another seed draws other splits."""
 
     calibration: int = Field(128, ge=1)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from backends.device.artifact import Calibration
-from harness.config.values import Precision
+from harness.config.values import Precision, Seed
 from harness.tables import Axis, Table
 
 
@@ -35,7 +35,7 @@ class QatTable(Table):
     flips: bool = False
     """Also train on mirror images; not for digits or letters."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the order of the images."""
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from backends.device.errors import UserError
 from backends.hosts import Target
+from backends.target import MOST_BATCH, MOST_SECONDS, MOST_THREADS
 from harness.config.values import Name
 from harness.tables import Axis, Table
 
@@ -42,13 +43,13 @@ class TargetTable(Table):
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Options of the runtime itself."""
 
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
     """Threads of the runtime during a replay."""
 
-    batch: int = Field(1, ge=1)
+    batch: int = Field(1, ge=1, le=MOST_BATCH)
     """Images per inference."""
 
-    time_limit: float = Field(300.0, gt=0)
+    time_limit: float = Field(300.0, gt=0, le=MOST_SECONDS)
     """Seconds without a sign of life after which a replay counts as hung."""
 
     @model_validator(mode="after")
@@ -70,7 +71,7 @@ class LatencyTable(Table):
     An emulated target is timed for a few runs only, to see that it can be; its latencies are not comparable.
     """
 
-    threads: Axis[Literal["all"] | Annotated[int, Field(ge=1)]] = (1, "all")
+    threads: Axis[Literal["all"] | Annotated[int, Field(ge=1, le=MOST_THREADS)]] = (1, "all")
     """Thread counts; `all` is every core of the target."""
 
     warmup: int = Field(default=10, ge=0)

@@ -15,7 +15,10 @@ from patches.surrogate import PRECISION, Surrogate
 FUNCTION = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
 
 Triple = tuple[float, float, float]
-Size = tuple[int, int]
+Pixels = Annotated[int, Field(ge=1, le=10_000)]
+Size = tuple[Pixels, Pixels]
+Seed = Annotated[int, Field(ge=0)]
+Classes = Annotated[int, Field(ge=1, le=100_000)]
 
 
 def _like(pattern: str, expected: str) -> AfterValidator:

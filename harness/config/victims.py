@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.config.values import DataPath, HashStart, Model, Name, Sha256, Size, Triple, Weights
+from harness.config.values import Classes, DataPath, HashStart, Model, Name, Seed, Sha256, Size, Triple, Weights
 from harness.tables import Table
 
 
@@ -28,7 +28,7 @@ class TrainTable(Table):
     flips: bool = False
     """Also train on mirror images; not for digits or letters."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights and of the order of the images."""
 
     teacher: str | None = None
@@ -60,7 +60,7 @@ class VictimTable(Table):
     train: TrainTable | None = None
     """Train the network instead of loading weights."""
 
-    classes: int | None = None
+    classes: Classes | None = None
     """Number of classes; by default, those of the data."""
 
     input_size: Size | None = None
@@ -104,7 +104,7 @@ class ArtifactTable(Table):
     precision: Literal["fp32", "w8a8"] = "w8a8"
     """What the file computes in."""
 
-    classes: int | None = None
+    classes: Classes | None = None
     """Number of classes; by default, those of the data."""
 
     class_offset: int = Field(0, ge=0)

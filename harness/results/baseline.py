@@ -37,6 +37,7 @@ from harness.results.metrics import cells
 from harness.results.outcomes import Outcomes, clean_rows, outcomes
 from harness.results.run_directory import Run, read_records, read_run
 from harness.store import write_text
+from harness.tables import explain
 from patches.patch import CONTROLS, Patch
 from patches.surrogate import Surrogate
 
@@ -194,9 +195,8 @@ def read_file(path: Path) -> BaselineFile:
     try:
         return BaselineFile.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: neither a run directory nor a baseline ({where}: {first['msg']})") from error
+        fault = explain(error, raw, BaselineFile)[0]
+        raise UserError(f"{path}: neither a run directory nor a baseline ({fault})") from error
 
 
 def patches_of(file: Path) -> dict[str, FrozenPatch]:

@@ -31,6 +31,7 @@ from harness.results.entries import (
     VictimEntry,
 )
 from harness.store import write_json
+from harness.tables import explain
 
 SCHEMA = 1
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
@@ -120,9 +121,7 @@ def _read(file: Path, model: type[M]) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: {where}: {first['msg']}; run the suite again") from error
+        raise UserError(f"{file}: {explain(error, raw, model)[0]}; run the suite again") from error
 
 
 def _rows(table: pd.DataFrame) -> Cells:

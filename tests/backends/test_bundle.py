@@ -139,6 +139,15 @@ def linked_out(root, name):
     (root / name).symlink_to(outside)
 
 
+def sparse(root):
+    """Clean pixels of 307 GB that take no room."""
+    described(root, n=1_600_000_000)
+    with (root / "pixels.npy").open("wb") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (1_600_000_000, 8, 8, 3)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.truncate(stream.tell() + 1_600_000_000 * 8 * 8 * 3)
+
+
 def circle(root):
     (root / "pixels.npy").unlink()
     (root / "pixels.npy").symlink_to("pixels.npy")
@@ -195,7 +204,8 @@ HOSTILE = {
     "n infinite": (lambda root: edited(root, '"n": 6', '"n": 1e999'), "bundle.json: .*1e999"),
     "n a text": (lambda root: described(root, n="6"), "bundle.json: n: expected an integer, got '6'"),
     "n a fraction": (lambda root: described(root, n=6.0), "bundle.json: n: expected an integer, got 6.0"),
-    "n none": (lambda root: described(root, n=0), "n: expected at least 1, got 0"),
+    "n none": (lambda root: described(root, n=0), "n: expected 1 to 1,000,000, got 0"),
+    "n of 307 GB": (sparse, "n: expected 1 to 1,000,000, got 1600000000"),
     "another key": (lambda root: described(root, m=6), "bundle.json: unknown key 'm'"),
     "case a number": (lambda root: described(root, cases=[6]), "bundle.json: cases: 0: expected an object, got 6"),
     "case too long": (

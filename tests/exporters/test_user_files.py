@@ -123,7 +123,7 @@ def test_a_file_that_is_not_as_its_user_says_is_refused(tmp_path: Path, kind: st
         ("vendor/mlperf_tiny_resnet8_int8.tflite", "vendor/x.pb", "expected an .onnx or .tflite"),
         ('name = "mlperf"', "", "name"),
         ("divisor = 1", "divisr = 1", "did you mean 'divisor'"),
-        ("divisor = 1", "divisor = 0", "greater than 0"),
+        ("divisor = 1", "divisor = 0", "expected a number above 0, got 0"),
     ],
 )
 def test_a_wrong_table_is_explained(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -7,7 +7,9 @@ from helpers import ROOT
 from helpers.suites import QUICK, write
 
 from backends.device.errors import UserError
+from harness.cli.console import console
 from harness.config import read_suite
+from harness.run.run import run_suite
 
 SUITES = sorted((ROOT / "benchmarks" / "suites").glob("*.toml"))
 
@@ -89,3 +91,21 @@ def test_a_value_alone_is_an_axis_of_one(tmp_path: Path) -> None:
     suite = read_suite(write(tmp_path))
     assert suite.export[0].format == ("onnx",)
     assert suite.export[0].calibration == ("minmax", "moving_average")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "gap"', 'name = "gpa"', "no attack named 'gpa'; did you mean 'gap'?"),
+        ('runtime = "onnxruntime"', 'runtime = "__init__"', "target 'ort': no runtime named '__init__'"),
+        ('runtime = "onnxruntime"', 'runtime = "onnxruntime"\nhost = "__init__"', "no host named '__init__'"),
+        ("pixels = 8", "pixels = 800", "patch size: expected 1 to 32 pixels"),
+        ("steps = 3", 'disguise = "../x"', "attack 'gap', option 'disguise': expected a path inside the folder"),
+    ],
+)
+def test_what_a_plan_finds_wrong_names_the_suite(tmp_path: Path, old: str, new: str, says: str) -> None:
+    path = write(tmp_path, QUICK.replace(old, new, 1))
+    with pytest.raises(UserError) as error:
+        run_suite(path, None, tmp_path / "out", console=console())
+    assert str(error.value).startswith(f"{path}: ")
+    assert says in str(error.value)

@@ -61,6 +61,7 @@ def test_the_stages_one_by_one_give_what_a_run_gives(quick: Path, tmp_path: Path
         (("replay", "nowhere", "--runtime", "litert", "--into", "x"), "nowhere"),
         (("export", "suite.toml", "--only", "tflite*", "--into", "x"), "--only tflite*: nothing matches"),
         (("twin", "suite.toml", "--suite", "suite.toml"), "suite.toml: expected a file that ends in"),
+        (("bundle", "suite.toml", "--artifact", "a.json", "--into", "x", "--placement", "centre"), "mean 'center'?"),
         (("bundle", "suite.toml", "--artifact", "nowhere.json", "--into", "x"), "nowhere.json: cannot be read"),
     ],
 )

@@ -205,7 +205,7 @@ def test_what_a_surrogate_lacks_is_said(tmp_path: Path, surrogates: str, says: s
     [
         ('precision = "w4a4"', 'no file has w4a4: give weights of 2 to 8 bits and a8, or format = "torch"'),
         ('precision = ["w8a8", "w32a8"]', "no file has w32a8"),
-        ('precision = "w1a8"', "should match pattern"),
+        ('precision = "w1a8"', "expected fp32, or bits of weights and activations"),
         ("qat = {}\nper_channel = [true, false]", "learns one step per channel"),
     ],
 )

@@ -1,0 +1,58 @@
+"""A damaged model is read, or refused by one line."""
+
+import random
+
+import pytest
+from ai_edge_litert import schema_py_generated as tfl
+from flatbuffers import Builder
+from helpers import tiny
+from helpers.memory import reading
+
+from backends.device.errors import UserError
+from exporters.files import describe
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_a_mutated_model_is_one_line(tmp_path, kind):
+    file = getattr(tiny, f"{kind}_file")(tmp_path / f"tiny.{kind}")
+    whole, refused = file.read_bytes(), 0
+    for seed in range(150):
+        mutated, chance = bytearray(whole), random.Random(seed)
+        for _ in range(chance.choice([1, 2, 5])):
+            at = chance.randrange(len(whole))
+            mutated[at] = chance.choice([0, 127, 128, 255, mutated[at] ^ 1 << chance.randrange(8)])
+        file.write_bytes(mutated[: len(whole) if seed % 10 else chance.randrange(len(whole))])
+        try:
+            describe(file)
+        except UserError as error:
+            refused += 1
+            said = str(error)
+            if not said.startswith(f"{file}: ") or "\n" in said:
+                pytest.fail(said)
+    assert refused > 30
+
+
+class Once(tfl.TensorT):
+    """A tensor that is written once, however often it is listed."""
+
+    place: int | None = None
+
+    def Pack(self, builder):
+        if self.place is None:
+            self.place = super().Pack(builder)
+        return self.place
+
+
+def test_a_tensor_that_is_listed_over_and_over_is_refused_unread(tmp_path):
+    file = tiny.tflite_file(tmp_path / "tiny.tflite")
+    model = tfl.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
+    tensor = Once()
+    vars(tensor).update(vars(model.subgraphs[0].tensors[0]))
+    model.subgraphs[0].tensors += [tensor] * 300_000
+    builder = Builder(1 << 23)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    file.write_bytes(builder.Output())
+    imports = "from ai_edge_litert import schema_py_generated\nfrom exporters.files import describe"
+    grown, said = reading(imports, "describe(Path(sys.argv[1]))", file)
+    assert said == f"{file}: a damaged TFLite file: lists more parts than it holds"
+    assert grown < 50
