@@ -1,7 +1,7 @@
 """Kill runs at random moments of each stage, and let them go on: ``python benchmarks/trust/kill.py``.
 
-A trial is one run directory: some ten kills, each in a run that goes on where the last was killed, then a run to the end,
-whose results must be, byte for byte and times apart, those of a run that nobody disturbed.
+A trial is one run directory: some ten kills, each in a run that goes on where the last was killed, then a run to the
+end, whose results must be, byte for byte and times apart, those of a run that nobody disturbed.
 """
 
 from __future__ import annotations
