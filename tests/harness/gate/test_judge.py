@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +20,11 @@ from helpers.edited_runs import (
     after,
     both,
     broken,
+    facts_of,
     flip,
     relabelled,
     renamed,
+    rewrite,
 )
 from helpers.made_run import make_run
 
@@ -50,7 +51,7 @@ CASES: dict[str, tuple[Edit, int, str]] = {  # what happens, the exit code, what
     "a flip of nothing": (flip(0.004), 0, "9 comparisons, drift in 1 cell"),
     "a flip in a new version": (both(flip(0.004), NEW_VERSION), 0, "judged by statistics"),
     "an image is gone": (lambda r, run: r[r["image"] != "test-00007"], 2, "'test-00007'"),
-    "an image is new": (lambda r, run: r.replace({"image": {"test-00007": "z"}}), 2, "2 reasons"),
+    "an image is new": (lambda r, run: r.replace({"image": {"test-00007": "z"}}), 2, "data.seed or data.name"),
     "a label is another": (relabelled, 2, "1 of 600 images are labelled differently (first: 'test-00003')"),
     "images in another order": (lambda r, run: r.sort_values("image", ascending=False), 0, "no worse"),
     "an artifact is gone": (lambda r, run: r[r["artifact"] != MOVING], 2, f"{MOVING} on ort: missing from"),
@@ -90,9 +91,9 @@ def test_a_changed_setting_is_named_when_the_file_has_another_name(before: Path,
     """One INT8 ONNX file before and one after: they are compared, and the calibration is what changed."""
     one = after(before, tmp_path / "a", lambda r, run: r[r["artifact"] != "net-onnx-w8a8-u8s8-moving_average"])
     other = after(before, tmp_path / "b", both(flip(0.15), renamed))
-    for entry in (run := json.loads((one / "run.json").read_text()))["artifacts"]:
+    for entry in (run := facts_of(one))["artifacts"]:
         entry["quant"] = {"calibration": "moving_average"}
-    (one / "run.json").write_text(json.dumps(run))
+    rewrite(one, run=run)
     verdict = judge(read(one), read(other), DEFAULT)
     assert verdict.code == 1
     assert (
