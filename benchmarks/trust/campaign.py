@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,10 +80,9 @@ class Ended(NamedTuple):
 
     @property
     def line(self) -> str:
-        """What it said of its failure: the line of the error or of a failed cell, else the last of standard error."""
-        lines = [line.strip() for line in [*self.stderr.split("\n"), *self.stdout.split("\n")]]
-        said = [line for line in lines if line.startswith(("error:", "failed:"))]
-        return said[0] if said else self.stderr.strip().split("\n")[-1]
+        """What it said of its failure: the line of the error, with its details, or of a failed cell; else its last."""
+        said = re.search(r"^(error:.*(?:\n +.*)*|failed:.*)", f"{self.stderr}\n{self.stdout}", re.MULTILINE)
+        return " ".join(said[0].split()) if said else self.stderr.strip().split("\n")[-1]
 
     @property
     def objection(self) -> str:
