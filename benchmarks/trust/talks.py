@@ -169,9 +169,10 @@ def _connect(bundle: Path, folder: Path) -> object:
         command = ["sh", "-c", script.replace("{}", str(folder / "files" / told)) + "; cat > /dev/null"]
         return patch.object(ssh_connection, "command", lambda *_: command)
 
-    with saying(TOLD), board.start(target, bundle, folder / "out") as device:
+    impatient = patch.object(ssh_connection, "SILENCE_SECONDS", target.time_limit)
+    with impatient, saying(TOLD), board.start(target, bundle, folder / "out") as device:
         device.kill()
     ssh_connection._reached.clear()
-    with saying("gave.jsonl"):
+    with impatient, saying("gave.jsonl"):
         board.fetch(target, folder / "out", "none.npz", 1000)
     return (folder / "out" / "none.npz").read_bytes()
