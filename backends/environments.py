@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections import deque
@@ -23,7 +22,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
-from backends.device.errors import UserError
+from backends.device.errors import NotWritten, UserError
+from backends.device.files import replacing
 from backends.device.names import check_name
 from backends.words import check_pin, check_version
 
@@ -145,7 +145,6 @@ def make_once(folder: Path, make: Callable[[Path], None], tell: Tell) -> None:
 
     `make` gets the folder to fill, which does not exist yet. What a killed run left behind is removed.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")  # an orphan of a killed run may still write into its own
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock")
@@ -156,14 +155,11 @@ def make_once(folder: Path, make: Callable[[Path], None], tell: Tell) -> None:
             lock.acquire()
         try:
             if not folder.exists():
-                for left in folder.parent.glob(f".{folder.name}.*"):
-                    shutil.rmtree(left, ignore_errors=True)
-                make(beside)
-                beside.rename(folder)
+                with replacing(folder) as draft:
+                    make(draft)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
             lock.release()
-    except OSError as error:
+    except (OSError, NotWritten) as error:
         raise UserError(f"{folder}: cannot be created ({error}); set PATCHBENCH_CACHE to another folder") from error
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from backends.device.artifact import Artifact, Pixels, Preproc, QuantSpec, sha256_file
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from exporters.failure import naming
 from exporters.ranges import Learned
 from exporters.victim import Victim
@@ -54,15 +55,9 @@ def export(
         )
     if network.training:
         raise UserError(f"{victim.name}: expected a network in eval mode; call its eval() first")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.{format}"
-    partial = folder / f".{name}.partial.{format}"
-    try:
-        with naming(path, partial):
-            writer.write(network, victim, quant, calibration_pixels, partial, learned)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as draft, naming(path, draft):
+        writer.write(network, victim, quant, calibration_pixels, draft, learned)
     artifact = Artifact(
         name=name,
         victim=victim.name,

@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from backends.device.checksums import SUMS, verify, write_sums
-from backends.device.files import replacing
+from backends.device.files import disk_errors_at, replacing
 from backends.device.reading import DamagedFile
 
 ROOT = Path(__file__).parent.parent
@@ -115,15 +115,16 @@ class Store:
     @contextmanager
     def writing(self, stage: str, key: str) -> Iterator[Path]:
         """Give a folder to fill; it becomes the result if the block succeeds and is removed if it fails."""
+        place = self.path(stage, key)
         folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=self.scratch))
         try:
-            yield folder
-            if not (folder / SUMS).exists():  # a bundle brings its own
-                write_sums(folder)
-            place = self.path(stage, key)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o755)
-            folder.rename(place)
+            with disk_errors_at(place, folder):
+                yield folder
+                if not (folder / SUMS).exists():  # a bundle brings its own
+                    write_sums(folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                folder.chmod(0o755)
+                folder.rename(place)
             self._verified.add(place)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

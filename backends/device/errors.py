@@ -14,13 +14,20 @@ class UserError(Exception):
     """A user's mistake: names the file, what was expected, what came, and the fix; shown without a traceback."""
 
 
+class NotWritten(UserError):
+    """A file, a folder or standard output that cannot be written."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: cannot be written ({reason})")
+
+
 @contextmanager
 def about(file: Path) -> Iterator[None]:
     """Name a file, such as a suite, in each `UserError` of a block that does not name it already."""
     try:
         yield
     except UserError as error:
-        if str(file) in str(error):
+        if str(file) in str(error) or isinstance(error, NotWritten):
             raise
         raise UserError(f"{file}: {error}") from error
 

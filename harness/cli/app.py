@@ -29,6 +29,8 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except SystemExit as end:
             raise UserError(f"{_origin(end)} called sys.exit({end.code!r}): a module must return or raise") from end
+        except (EOFError, BrokenPipeError, KeyboardInterrupt) as error:  # typer would end as if a cell had failed
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 app = typer.Typer(

@@ -12,12 +12,11 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Set
 from contextlib import suppress
 from typing import NoReturn
 
-from harness.cli import endings
+from harness.cli import endings, output, temporary
 
 STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminal closed"}
 NOT_SAID = 255  # no exit code of a command
@@ -27,37 +26,38 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> NoReturn:
     """Run the command line and exit with its code, or with 128 and the number of the signal that ended it."""
+    _open_standard_streams()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     heard = {number for number in (*STOPS, signal.SIGTSTP) if signal.getsignal(number) != signal.SIG_IGN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard | {signal.SIGCHLD})
     said = mmap.mmap(-1, 1)  # shared: the command's exit code, once it has come to its end
     said[0] = NOT_SAID
-    folder = _own_temporary_folder()
+    folder = temporary.own_folder()
     us = os.getpid()
     command = os.fork()
     if not command:
         _become_command(us, heard, before)
+        endings.log_crashes()
         code = _run()
         said[0] = code
         sys.exit(code)
     with suppress(OSError):  # whichever of both is first
         os.setpgid(command, command)
-    try:
-        code = _wait(command, heard)
-    finally:
+    code = _wait(command, heard)
+    code = _unfinished(code) if said[0] == NOT_SAID or -code in STOPS else said[0]
+    if folder:
         shutil.rmtree(folder, ignore_errors=True)
-    if said[0] == NOT_SAID or -code in STOPS:
-        sys.exit(_unfinished(code))
-    sys.exit(said[0])
+    sys.exit(code)
 
 
-def _own_temporary_folder() -> str:
-    """Make all temporary files of this command lie in one folder, and return it; empty where none can be made."""
-    try:
-        tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="patchbench-")
-    except OSError:
-        return ""
-    return tempfile.tempdir
+def _open_standard_streams() -> None:
+    """Let closed standard streams lead nowhere, so that no file is opened in their place."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _become_command(parent: int, heard: Set[signal.Signals], mask: Set[int]) -> None:
@@ -80,14 +80,17 @@ def _run() -> int:
     # Threads that spin while they wait slow torch down seven times when another process wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        output.check()
         from harness.cli.app import app
 
-        app()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        try:
+            app()
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
     except Exception as error:
         return endings.explain(error)
-    return 0
+    return code if isinstance(code, int) else endings.FAULT
 
 
 def _wait(command: int, heard: Set[signal.Signals]) -> int:
@@ -111,13 +114,14 @@ def _unfinished(code: int) -> int:
     """Say why a command did not come to its end, and return the exit code for that."""
     if sys.stdout is not None and sys.stdout.isatty():
         sys.stdout.write(SHOW_CURSOR)
-    if -code in STOPS:
-        endings.say(f"{STOPS[signal.Signals(-code)]}; {endings.RESUME}")
-    elif code == -signal.SIGKILL:
-        endings.fail(f"killed, most often because memory ran out; {endings.RESUME}")
-    elif code < 0:
-        endings.fail(f"native code crashed: {signal.Signals(-code).name}; {endings.RESUME}")
-    else:
+    if code >= 0:
         endings.fail(f"a module or library that was loaded ended the process with exit code {code}, before its end")
         return endings.USER_ERROR
-    return 128 - code
+    number = signal.Signals(-code)
+    if number in STOPS:
+        endings.say(f"{STOPS[number]}; {endings.RESUME}")
+    elif number == signal.SIGKILL:
+        endings.fail(f"killed, most often because memory ran out; {endings.RESUME}")
+    else:
+        return endings.crashed(number.name)
+    return 128 + number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ def fetch(url: str, sha256: str, into: Path, progress: Progress | None = None) -
         progress(0, 0, f"downloading {file_name(url)}")
     try:
         into.mkdir(parents=True, exist_ok=True)
+        for left in into.glob(".download-*"):  # by a killed run; others are kept out by the run's lock
+            shutil.rmtree(left, ignore_errors=True)
         # torch leaves its partial file behind on a full disk
         with tempfile.TemporaryDirectory(prefix=".download-", dir=into) as scratch:
             part = Path(scratch) / target.name

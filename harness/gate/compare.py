@@ -17,11 +17,11 @@ from harness.results.success import Kind
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of a pair: each side's own rate, and the paired change over the images that count on both.
+    """A metric of a pair: each side's rate and the paired change, all over the images that count on both.
 
-    ``low`` to ``high`` is the change's 95 % interval. ``p`` is one-sided, in the direction that is worse, and
-    corrected over the rule's comparisons. ``n`` images of ``patches`` patches. ``unseen`` is the largest worsening
-    that the interval does not exclude.
+    ``equal`` says that every image's answer counts alike. ``low`` to ``high`` is the change's 95 % interval. ``p`` is
+    one-sided, in the direction that is worse, and corrected over the rule's comparisons. ``n`` images of ``patches``
+    patches. ``unseen`` is the largest worsening that the interval does not exclude.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Comparison:
     margin: float
     unseen: float
     worse: bool
+    equal: bool
     anew: bool
     changes: tuple[str, ...]
 
@@ -80,8 +81,8 @@ def _measure(base: Frozen, run: Frozen, rule: CompareTable, pair: Pair, order: N
     return Comparison(
         name=pair.name,
         metric=rule.metric,
-        before=_mean(hits, counted),
-        after=_mean(hits_now, counted_now),
+        before=_mean(hits, both),
+        after=_mean(hits_now, both),
         change=sign * change.value,
         low=low,
         high=high,
@@ -91,6 +92,7 @@ def _measure(base: Frozen, run: Frozen, rule: CompareTable, pair: Pair, order: N
         margin=rule.margin,
         unseen=max(0.0, change.high),
         worse=False,
+        equal=not (worsening * both).any() and bool((counted == counted_now).all()),
         anew=pair.anew,
         changes=pair.changes,
     )

@@ -31,17 +31,30 @@ class _Case(NamedTuple):
 def run_faults(base: Frozen, run: Frozen) -> list[str]:
     """Return why two runs cannot be compared at all: other images, other labels, or other pixels of clean images."""
     old, new = (dict(zip(f.outcomes.images.tolist(), f.outcomes.labels.tolist(), strict=True)) for f in (base, run))
-    faults = []
-    for missing, where, other in ((old.keys() - new.keys(), run, base), (new.keys() - old.keys(), base, run)):
-        if missing:
-            count = f"{len(missing)} of {len(other.outcomes.images)} images of {other.source}"
-            faults.append(f"{count} are missing from {where.source} (first: {min(missing)!r})")
+    faults = _other_images(base, run)
     common = old.keys() & new.keys()
     if relabelled := [image for image in common if old[image] != new[image]]:
         faults.append(
             f"{len(relabelled)} of {len(common)} images are labelled differently (first: {min(relabelled)!r})"
         )
     return faults or _clean_pixel_faults(base, run)
+
+
+def _other_images(base: Frozen, run: Frozen) -> list[str]:
+    """Return why the run was judged on other images than the baseline, if it was."""
+    old, new = (set(frozen.outcomes.images.tolist()) for frozen in (base, run))
+    if old == new:
+        return []
+    first = min(old ^ new)
+    counts = (
+        f"{base.source} is about {len(old)} images, {run.source} about {len(new)}, {len(old & new)} of them shared "
+        f"(the first that is not: {first!r})"
+    )
+    if old < new or new < old:
+        cause = "data.evaluate was changed"
+    else:
+        cause = "data.seed or data.name was changed, or files were added or removed"
+    return [f"{counts}: {cause}; set it back, or freeze a new baseline"]
 
 
 def missing_or_failed(base: Frozen, run: Frozen, cells: Cells, missing: Sequence[str]) -> list[str]:

@@ -44,6 +44,11 @@ class Verdict:
         """The answer in words: ``no worse``, ``worse`` or ``cannot compare``."""
         return self.code.name.lower().replace("_", " ")
 
+    @property
+    def all_equal(self) -> bool:
+        """Whether every comparison found the same answers on the same images."""
+        return bool(self.comparisons) and all(comparison.equal for comparison in self.comparisons)
+
 
 def judge(base: Frozen | None, run: Frozen, rules: Rules) -> Verdict:
     """Judge a run by rules; without a baseline, by their limits alone.

@@ -20,7 +20,9 @@ ROWS_SHOWN = 40  # of a table in a comment; JSON has all
 
 def terminal(verdict: Verdict) -> Iterator[Table | Text]:
     """Yield the tables of comparisons and limits, then faults, drift, changes and notes, and the verdict last."""
-    if verdict.comparisons:
+    if verdict.all_equal:
+        yield Text(_equal(verdict))
+    elif verdict.comparisons:
         table = Table("", "cell", "metric", header_style="bold")
         for name in ("before", "now", "change", "95 %", "n", "p"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -43,7 +45,9 @@ def terminal(verdict: Verdict) -> Iterator[Table | Text]:
 def markdown(verdict: Verdict) -> str:
     """Return a comment for a pull request; at most `ROWS_SHOWN` rows a table, the worse ones first."""
     out = [f"### {SIGNS[verdict.code]} patchbench: {headline(verdict)}", ""]
-    if verdict.comparisons:
+    if verdict.all_equal:
+        out += [_equal(verdict), ""]
+    elif verdict.comparisons:
         out.append("| | cell | metric | before | now | change | 95 % interval | n | p |")
         out.append("|---|---|---|--:|--:|--:|--:|--:|--:|")
         rows = sorted(verdict.comparisons, key=lambda c: not c.worse)
@@ -58,10 +62,10 @@ def markdown(verdict: Verdict) -> str:
         out.append("")
     for title, lines in _lists(verdict):
         out += [f"**{title}**", "", *(f"- {_escape(line)}" for line in lines), ""]
-    if verdict.comparisons:
+    if verdict.comparisons and not verdict.all_equal:
         out.append(
-            "Change: paired by image, over the images that count on both sides. p: one-sided, Holm-corrected over a "
-            f"metric's cells. False alarms: at most {100 * verdict.alpha:.2g} % for the whole gate."
+            "Before, now and change: paired, over the images that count on both sides. p: one-sided, Holm-corrected "
+            f"over a metric's cells. False alarms: at most {100 * verdict.alpha:.2g} % for the whole gate."
         )
     return "\n".join(out).rstrip() + "\n"
 
@@ -79,8 +83,9 @@ def junit(verdict: Verdict) -> str:
     for fault in verdict.faults:
         case = ElementTree.SubElement(suite, "testcase", classname="cannot compare", name=fault)
         ElementTree.SubElement(case, "error", message=fault)
-    if verdict.drift:
-        ElementTree.SubElement(suite, "system-out").text = "\n".join(_drift(verdict))
+    notes = [_equal(verdict)] if verdict.all_equal else _drift(verdict)
+    if notes:
+        ElementTree.SubElement(suite, "system-out").text = "\n".join(notes)
     for tag, name in (("testcase", "tests"), ("failure", "failures"), ("error", "errors")):
         suite.set(name, str(sum(1 for _ in suite.iter(tag))))
     ElementTree.indent(suite)
@@ -89,7 +94,7 @@ def junit(verdict: Verdict) -> str:
 
 def as_json(verdict: Verdict) -> str:
     """Return the verdict in full as JSON."""
-    content = {"schema": 1, "verdict": verdict.word} | asdict(verdict)
+    content = {"schema": 1, "verdict": verdict.word, "all_equal": verdict.all_equal} | asdict(verdict)
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -107,6 +112,11 @@ def headline(verdict: Verdict) -> str:
     if verdict.drift:
         judged.append(f"drift in {_count(len(verdict.drift), 'cell')}")
     return f"no worse: {', '.join(judged)}"
+
+
+def _equal(verdict: Verdict) -> str:
+    count = _count(len(verdict.comparisons), "comparison")
+    return f"No rate changed: in {count}, every answer is the baseline's."
 
 
 def _regressions(verdict: Verdict) -> Iterator[str]:

@@ -18,6 +18,7 @@ from harness.networks.checkpoints import read_checkpoint
 from harness.networks.distillation import divergence, mixed
 from harness.networks.training import augmented, channels_first, run_epochs, training_fingerprint
 from harness.networks.victims import weights_digest
+from harness.networks.weights import write_tensors
 from patches.fake_quant.learned import finish, learnable
 from patches.fake_quant.network import Grid, Trained, folded
 
@@ -58,7 +59,7 @@ def train(
 def write(trained: Trained, folder: Path) -> None:
     """Write what was trained to ``trained.pt``: tensors alone."""
     grids = {name: torch.tensor(grid, dtype=torch.float64) for name, grid in trained.activations.items()}
-    torch.save({"state": trained.state, "weights": trained.weights, "activations": grids}, folder / "trained.pt")
+    write_tensors({"state": trained.state, "weights": trained.weights, "activations": grids}, folder / "trained.pt")
 
 
 def read(folder: Path) -> Trained:

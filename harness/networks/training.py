@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from backends.device.errors import UserError
-from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from harness import config
 from harness.data.datasets import Images
 from harness.display import Progress
 from harness.networks.checkpoints import read_checkpoint
 from harness.networks.distillation import divergence, mixed
+from harness.networks.weights import write_tensors
 
 KEYS = {"fingerprint", "epochs", "network", "optimizer", "scheduler"}  # of a checkpoint
 MOMENTUM = 0.9
@@ -172,5 +172,4 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
     }
-    with replacing(checkpoint) as draft:
-        torch.save(state, draft)
+    write_tensors(state, checkpoint)

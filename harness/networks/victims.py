@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
-from backends.device.files import replacing
 from backends.device.json_types import read_as
 from exporters.victim import Victim
 from harness import config
@@ -22,7 +21,7 @@ from harness.data.datasets import Images
 from harness.display import Progress
 from harness.networks.architectures import build
 from harness.networks.training import train
-from harness.networks.weights import find_weights, load_weights, read_weights
+from harness.networks.weights import find_weights, load_weights, read_weights, write_tensors
 from harness.store import write_json
 
 FILE = "victim.json"
@@ -90,8 +89,7 @@ def prepare(
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise UserError(f"victim {table.name!r}: its weights hold NaN or infinity, first in {bad[0]}")
     weights = folder / "weights.pt"
-    with replacing(weights) as draft:
-        torch.save(state, draft)
+    write_tensors(state, weights)
     victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim

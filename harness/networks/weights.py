@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +15,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from harness import config
 from harness.data.downloads import fetch, file_name
@@ -53,6 +56,17 @@ def find_weights(
         return fetch(url, sha256, cache, progress)
     except UserError as error:
         raise UserError(f"{missing}, and it cannot be downloaded: {error}; {fix}, or go online") from error
+
+
+def write_tensors(content: Mapping[str, object], file: Path) -> None:
+    """Write tensors, whole or not at all; the bytes do not depend on where.
+
+    torch's own writer says no more of a full disk than that a position was unexpected.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(file) as draft:
+        draft.write_bytes(buffer.getbuffer())
 
 
 def read_weights(file: Path) -> State:

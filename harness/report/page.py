@@ -90,7 +90,7 @@ def _content(run_dir: Path, run: Run, records: pd.DataFrame) -> dict[str, object
         "rules": {"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
         "controls": CONTROLS,
         "labels": labels,
-        "head": headline(table, [patch.name for patch in run.patches if patch.per_image]),
+        "head": headline(matrix, table, [patch.name for patch in run.patches if patch.per_image], self_checks),
         "n_patches": table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
         "n_images": records["image"].nunique(),
         "n_cells": len(table),

@@ -143,7 +143,7 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     """
     ok = cells["status"] == "ok"
     table = cells.assign(failed=~ok, ran=cells["patch"].where(ok), message=cells["error"].where(~ok))
-    shared = _own_control(cells)
+    shared = own_control(cells)
     for control in STANDING_IN:
         keys = shared if control != "other_class" else _of_other_class(cells, shared)
         own, drawn = pd.MultiIndex.from_frame(keys), (cells["attack"] == control).to_numpy(bool)
@@ -212,7 +212,7 @@ def _right_everywhere(out: pd.DataFrame, rows: _Rows, right: Bools, good: Bools)
     return np.asarray(count[at] == np.bincount(group[judging], minlength=len(out))[group][rows.cell])
 
 
-def _own_control(cells: pd.DataFrame) -> pd.DataFrame:
+def own_control(cells: pd.DataFrame) -> pd.DataFrame:
     """Return what a cell and its controls share; where an attack chose its place, that includes whose place it is."""
     of = pd.Series([str(name).partition("@")[2] for name in cells["patch"]], cells.index, dtype=object)
     chosen = cells["placement"].astype(str).str.startswith("best") & (of == "")
@@ -234,7 +234,7 @@ def _of_other_class(cells: pd.DataFrame, shared: pd.DataFrame) -> pd.DataFrame:
 def _add_excess(out: pd.DataFrame, rows: _Rows, aimed: Bools, hit: Bools) -> None:
     """Add the excess over each cell's noise draws, image by image; NaN if there are none or one of them has none."""
     cell = rows.cell
-    own = _own_control(out)
+    own = own_control(out)
     group = _group(own, own.columns)
     draws = (out["attack"] == "noise").to_numpy(bool)
     count = np.bincount(group[draws], minlength=len(out))[group]

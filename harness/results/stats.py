@@ -89,17 +89,42 @@ def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONF
     return Estimate(value, max(0.0, float(low)), min(1.0, float(high)), "patches and images")
 
 
+def ratio(top: Floats, bottom: Floats, among: Bools, classes: Ints) -> Estimate:
+    """Return the mean over patches of `top` over that of `bottom`, on the same images ``among``; all as `mean_rate`.
+
+    Its interval is that of the `difference` ``top - value * bottom``, whose mean is zero, in units of the mean of
+    `bottom` (the delta method). From `BOOTSTRAP_FROM` patches on, the crossed bootstrap gives its shape: how far it
+    reaches below and above. NaN where the mean of `bottom` is not above zero.
+    """
+    top, counting, classes_counting = _counting(top, among, classes)
+    bottom, _, _ = _counting(bottom, among, classes)
+    n = counting.sum(axis=1)
+    mean = float(((bottom * counting).sum(axis=1) / n).mean()) if len(n) else 0.0
+    if mean <= 0:
+        return Estimate(np.nan, np.nan, np.nan, "images")
+    value = float(((top * counting).sum(axis=1) / n).mean()) / mean
+    spread = difference(top - value * bottom, counting, classes_counting, "patches and images")
+    low, high = spread.low / mean, spread.high / mean
+    if len(n) >= BOOTSTRAP_FROM and spread.over != "images":
+        tops, bottoms = (crossed_bootstrap(part, counting, classes_counting) for part in (top, bottom))
+        ends = np.quantile(tops / bottoms, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) - value
+        low, high = ends * (high - low) / max(float(np.ptp(ends)), 1e-12)
+    return Estimate(value, value + float(low), value + float(high), spread.over)
+
+
 def crossed_bootstrap(
-    hits: Bools, among: Bools, classes: Ints, resamples: int = RESAMPLES, seed: int = 0
+    hits: Bools | Floats, among: Bools, classes: Ints, resamples: int = RESAMPLES, seed: int = 0
 ) -> NDArray[np.float32]:
     """Return mean rates ``(resamples,)`` over resampled images and, within classes, patches ("pigeonhole" bootstrap).
 
     Owen 2007, Ann. Appl. Stat. 1. Of k patches k - 1 are drawn, which makes the variance unbiased (Rao and Wu 1988,
-    JASA 83); a class's only patch stays. Weights times matrices: nothing is copied or looped over.
+    JASA 83); a class's only patch stays. Weights times matrices: nothing is copied or looped over. Calls of the same
+    size draw the same images and patches, so that their rates are paired.
     """
     weights = image_weights(hits.shape[1], resamples, seed)
-    top, bottom = (weights @ part.T.astype(np.float32) for part in (hits & among, among))
-    mean = (hits & among).sum(axis=1) / np.maximum(among.sum(axis=1), 1)
+    counted = hits * among
+    top, bottom = (weights @ part.T.astype(np.float32) for part in (counted, among))
+    mean = counted.sum(axis=1) / np.maximum(among.sum(axis=1), 1)
     rates = np.divide(top, bottom, out=np.tile(mean.astype(np.float32), (resamples, 1)), where=bottom > 0)
     share = np.empty_like(rates)
     rng = np.random.default_rng([seed, 1])

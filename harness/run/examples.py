@@ -11,6 +11,7 @@ from PIL import Image
 
 from backends.device.artifact import Pixels
 from backends.device.bundle import paste
+from backends.device.files import replacing
 from harness.plan.cells import Cell
 from harness.plan.steps import VictimStep
 from harness.results.entries import AnswerEntry, ExampleEntry
@@ -87,6 +88,6 @@ def _example(
 
 
 def _write(pixels: Pixels, run_dir: Path, name: str) -> str:
-    (run_dir / name).parent.mkdir(exist_ok=True)
-    Image.fromarray(pixels[0]).save(run_dir / name)
+    with replacing(run_dir / name) as draft:
+        Image.fromarray(pixels[0]).save(draft)
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from harness.report.headline import Headline, headline
 from harness.report.labels import labelled
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.metrics import cells
+from harness.results.outcomes import outcomes
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 VICTIMS = ("resnet20", "resnet56")
@@ -143,6 +146,10 @@ def make_run(
 
 def labelled_cells(run_dir: Path) -> pd.DataFrame:
     return labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
+
+
+def headline_of(records: pd.DataFrame, per_image: Sequence[str] = ()) -> Headline:
+    return headline(outcomes(records), labelled(cells(records)), per_image)
 
 
 def _picture(path: Path, kind: str, seed: int, side: int = 8) -> None:

@@ -1,14 +1,18 @@
 """Real processes that are stopped, crash, or end by themselves."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.command import environ
 from helpers.rogue import rogue_attack
+from helpers.suites import write
 
+pytestmark = pytest.mark.slow
 STUBBORN = """
 import os, pathlib, signal, subprocess, tempfile, time
 pathlib.Path(tempfile.mkdtemp(), "mine").touch()
@@ -25,7 +29,7 @@ while True:
 def start(folder: Path, code: str) -> subprocess.Popen[str]:
     suite, environment = rogue_attack(folder, code)
     environment["TMPDIR"] = str(folder / "tmp")
-    (folder / "tmp").mkdir()
+    (folder / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "harness.cli", "run", suite], cwd=folder, env=environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -55,7 +59,6 @@ def is_running(pid: int) -> bool:
         (signal.SIGINT, "child", 130, "interrupted; finished work is kept: run the same command to resume\n"),
         (signal.SIGTERM, "parent", 143, "terminated; finished work is kept: run the same command to resume\n"),
         (signal.SIGKILL, "child", 137, "error: killed, most often because memory ran out; finished work is kept"),
-        (signal.SIGSEGV, "child", 139, "error: native code crashed: SIGSEGV"),
     ],
 )
 def test_a_signal_ends_a_command_and_all_that_it_started(tmp_path, number, to, code, says):
@@ -75,6 +78,18 @@ def test_a_signal_ends_a_command_and_all_that_it_started(tmp_path, number, to, c
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_a_crash_leaves_a_traceback(tmp_path):
+    with start(tmp_path, STUBBORN) as process:
+        child, grandchild = started(process, tmp_path)
+        os.kill(child, signal.SIGSEGV)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 3
+    (file,) = (tmp_path / "tmp").iterdir()
+    assert said == f"error: a fault of patchbench: native code crashed with SIGSEGV; please report it, with {file}\n"
+    assert "rogue.py" in file.read_text()
+    assert not is_running(grandchild)
+
+
 def test_a_command_dies_with_its_parent(tmp_path):
     with start(tmp_path, STUBBORN) as process:
         child, grandchild = started(process, tmp_path)
@@ -85,6 +100,14 @@ def test_a_command_dies_with_its_parent(tmp_path):
         os.kill(grandchild, signal.SIGKILL)
 
 
+def test_the_parent_imports_nothing_that_starts_threads():
+    """It forks; and it is what every command waits for first."""
+    code = "import sys; before = set(sys.modules); import harness.cli.main; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], env=environ(), capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert imported <= {"harness", "backends", *sys.stdlib_module_names}
+
+
 def test_a_second_interruption_changes_nothing(tmp_path):
     with start(tmp_path, STUBBORN) as process:
         started(process, tmp_path)
@@ -92,6 +115,33 @@ def test_a_second_interruption_changes_nothing(tmp_path):
             os.killpg(process.pid, signal.SIGINT)
         assert process.communicate(timeout=60)[1].count("interrupted") == 1
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("stream", ["&-", "/dev/full", "| true"])
+@pytest.mark.parametrize("arguments", ["--help", "targets suite.toml"])
+def test_a_standard_output_that_takes_nothing_is_one_line(tmp_path, arguments, stream):
+    write(tmp_path)
+    where = stream if stream.startswith("|") else f">{stream}"
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m harness.cli {arguments} {where}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output: cannot be written")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kilobytes", [30_000, 60_000, 300_000])
+def test_a_limit_on_memory_is_one_line(tmp_path, kilobytes):
+    command = f"ulimit -v {kilobytes}; exec {shlex.quote(sys.executable)} -m harness.cli run {write(tmp_path)}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: not enough memory")
+    assert done.stderr.count("\n") == 1
+
+
+def test_closed_streams_are_replaced_by_no_file(tmp_path):
+    command = f"exec {shlex.quote(sys.executable)} -m harness.cli targets {write(tmp_path)} >out 2>&- <&-"
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ()).returncode == 0
+    assert "onnxruntime" in (tmp_path / "out").read_text()
 
 
 def test_a_suspended_command_goes_on(tmp_path):

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[Edit, int, str]] = {  # what happens, the exit code, what
     "a flip of nothing": (flip(0.004), 0, "9 comparisons, drift in 1 cell"),
     "a flip in a new version": (both(flip(0.004), NEW_VERSION), 0, "judged by statistics"),
     "an image is gone": (lambda r, run: r[r["image"] != "test-00007"], 2, "'test-00007'"),
-    "an image is new": (lambda r, run: r.replace({"image": {"test-00007": "z"}}), 2, "2 reasons"),
+    "an image is new": (lambda r, run: r.replace({"image": {"test-00007": "z"}}), 2, "data.seed or data.name"),
     "a label is another": (relabelled, 2, "1 of 600 images are labelled differently (first: 'test-00003')"),
     "images in another order": (lambda r, run: r.sort_values("image", ascending=False), 0, "no worse"),
     "an artifact is gone": (lambda r, run: r[r["artifact"] != MOVING], 2, f"{MOVING} on ort: missing from"),

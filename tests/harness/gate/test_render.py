@@ -21,7 +21,7 @@ def compared(**change: Any) -> Comparison:
     known = {
         "name": "resnet20-tflite-s8s8-minmax on litert, gap 8 px random", "metric": "targeted_success",
         "before": 0.166, "after": 0.452, "change": 0.2861, "low": 0.251, "high": 0.3214, "n": 2531, "patches": 3,
-        "p": 3.2e-31, "margin": 0.02, "unseen": 0.3214, "worse": True, "anew": False,
+        "p": 3.2e-31, "margin": 0.02, "unseen": 0.3214, "worse": True, "equal": False, "anew": False,
         "changes": ("calibration changed from moving_average to minmax",),
     }  # fmt: skip
     return Comparison(**known | change)
@@ -29,7 +29,16 @@ def compared(**change: Any) -> Comparison:
 
 PLACE = "resnet20-tflite-s8s8-minmax on litert, gap 8 px random"
 CLEAN = "resnet20-onnx-fp32 on onnxruntime"
-STILL = {"change": -0.0, "low": -0.0028, "high": 0.0028, "p": 1.0, "unseen": 0.0028, "worse": False, "changes": ()}
+STILL = {
+    "equal": True,
+    "change": -0.0,
+    "low": -0.0028,
+    "high": 0.0028,
+    "p": 1.0,
+    "unseen": 0.0028,
+    "worse": False,
+    "changes": (),
+}
 VERDICT = Verdict(
     ExitCode.WORSE, "baselines/cifar10.json", "out/cifar10", 0.01,
     comparisons=(
@@ -52,10 +61,25 @@ UNSURE = Verdict(
 )
 
 
-@pytest.mark.parametrize("kind", ["worse.md", "worse.xml", "worse.json", "worse.txt", "unsure.md", "unsure.xml"])
+EQUAL = Verdict(
+    ExitCode.NO_WORSE,
+    "baselines/cifar10.json",
+    "out/cifar10",
+    0.01,
+    comparisons=(compared(before=0.166, after=0.166, n=2531, **STILL),),
+)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "worse.md", "worse.xml", "worse.json", "worse.txt", "unsure.md", "unsure.xml",
+        "equal.md", "equal.xml", "equal.json", "equal.txt",
+    ],
+)  # fmt: skip
 def test_each_rendering_is_as_it_stands(kind: str) -> None:
     name, _, form = kind.partition(".")
-    verdict = {"worse": VERDICT, "unsure": UNSURE}[name]
+    verdict = {"worse": VERDICT, "unsure": UNSURE, "equal": EQUAL}[name]
     if form == "txt":
         console = Console(width=170, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
         for part in render.terminal(verdict):

@@ -10,11 +10,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from helpers.made_run import labelled_cells, make_run
+from helpers.made_run import headline_of, labelled_cells, make_run
 from helpers.required import absent
 
-from harness.report.headline import headline
 from harness.report.page import build
 
 
@@ -74,4 +74,5 @@ def test_in_a_real_browser(run: Path, tmp_path: Path, width: int) -> None:
     assert (seen["images"], seen["bad"], seen["fetched"], seen["sorted"]) == (26, 0, 0, True)
     assert seen["rates"] == len(labelled_cells(run).query("target_class >= 0"))
     assert seen["wide"] <= 0  # nothing but its own boxes scrolls sideways
-    assert headline(labelled_cells(run)).sentence in text_of(result.stdout).replace("&nbsp;", "\u00a0")
+    sentence = headline_of(pd.read_parquet(run / "records.parquet")).sentence
+    assert sentence in text_of(result.stdout).replace("&nbsp;", "\u00a0")

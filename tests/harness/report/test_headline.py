@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from helpers.made_run import FILES, labelled_cells, make_run
+from helpers.made_run import FILES, headline_of, labelled_cells, make_run
 
 from harness.report.headline import headline
 from harness.report.labels import labelled
-from harness.results.metrics import cells
+from harness.results.columns import CELL_COLUMNS
+from harness.results.entries import Check
+from harness.results.outcomes import Outcomes, outcomes
 
 
 @pytest.fixture(scope="module")
@@ -23,58 +26,130 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (0.55, "depends", "It depends on the artifact and the target"),
         (1.0, "yes", "Yes: on every"),
-        (-1.0, "depends", "0 to 10"),
+        (-1.0, "depends", "keeps 0 to 10"),
     ],
 )
 def test_the_headline_says_what_the_run_was_made_to_be(
     tmp_path: Path, survives: float, verdict: str, sentence: str
 ) -> None:
-    head = headline(labelled_cells(make_run(tmp_path, victims=("net",), survives=survives)))
+    head = headline_of(records_of(make_run(tmp_path, victims=("net",), survives=survives)))
     assert (head.verdict, sentence in head.sentence) == (verdict, True), head
 
 
 def test_no_when_nothing_survives_anywhere(tmp_path: Path) -> None:
     only_moving = [f for f in FILES if f[3] != "minmax"]
-    head = headline(labelled_cells(make_run(tmp_path, victims=("net",), survives=0.0, files=only_moving)))
+    head = headline_of(records_of(make_run(tmp_path, victims=("net",), survives=0.0, files=only_moving)))
     assert head.verdict == "no"
-    assert head.sentence.startswith("No: on integer targets the patch keeps 0")
+    assert head.sentence.startswith("No: on every integer target that ran, the patch keeps 0")
 
 
-def test_the_headline_compares_the_same_patches(run: Path) -> None:
+def test_few_images_leave_the_answer_open(tmp_path: Path) -> None:
+    """The very patches that survive in full are shown to survive by 300 images, and not by 20."""
+    records = records_of(make_run(tmp_path, victims=("net",), survives=1.0, goals=(3,), seeds=1))
+    some = records["image"].isin(sorted(records["image"].unique())[:20])
+    assert headline_of(records).verdict == "yes"
+    open_answer = headline_of(records[some])
+    assert open_answer.verdict in ("in part", "can't say")
+    assert not open_answer.sentence.startswith("Yes")
+
+
+def test_a_patch_that_hardly_works_in_the_lab_gives_no_answer() -> None:
+    """6 hits of 116 images, 2.4 to 10.8 % by Wilson's interval: five points beyond noise are not shown."""
+    head = headline_of(table_of(lab_hits=6, device_hits=6, images=116))
+    assert head.verdict == "can't say"
+    assert "5.2\u00a0% (2.4–10.8) of the images" in head.sentence
+    assert "113" not in head.sentence
+
+
+def test_a_file_without_a_float_network_is_compared_with_its_surrogate() -> None:
+    """A vendor's file is a victim of its own, attacked with patches of another network's float."""
+    head = headline_of(table_of(lab_hits=60, device_hits=57, images=100, device_victim="vendor", surrogate="float:net"))
+    assert head.verdict == "yes"
+    assert "from 60.0\u00a0% to 57.0\u00a0%" in head.details
+
+
+def table_of(
+    lab_hits: int, device_hits: int, images: int, device_victim: str = "net", surrogate: str = "float"
+) -> pd.DataFrame:
+    """Records of one patch of class 1 on images of class 0, on the float network and on one INT8 file, and of noise."""
+    frames = []
+    places = [("torch", "fp32", "net", lab_hits), ("onnx", "w8a8", device_victim, device_hits)]
+    for form, precision, victim, hits in places:
+        for attack, goal, hit in (("none", -1, 0), ("gap", 1, hits), ("noise", 1, 0)):
+            row = dict.fromkeys(CELL_COLUMNS, "") | {
+                "victim": victim, "precision": precision, "format": form, "artifact": f"{victim}-{form}",
+                "surrogate": surrogate if attack == "gap" else "", "attack": attack, "target_class": goal, "seed": 0,
+                "patch_px": 8, "patch_area": 0.06, "threads": 1, "split": "evaluate", "runtime": form, "target": form,
+                "patch": "" if attack == "none" else attack,
+            }  # fmt: skip
+            answers = {"pred": (np.arange(images) < hit).astype(int), "image": [f"{i:04d}" for i in range(images)]}
+            frames.append(pd.DataFrame(row | answers | {"label": 0, "status": "ok", "margin": 0.0}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def records_of(run_dir: Path) -> pd.DataFrame:
+    return pd.read_parquet(run_dir / "records.parquet")
+
+
+def test_the_headline_compares_the_same_patches_on_the_same_images(run: Path) -> None:
     """Its extremes, from the records by hand: success beyond noise of the patches in torch and on each file."""
-    records = pd.read_parquet(run / "records.parquet")
-    right = records[(records["attack"] == "none") & (records["pred"] == records["label"])]
-    ok = records.merge(right[["artifact", "target", "image"]], on=["artifact", "target", "image"])
-    ok = ok[(ok["target_class"] >= 0) & (ok["label"] != ok["target_class"])]
-    place = ["victim", "precision", "artifact", "target", "attack"]
-    hit = ok.assign(hit=ok["pred"] == ok["target_class"]).groupby([*place, "target_class", "seed"])["hit"].mean()
-    rate = hit.groupby([*place, "target_class"]).mean().groupby(place).mean().unstack("attack")
-    beyond = (rate["gap"] - rate["noise"]).reset_index()
-    lab = beyond[beyond["target"] == "torch"].set_index("victim")[0]
-    integer = beyond[beyond["precision"] == "w8a8"]
-    kept = 100 * integer[0] / integer["victim"].map(lab)
-    assert f"{kept.min():.0f} to {kept.max():.0f}\u00a0%" in headline(labelled_cells(run)).sentence
+    records = records_of(run)
+    keys = ["victim", "image", "target_class"]
+    lab = _beyond_noise(records[records["target"] == "torch"], keys)
+    kept = []
+    integer = records[records["precision"] == "w8a8"]
+    for _, place in integer.groupby(["artifact", "target"]):
+        both = lab.merge(_beyond_noise(place, keys), on=[*keys, "seed"])
+        means = both.groupby(["target_class", "seed"])[["beyond_x", "beyond_y"]].mean().mean()
+        kept.append(100 * means["beyond_y"] / means["beyond_x"])
+    assert f"{min(kept):.0f} to {max(kept):.0f}\u00a0%" in headline_of(records).sentence
+
+
+def _beyond_noise(place: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Each patch on each image that counts: 1 for a hit, less the share of noise draws that hit it."""
+    right = place[(place["attack"] == "none") & (place["pred"] == place["label"])]["image"]
+    counts = place[place["image"].isin(right) & (place["target_class"] != place["label"])]
+    hit = counts.assign(hit=(counts["pred"] == counts["target_class"]).astype(float))
+    noise = hit[hit["attack"] == "noise"].groupby(keys)["hit"].mean().rename("noise").reset_index()
+    both = hit[hit["attack"] == "gap"].merge(noise, on=keys)
+    return both.assign(beyond=both["hit"] - both["noise"])[[*keys, "seed", "beyond"]]
 
 
 def test_a_patch_no_better_than_noise_answers_nothing(tmp_path: Path) -> None:
-    root = make_run(tmp_path, victims=("net",))
-    records = pd.read_parquet(root / "records.parquet")
+    records = records_of(make_run(tmp_path, victims=("net",)))
     clean = records[records["attack"] == "none"].set_index(["artifact", "target", "image"])["pred"]
     where = pd.MultiIndex.from_frame(records[["artifact", "target", "image"]])
-    head = headline(labelled(cells(records.assign(pred=clean.reindex(where).to_numpy()))))
-    assert head.verdict == "nothing"
-    assert "no better than noise" in head.sentence
+    head = headline_of(records.assign(pred=clean.reindex(where).to_numpy()))
+    assert head.verdict == "can't say"
+    assert "does not work in the lab either" in head.sentence
+
+
+def test_every_figure_has_its_interval_and_count(run: Path) -> None:
+    tiles = headline_of(records_of(run)).tiles
+    assert [tile.name for tile in tiles] == ["in the lab", "survives least", "survives most", "noise, integer targets"]
+    for tile in tiles[:3]:
+        low, high = (float(end) for end in tile.interval.split(",")[0].split("–"))
+        assert low < float(tile.value.split()[0]) < high
+        assert ", n " in tile.interval
+
+
+def test_a_failed_check_stands_beside_the_sentence(run: Path) -> None:
+    failed = Check(name="no copies", asks="is none a copy?", status="failed", says="3 are", where=())
+    known = outcomes(records_of(run))
+    head = headline(known, labelled_cells(run), checks=[failed, failed.model_copy(update={"status": "passed"})])
+    assert head.warnings == ("Self-check failed: is none a copy? 3 are",)
 
 
 def test_the_headline_tells_of_doubts_and_of_a_run_that_only_simulates(run: Path) -> None:
-    table = labelled_cells(run)
-    assert "self-check" not in headline(table.assign(doubts="")).details
+    table, known = labelled_cells(run), outcomes(records_of(run))
+    assert "self-check" not in headline(known, table.assign(doubts="")).details
     (some, *_) = table.loc[table["precision"] == "w8a8", "artifact"]
     touched = table["artifact"].map({some: "no copies"}).fillna("")
     count = len(table[(table["artifact"] == some) & (table["attack"] == "gap")])
-    assert f"affects {count} of the" in headline(table.assign(doubts=touched)).details
+    assert f"affects {count} of the" in headline(known, table.assign(doubts=touched)).details
     simulated = labelled(table.drop(columns=["artifact_label", "series_label"]).assign(format="torch"))
-    assert headline(simulated).sentence == "No answer: no target computes in integers."
+    only = Outcomes(known.cells.assign(format="torch"), known.images, known.labels, known.preds, known.clean)
+    assert headline(only, simulated).sentence == "No answer: no target computes in integers."
     labels = set(simulated.loc[simulated["precision"] == "w8a8", "artifact_label"])
     assert labels
     assert all("INT8" not in label for label in labels)

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.made_run import FILES, labelled_cells, make_run
+from helpers.made_run import FILES, headline_of, make_run
 from rich.console import Console
 
 from backends.device.errors import UserError
 from harness.report import terminal
-from harness.report.headline import headline
-from harness.report.labels import labelled
 from harness.report.page import build
 from harness.results.metrics import cells, summarise
 
@@ -40,7 +38,7 @@ def page(run: Path) -> str:
 
 def test_the_page_holds_the_run(run: Path, page: str) -> None:
     text = text_of(page)
-    summary = headline(labelled_cells(run))
+    summary = headline_of(pd.read_parquet(run / "records.parquet"))
     for wanted in (
         summary.sentence, "CIFAR-10, calibration beside calibration", "emulated: not comparable", "20 QLinearConv",
         "What is not measured", "patchbench run benchmarks/suites/cifar10.toml",
@@ -134,12 +132,12 @@ def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
     each = each.assign(attack="pgd-each", patch="each-" + each["patch"], pred=each["target_class"])
     both = pd.concat([records, each], ignore_index=True)
     names = each["patch"].unique()
-    alone, apart = headline(labelled(cells(records))), headline(labelled(cells(both)), names)
+    alone, apart = headline_of(records), headline_of(both, names)
     assert (apart.verdict, apart.sentence) == (alone.verdict, alone.sentence)
     assert "Per-image patches, separately: Yes: on every integer target" in apart.details
     assert apart.tiles[: len(alone.tiles)] == alone.tiles
     assert ("per image, in the lab", "100.0\u00a0%") in [tile[:2] for tile in apart.tiles]
-    assert headline(labelled(cells(records)), names) == alone
+    assert headline_of(records, names) == alone
     both.to_parquet(root / "records.parquet")
     facts["patches"] += [{"name": name, "attack": "pgd", "per_image": True, "px": 8, "checks": {}} for name in names]
     (root / "run.json").write_text(json.dumps(facts))

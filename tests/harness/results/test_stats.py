@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.results.stats import crossed_bootstrap, difference, holm, mean_rate, sign_flip, wilson
+from harness.results.stats import crossed_bootstrap, difference, holm, mean_rate, ratio, sign_flip, wilson
 
 ONE = np.zeros(1, np.int64)
 
@@ -214,3 +214,40 @@ def test_no_difference_at_all_is_not_certainty() -> None:
     still = difference(np.zeros((4, 200)), np.ones((4, 200), bool), np.array([0, 0, 1, 1]), "patches and images")
     assert (still.value, still.p, still.p_above, still.over) == (0, 1, 1, "images")
     assert still.low < 0 < still.high < 0.02
+
+
+def test_a_ratio_of_one_patch_agrees_with_a_plain_bootstrap() -> None:
+    """Within a tenth of its width: resampled images, both rates on the same ones."""
+    rng = np.random.default_rng(3)
+    bottom = rng.random((1, 600)) < 0.5
+    top = bottom & (rng.random((1, 600)) < 0.6)
+    found = ratio(top.astype(float), bottom.astype(float), np.ones((1, 600), bool), ONE)
+    assert np.isclose(found.value, top.sum() / bottom.sum())
+    drawn = rng.integers(600, size=(4000, 600))
+    ends = np.quantile(top[0][drawn].sum(axis=1) / bottom[0][drawn].sum(axis=1), [0.025, 0.975])
+    assert np.allclose([found.low, found.high], ends, atol=0.1 * np.ptp(ends))
+
+
+@pytest.mark.parametrize(("patches", "times", "least"), [(3, 200, 181), (12, 50, 43)])  # 95 %, less three errors
+def test_ninety_five_percent_of_ratios_cover(patches: int, times: int, least: int) -> None:
+    """Patches and images drawn anew each time; the truth is the ratio of the chances, one half."""
+    covered = 0
+    for seed in range(times):
+        rng = np.random.default_rng(seed)
+        bottom = crossed(rng, patches, 150, rate=0.5)
+        top = bottom & (rng.random(bottom.shape) < 0.5)
+        found = ratio(top.astype(float), bottom.astype(float), np.ones_like(bottom), np.zeros(patches, np.int64))
+        covered += found.low <= 0.5 <= found.high
+    assert covered >= least
+
+
+def test_a_ratio_to_nothing_is_nothing() -> None:
+    none = np.zeros((2, 50))
+    assert np.isnan(ratio(none + 1, none, none == 0, np.zeros(2, np.int64)).value)
+
+
+def test_equal_answers_are_not_certainty() -> None:
+    hits = np.random.default_rng(0).random((1, 80)) < 0.3
+    found = ratio(hits.astype(float), hits.astype(float), np.ones_like(hits), ONE)
+    assert found.value == 1
+    assert 0.8 < found.low < 1 < found.high
