@@ -38,7 +38,12 @@ def section(run_dir: Path) -> list[str]:
     command = f"patchbench study benchmarks/suites/{suite['name']}.toml"
     lines = [f"## {suite['title']}", "", f"{suite['data']['note']} Made by `{command}`{machine}.", ""]
     if (run_dir / "study" / "bitwidth.csv").is_file():
-        lines += ["### What the literature claims", "", findings.markdown(findings.measure(run_dir / "study")), ""]
+        lines += [
+            "### What the literature claims",
+            "",
+            findings.markdown(findings.measure(output.tables(run_dir / "study"))),
+            "",
+        ]
         cells = pd.DataFrame(json.loads((run_dir / "summary.json").read_text())["cells"])
         lines += ["### The networks: accuracy on clean images, %", "", networks(cells), ""]
     for name in ANALYSES:

@@ -21,6 +21,7 @@ FLOORS = [
     "exporters",
     "patches",
     ("harness.data_frames", "harness.display", "harness.store", "harness.tables", "harness.torchvision_import"),
+    "harness.sealed",
     "harness.config",
     "harness.data",
     "harness.networks",

@@ -22,7 +22,7 @@ from harness.results import paired
 from harness.results.checks import checks, doubts
 from harness.results.metrics import cells, summarise
 from harness.results.outcomes import outcomes
-from harness.results.run_directory import Run, read_records, read_run
+from harness.results.run_directory import REPORT, Run, read_records, read_run
 from harness.results.stats import Difference
 from harness.store import write_text
 from patches.patch import CONTROLS
@@ -31,15 +31,16 @@ HERE = Path(__file__).parent
 CELLS_SHOWN = 3000  # rows of the table of cells; cells.csv has all
 
 
-def build(run_dir: Path, run: Run | None = None) -> Path:
+def build(run_dir: Path, run: Run | None = None, records: pd.DataFrame | None = None) -> Path:
     """Write ``report.html`` to a run directory from its records and ``run.json``, and return its path.
 
-    ``run`` is the content of a run.json that is not written yet. The page fetches nothing: pictures are data URIs,
-    figures inline SVG, and its policy forbids every script but its own. All text from files is escaped.
+    ``run`` and ``records`` are those of a run.json that is not written yet. The page fetches nothing: pictures are data
+    URIs, figures inline SVG, and its policy forbids every script but its own. All text from files is escaped.
     """
-    content = _content(run_dir, run or read_run(run_dir), read_records(run_dir))
+    run = run or read_run(run_dir)
+    content = _content(run_dir, run, read_records(run_dir, run) if records is None else records)
     page = _environment().get_template("report.html").render(_assets() | content)
-    path = run_dir / "report.html"
+    path = run_dir / REPORT
     write_text(path, page)
     return path
 

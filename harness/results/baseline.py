@@ -1,27 +1,24 @@
 """Baselines: a run frozen into one small file for a repository, with cells, answers, patches and all hashes.
 
-The file is JSON that can be read in a review: one line per cell, with its rates. Arrays are packed: int16 or uint8,
-zlib, base64.
+The file is sealed JSON that can be read in a review: one line per cell, with its rates, which have to be those of the
+packed predictions.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
+from backends.device.reading import DamagedFile, read_json
 from harness.results.columns import CELL_COLUMNS, RATES
 from harness.results.entries import (
     ArtifactEntry,
@@ -34,14 +31,17 @@ from harness.results.entries import (
     VictimEntry,
 )
 from harness.results.metrics import cells
-from harness.results.outcomes import Outcomes, clean_rows, outcomes
-from harness.results.run_directory import Run, read_records, read_run
+from harness.results.outcomes import ABSENT, ERROR, Outcomes, clean_rows, outcomes
+from harness.results.packed import Packed, PackedPatch, pack
+from harness.results.run_directory import Run, read_records, read_run, verify
+from harness.sealed import sealed, unsealed
 from harness.store import write_text
 from harness.tables import explain
 from patches.patch import CONTROLS, Patch
 from patches.surrogate import Surrogate
 
-SCHEMA = 1
+SCHEMA = 2
+MEND = "freeze the run again"
 KIND = "patchbench baseline"
 OLD_DEFENCE = re.compile(r"-through-(jpeg\d|median\d)")  # in the names of patches in older baselines
 DROPPED = frozenset({"operators", "checks", "file", "bytes", "others"})  # of entries: large, and decides nothing
@@ -65,32 +65,10 @@ class Facts(Entry):
     errors: tuple[ErrorEntry, ...] = ()
 
 
-class Packed(Entry):
-    """An array: zlib in base64, little-endian."""
-
-    dtype: Literal["int16", "uint8"]
-    shape: tuple[int, ...]
-    zlib: str
-
-    def array(self) -> NDArray[Any]:
-        """Return the array, read-only; a damaged one is a ``ValueError`` or `zlib.error`."""
-        data = zlib.decompress(base64.b64decode(self.zlib))
-        return np.frombuffer(data, np.dtype(self.dtype).newbyteorder("<")).reshape(self.shape)
-
-
-class PackedPatch(Entry):
-    """A patch's pixels, so that later runs can replay it; a patch that is too large has a name alone."""
-
-    name: str
-    pixels: Packed | None = None
-    mask: Packed | None = None
-    corners: Packed | None = None
-
-
 class BaselineFile(Facts):
     """The content of a baseline file."""
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Literal[2] = Field(alias="schema")
     kind: Literal["patchbench baseline"]
     patch_pixels: tuple[PackedPatch, ...] = ()
     images: Packed
@@ -142,23 +120,20 @@ def freeze(run_dir: Path, file: Path) -> Frozen:
     run, records = _read_run(run_dir)
     frozen = Frozen(run_dir, _facts(run), outcomes(records))
     known = frozen.outcomes
-    table = cells(records[records["split"] == "evaluate"]).set_index(list(CELL_COLUMNS))
-    rates = table.loc[pd.MultiIndex.from_frame(known.cells), [*FROZEN_COLUMNS, "status"]].reset_index(drop=True)
-    rates = rates.astype(object).where(rates.notna(), None)
     if known.preds.max(initial=0) > np.iinfo(np.int16).max:
         raise UserError(f"{run_dir}: expected at most {np.iinfo(np.int16).max + 1} classes for a baseline")
     content = {
         "schema": SCHEMA,
         "kind": KIND,
         **frozen.facts.plain(),
-        "patch_pixels": [_packed_patch(run_dir, patch).plain() for patch in run.patches],
-        "images": _pack(np.frombuffer("\n".join(known.images).encode(), np.uint8)).plain(),
-        "labels": _pack(known.labels.astype(np.int16)).plain(),
-        "preds": _pack(known.preds.astype(np.int16)).plain(),
-        "cells": pd.concat([known.cells, rates], axis=1).to_dict("records"),
+        "patch_pixels": [_packed_patch(run_dir, run, patch).plain() for patch in run.patches],
+        "images": pack(np.frombuffer("\n".join(known.images).encode(), np.uint8)).plain(),
+        "labels": pack(known.labels.astype(np.int16)).plain(),
+        "preds": pack(known.preds.astype(np.int16)).plain(),
+        "cells": [cell | rates for cell, rates in zip(known.cells.to_dict("records"), _rates(known), strict=True)],
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, _text(content))
+    write_text(file, _text(sealed(content)))
     return frozen
 
 
@@ -172,24 +147,23 @@ def read(path: Path) -> Frozen:
         images = np.array(bytes(raw.images.array()).decode().split("\n"))
         preds = raw.preds.array().astype(np.int32)
         table = pd.DataFrame(raw.cells)[list(CELL_COLUMNS)]
-    except (ValueError, KeyError, zlib.error) as error:
+    except (ValueError, KeyError) as error:
         raise UserError(f"{path}: neither a run directory nor a baseline ({error!r})") from error
     if preds.shape != (len(table), len(images)) or labels.shape != images.shape:
         raise UserError(f"{path}: expected predictions ({len(table)}, {len(images)}), got {preds.shape}; damaged")
+    known = Outcomes(table, images, labels, preds, clean_rows(table))
+    _check_rates(path, raw.cells, known)
     facts = Facts.model_validate(raw.model_dump(include=set(Facts.model_fields), exclude_unset=True))
-    return Frozen(path, facts, Outcomes(table, images, labels, preds, clean_rows(table)))
+    return Frozen(path, facts, known)
 
 
 def read_file(path: Path) -> BaselineFile:
     """Read the content of a baseline file; another schema and anything else is a `UserError`."""
-    try:
-        raw = json.loads(path.read_text())
-        kind, schema = raw.get("kind"), raw.get("schema")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: neither a run directory nor a baseline ({error!r})") from error
-    if (kind, schema) != (KIND, SCHEMA):
-        found = f"{kind!r} of schema {schema}"
-        raise UserError(f"{path}: expected a {KIND} of schema {SCHEMA}, got {found}; freeze the run again")
+    raw = read_json(path)
+    if (raw.get("kind"), raw.get("schema")) != (KIND, SCHEMA):
+        found = f"{raw.get('kind')!r} of schema {raw.get('schema')}"
+        raise UserError(f"{path}: expected a {KIND} of schema {SCHEMA}, got {found}; {MEND}")
+    raw = unsealed(raw, path, MEND)
     if raw.get("cells") == []:
         raise UserError(f"{path}: expected a baseline, got one without a cell")
     try:
@@ -197,6 +171,34 @@ def read_file(path: Path) -> BaselineFile:
     except ValidationError as error:
         fault = explain(error, raw, BaselineFile)[0]
         raise UserError(f"{path}: neither a run directory nor a baseline ({fault})") from error
+
+
+def _check_rates(file: Path, listed: Cells, known: Outcomes) -> None:
+    """Check that the rates that a reviewer reads are those of the packed predictions."""
+    for here, rates in zip(listed, _rates(known), strict=True):
+        for name, value in rates.items():
+            if here.get(name) != value:
+                cell = f"cell {here['artifact']} on {here['target']}, {here['patch'] or 'no patch'}"
+                raise DamagedFile(f"{file}: {cell}: {name} is {here.get(name)}, its predictions say {value}; {MEND}")
+
+
+def _rates(known: Outcomes) -> list[dict[str, object]]:
+    """Return the rates of each cell with their n, and its status; None where there is no rate."""
+    row, image = np.nonzero(known.preds != ABSENT)
+    pred = known.preds[row, image]
+    records = (
+        known.cells.astype("category")
+        .iloc[row]
+        .assign(
+            image=known.images[image],
+            label=known.labels[image],
+            status=np.where(pred == ERROR, "failed", "ok"),
+            pred=pred,
+            margin=np.nan,
+        )
+    )
+    rates = cells(records)[[*FROZEN_COLUMNS, "status"]].astype(object)
+    return cast(list[dict[str, object]], rates.where(rates.notna(), None).to_dict("records"))
 
 
 def patches_of(file: Path) -> dict[str, FrozenPatch]:
@@ -221,7 +223,7 @@ def patches_of(file: Path) -> dict[str, FrozenPatch]:
 
 def _unpacked_patch(file: Path, entry: PatchEntry, packed: PackedPatch | None) -> Patch:
     if packed is None or packed.pixels is None or packed.mask is None:
-        raise UserError(f"{file}: has no pixels of patch {entry.name}; freeze the run again")
+        raise UserError(f"{file}: has no pixels of patch {entry.name}; {MEND}")
     try:
         patch = Patch(
             name=entry.name,
@@ -235,8 +237,8 @@ def _unpacked_patch(file: Path, entry: PatchEntry, packed: PackedPatch | None) -
             corners=packed.corners.array().astype(np.int32) if packed.corners else None,
             checks={"frozen": file.name},
         )
-    except (ValueError, zlib.error) as error:
-        raise UserError(f"{file}: patch {entry.name} is damaged ({error!r}); freeze the run again") from error
+    except ValueError as error:
+        raise UserError(f"{file}: patch {entry.name} is damaged ({error!r}); {MEND}") from error
     if patch.sha256 != entry.sha256:
         raise UserError(f"{file}: patch {patch.name} is damaged: sha256 {patch.sha256}, not {entry.sha256}")
     return patch
@@ -244,7 +246,7 @@ def _unpacked_patch(file: Path, entry: PatchEntry, packed: PackedPatch | None) -
 
 def _read_run(run_dir: Path) -> tuple[Run, pd.DataFrame]:
     run = read_run(run_dir)
-    records = read_records(run_dir)
+    records = read_records(run_dir, run)
     if not len(records[records["split"] == "evaluate"]):
         raise UserError(f"{run_dir}: expected a run with cells, got none")
     return run, records
@@ -266,26 +268,16 @@ def _facts(run: Run) -> Facts:
     return Facts.model_validate(content | kept)
 
 
-def _packed_patch(run_dir: Path, entry: PatchEntry) -> PackedPatch:
-    file = (run_dir / entry.file).with_suffix(".npz")
-    if entry.per_image or not file.is_file():
+def _packed_patch(run_dir: Path, run: Run, entry: PatchEntry) -> PackedPatch:
+    name = str(Path(entry.file).with_suffix(".npz"))
+    if entry.per_image or name not in run.files:
         return PackedPatch(name=entry.name)
-    patch = Patch.read(file)
-    if patch.sha256 != entry.sha256:
-        raise UserError(
-            f"{file}: expected the patch that the run replayed, sha256 {entry.sha256}, got {patch.sha256} "
-            f"(the file's is {sha256_file(file)[:12]}); run the suite again"
-        )
-    arrays = {"pixels": _pack(patch.pixels), "mask": _pack(patch.mask.astype(np.uint8))}
+    verify(run_dir, run, name)
+    patch = Patch.read(run_dir / name)
+    arrays = {"pixels": pack(patch.pixels), "mask": pack(patch.mask.astype(np.uint8))}
     if patch.corners is not None:
-        arrays["corners"] = _pack(patch.corners.astype(np.int16))
+        arrays["corners"] = pack(patch.corners.astype(np.int16))
     return PackedPatch(name=entry.name, **arrays)
-
-
-def _pack(array: NDArray[Any]) -> Packed:
-    little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
-    packed = base64.b64encode(zlib.compress(little.tobytes(), 9)).decode()
-    return Packed.model_validate({"dtype": str(array.dtype), "shape": array.shape, "zlib": packed})
 
 
 def _text(content: Mapping[str, object]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from backends.device.errors import UserError
+from backends.device.artifact import sha256_file
+from backends.device.reading import DamagedFile
+from harness.data import splits
+from harness.data_frames import read_parquet
 from harness.results.entries import (
     AgreementEntry,
     ArithmeticEntry,
@@ -30,17 +33,22 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.store import write_json
+from harness.sealed import check_file, read_sealed, write_sealed
 from harness.tables import explain
 
-SCHEMA = 1
+SCHEMA: Final = 2
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
+CELLS, REPORT = "cells.csv", "report.html"
+MEND = "run the suite again"
 
 
 class Run(Entry):
-    """``run.json``: what was attacked, with what, and where; everything but the rates."""
+    """``run.json``: what was attacked, with what, and where; everything but the rates.
 
-    schema_: Literal[1] = Field(alias="schema")
+    ``files`` has the SHA-256 of each file that a verdict or the report rests on, by its path in the run directory.
+    """
+
+    schema_: Literal[2] = Field(alias="schema")
     suite: SuiteEntry = SuiteEntry()
     title: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
@@ -65,12 +73,13 @@ class Run(Entry):
     seconds: float | None = None
     command: str = ""
     checks: tuple[Check, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 class Summary(Entry):
     """``summary.json``: the rows of `harness.results.metrics.cells` and of `harness.results.metrics.summarise`."""
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Literal[2] = Field(alias="schema")
     suite: str
     cells: Cells
     over_patches: Cells
@@ -79,49 +88,63 @@ class Summary(Entry):
 M = TypeVar("M", Run, Summary)
 
 
-def read_run(run_dir: Path) -> Run:
-    """Read a finished run's ``run.json``; another schema or a damaged file is a `UserError`."""
-    return _read(run_dir / RUN, Run)
+def read_run(run_dir: Path, mend: str = MEND) -> Run:
+    """Read a finished run's ``run.json``; another schema or a damaged file is a `UserError` that ends with its mend."""
+    return _read(run_dir / RUN, Run, mend)
 
 
-def read_summary(run_dir: Path) -> Summary:
-    """Read a finished run's ``summary.json``; another schema or a damaged file is a `UserError`."""
-    return _read(run_dir / SUMMARY, Summary)
+def read_summary(run_dir: Path, run: Run) -> Summary:
+    """Read the ``summary.json`` of a finished run; another run's or a damaged file is a `UserError`."""
+    verify(run_dir, run, SUMMARY)
+    return _read(run_dir / SUMMARY, Summary, MEND)
 
 
-def read_records(run_dir: Path) -> pd.DataFrame:
-    """Read a finished run's records; a damaged file is a `UserError`."""
-    try:
-        return pd.read_parquet(run_dir / RECORDS)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run_dir}: expected the {RUN} and {RECORDS} of a finished run ({error})") from error
+def read_records(run_dir: Path, run: Run) -> pd.DataFrame:
+    """Read the records of a finished run; another run's or a damaged file is a `UserError`."""
+    verify(run_dir, run, RECORDS)
+    return read_parquet(run_dir / RECORDS)
+
+
+def verify(run_dir: Path, run: Run, *names: str, mend: str = MEND) -> None:
+    """Check that files of a run, by default all, are those that it wrote; another is a `DamagedFile`."""
+    for name in names or run.files:
+        if name not in run.files:
+            raise DamagedFile(f"{run_dir / RUN}: lists no {name}; {mend}")
+        check_file(run_dir / name, run.files[name], mend)
 
 
 def write_run(run_dir: Path, run: Run) -> None:
-    """Write ``run.json``."""
-    write_json(run_dir / RUN, run.plain())
+    """Write ``run.json``, with the hashes of the files that are there."""
+    files = {name: sha256_file(run_dir / name) for name in sorted(set(_files(run))) if (run_dir / name).is_file()}
+    write_sealed(run_dir / RUN, run.model_copy(update={"files": files}).plain())
 
 
 def write_summary(run_dir: Path, suite: str, cells: pd.DataFrame, over_patches: pd.DataFrame) -> None:
     """Write ``summary.json``."""
-    content = Summary(schema=1, suite=suite, cells=_rows(cells), over_patches=_rows(over_patches))
-    write_json(run_dir / SUMMARY, content.plain())
+    content = Summary(schema=SCHEMA, suite=suite, cells=_rows(cells), over_patches=_rows(over_patches))
+    write_sealed(run_dir / SUMMARY, content.plain())
 
 
-def _read(file: Path, model: type[M]) -> M:
-    try:
-        raw = json.loads(file.read_text())
-        found = raw["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file.parent}: expected the {RUN} and {RECORDS} of a finished run ({error!r})") from error
-    if found != SCHEMA:
-        raise UserError(
-            f"{file}: expected schema {SCHEMA}, got {found!r}; run the suite again, or use the patchbench that wrote it"
-        )
+def _files(run: Run) -> Iterator[str]:
+    yield from (RECORDS, CELLS, SUMMARY, REPORT, splits.FILE)
+    for entries, beside in ((run.artifacts, ".json"), (run.patches, ".npz")):
+        for entry in entries:
+            if entry.file:
+                yield entry.file
+                yield str(Path(entry.file).with_suffix(beside))
+    for example in run.examples:
+        yield example.clean_png
+        yield example.patched_png
+
+
+def _read(file: Path, model: type[M], mend: str) -> M:
+    if not file.is_file():
+        raise DamagedFile(f"{file.parent}: expected the {RUN} and {RECORDS} of a finished run")
+    raw = read_sealed(file, SCHEMA, mend)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{file}: {explain(error, raw, model)[0]}; run the suite again") from error
+        raise DamagedFile(f"{file}: {explain(error, raw, model)[0]}; {mend}") from error
 
 
 def _rows(table: pd.DataFrame) -> Cells:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from backends.device.errors import UserError, about
 from backends.device.files import replacing
+from backends.device.reading import DamagedFile
 from harness.config import read_suite
 from harness.display import Display
 from harness.plan.plan import Plan, make
@@ -27,12 +28,25 @@ from harness.results.checks import checks, doubts
 from harness.results.metrics import cells as cells_of
 from harness.results.metrics import summarise
 from harness.results.records import Truth, records
-from harness.results.run_directory import RECORDS, Run, read_records, read_run, read_summary, write_run, write_summary
+from harness.results.run_directory import (
+    CELLS,
+    RECORDS,
+    REPORT,
+    RUN,
+    SUMMARY,
+    Run,
+    read_records,
+    read_run,
+    read_summary,
+    verify,
+    write_run,
+    write_summary,
+)
 from harness.run import crafting, replays, stages
 from harness.run.run_json import Timing, describe_run
 from harness.store import Store
 
-RESULTS = (RECORDS, "cells.csv", "summary.json", "report.html", "run.json")
+DERIVED = (CELLS, SUMMARY, REPORT)  # from the other files of a run
 
 
 def run_suite(
@@ -65,7 +79,7 @@ def run_suite(
             plan = make(suite, data_dir, store.root, targets, frozen_patches)
         for artifact in plan.unused:
             console.print(Text.assemble(("no target runs", "yellow"), f" {artifact.name}: left out"))
-        if _is_done(run_dir, plan):
+        if _is_done(run_dir, plan, display):
             console.print("nothing has changed since the last run: nothing to do")
         else:
             patches = {name: patch for name, (patch, _) in known.items()}
@@ -82,21 +96,23 @@ def run_suite(
 def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: Run | None = None) -> Path:
     """Write records, cells, summary, report and, last, run.json; return the report's path.
 
-    What is not given is read from the run directory.
+    What is not given is read from the run directory, whose files are verified first.
     """
     from harness.report.page import build
 
-    run = run or read_run(run_dir)
-    whole = read_records(run_dir) if whole is None else whole
+    if run is None:
+        run = read_run(run_dir)
+        verify(run_dir, run, *(name for name in run.files if name not in DERIVED))
+    whole = read_records(run_dir, run) if whole is None else whole
     table = cells_of(whole)
     run = run.model_copy(update={"checks": checks(run, table)})
     table["doubts"] = doubts(table, run.checks)
     with replacing(run_dir / RECORDS) as draft:
         whole.to_parquet(draft, index=False)
-    with replacing(run_dir / "cells.csv") as draft:
+    with replacing(run_dir / CELLS) as draft:
         table.to_csv(draft, index=False, float_format="%.6g")
     write_summary(run_dir, run.suite.name, table, summarise(table, whole))
-    report = build(run_dir, run)
+    report = build(run_dir, run, whole)
     write_run(run_dir, run)
     return report
 
@@ -117,12 +133,18 @@ def held(run_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_done(run_dir: Path, plan: Plan) -> bool:
-    try:
-        run = read_run(run_dir)
-    except UserError:
+def _is_done(run_dir: Path, plan: Plan, display: Display) -> bool:
+    """Whether a run directory holds all results of a plan; what is damaged is said, to be written again."""
+    if not (run_dir / RUN).is_file():
         return False
-    return run.plan == plan.key and not run.errors and all((run_dir / name).is_file() for name in RESULTS)
+    try:
+        run = read_run(run_dir, mend="written again")
+        if run.plan == plan.key and not run.errors:
+            verify(run_dir, run, mend="written again")
+            return True
+    except DamagedFile as error:
+        display.warn(str(error))
+    return False
 
 
 def _run_stages(work: stages.Work) -> None:
@@ -147,7 +169,7 @@ def _print_results(run_dir: Path, console: Console) -> bool:
     from harness.report.terminal import table
 
     run = read_run(run_dir)
-    summary = read_summary(run_dir)
+    summary = read_summary(run_dir, run)
     console.print(table(pd.DataFrame(summary.over_patches)))
     for check in run.checks:
         if check.status == "failed":

@@ -33,7 +33,7 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.results.run_directory import Run
+from harness.results.run_directory import SCHEMA, Run
 from harness.run import crafting, evidence, replays, stages
 from harness.run.arithmetic_check import arithmetics
 from harness.run.examples import examples
@@ -59,7 +59,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
     plan = work.plan
     machine = describe()
     return Run(
-        schema=1,
+        schema=SCHEMA,
         suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
         title=plan.suite.title,
         versions={name: version(name) for name in PACKAGES},

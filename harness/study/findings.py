@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from harness.data_frames import read_csv
 from harness.study.lib.success import LEAST
 from harness.study.lib.tables import where
 
@@ -85,9 +83,8 @@ def verdict(share: Share, low_is_claimed: bool = False) -> str:
     return "does not hold" if is_low or is_high else "holds in part"
 
 
-def measure(folder: Path) -> pd.DataFrame:
-    """Return one row per claim and place, a `Share` and its verdict, from the analyses' tables in a folder."""
-    tables = {file.stem: read_csv(file) for file in sorted(folder.glob("*.csv")) if file.stem != "findings"}
+def measure(tables: Tables) -> pd.DataFrame:
+    """Return one row per claim and place, a `Share` and its verdict, from the analyses' tables."""
     rows = []
     for claim in CLAIMS:
         for place in PLACES:

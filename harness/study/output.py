@@ -9,10 +9,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from backends.device.json_types import read_as
+from backends.device.artifact import sha256_file
+from backends.device.json_types import typed
+from harness.config.study import ANALYSES
+from harness.data_frames import read_csv
 from harness.report.svg import standalone
-from harness.store import write_json, write_text
+from harness.sealed import check_file, read_sealed, write_sealed
+from harness.store import write_text
 from harness.study.lib.inputs import Figure
+
+SCHEMA = 2
+MEND = "run the study again, without --only"
 
 
 @dataclass(frozen=True)
@@ -25,10 +32,11 @@ class FigureFile:
 
 @dataclass(frozen=True)
 class Content:
-    """What is written beside an analysis' table."""
+    """What is written beside an analysis' table; ``files`` has the SHA-256 of it and of the figures, by name."""
 
     question: str
     figures: tuple[FigureFile, ...]
+    files: dict[str, str]
 
 
 class Output(NamedTuple):
@@ -50,13 +58,24 @@ def write(folder: Path, name: str, question: str, table: pd.DataFrame, figures: 
         file = f"{name}-{figure.name}.svg"
         write_text(folder / file, standalone(figure.svg))
         captions.append({"file": file, "caption": figure.caption})
-    write_json(folder / f"{name}.json", {"schema": 1, "question": question, "figures": captions})
+    files = {file: sha256_file(folder / file) for file in (f"{name}.csv", *(one["file"] for one in captions))}
+    content = {"schema": SCHEMA, "question": question, "figures": captions, "files": files}
+    write_sealed(folder / f"{name}.json", content)
 
 
 def read(folder: Path, name: str) -> Output | None:
-    """Read an analysis' question and captions; None where it did not run."""
+    """Read an analysis' question and captions; None where it did not run, a `DamagedFile` where a file is damaged."""
     file = folder / f"{name}.json"
     if not file.is_file():
         return None
-    content = read_as(Content, file, schema=1)
+    raw = read_sealed(file, SCHEMA, MEND)
+    del raw["schema"]
+    content: Content = typed(Content, raw, str(file))
+    for listed, sha256 in content.files.items():
+        check_file(folder / listed, sha256, MEND)
     return Output(name, content.question, content.figures)
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Read the tables of the analyses that ran, by their names."""
+    return {name: read_csv(folder / f"{name}.csv") for name in ANALYSES if read(folder, name)}

@@ -76,20 +76,21 @@ def run_study(
                     table = analysis.measure(inputs)
                     figures = analysis.draw(table) if len(table) else []
                     output.write(folder, name, analysis.QUESTION, table, figures)
-        verdicts = findings.measure(folder)
+        verdicts = findings.measure(output.tables(folder))
         write_text(folder / "findings.csv", verdicts.to_csv(index=False, float_format="%.6g"))
         console.print("study:", Text(str(page.build(run_dir)), "bold"), soft_wrap=True)
     return all_ok
 
 
 def _inputs(work: stages.Work, settings: StudyTable, run_dir: Path) -> Inputs:
-    summary = read_summary(run_dir)
+    finished = read_run(run_dir)
+    summary = read_summary(run_dir, finished)
     return Inputs(
         work,
         pd.DataFrame(summary.cells),
         pd.DataFrame(summary.over_patches),
         settings,
-        pd.DataFrame([row.plain() for row in read_run(run_dir).latency]),
+        pd.DataFrame([row.plain() for row in finished.latency]),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.results.run_directory import Run, write_run
 from helpers.made_run import FILES
 
 SOME = [FILES[0], FILES[4], FILES[6]]
@@ -26,11 +27,23 @@ def after(before: Path, folder: Path, edit: Edit) -> Path:
     """A copy of the run with its records and facts edited."""
     run_dir = folder / "after"
     shutil.copytree(before, run_dir)
-    records, run = pd.read_parquet(run_dir / "records.parquet"), json.loads((run_dir / "run.json").read_text())
+    records, run = pd.read_parquet(run_dir / "records.parquet"), facts_of(run_dir)
     edited = edit(records, run)
-    (records if edited is None else edited).to_parquet(run_dir / "records.parquet")
-    (run_dir / "run.json").write_text(json.dumps(run))
+    rewrite(run_dir, records if edited is None else edited, run)
     return run_dir
+
+
+def facts_of(run_dir: Path) -> dict[str, Any]:
+    """What run.json says, without its seal."""
+    content = json.loads((run_dir / "run.json").read_text())
+    return {name: value for name, value in content.items() if name not in ("sha256", "files")}
+
+
+def rewrite(run_dir: Path, records: pd.DataFrame | None = None, run: dict[str, Any] | None = None) -> None:
+    """Write other records or facts into a run directory, sealed as a run would have."""
+    if records is not None:
+        records.to_parquet(run_dir / "records.parquet")
+    write_run(run_dir, Run.model_validate(facts_of(run_dir) if run is None else run))
 
 
 def flip(share: float, attack: str = "gap", artifact: str = MOVING) -> Edit:

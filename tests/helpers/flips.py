@@ -1,4 +1,4 @@
-"""One flipped bit in a file, and the file as it was."""
+"""One flipped bit in a file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 
 
+def flip(file: Path, seed: int) -> None:
+    """Flip a random bit, in a copy that shares no link."""
+    content = bytearray(file.read_bytes())
+    bit = int(np.random.default_rng(seed).integers(8 * len(content)))
+    content[bit // 8] ^= 1 << bit % 8
+    file.unlink()
+    file.write_bytes(content)
+
+
 @contextmanager
 def flipped(file: Path, seed: int) -> Iterator[None]:
-    """Flip a random bit of a file, in a copy that shares no link; put the file back afterwards."""
+    """Flip a random bit for the block, then put the file back."""
     content = file.read_bytes()
-    bit = int(np.random.default_rng(seed).integers(8 * len(content)))
-    changed = bytearray(content)
-    changed[bit // 8] ^= 1 << bit % 8
-    file.unlink()
-    file.write_bytes(changed)
+    flip(file, seed)
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from harness.report.labels import labelled
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.metrics import cells
 from harness.results.outcomes import outcomes
+from harness.results.run_directory import Run, write_run
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 VICTIMS = ("resnet20", "resnet56")
@@ -122,7 +122,7 @@ def make_run(
              "preds": here[["artifact", "target", "pred"]].to_dict("records")}
         )  # fmt: skip
     run = {
-        "schema": 1, "suite": {"name": "cifar10", "schema": 1}, "title": "CIFAR-10, calibration beside calibration",
+        "schema": 2, "suite": {"name": "cifar10", "schema": 1}, "title": "CIFAR-10, calibration beside calibration",
         "started": "2026-11-24 04:20", "seconds": 412.0,
         "command": "patchbench run benchmarks/suites/cifar10.toml --data $PATCHBENCH_DATA",
         "versions": {"patchbench": "0.1.0", "torch": "2.13.0", "onnxruntime": "1.32.0", "ai-edge-litert": "2.3.0"},
@@ -140,7 +140,7 @@ def make_run(
                      "emulated": "arm" in t}
                     for a, (*_, targets) in zip(artifacts, files * len(victims), strict=False) for t in targets],
     }  # fmt: skip
-    (root / "run.json").write_text(json.dumps(run))
+    write_run(root, Run.model_validate(run))
     return root
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from helpers.edited_runs import MOVING, NEW_VERSION, after, both, flip
+from helpers.edited_runs import MOVING, NEW_VERSION, after, both, facts_of, flip, rewrite
 from helpers.made_run import FILES, make_run
 from rich.console import Console
 
@@ -26,9 +25,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Frozen]:
     third = after(first, folder / "three", both(flip(0.2), NEW_VERSION))
     paths = []
     for i, run in enumerate((first, first, third, third)):
-        facts = json.loads((run / "run.json").read_text())
-        facts["commit"] = f"c{i}"
-        (run / "run.json").write_text(json.dumps(facts))
+        rewrite(run, run=facts_of(run) | {"commit": f"c{i}"})
         freeze(run, folder / f"{i}.json")
         paths.append(folder / f"{i}.json")
     return [read(path) for path in paths]

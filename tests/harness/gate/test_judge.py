@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +20,11 @@ from helpers.edited_runs import (
     after,
     both,
     broken,
+    facts_of,
     flip,
     relabelled,
     renamed,
+    rewrite,
 )
 from helpers.made_run import make_run
 
@@ -90,9 +91,9 @@ def test_a_changed_setting_is_named_when_the_file_has_another_name(before: Path,
     """One INT8 ONNX file before and one after: they are compared, and the calibration is what changed."""
     one = after(before, tmp_path / "a", lambda r, run: r[r["artifact"] != "net-onnx-w8a8-u8s8-moving_average"])
     other = after(before, tmp_path / "b", both(flip(0.15), renamed))
-    for entry in (run := json.loads((one / "run.json").read_text()))["artifacts"]:
+    for entry in (run := facts_of(one))["artifacts"]:
         entry["quant"] = {"calibration": "moving_average"}
-    (one / "run.json").write_text(json.dumps(run))
+    rewrite(one, run=run)
     verdict = judge(read(one), read(other), DEFAULT)
     assert verdict.code == 1
     assert (

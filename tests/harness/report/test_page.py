@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.edited_runs import facts_of, rewrite
 from helpers.made_run import FILES, headline_of, make_run
 from rich.console import Console
 
@@ -60,17 +60,17 @@ def test_categories_make_the_same_page(run: Path, page: str) -> None:
     """Text columns come as categories from `records`, and from a parquet file that was written from them."""
     records = pd.read_parquet(run / "records.parquet")
     text = [c for c in records.columns if not pd.api.types.is_numeric_dtype(records[c])]
-    records.astype(dict.fromkeys(text, "category")).to_parquet(run / "records.parquet")
+    rewrite(run, records.astype(dict.fromkeys(text, "category")))
     assert (pd.read_parquet(run / "records.parquet").dtypes == "category").sum() == len(text)
     assert build(run).read_text() == page
 
 
 def test_errors_come_first_and_in_no_rate(tmp_path: Path) -> None:
     root = make_run(tmp_path, victims=("net",), broken=("litert", "litert-arm64"))
-    facts = json.loads((root / "run.json").read_text())
+    facts = facts_of(root)
     told = {"artifact": "net-tflite-fp32", "target": "litert", "message": "crash: SIGSEGV"}  # by its cells already
     facts["errors"] = [{"target": "ssh-pi", "message": "connection refused"}, told]
-    (root / "run.json").write_text(json.dumps(facts))
+    rewrite(root, run=facts)
     page = build(root).read_text()
     text = text_of(page)
     assert text.index("Failures") < text.index("Success and clean accuracy by target")
@@ -100,9 +100,7 @@ def test_what_is_not_there_is_said(tmp_path: Path, kind: str) -> None:
     if kind == "untargeted":
         records = records[records["attack"].isin(["none", "gap"]) & records["target_class"].isin([-1, 3])]
         records = records.assign(target_class=-1)
-    records.to_parquet(root / "records.parquet")
-    if kind in ("no records", "no patches", "bare run.json"):
-        (root / "run.json").write_text('{"schema": 1}')
+    rewrite(root, records, {"schema": 2} if kind in ("no records", "no patches", "bare run.json") else None)
     text = text_of(build(root).read_text())
     wanted = {
         "no records": ["No patch was replayed", "There are no cells to show", "The run has no cells", "No latency"],
@@ -127,7 +125,7 @@ def test_what_is_not_there_is_said(tmp_path: Path, kind: str) -> None:
 def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
     """The same patches twice, the second time better ones that are made for each image."""
     root = make_run(tmp_path, victims=("net",), images=60)
-    records, facts = pd.read_parquet(root / "records.parquet"), json.loads((root / "run.json").read_text())
+    records, facts = pd.read_parquet(root / "records.parquet"), facts_of(root)
     each = records[records["attack"] == "gap"].copy()
     each = each.assign(attack="pgd-each", patch="each-" + each["patch"], pred=each["target_class"])
     both = pd.concat([records, each], ignore_index=True)
@@ -138,9 +136,8 @@ def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
     assert apart.tiles[: len(alone.tiles)] == alone.tiles
     assert ("per image, in the lab", "100.0\u00a0%") in [tile[:2] for tile in apart.tiles]
     assert headline_of(records, names) == alone
-    both.to_parquet(root / "records.parquet")
     facts["patches"] += [{"name": name, "attack": "pgd", "per_image": True, "px": 8, "checks": {}} for name in names]
-    (root / "run.json").write_text(json.dumps(facts))
+    rewrite(root, both, facts)
     text = text_of(build(root).read_text())
     assert "Per-image patches, separately" in text
     assert "gap, crafted on float" in text, "of examples"
@@ -154,7 +151,7 @@ def test_every_control_of_a_run_is_shown(tmp_path: Path) -> None:
     sticker["pred"] = sticker["target_class"]
     best = records[records["attack"] == "noise"].assign(placement="best")
     best["patch"] += "@gap-of-its-own"
-    pd.concat([records, sticker, best], ignore_index=True).to_parquet(root / "records.parquet")
+    rewrite(root, pd.concat([records, sticker, best], ignore_index=True))
     text = text_of(build(root).read_text())
     for words in ("picture of the class, %", "picture of the class, integer targets 100.0", "control of"):
         assert words in text, words
@@ -174,14 +171,13 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         {"victim": {"net": HOSTILE}, "target": {"ort": HOSTILE}}
     )
     records.loc[records["target"] == "litert", ["status", "pred"]] = ["crash: " + HOSTILE, -1]
-    records.to_parquet(root / "records.parquet")
-    facts = json.loads((root / "run.json").read_text())
+    facts = facts_of(root)
     facts |= {"title": "</title><script>alert(1)</script>", "command": HOSTILE, "versions": {HOSTILE: HOSTILE}}
     facts["data"]["note"] = facts["victims"][0]["name"] = facts["patches"][0]["name"] = HOSTILE
     facts["patches"][1]["file"] = "../secret.png"
     (root.parent / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\nsecret")
     facts["patches"][2]["file"] = "run.json"
-    (root / "run.json").write_text(json.dumps(facts))
+    rewrite(root, records, facts)
     page = build(root).read_text()
     assert "<img src=x" not in page
     assert page.count("<script>") == 1

@@ -47,7 +47,7 @@ def test_steps_are_counted_from_logits_on_the_grid_alone() -> None:
 def test_the_page_names_what_two_targets_differ_in_and_who_is_identical() -> None:
     every = [ran("a", CLEAN), ran("b", CLEAN), ran("c", OTHER), ran("a", CLEAN, "p"), ran("b", CLEAN, "p")]
     run = {
-        "schema": 1,
+        "schema": 2,
         "agreement": [row.plain() for row in agreement([*every, ran("c", CLEAN, "p")])],
         "targets": [
             {"name": "a", "runtime": "r", "host": "local", "info": {"version": "1"}, "machine": {"arch": "x86_64"}},
@@ -69,4 +69,4 @@ def test_the_page_names_what_two_targets_differ_in_and_who_is_identical() -> Non
     assert (page.rows[0].entry.a, page.rows[0].entry.b) == ("a", "c")
     assert page.rows[0].success_a == 0.25
     assert "<svg" in page.figure
-    assert pages(Run(schema=1), cells) == []
+    assert pages(Run(schema=2), cells) == []

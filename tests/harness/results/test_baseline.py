@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.edited_runs import SOME
+from helpers.edited_runs import SOME, rewrite
+from helpers.flips import flipped
 from helpers.made_run import FILES, make_run
 
 from backends.device.errors import UserError
 from harness.results.baseline import freeze, read
 from harness.results.columns import CELL_COLUMNS
+from harness.sealed import sealed
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def test_a_baseline_holds_the_run_and_stays_small(tmp_path: Path) -> None:
     cells = records.groupby(list(CELL_COLUMNS), sort=False).ngroup()
     records = records[cells < 20]
     records = records.assign(pred=np.random.default_rng(0).integers(1000, size=len(records)))
-    records.to_parquet(root / "records.parquet")
+    rewrite(root, records)
     assert len(records) == 20_000
     freeze(root, tmp_path / "base.json")
     assert (tmp_path / "base.json").stat().st_size < 1_000_000
@@ -44,18 +46,47 @@ def test_a_baseline_holds_the_run_and_stays_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda raw: raw | {"schema": 2}, "baseline of schema 1, got 'patchbench baseline' of schema 2"),
+        (lambda raw: raw | {"schema": 1}, "of schema 2, got 'patchbench baseline' of schema 1; freeze the run again"),
         (lambda raw: raw | {"cells": []}, "without a cell"),
         (lambda raw: raw | {"cells": raw["cells"][:-1]}, "damaged"),
         (lambda raw: raw | {"preds": raw["preds"] | {"zlib": "AAAA"}}, "neither a run directory nor a baseline"),
         (lambda raw: raw | {"preds": raw["preds"] | {"dtype": "object"}}, "neither"),
+        (
+            lambda raw: raw | {"cells": [raw["cells"][0] | {"clean_accuracy": 0.5}, *raw["cells"][1:]]},
+            "cell net-torch-fp32 on torch, no patch: clean_accuracy is 0.5, its predictions say 0.9",
+        ),
+        (lambda raw: raw | {"cells": [raw["cells"][0] | {"n_clean": 599}, *raw["cells"][1:]]}, "n_clean is 599"),
         (lambda raw: {"schema": 1}, "got None of schema 1"),
-        (lambda raw: [], "neither"),
     ],
 )
 def test_what_is_no_baseline_is_refused(before: Path, tmp_path: Path, damage: Any, says: str) -> None:
     freeze(before, tmp_path / "base.json")
     raw = json.loads((tmp_path / "base.json").read_text())
-    (tmp_path / "base.json").write_text(json.dumps(damage(raw)))
+    del raw["sha256"]
+    (tmp_path / "base.json").write_text(json.dumps(sealed(damage(raw))))
     with pytest.raises(UserError, match=says):
         read(tmp_path / "base.json")
+
+
+def test_a_flipped_bit_of_a_baseline_is_found_or_harmless(before: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base.json"
+    freeze(before, base)
+    known, found = read(base), 0
+    for seed in range(40):
+        with flipped(base, seed):
+            try:
+                same = read(base)
+            except UserError:
+                found += 1
+                continue
+            assert same.facts == known.facts
+            assert (same.outcomes.preds == known.outcomes.preds).all()
+    assert found > 30
+
+
+def test_an_edited_baseline_is_found(before: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base.json"
+    freeze(before, base)
+    base.write_text(base.read_text().replace('"commit": ""', '"commit": "another"'))
+    with pytest.raises(UserError, match="not what was sealed with it: damaged or edited; freeze the run again"):
+        read(base)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from helpers.edited_runs import facts_of
 from helpers.made_run import FILES, make_run
 
 from harness.report.page import build
@@ -32,13 +32,13 @@ GOOD: dict[str, Any] = {
 
 
 def typed(run: dict[str, Any]) -> Run:
-    return Run.model_validate({"schema": 1} | run)
+    return Run.model_validate({"schema": 2} | run)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pd.DataFrame, Path]:
     root = make_run(tmp_path_factory.mktemp("run"), victims=("net",), images=1000, seeds=1, files=FILES[:4])
-    run = json.loads((root / "run.json").read_text()) | GOOD
+    run = facts_of(root) | GOOD
     run["data"]["copies"] = 0
     table = cells(pd.read_parquet(root / "records.parquet"))
     run["victims"][0]["float_accuracy"] = float(table["clean_accuracy"].iloc[0])
@@ -113,10 +113,10 @@ def test_noise_that_misleads_and_images_that_are_too_few(tmp_path: Path) -> None
 def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
     run, table, root = made
     bad = run | {"outputs": [GOOD["outputs"][1] | {"declared": "logits"}]}
-    page = build(root, typed(bad)).read_text()
+    records = pd.read_parquet(root / "records.parquet")
+    page = build(root, typed(bad), records).read_text()
     assert page.index("1 failed. A dagger (†) marks") < page.index("Success and clean accuracy by target")
     assert 'title="kind of outputs">†' in page
-    records = pd.read_parquet(root / "records.parquet")
     summary = summarise(table.assign(doubts=doubts(table, checks(typed(bad), table))), records)
     assert set(summary.loc[summary["doubts"] != "", "artifact"]) == {"net-onnx-fp32"}
 

@@ -15,7 +15,10 @@ import pandas as pd
 import pytest
 from helpers.command import environ, patchbench
 from helpers.faulty_runtime import FAULTY
+from helpers.flips import flip
 from helpers.suites import QUICK, SECOND_TARGET, write
+
+from backends.device.checksums import verify
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +81,29 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_is_damaged_is_said_so_and_made_again(finished: Path) -> None:
+    """A bit of a random file of every result in the store, and of one of the run's own files."""
+    run_dir = finished / "out" / "quick"
+    before = facts(run_dir)
+    entries = [sums.parent for sums in run_dir.glob("store/*/*/SHA256SUMS")]
+    for seed, entry in enumerate(entries):
+        files = sorted(path for path in entry.rglob("*") if path.is_file() and path.stat().st_size)
+        flip(files[seed % len(files)], seed)
+    flip(run_dir / "cells.csv", 0)
+    again = patchbench("run", finished / "suite.toml", cwd=finished)
+    assert again.returncode == 0, again.stdout + again.stderr
+    said = [line for line in again.stdout.splitlines() if line.endswith("made again")]
+    stages = {entry.parent.name for entry in entries}
+    assert {"data", "victim", "artifact", "patch", "bundle", "replay", "latency", "again", "arithmetic"} == stages
+    damaged = {Path(*Path(line.partition(":")[0]).parts[:5]) for line in said}  # out/quick/store/STAGE/KEY
+    assert {entry.parent.name for entry in damaged} == stages
+    for entry in damaged:
+        verify(finished / entry, "")
+    assert "cells.csv: expected sha256" in again.stdout
+    pd.testing.assert_frame_equal(facts(run_dir), before)
+    assert "nothing to do" in patchbench("run", finished / "suite.toml", cwd=finished).stdout
 
 
 def test_a_new_target_is_run_alone(finished: Path, tmp_path: Path) -> None:

@@ -7,15 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import ROOT
+from helpers.flips import flipped
+from markupsafe import Markup
 from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
 
 from backends.device.errors import UserError
+from backends.device.reading import DamagedFile
 from harness.cli.app import app
 from harness.config.study import ANALYSES, StudyTable
 from harness.study import bitwidth, findings, output, places, transfer
 from harness.study.lib import cells, labels
+from harness.study.lib.inputs import Figure
 from harness.study.study import _check, load
 from patches.surrogate import Surrogate
 
@@ -25,6 +29,16 @@ def test_every_analysis_has_a_question_and_may_find_nothing(name, tmp_path):
     assert load(name).QUESTION.endswith("?")
     output.write(tmp_path, name, load(name).QUESTION, pd.DataFrame(), [])
     assert output.read(tmp_path, name) == (name, load(name).QUESTION, ())
+    assert output.tables(tmp_path)[name].empty
+
+
+@pytest.mark.parametrize("file", ["places.csv", "places-a.svg", "places.json"])
+def test_a_damaged_output_is_found(file, tmp_path):
+    figure = Figure("a", "A caption.", Markup("<svg></svg>"))
+    output.write(tmp_path, "places", "Where?", pd.DataFrame({"n": [1, 2]}), [figure])
+    assert output.tables(tmp_path)["places"]["n"].tolist() == [1, 2]
+    with flipped(tmp_path / file, 0), pytest.raises(DamagedFile, match=file):
+        output.tables(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +176,7 @@ def test_a_verdict_needs_the_whole_interval(low, high, low_is_claimed, says):
     assert findings.verdict(findings.Share((low + high) / 2, low, high, 9), low_is_claimed) == says
 
 
-def test_success_kept_at_few_bits_counts_usable_networks_only(tmp_path):
+def test_success_kept_at_few_bits_counts_usable_networks_only():
     """By hand: 0.4 of 0.5 simulated; 0.5 of 0.5 on kernels, whose other file is broken; 2 % on float is too little."""
     rounded = {"calibration": "minmax", "clean_accuracy": 0.8}
     kernels = rounded | {"runtime": "litert", "target": "litert", "format": "tflite"}
@@ -174,24 +188,23 @@ def test_success_kept_at_few_bits_counts_usable_networks_only(tmp_path):
         summary(victim="weak", artifact="weak-torch", targeted_success=0.02),
         summary(**rounded, victim="weak", precision="w4a4", artifact="weak-w4a4", targeted_success=0.02),
     )
-    bitwidth.measure(given).to_csv(tmp_path / "bitwidth.csv", index=False)
-    found = findings.measure(tmp_path).query("claim == 'bitwidths'").set_index("where")
+    measured = findings.measure({"bitwidth": bitwidth.measure(given)})
+    found = measured.query("claim == 'bitwidths'").set_index("where")
     assert found["value"].tolist() == pytest.approx([0.8, 1.0])
     assert found["n"].tolist() == [1, 1]
-    assert set(findings.measure(tmp_path).query("claim == 'features'")["verdict"]) == {"not measured"}
+    assert set(measured.query("claim == 'features'")["verdict"]) == {"not measured"}
 
 
-def test_float_on_moved_pixels_does_not_count_as_quantized(tmp_path):
+def test_float_on_moved_pixels_does_not_count_as_quantized():
     rows = [{"region": "patch", "transfer": 1.0, "kind": kind, "cosine": cosine}
             for kind, cosine in (("float, moved pixels", 0.96), ("simulated", 0.4), ("twin", 0.5))]  # fmt: skip
-    pd.DataFrame(rows).to_csv(tmp_path / "gradients.csv", index=False)
-    found = findings.measure(tmp_path).query("claim == 'alignment'").set_index("where")
+    found = findings.measure({"gradients": pd.DataFrame(rows)}).query("claim == 'alignment'").set_index("where")
     assert found["value"].to_dict() == {"simulated": 0.4, "integer kernels": 0.5}
 
 
-def test_transfer_is_not_measured_without_patches_from_elsewhere(tmp_path):
-    transfer.measure(Given(summary(), summary(surrogate="twin:net-tflite"))).to_csv(tmp_path / "transfer.csv")
-    found = findings.measure(tmp_path).query("claim.str.startswith('across')")
+def test_transfer_is_not_measured_without_patches_from_elsewhere():
+    table = transfer.measure(Given(summary(), summary(surrogate="twin:net-tflite")))
+    found = findings.measure({"transfer": table}).query("claim.str.startswith('across')")
     assert set(found["verdict"]) == {"not measured"}
 
 
