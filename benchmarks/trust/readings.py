@@ -16,11 +16,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 import harness.run.run as runs
 from backends.device.bundle import Bundle
 from backends.device.replay import Request, replay
+from harness.cli.console import console
 from harness.gate import render
 from harness.gate.judge import judge
 from harness.gate.rules import DEFAULT
@@ -166,7 +166,7 @@ def pasted(suite: Path, artifact: Path) -> Reading:
 def _run(suite: Path, folder: Path) -> None:
     said = io.StringIO()
     try:
-        runs.run_suite(suite, None, folder, console=Console(file=said, width=1000))
+        runs.run_suite(suite, None, folder, console=console(1000, said))
     except MadeAgain as made:
         raise MadeAgain(said.getvalue()) from made
 

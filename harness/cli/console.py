@@ -2,17 +2,18 @@
 
 import io
 import sys
+from typing import IO
 
 from rich.console import Console
 
 WIDTH = 160  # enough for the tables, where there is no terminal
 
 
-def console(width: int | None = None) -> Console:
+def console(width: int | None = None, file: IO[str] | None = None) -> Console:
     """Return a console that prints text as it stands: names with brackets or colons are no markup and no pictures.
 
-    It is as wide as the terminal, or `WIDTH` columns where there is none.
+    It is as wide as the terminal, or `WIDTH` columns where there is none, and writes to standard output or a file.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
-    return Console(width=width or (None if sys.stdout.isatty() else WIDTH), markup=False, emoji=False)
+    return Console(width=width or (None if sys.stdout.isatty() else WIDTH), file=file, markup=False, emoji=False)

@@ -38,7 +38,7 @@ class TargetTable(Table):
     """A container image of your own, for the host `docker`."""
 
     address: str = ""
-    """A machine as ssh takes it, for the host `ssh`."""
+    """A machine for the host `ssh`: `user@machine`, `ssh://user@machine:port`, or a name from ssh's configuration."""
 
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Options of the runtime itself."""

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
-from backends.device.json_types import typed
-from backends.device.reading import DamagedFile, read_json
+from backends.device.reading import DamagedFile
 from harness import config
 from harness.data.readers import (
     Images,
@@ -25,7 +24,7 @@ from harness.data.readers import (
     read_pools,
     sized,
 )
-from harness.store import write_json
+from harness.sealed import read_sealed, write_sealed
 
 __all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "split"]
 
@@ -115,16 +114,18 @@ def fingerprint(spec: config.DataTable, data_dir: Path | None, cache: Path | Non
         old = before.get(name)
         now[name] = old if old and old[:2] == stamp else (*stamp, sha256_file(file))
     if memory and any(before.get(name) != value for name, value in now.items()):
-        write_json(memory, before | now)
+        write_sealed(memory, {"schema": 1, "files": before | now})
     lines = [f"{label} {file.relative_to(root)} {now[str(file.absolute())][2]}" for file, label in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _remembered(memory: Path | None) -> dict[str, Remembered]:
+    """Return what is known of files; nothing where it is not known, or damaged."""
     try:
-        return {name: typed(Remembered, entry, name) for name, entry in read_json(memory).items()} if memory else {}
-    except DamagedFile:  # or absent
+        files = read_sealed(memory, 1, "hash them again")["files"] if memory else {}
+    except DamagedFile:
         return {}
+    return {name: (size, changed, sha256) for name, (size, changed, sha256) in files.items()}
 
 
 def _own_class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]:

@@ -17,8 +17,7 @@ MAKERS = {"Console", "Text.from_markup", "escape"}  # of rich
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_printed_as_it_stands(name: str) -> None:
-    out = console(100)
-    out.file = io.StringIO()
+    out = console(100, io.StringIO())
     out.print(name)
     table = Table(name, title=name)
     table.add_row(name)
@@ -30,8 +29,7 @@ def test_a_name_is_printed_as_it_stands(name: str) -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_is_told_as_it_stands(name: str, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
-    out = console(100)
-    out.file = io.StringIO()
+    out = console(100, io.StringIO())
     assert out.is_terminal == terminal
     with Display(out).doing("train", name) as tick:
         tick(1, 2, name)

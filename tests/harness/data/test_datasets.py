@@ -200,8 +200,12 @@ def test_an_unchanged_file_is_not_read_again(npz, tmp_path):
     assert data.fingerprint(spec(), tmp_path, cache) == first  # remembered: only a reading could have told
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
     assert data.fingerprint(spec(), tmp_path, cache) != first
-    (cache / "fingerprints.json").write_text("{")
-    assert data.fingerprint(spec(), tmp_path, cache) == data.fingerprint(spec(), tmp_path)
+    memory = cache / "fingerprints.json"
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    for damaged in ("{", memory.read_text().replace(sha256, sha256[::-1])):
+        assert damaged != memory.read_text()
+        memory.write_text(damaged)
+        assert data.fingerprint(spec(), tmp_path, cache) == data.fingerprint(spec(), tmp_path)
 
 
 def test_fingerprints_need_no_heavy_library():
