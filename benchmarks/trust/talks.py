@@ -36,12 +36,12 @@ DEVICES = ("cat {}", "cat {}; sleep 60", "cat {}; yes", f"cat {{}}; yes '{PROGRE
            "cat {} >&2", "cat {}; kill -SEGV $$", "cat {}; yes >&2")  # fmt: skip
 
 
-def talks(fixture: Path) -> Iterator[Subject]:
+def talks(made: Path) -> Iterator[Subject]:
     """Both sides of a replay, a session, and a board's exchange of files."""
-    bundle = fixture / "onnx"
-    asked, told, results = record(bundle, fixture / "talk", partial(_replay, bundle))
+    bundle = made / "onnx"
+    asked, told, results = record(bundle, made / "talk", partial(_replay, bundle))
     yield Subject("events of a replay", 6, results | {TOLD: told, "device": b""}, change, partial(_replay_told, bundle))
-    queries, scores, _ = record(bundle, fixture / "session", partial(_ask, bundle))
+    queries, scores, _ = record(bundle, made / "session", partial(_ask, bundle))
     yield Subject("events of a session", 4, {TOLD: scores, "device": b""}, change, partial(_ask_told, bundle))
     yield Subject("request", 3, {"asked": asked.splitlines()[0]}, change_line, _read_request)
     lines: Files = {"asked": queries.splitlines()[1]}
