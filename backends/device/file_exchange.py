@@ -75,7 +75,14 @@ def _take(home: Path, trees: dict[str, dict[str, tuple[str, int]]]) -> None:
     for sha256 in missing:
         _receive(files / sha256, wanted[sha256])
     for name, tree in trees.items():
-        beside = home / "trees" / f".{name}.{os.getpid()}"
+        _link(files, tree, home / "trees" / name)
+    _say({"ready": True})
+
+
+def _link(files: Path, tree: dict[str, tuple[str, int]], into: Path) -> None:
+    """Build a tree beside its place, and rename it."""
+    beside = into.with_name(f".{into.name}.{os.getpid()}")
+    try:
         for path, (sha256, _) in tree.items():
             (beside / path).parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -83,12 +90,12 @@ def _take(home: Path, trees: dict[str, dict[str, tuple[str, int]]]) -> None:
             except OSError:  # the file system has no links
                 shutil.copyfile(files / sha256, beside / path)
         try:
-            beside.rename(home / "trees" / name)
-        except OSError:  # another process was faster
-            shutil.rmtree(beside)
-            if not (home / "trees" / name).is_dir():
+            beside.rename(into)
+        except OSError:
+            if not into.is_dir():  # no other process was faster
                 raise
-    _say({"ready": True})
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _receive(path: Path, size: int) -> None:

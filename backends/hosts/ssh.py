@@ -22,6 +22,7 @@ import backends
 from backends import ssh_connection
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
+from backends.device.files import replacing
 from backends.device.runtimes import engine
 from backends.ssh_connection import Board, Missing, Ready, Size
 
@@ -71,8 +72,6 @@ def prepare(target: Target, tell: Tell) -> None:
 
 def fetch(target: Target, out: Path, name: str, most: int) -> None:
     """Copy a result to this machine, and remove it from the board."""
-    out.mkdir(parents=True, exist_ok=True)
-    beside = out / f".{name}.part"
 
     def get() -> None:
         with ssh_connection.asking(target.address, engine(target.runtime).package) as (_, talk):
@@ -80,15 +79,12 @@ def fetch(target: Target, out: Path, name: str, most: int) -> None:
             size = talk.hear(Size).bytes
             if size > most:
                 raise UserError(f"{target.address}: {name} has {size:,} bytes, expected at most {most:,}")
-            talk.receive(beside, size)
-            beside.replace(out / name)
+            with replacing(out / name) as draft:
+                talk.receive(draft, size)
             with suppress(BrokenPipeError):
                 talk.say({"done": True})
 
-    try:
-        ssh_connection.patiently(target.address, get)
-    finally:
-        beside.unlink(missing_ok=True)
+    ssh_connection.patiently(target.address, get)
 
 
 def is_lost(code: int | None) -> bool:

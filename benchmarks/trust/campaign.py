@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,20 +80,20 @@ class Ended(NamedTuple):
 
     @property
     def line(self) -> str:
-        """What it wrote to standard error: the line of the error, else the last one."""
-        lines = [line.strip() for line in self.stderr.split("\n") if line.strip()]
-        return next((line for line in lines if line.startswith("error:")), lines[-1] if lines else "")
+        """What it said of its failure: the line of the error, with its details, or of a failed cell; else its last."""
+        said = re.search(r"^(error:.*(?:\n +.*)*|failed:.*)", f"{self.stderr}\n{self.stdout}", re.MULTILINE)
+        return " ".join(said[0].split()) if said else self.stderr.strip().split("\n")[-1]
 
     @property
     def objection(self) -> str:
-        """What is wrong with its end, empty if nothing: a failure is a code and one line."""
+        """What is wrong with its end, empty if nothing: a failure is a code and one line, its details indented."""
         if self.code is None:
             return HUNG
         if TRACEBACK in self.stderr + self.stdout:
             return "traceback"
         if self.code < 0:
-            return signal.Signals(-self.code).name
-        lines = [line for line in self.stderr.split("\n") if line.strip()]
+            return f"killed by {signal.Signals(-self.code).name}"
+        lines = [line for line in self.stderr.split("\n") if line.strip() and not line.startswith(" ")]
         if self.code > 1 and len(lines) != 1:
             return f"{len(lines)} lines instead of one"
         return ""

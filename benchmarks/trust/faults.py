@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from campaign import Results, ResultsFile, Seed, TableFile, commit, markdown, undisturbed, write_table
+from campaign import SUITE, Results, ResultsFile, Seed, TableFile, commit, markdown, undisturbed, write_table
 from inflict import devices, machine, suites
 from inflict.site import Fault, NotHere, Observed, Site, both
 
@@ -62,7 +62,7 @@ def row(one: Observed, folder: Path) -> dict[str, object]:
     return {
         "what": one.what,
         "code": ended.code,
-        "line": ended.line.replace(f"{folder}/", ""),
+        "line": ended.line.replace(f"{folder}/", "").replace(str(SUITE), SUITE.name),
         "seconds": round(ended.seconds, 1),
         "objection": both(objection, one.objection),
     }

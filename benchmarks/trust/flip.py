@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import typer
 from campaign import SUITE, Count, Results, ResultsFile, Seed, TableFile, markdown, patchbench, write_table
-from fixture import make_fixture
+from fixture import fixture
 from readings import MadeAgain, Reading, from_store, frozen, gated, pasted, replayed, unpacked, with_nothing_to_do
 
 from backends.device.errors import UserError
@@ -62,10 +62,9 @@ def main(count: Count = 10_000, seed: Seed = 0, results: ResultsFile = Path("out
          table: TableFile = None) -> None:  # fmt: skip
     """Flip bits, one at a time, class by class."""
     rows = Results(results, seed)
-    fixture = results.parent.absolute() / "fixture"
-    make_fixture(fixture)
+    made = fixture(results.parent)
     with tempfile.TemporaryDirectory() as scratch:
-        classes = [(name, subject) for subject in subjects(fixture, Path(scratch)) for name in subject.classes]
+        classes = [(name, subject) for subject in subjects(made, Path(scratch)) for name in subject.classes]
         for trial, rng in rows.trials(count):
             turn, which = divmod(trial, len(classes))
             name, subject = classes[which]
@@ -73,17 +72,17 @@ def main(count: Count = 10_000, seed: Seed = 0, results: ResultsFile = Path("out
     write_table(table, report(rows))
 
 
-def subjects(fixture: Path, scratch: Path) -> Iterator[Subject]:
+def subjects(made: Path, scratch: Path) -> Iterator[Subject]:
     """Yield what is to be damaged, as copies in a folder."""
-    run, baseline = fixture / "run", Path("baseline.json")
+    run, baseline = made / "run", Path("baseline.json")
     described = next((run / "artifacts").glob("*.json"))
     parts = (
-        ("onnx", fixture / "onnx", (replayed("onnxruntime"),)),
-        ("tflite", fixture / "tflite", (replayed("litert"),)),
-        ("run", run, (with_nothing_to_do(SUITE), gated(fixture / "frozen" / baseline, Path()), frozen())),
+        ("onnx", made / "onnx", (replayed("onnxruntime"),)),
+        ("tflite", made / "tflite", (replayed("litert"),)),
+        ("run", run, (with_nothing_to_do(SUITE), gated(made / "frozen" / baseline, Path()), frozen())),
         ("store", run, (from_store(SUITE),)),
-        ("baseline", fixture / "frozen", (gated(baseline, run), unpacked())),
-        ("patch", fixture / "patch", (pasted(SUITE, described),)),
+        ("baseline", made / "frozen", (gated(baseline, run), unpacked())),
+        ("patch", made / "patch", (pasted(SUITE, described),)),
     )
     for name, pristine, readings in parts:
         folder = scratch / name

@@ -26,7 +26,7 @@ from typing import Annotated
 import hypothesis
 import typer
 from campaign import Count, Results, ResultsFile, Seed, TableFile, markdown, write_table
-from fixture import make_fixture
+from fixture import fixture
 from fuzzed_files import bundles, model_files, patches
 from fuzzed_runs import runs, suites
 from hypothesis import strategies as some
@@ -51,12 +51,11 @@ def main(count: Count = 100_000, seed: Seed = 0, results: ResultsFile = Path("ou
          table: TableFile = None, each: Each = 250, only: Only = "") -> None:  # fmt: skip
     """Fuzz every subject, as often as its share of the count says."""
     rows = Results(results, seed)
-    fixture = results.parent.absolute() / "fixture"
-    make_fixture(fixture)
+    made = fixture(results.parent)
     for module in READERS:
         import_module(module)
     kinds = (bundles, model_files, patches, runs, suites, talks)
-    everyone = [subject for kind in kinds for subject in kind(fixture) if subject.name.startswith(only)]
+    everyone = [subject for kind in kinds for subject in kind(made) if subject.name.startswith(only)]
     turns = [subject for subject in everyone for _ in range(subject.often)]
     Random(0).shuffle(turns)
     for trial, _ in rows.trials(-(-count // each)):

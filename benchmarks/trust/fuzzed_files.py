@@ -21,7 +21,7 @@ from backends.device.replay import Request, replay
 PICTURES = ("png", "jpg", "bmp", "gif", "webp", "tiff")
 
 
-def bundles(fixture: Path) -> Iterator[Subject]:
+def bundles(made: Path) -> Iterator[Subject]:
     """Bundles: the fuzzer gives a changed one the right list of hashes, most of the time."""
 
     def read(folder: Path) -> object:
@@ -29,7 +29,7 @@ def bundles(fixture: Path) -> Iterator[Subject]:
         request = Request("dummy", tuple(case.name for case in bundle.cases), {})
         return replay(bundle, folder / "out", request, lambda *_, **__: None)
 
-    files = files_of(fixture / "onnx")
+    files = files_of(made / "onnx")
     change = changing(json=mutations.json_text, npy=mutations.npy)
     yield Subject("bundle", 18, files, lambda draw, files: resealed(draw, files, change(draw, files)), read)
     if SUMS in files:
@@ -54,7 +54,7 @@ def _lines(draw: Draw, listed: Files) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def model_files(fixture: Path) -> Iterator[Subject]:
+def model_files(made: Path) -> Iterator[Subject]:
     """Model files, as `inspect` and `twin` read them; weights, as a victim is loaded from them."""
 
     def read(folder: Path) -> object:
@@ -72,15 +72,15 @@ def model_files(fixture: Path) -> Iterator[Subject]:
         file = folder / "files" / "weights.pt"
         return load_weights(build("resnet8", 10, 0), read_weights(file), file)
 
-    onnx = next((fixture / "run" / "artifacts").glob("*.onnx")).read_bytes()
-    trained = next((fixture / "run" / "store" / "victim").rglob("weights.pt")).read_bytes()
+    onnx = next((made / "run" / "artifacts").glob("*.onnx")).read_bytes()
+    trained = next((made / "run" / "store" / "victim").rglob("weights.pt")).read_bytes()
     yield Subject("model (ONNX)", 3, {"model.onnx": onnx}, changing(onnx=models.onnx), read)
     small = {"model.tflite": networks.file("tflite").read_bytes()}
     yield Subject("model (TFLite)", 6, small, changing(tflite=models.tflite), read)
     yield Subject("weights", 1, {"weights.pt": trained}, changing(pt=models.weights), load)
 
 
-def patches(fixture: Path) -> Iterator[Subject]:
+def patches(made: Path) -> Iterator[Subject]:
     """Patches of ours, patches that somebody brings as npz or picture, and images of a data set."""
 
     def read(folder: Path) -> object:
@@ -109,7 +109,7 @@ def patches(fixture: Path) -> Iterator[Subject]:
         spec = config.DataTable(name="folder", path="files", calibration=1, craft=1, evaluate=1)
         return datasets.load(spec, (8, 8), folder, folder / "out")
 
-    ours = files_of(fixture / "patch")
+    ours = files_of(made / "patch")
     yield Subject("patch", 14, ours, changing(npz=mutations.npz), read)
     yield Subject(
         "brought patch (npz)", 4, {"brought.npz": _npz(pixels=_pixels()[0])}, changing(npz=mutations.npz), bring

@@ -23,17 +23,17 @@ RULES = {"schema": 1, "confidence": 0.99, "drift": "report",
          "limit": [{"rule": "clean_accuracy >= 0.1", "confidence": 0.95, "where": {"precision": "w8a8"}}]}  # fmt: skip
 
 
-def runs(fixture: Path) -> Iterator[Subject]:
+def runs(made: Path) -> Iterator[Subject]:
     """Run directories and baselines, through the gate and the report; a changed one gets the right hashes."""
 
     def judge(folder: Path) -> object:
-        return verdict(fixture / "frozen" / "baseline.json", folder / "files")
+        return verdict(made / "frozen" / "baseline.json", folder / "files")
 
     def compare(folder: Path) -> object:
         from harness.results.baseline import patches_of
 
         file = folder / "files" / "baseline.json"
-        return verdict(file, fixture / "run"), patches_of(file)
+        return verdict(file, made / "run"), patches_of(file)
 
     def tabulate(folder: Path) -> object:
         from harness.report.terminal import table
@@ -46,12 +46,12 @@ def runs(fixture: Path) -> Iterator[Subject]:
 
         return write_results(folder / "files")
 
-    run = {name: data for name, data in files_of(fixture / "run").items() if not name.startswith(("store/", "."))}
+    run = {name: data for name, data in files_of(made / "run").items() if not name.startswith(("store/", "."))}
     yield Subject("run.json", 3, run, partial(_change_run, "run.json"), judge)
     yield Subject("records.parquet", 2, run, partial(_change_run, "records.parquet"), judge)
     yield Subject("summary.json", 3, run, partial(_change_run, "summary.json"), tabulate)
     yield Subject("run.json, to the report", 1, run, partial(_change_run, "run.json"), report, most=20)
-    frozen = files_of(fixture / "frozen")
+    frozen = files_of(made / "frozen")
     yield Subject("baseline", 6, frozen, _baseline, compare)
 
 
@@ -98,7 +98,7 @@ def _baseline(draw: Draw, files: Files) -> Files:
     return resealed(draw, files, {"baseline.json": mutations.json_text(draw, content)})
 
 
-def suites(fixture: Path) -> Iterator[Subject]:
+def suites(made: Path) -> Iterator[Subject]:
     """Suites, up to their plan, and rules of a gate, up to the verdict."""
 
     def plan(folder: Path) -> object:
@@ -109,7 +109,7 @@ def suites(fixture: Path) -> Iterator[Subject]:
         return planned.key, planned.unused
 
     def judge(folder: Path) -> object:
-        return verdict(fixture / "frozen" / "baseline.json", fixture / "run", folder / "files" / "rules.toml")
+        return verdict(made / "frozen" / "baseline.json", made / "run", folder / "files" / "rules.toml")
 
     suite = tomllib.loads(SUITE.read_text())
     suite["target"][0] |= {

@@ -1,7 +1,7 @@
 """Kill runs at random moments of each stage, and let them go on: ``python benchmarks/trust/kill.py``.
 
-A trial is one run directory: ten kills, each in a run that goes on where the last was killed, then a run to the end,
-whose results must be, byte for byte and times apart, those of a run that nobody disturbed.
+A trial is one run directory: some ten kills, each in a run that goes on where the last was killed, then a run to the
+end, whose results must be, byte for byte and times apart, those of a run that nobody disturbed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -38,9 +39,9 @@ from processes import alive, descendants, naming
 from same import differences
 
 # A stage begins when the store fills a folder of this name; within so many seconds from then it is killed.
-STAGES = {"start": 3.0, "train": 4.0, "export": 5.0, "craft": 1.5, "replay": 2.0, "write": 1.5}
+STAGES = {"start": 3.0, "train": 4.0, "export": 5.0, "craft": 1.5, "replay": 2.0, "write": 1.0}
 FILLS = {"train": "victim", "export": "artifact", "craft": "patch"}
-ORDER = ("start", "train", "train", "export", "export", "craft", "replay", "replay", "replay", "write")
+ORDER = ("start", "train", "train", "export", "export", "craft", "replay", "replay", "replay", "write", "write")
 SIGNALS = (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 SOON = 5.0  # seconds within which everything has ended
@@ -142,7 +143,7 @@ def _objection(ended: Ended, number: signal.Signals, to: str) -> str:
         return "" if ended.code == CODES[number] else f"exit code {ended.code}"
     if ended.code != CODES[number]:
         return ended.objection or f"exit code {ended.code} instead of {CODES[number]}"
-    return ended.objection or ("" if ended.seconds <= SOON else f"{ended.seconds:.1f} s")
+    return ended.objection or ("" if ended.seconds <= SOON else f"more than {SOON:g} s")
 
 
 def carry_out(results: Results, count: int, work: Path) -> None:
@@ -180,22 +181,23 @@ def table(results: Results) -> str:
     for kind in sorted({(one.signal, one.to) for one in found}):
         these = [one for one in found if (one.signal, one.to) == kind]
         good = [one for one in these if not one.objection]
-        rows.append((*kind, len(these), len(good), max(one.seconds for one in these)))
+        longest = "" if "child" in kind else f"{max(one.seconds for one in these):.1f} s"  # the rest of the run goes on
+        rows.append((*kind, len(these), len(good), longest))
     stages = []
     for stage in STAGES:
         these = [one for one in found if one.stage == stage]
         stages.append((stage, len(these), len([one for one in these if not one.objection])))
     runs = [row["differences"] for row in results.rows if "differences" in row]
-    objections = wrong(results)
+    objections = [(number, *row) for row, number in Counter(wrong(results)).most_common()]
     commits = sorted({row["commit"] for row in results.rows if "commit" in row})
     parts = [
         f"{len(found)} kills in {len(runs)} runs of commit {', '.join(commits)}, seed {results.seed}; "
         f"{len([run for run in runs if not run])} of the {len(runs)} ended with the results of an undisturbed run.\n",
-        markdown(("signal", "to", "kills", "as expected", "longest end, s"), rows),
+        markdown(("signal", "to", "kills", "as expected", "ended within"), rows),
         markdown(("stage", "kills", "as expected"), stages),
     ]
     if objections:
-        parts.append(markdown(("stage", "signal", "to", "what is wrong", "its line"), objections))
+        parts.append(markdown(("times", "stage", "signal", "to", "what is wrong", "its line"), objections))
     return "\n".join(parts)
 
 

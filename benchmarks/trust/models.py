@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ def _change_field(draw: Draw, message: Any, field: Any) -> None:
         if field.message_type or draw(some.booleans()):
             message.ClearField(field.name)
         else:
-            setattr(message, field.name, _other(draw, value))
+            with suppress(ValueError):  # a number that an enumeration lacks
+                setattr(message, field.name, _other(draw, value))
         return
     at = draw(some.integers(0, len(value) - 1)) if len(value) else 0
     match either(draw, (2, "remove"), (1, "repeat"), (3, "change")):

@@ -36,12 +36,12 @@ DEVICES = ("cat {}", "cat {}; sleep 60", "cat {}; yes", f"cat {{}}; yes '{PROGRE
            "cat {} >&2", "cat {}; kill -SEGV $$", "cat {}; yes >&2")  # fmt: skip
 
 
-def talks(fixture: Path) -> Iterator[Subject]:
+def talks(made: Path) -> Iterator[Subject]:
     """Both sides of a replay, a session, and a board's exchange of files."""
-    bundle = fixture / "onnx"
-    asked, told, results = record(bundle, fixture / "talk", partial(_replay, bundle))
+    bundle = made / "onnx"
+    asked, told, results = record(bundle, made / "talk", partial(_replay, bundle))
     yield Subject("events of a replay", 6, results | {TOLD: told, "device": b""}, change, partial(_replay_told, bundle))
-    queries, scores, _ = record(bundle, fixture / "session", partial(_ask, bundle))
+    queries, scores, _ = record(bundle, made / "session", partial(_ask, bundle))
     yield Subject("events of a session", 4, {TOLD: scores, "device": b""}, change, partial(_ask_told, bundle))
     yield Subject("request", 3, {"asked": asked.splitlines()[0]}, change_line, _read_request)
     lines: Files = {"asked": queries.splitlines()[1]}
@@ -169,9 +169,10 @@ def _connect(bundle: Path, folder: Path) -> object:
         command = ["sh", "-c", script.replace("{}", str(folder / "files" / told)) + "; cat > /dev/null"]
         return patch.object(ssh_connection, "command", lambda *_: command)
 
-    with saying(TOLD), board.start(target, bundle, folder / "out") as device:
+    impatient = patch.object(ssh_connection, "SILENCE_SECONDS", target.time_limit)
+    with impatient, saying(TOLD), board.start(target, bundle, folder / "out") as device:
         device.kill()
     ssh_connection._reached.clear()
-    with saying("gave.jsonl"):
+    with impatient, saying("gave.jsonl"):
         board.fetch(target, folder / "out", "none.npz", 1000)
     return (folder / "out" / "none.npz").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def require_integer(path: Path) -> Description:
         )
     if not any(t.scale for o in description.operators for t in o.outputs):
         raise UserError(f"{path}: expected integers, but no tensor has a scale")
+    for tensor in (t for o in description.operators for t in (*o.inputs, *o.outputs)):
+        if not all(0 < scale < math.inf for scale in tensor.scale) or len(tensor.scale) != len(tensor.zero_point):
+            raise UserError(f"{path}: tensor {tensor.name!r} needs a scale above 0 and a zero point for each")
     return description
 
 

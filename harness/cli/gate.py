@@ -57,15 +57,19 @@ def gate(
     ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JUnit XML.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict in full as JSON.")] = None,
+    of: Annotated[
+        str | None,
+        typer.Option(metavar="PLAN|COMMIT", help="Refuse a run of another plan and commit; see its `run.json`."),
+    ] = None,
 ) -> None:
     """Judge a run: is it worse than a baseline, and does it keep within limits?
 
     Without a baseline, the limits in `--rules` are judged alone.
 
-    Exit codes: 0, no worse; 1, worse; 2, cannot compare.
+    Exit codes: 0, no worse; 1, worse; 2, cannot compare. Further codes are those of `run`.
     """
     from harness.gate import render
-    from harness.gate.judge import judge
+    from harness.gate.judge import check_origin, judge
     from harness.gate.rules import read as read_rules
     from harness.results.baseline import read
     from harness.store import write_text
@@ -73,7 +77,10 @@ def gate(
     if len(paths) > 2:
         raise UserError(f"expected [BASELINE] RUN, got {len(paths)} paths")
     base = read(paths[0]) if len(paths) == 2 else None
-    verdict = judge(base, read(paths[-1]), read_rules(rules))
+    run = read(paths[-1])
+    if of:
+        check_origin(run, of)
+    verdict = judge(base, run, read_rules(rules))
     out = console()
     for part in render.terminal(verdict):
         out.print(part)

@@ -41,7 +41,8 @@ def run(
     Open `report.html` in the run directory first. Running again redoes only what changed, and an interrupted run
     resumes where it stopped.
 
-    Exit codes: 0, every cell ran; 1, some cells failed and are reported as errors; 2, the run could not be completed.
+    Exit codes: 0, every cell ran; 1, some cells failed and are reported as errors; 2, the run could not be completed,
+    and one line says why; 3, a fault of patchbench; 130 and 143, interrupted and terminated.
     """
     from harness.run.run import run_suite
 

@@ -10,11 +10,14 @@ from harness.gate.compare import Comparison, compare
 from harness.gate.drift import Drift, drift
 from harness.gate.faults import run_faults
 from harness.gate.limits import LimitResult, check_limit
-from harness.gate.notes import notes
+from harness.gate.notes import notes, other_suite
 from harness.gate.pairs import pairs
 from harness.gate.rules import Rules
 from harness.results.baseline import Frozen
 from patches.patch import CONTROLS
+
+SHORTEST = 7  # digits of a hash, as git abbreviates it
+CHANGED = "+"  # after a commit whose files were changed
 
 
 class ExitCode(IntEnum):
@@ -48,6 +51,17 @@ class Verdict:
     def all_equal(self) -> bool:
         """Whether every comparison found the same answers on the same images."""
         return bool(self.comparisons) and all(comparison.equal for comparison in self.comparisons)
+
+
+def check_origin(run: Frozen, of: str) -> None:
+    """Check that a run is of a plan or a commit, of which 7 digits are enough; of another, it is a `UserError`."""
+    plan, commit = run.facts.plan, run.facts.commit
+    is_commit = commit.startswith(of) or (commit and of.startswith(commit))
+    if of == commit or (len(of) >= SHORTEST and (plan.startswith(of) or (is_commit and not commit.endswith(CHANGED)))):
+        return
+    raise UserError(
+        f"--of {of}: {run.source} is of plan {plan or 'unknown'}, commit {commit or 'unknown'}; run the suite again"
+    )
 
 
 def judge(base: Frozen | None, run: Frozen, rules: Rules) -> Verdict:
@@ -92,7 +106,7 @@ def _compare_all(base: Frozen, run: Frozen, rules: Rules) -> _Compared:
     comparable = not faults
     faults += [f"{pair.name}: {fault}" for pair in paired for fault in pair.faults]
     if not comparable:
-        return _Compared(tuple(faults))
+        return _Compared(tuple(faults), notes=tuple(other_suite(base, run)))
     comparisons = []
     for rule in rules.compare:
         some = compare(base, run, rule, rules.alpha(rule), paired)

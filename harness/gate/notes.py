@@ -16,6 +16,7 @@ LARGE_UNSEEN = 0.05  # a worsening of this size should not go unseen
 
 def notes(base: Frozen, run: Frozen, paired: Sequence[Pair], comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield the notes to a comparison."""
+    yield from other_suite(base, run)
     if changed := sum(bool(c.changes) for c in comparisons):
         yield f"{changed} of {len(comparisons)} comparisons span a change and are judged by statistics"
     if any(c.anew for c in comparisons):
@@ -34,6 +35,12 @@ def notes(base: Frozen, run: Frozen, paired: Sequence[Pair], comparisons: Sequen
     if new:
         yield f"not in the baseline, so not judged: {', '.join(new)}"
     yield from _weak_patches(base, comparisons)
+
+
+def other_suite(base: Frozen, run: Frozen) -> Iterator[str]:
+    """Yield that the baseline is of another suite, if it is."""
+    if base.facts.suite != run.facts.suite:
+        yield f"the baseline is of the suite {base.facts.suite!r}, the run of {run.facts.suite!r}"
 
 
 def _weak_patches(base: Frozen, comparisons: Sequence[Comparison]) -> Iterator[str]:

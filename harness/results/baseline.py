@@ -56,6 +56,7 @@ class Facts(Entry):
     failed_checks: tuple[str, ...]
     started: str = ""
     commit: str = ""
+    plan: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     victims: tuple[VictimEntry, ...] = ()
     artifacts: tuple[ArtifactEntry, ...] = ()
@@ -263,6 +264,7 @@ def _facts(run: Run) -> Facts:
         "failed_checks": [f"{check.asks} {check.says}" for check in run.checks if check.status == "failed"],
         "started": run.started,
         "commit": run.commit,
+        "plan": run.plan,
         "versions": run.versions,
     }
     return Facts.model_validate(content | kept)

@@ -43,7 +43,7 @@ from harness.results.run_directory import (
     write_summary,
 )
 from harness.run import crafting, replays, stages
-from harness.run.run_json import Timing, describe_run
+from harness.run.run_json import Timing, commit, describe_run
 from harness.store import Store
 
 DERIVED = (CELLS, SUMMARY, REPORT)  # from the other files of a run
@@ -80,8 +80,10 @@ def run_suite(
         for artifact in plan.unused:
             console.print(Text.assemble(("no target runs", "yellow"), f" {artifact.name}: left out"))
         if _is_done(run_dir, plan, display):
+            _stamp(run_dir)
             console.print("nothing has changed since the last run: nothing to do")
         else:
+            (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, display, device, patches)
             with about(suite_file):
@@ -145,6 +147,13 @@ def _is_done(run_dir: Path, plan: Plan, display: Display) -> bool:
     except DamagedFile as error:
         display.warn(str(error))
     return False
+
+
+def _stamp(run_dir: Path) -> None:
+    """Say that these are the results of the commit that is checked out, too."""
+    run = read_run(run_dir)
+    if run.commit != (here := commit()):
+        write_run(run_dir, run.model_copy(update={"commit": here}))
 
 
 def _run_stages(work: stages.Work) -> None:

@@ -64,7 +64,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
         title=plan.suite.title,
         versions={name: version(name) for name in PACKAGES},
         machine=MachineEntry(cpu=machine.cpu, arch=machine.arch, cores=machine.cores, kernel=machine.kernel),
-        commit=_commit(),
+        commit=commit(),
         data=_data(work, run_dir),
         class_names=tuple(class_names(plan.suite.data, plan.data_dir)),
         victims=tuple(_victim(work, step, records) for step in plan.victims),
@@ -109,7 +109,7 @@ def _data(work: Work, run_dir: Path) -> DataEntry:
     )
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the commit of the working directory, with a plus where files differ; empty outside a repository."""
     try:
         git = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]

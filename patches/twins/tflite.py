@@ -23,9 +23,9 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
     """Build the twin of a ``.tflite`` file; it ends before a final softmax or dequantization."""
     description = require_integer(path)
     operators, output = _before_softmax(description)
-    entry = description.inputs[0]
-    if len(description.inputs) != 1 or len(description.outputs) != 1 or len(entry.shape or ()) != 4:
+    if [len(tensor.shape or ()) for tensor in description.inputs] != [4] or len(description.outputs) != 1:
         raise UserError(f"{path}: expected one image in and one vector out")
+    entry = description.inputs[0]
     start = quant_of(entry, path)
     preproc = preproc or guess_preproc(start, image_layout(description, layout))
     prepared = Sequential(Preprocess(preproc), Quantized(start))

@@ -47,7 +47,7 @@ def test_trials_of_another_seed_are_not_gone_on_with(trust, tmp_path):
         (2, "error: expected a folder\n", ""),
         (2, "error: expected a folder\nwhich is not there\n", "2 lines instead of one"),
         (1, "Traceback (most recent call last):\nValueError\n", "traceback"),
-        (-11, "", "SIGSEGV"),
+        (-11, "", "killed by SIGSEGV"),
         (None, "", "no end within the limit"),
     ],
 )
@@ -75,3 +75,10 @@ def test_another_byte_another_number_and_a_draft_are_differences_and_times_are_n
         "cells.csv differs",
         "run.json differs",
     ]
+
+
+def test_the_line_of_a_failure_comes_with_its_details(trust):
+    stderr = "a warning\nerror: s.toml: not a suite\n  target.0: no such host\n"
+    assert trust("campaign").Ended(2, "", stderr, 1.0).line == "error: s.toml: not a suite target.0: no such host"
+    assert trust("campaign").Ended(1, "✓ train\nfailed: cell\n", "a warning\n", 1.0).line == "failed: cell"
+    assert trust("campaign").Ended(0, "report: out\n", "one\nlast\n", 1.0).line == "last"

@@ -17,10 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device.machine import describe
 from backends.device.runtimes import Option, dummy
 
-CASE = {"event": "case", "case": "none", "file": "none.npz", "file_sha256": "0" * 64, "pixels_sha256": "0" * 64}
-MACHINE = {"arch": "x86_64", "cpu": "", "features": [], "detected": []}
+NO_HASH = "0" * 64
+CASE = {"event": "case", "case": "none", "file": "none.npz", "file_sha256": NO_HASH, "pixels_sha256": NO_HASH}
+CASE |= {"seconds": 1.0, "cpu_seconds": 1.0, "anonymous_bytes": None}
+LOADED = {"event": "loaded", "info": {"version": "9"}, "machine": describe()._asdict(), "packages": []}
+LOADED |= {"load_seconds": 1.0, "first_run_seconds": 1.0, "outputs": dummy.OUTPUTS, "bundle_sha256": NO_HASH}
 
 
 def events() -> int:
@@ -102,7 +106,7 @@ DOES: dict[str, Callable[[], object]] = {
     "progress without keys": lambda: say({"event": "progress"}),
     "event that is a list": lambda: say({"event": ["case"], "case": "none"}),
     "loaded of other types": lambda: say({"event": "loaded", "info": [1], "machine": "mine"}),
-    "loaded twice": lambda: say({"event": "loaded", "info": {"version": "9"}, "machine": MACHINE}),
+    "loaded twice": lambda: say(LOADED),
     "numbers that are none": lambda: say(b'{"event": "progress", "case": "none", "done": 1e999, "of": NaN}'),
     "integer of 10000 digits": lambda: say(b'{"event": "progress", "case": "none", "done": ' + b"9" * 10000 + b"}"),
     "nested 100000 deep": lambda: say(b'{"event": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),

@@ -12,8 +12,8 @@ from pathlib import Path
 from campaign import SUITE, patchbench
 from inflict.site import Fault, NotHere, Observed, Site, both
 
-MENDABLE = (2,)
 YEAR = 365 * 86400
+STAGES = ("train", "export", "craft", "replay", "write")
 AMPLE = "size=512m,nr_inodes=100k"
 SHELL = ("sh", "-c")
 
@@ -105,7 +105,7 @@ def no_temporary_folder(site: Site, code: str) -> Iterator[Observed]:
 
 
 def output(site: Site, redirection: str, codes: tuple[int, ...]) -> Iterator[Observed]:
-    """Standard output, or another stream, is closed, full, or nobody reads it."""
+    """Standard output, or another stream, is closed or full; a line about that says so."""
     run_dir = site.run_before("write")
     words = {
         "run": ("run", SUITE, "--out", run_dir),
@@ -114,21 +114,21 @@ def output(site: Site, redirection: str, codes: tuple[int, ...]) -> Iterator[Obs
     }
     for what, command in words.items():
         ended = patchbench(*command, folder=site.folder, below=(*SHELL, redirection, "sh"))
-        yield Observed(what, ended, codes, site.left(run_dir))
+        is_named = ended.code in (0, 3) or "standard output" in ended.line
+        yield Observed(what, ended, codes, both(site.left(run_dir), "" if is_named else "does not name the output"))
 
 
 NOWHERE = "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/nonexistent']\n"
 CLOSED = 'exec "$@" >&-'
 FAULTS: dict[str, Fault] = {
-    **{f"full disk, {stage}": partial(disk_fault, stage=stage, change="full") for stage in ("train", "export")},
+    **{f"full disk, {stage}": partial(disk_fault, stage=stage, change="full") for stage in STAGES},
     **{
-        f"full disk, {stage}": partial(disk_fault, stage=stage, change="full") for stage in ("craft", "replay", "write")
+        f"no inodes, {stage}": partial(disk_fault, stage=stage, change="no inodes")
+        for stage in ("train", "replay", "write")
     },
-    **{f"no inodes, {stage}": partial(disk_fault, stage=stage, change="no inodes") for stage in ("train", "replay")},
-    "no inodes, write": partial(disk_fault, stage="write", change="no inodes"),
     "read-only disk": partial(disk_fault, stage="write", change="read-only"),
-    **{f"limit of file size, {stage}": partial(file_size, stage=stage) for stage in ("train", "export", "write")},
-    **{f"{mb} MB of memory": partial(little_memory, megabytes=mb) for mb in (250, 500, 1000, 2000, 3000, 4000)},
+    **{f"limit of file size, {stage}": partial(file_size, stage=stage) for stage in (*STAGES[:2], "write")},
+    **{f"{size} MB of memory": partial(little_memory, megabytes=size) for size in (250, 500, 1000, 2000, 3000, 4000)},
     "clock a year back": partial(clock, seconds=-YEAR),
     "clock at 1971": partial(clock, seconds=-55 * YEAR),
     "clock a year ahead": partial(clock, seconds=YEAR),
@@ -136,7 +136,7 @@ FAULTS: dict[str, Fault] = {
     "TMPDIR that is missing": partial(no_temporary_folder, code=""),
     "no temporary folder": partial(no_temporary_folder, code=NOWHERE),
     "closed stdout": partial(output, redirection=CLOSED, codes=(0, 2)),
-    "full stdout": partial(output, redirection='exec "$@" >/dev/full', codes=MENDABLE),
+    "full stdout": partial(output, redirection='exec "$@" >/dev/full', codes=(2,)),
     "closed stderr": partial(output, redirection='exec "$@" 2>&-', codes=(0,)),
     "closed stdin": partial(output, redirection='exec "$@" <&-', codes=(0,)),
 }

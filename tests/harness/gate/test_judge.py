@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from helpers.made_run import make_run
 
 from backends.device.errors import UserError
 from harness.gate import render
-from harness.gate.judge import judge
+from harness.gate.judge import check_origin, judge
 from harness.gate.rules import DEFAULT, Rules
 from harness.results.baseline import freeze, read
 
@@ -100,6 +101,41 @@ def test_a_changed_setting_is_named_when_the_file_has_another_name(before: Path,
         "calibration changed from moving_average to entropy: net-onnx-w8a8-s8s8-moving_average on ort"
         in render.markdown(verdict)
     )
+
+
+PLAN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("commit", "of", "accepted"),
+    [
+        ("fedcba987654", PLAN, True),
+        ("fedcba987654", PLAN[:7], True),
+        ("fedcba987654", "fedcba9876543210fedcba9876543210fedcba98", True),
+        ("fedcba987654", "fedcba9", True),
+        ("fedcba987654", "fedcba", False),  # too short
+        ("fedcba987654", "fedcba0", False),
+        ("fedcba987654+", "fedcba987654", False),  # files were changed
+        ("fedcba987654+", "fedcba987654+", True),
+        ("", "fedcba9", False),
+        ("", PLAN, True),
+    ],
+)
+def test_a_run_of_another_plan_or_commit_is_refused(before: Path, commit: str, of: str, accepted: bool) -> None:
+    run = read(before)
+    run = replace(run, facts=run.facts.model_copy(update={"plan": PLAN, "commit": commit}))
+    if accepted:
+        check_origin(run, of)
+    else:
+        with pytest.raises(UserError, match=f"--of {of}: .* is of plan {PLAN}, commit".replace("+", "[+]")):
+            check_origin(run, of)
+
+
+def test_a_baseline_of_another_suite_is_named(before: Path) -> None:
+    run = read(before)
+    other = replace(run, facts=run.facts.model_copy(update={"suite": "another"}))
+    assert f"the baseline is of the suite 'another', the run of {run.facts.suite!r}" in judge(other, run, DEFAULT).notes
+    assert not any("suite" in note for note in judge(run, run, DEFAULT).notes)
 
 
 def test_drift_can_be_made_a_failure(before: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from helpers.command import environ, patchbench
 from helpers.faulty_runtime import FAULTY
 from helpers.flips import flip
+from helpers.rogue import rogue_attack
 from helpers.suites import QUICK, SECOND_TARGET, write
 
 from backends.device.checksums import verify
@@ -179,6 +180,17 @@ def test_a_runtime_that_fails_becomes_errors_and_the_run_goes_on(
     # an error is no result: it is tried again
     again = patchbench("run", tmp_path / "suite.toml", "--out", run_dir, cwd=finished, PYTHONPATH=str(site))
     assert ("nothing to do" in again.stdout) == (fault == "nan")
+
+
+def test_an_unfinished_run_leaves_no_older_verdict(tmp_path: Path) -> None:
+    suite, environment = rogue_attack(tmp_path, "import sys\ndef craft(problem):\n    sys.exit(0)\n")
+    run_json = tmp_path / "out" / "quick" / "run.json"
+    run_json.parent.mkdir(parents=True)
+    run_json.write_text('{"schema": 2, "plan": "of an older suite"}')
+    done = patchbench("run", suite, cwd=tmp_path, PYTHONPATH=environment["PYTHONPATH"])
+    assert done.returncode == 2
+    assert "rogue.py, line 3, called sys.exit(0)" in done.stderr
+    assert not run_json.exists()
 
 
 def test_no_space_is_said_and_loses_nothing(finished: Path, tmp_path: Path) -> None:
