@@ -42,6 +42,7 @@ READERS = ("harness.run.run", "harness.report.page", "harness.gate.judge", "harn
            "exporters.files.onnx", "exporters.files.tflite", "onnxruntime", "pyarrow.parquet")  # fmt: skip
 CANARIES = ("canary.json", "canary.npy")
 MOST_ADDRESSES = 16 << 30
+MOST_FILE_BYTES = 256 << 20
 
 Each = Annotated[int, typer.Option(help="Cases in one process.")]
 Only = Annotated[str, typer.Option(help="Only the subjects that begin with this.")]
@@ -123,6 +124,7 @@ def _run_cases(subject: Subject, cases: int, seed: str, folder: Path, pipe: Conn
     tempfile.tempdir = os.environ["XDG_CACHE_HOME"] = str(folder / "tmp")
     os.chdir(folder / "files")
     resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE_BYTES, resource.RLIM_INFINITY))  # the scratch is memory
     _write(folder, subject.files)
     watch = Watch([folder / name for name in ("files", "out", "tmp")], subject.trusted)
     watch.learn(lambda: subject.read(folder))
