@@ -29,6 +29,7 @@ TableFile = Annotated[Path | None, typer.Option("--table", metavar="FILE", help=
 SUITE = Path(__file__).parent / "suite.toml"
 PATCHBENCH = (sys.executable, "-m", "harness.cli")  # that of PYTHONPATH, where it is set
 TRACEBACK = "Traceback (most recent call last)"
+NOT_OURS = (" ", "<jemalloc>")  # details below a line; what an allocator says before any of our code can run
 HUNG = "no end within the limit"
 
 
@@ -93,7 +94,7 @@ class Ended(NamedTuple):
             return "traceback"
         if self.code < 0:
             return f"killed by {signal.Signals(-self.code).name}"
-        lines = [line for line in self.stderr.split("\n") if line.strip() and not line.startswith(" ")]
+        lines = [line for line in self.stderr.split("\n") if line.strip() and not line.startswith(NOT_OURS)]
         if self.code > 1 and len(lines) != 1:
             return f"{len(lines)} lines instead of one"
         return ""

@@ -7,6 +7,7 @@ Each must end with an exit code and one line, leave nothing over, and harm no re
 from __future__ import annotations
 
 import shutil
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
@@ -62,10 +63,15 @@ def row(one: Observed, folder: Path) -> dict[str, object]:
     return {
         "what": one.what,
         "code": ended.code,
-        "line": ended.line.replace(f"{folder}/", "").replace(str(SUITE), SUITE.name),
+        "line": _without(ended.line, folder),
         "seconds": round(ended.seconds, 1),
-        "objection": both(objection, one.objection),
+        "objection": _without(both(objection, one.objection), folder),
     }
+
+
+def _without(text: str, folder: Path) -> str:
+    """Leave out where this machine keeps things."""
+    return text.replace(f"{folder}/", "").replace(str(SUITE), SUITE.name).replace(f"{sys.prefix}/", "")
 
 
 def table(results: Results) -> str:

@@ -43,7 +43,7 @@ READERS = ("harness.run.run", "harness.report.page", "harness.gate.judge", "harn
            "exporters.files.onnx", "exporters.files.tflite", "onnxruntime", "pyarrow.parquet")  # fmt: skip
 CANARIES = ("canary.json", "canary.npy")
 MOST_ADDRESSES = 8 << 30
-MOST_WRITTEN = 64 << 20
+MOST_FILE_BYTES = 64 << 20
 
 Each = Annotated[int, typer.Option(help="Cases in one process.")]
 Only = Annotated[str, typer.Option(help="Only the subjects that begin with this.")]
@@ -128,7 +128,7 @@ def _run_cases(subject: Subject, cases: int, seed: str, folder: Path, pipe: Conn
     os.setsid()
     os.chdir(folder / "files")
     resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_WRITTEN, resource.RLIM_INFINITY))  # of what it starts, too
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE_BYTES, resource.RLIM_INFINITY))  # of what it starts, too
     _write(folder, subject.files)
     watch = Watch([folder / name for name in ("files", "out", "tmp")], subject.trusted)
     watch.learn(lambda: subject.read(folder))

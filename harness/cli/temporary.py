@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 PREFIX = "patchbench-"
+MARK = ".temporary"  # a file in each folder that may be removed: another may have a name like these
 
 
 def own_folder() -> Path | None:
@@ -17,13 +18,11 @@ def own_folder() -> Path | None:
     It is ours while this process, or one forked from it, lives. What killed commands left is removed.
     """
     try:
-        for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/"):
-            _remove_unless_held(left)
-        held = False
-        while not held:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-            fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
-            held = folder.is_dir()  # else another command took it for one that was left
+        for mark in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{MARK}"):
+            _remove_unless_held(mark.parent)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
+        (folder / MARK).touch()  # once it is held: from now on another command may look whether it is
     except OSError:
         return None
     # torch's default place for compiled kernels, which outlive a command

@@ -18,7 +18,7 @@ from harness.data.readers import Images
 from harness.display import Display
 from harness.plan.plan import Plan
 from harness.plan.steps import ArtifactStep, DataStep, TrainingStep, VictimStep
-from harness.store import Store, place, write_json
+from harness.store import UNLIMITED, Store, place, write_json
 from patches.patch import Patch
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def images(work: Work, step: DataStep, split: str) -> Images:
                     for what, array in part._asdict().items():
                         np.save(folder / f"{name}.{what}.npy", np.asarray(array, DTYPES[what]), allow_pickle=False)
     pixels, labels, ids = (
-        map_npy(images_file(work, step, split, what), Expected((dtype,))) for what, dtype in DTYPES.items()
+        map_npy(images_file(work, step, split, what), Expected((dtype,)), UNLIMITED) for what, dtype in DTYPES.items()
     )
     return Images(pixels, labels, tuple(map(str, ids)))
 

@@ -35,6 +35,14 @@ def test_what_a_killed_command_left_is_removed_and_what_is_held_is_not(tmp_path)
     third.communicate("\n")
 
 
+def test_a_folder_of_the_users_with_such_a_name_stays(tmp_path):
+    (tmp_path / "patchbench-mine").mkdir()
+    (tmp_path / "patchbench-mine/thesis.tex").touch()
+    held, _ = owner(tmp_path)
+    held.communicate("\n")
+    assert (tmp_path / "patchbench-mine/thesis.tex").is_file()
+
+
 def test_without_a_place_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     monkeypatch.setenv("TMPDIR", "unchanged")
