@@ -119,6 +119,8 @@ def start(
         text=True,
         errors="replace",
         start_new_session=True,
+        # what a shell runs in the background inherits that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from helpers.command import patchbench
 
+from harness.sealed import write_sealed
+
 pytestmark = pytest.mark.slow
 SUITE = """
 schema = 1
@@ -111,9 +113,10 @@ def test_the_gate_holds_defended_cells_too(finished: Path) -> None:
     done = patchbench("gate", "base.json", finished, "--json", "gate.json", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     base = json.loads((folder / "base.json").read_text())
+    del base["sha256"]
     case = next(c for c in base["cases"] if c["defence"] and c["patch"])
     case["defended_sha256"] = "0" * 64
-    (folder / "base.json").write_text(json.dumps(base))
+    write_sealed(folder / "base.json", base)
     done = patchbench("gate", "base.json", finished, cwd=folder)
     assert done.returncode == 2
     assert f"{case['defence']} transforms them differently" in done.stdout.replace("\n", " ")
