@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,8 +42,8 @@ READERS = ("harness.run.run", "harness.report.page", "harness.gate.judge", "harn
            "harness.data.datasets", "patches.twins.onnx", "patches.twins.tflite", "patches.attacks.imported",
            "exporters.files.onnx", "exporters.files.tflite", "onnxruntime", "pyarrow.parquet")  # fmt: skip
 CANARIES = ("canary.json", "canary.npy")
-MOST_ADDRESSES = 16 << 30
-MOST_FILE_BYTES = 256 << 20
+MOST_ADDRESSES = 8 << 30
+MOST_FILE_BYTES = 64 << 20
 
 Each = Annotated[int, typer.Option(help="Cases in one process.")]
 Only = Annotated[str, typer.Option(help="Only the subjects that begin with this.")]
@@ -70,7 +71,7 @@ def fuzz(subject: Subject, cases: int, seed: str, finds: Path) -> dict[str, obje
     """Run cases of a subject in a process of their own, and in others where one does not survive; count outcomes."""
     counts: Counter[str] = Counter()
     faults: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         while (left := cases - counts.total()) > 0:
             before = counts.total()
@@ -108,6 +109,8 @@ def _cases(subject: Subject, cases: int, seed: str, folder: Path) -> Iterator[tu
         if process.exitcode < 0:
             yield "crash", signal.Signals(-process.exitcode).name
     finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
 
@@ -122,9 +125,10 @@ def _run_cases(subject: Subject, cases: int, seed: str, folder: Path, pipe: Conn
     sys.dont_write_bytecode = True
     warnings.simplefilter("ignore")
     tempfile.tempdir = os.environ["XDG_CACHE_HOME"] = str(folder / "tmp")
+    os.setsid()
     os.chdir(folder / "files")
     resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE_BYTES, resource.RLIM_INFINITY))  # the scratch is memory
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE_BYTES, resource.RLIM_INFINITY))  # of what it starts, too
     _write(folder, subject.files)
     watch = Watch([folder / name for name in ("files", "out", "tmp")], subject.trusted)
     watch.learn(lambda: subject.read(folder))

@@ -37,9 +37,10 @@ def runs(made: Path) -> Iterator[Subject]:
 
     def tabulate(folder: Path) -> object:
         from harness.report.terminal import table
-        from harness.results.run_directory import read_summary
+        from harness.results.run_directory import read_run, read_summary
 
-        return table(pd.DataFrame(read_summary(folder / "files").over_patches))
+        run = read_run(folder / "files")
+        return table(pd.DataFrame(read_summary(folder / "files", run).over_patches))
 
     def report(folder: Path) -> object:
         from harness.run.run import write_results

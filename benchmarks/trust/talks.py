@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -171,7 +173,7 @@ def _connect(bundle: Path, folder: Path) -> object:
 
     impatient = patch.object(ssh_connection, "SILENCE_SECONDS", target.time_limit)
     with impatient, saying(TOLD), board.start(target, bundle, folder / "out") as device:
-        device.kill()
+        os.killpg(device.pid, signal.SIGKILL)
     ssh_connection._reached.clear()
     with impatient, saying("gave.jsonl"):
         board.fetch(target, folder / "out", "none.npz", 1000)

@@ -12,7 +12,8 @@ from pydantic import Field, ValidationError
 from backends.device.artifact import sha256_file
 from backends.device.reading import DamagedFile
 from harness.data import splits
-from harness.data_frames import read_parquet
+from harness.data_frames import Kind, read_parquet
+from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.entries import (
     AgreementEntry,
     ArithmeticEntry,
@@ -38,6 +39,12 @@ from harness.tables import explain
 
 SCHEMA: Final = 2
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
+INTEGERS = ("target_class", "seed", "patch_px", "threads", "label", "pred")
+NUMBERS = ("patch_area", "margin")
+RECORD_KINDS: dict[str, Kind] = {
+    name: "integer" if name in INTEGERS else "number" if name in NUMBERS else "text"
+    for name in (*CELL_COLUMNS, *RECORD_COLUMNS)
+}
 CELLS, REPORT = "cells.csv", "report.html"
 MEND = "run the suite again"
 
@@ -102,7 +109,7 @@ def read_summary(run_dir: Path, run: Run) -> Summary:
 def read_records(run_dir: Path, run: Run) -> pd.DataFrame:
     """Read the records of a finished run; another run's or a damaged file is a `UserError`."""
     verify(run_dir, run, RECORDS)
-    return read_parquet(run_dir / RECORDS)
+    return read_parquet(run_dir / RECORDS, RECORD_KINDS)
 
 
 def verify(run_dir: Path, run: Run, *names: str, mend: str = MEND) -> None:

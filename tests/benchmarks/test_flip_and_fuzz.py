@@ -1,12 +1,50 @@
-"""The campaigns that damage files and make them up: what they see."""
+"""The campaigns that damage files and make them up, in short; and what they see."""
 
+import json
 import multiprocessing
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from helpers.command import environ
 
 from backends.device.errors import UserError
+
+
+def campaign(program: str, folder: Path, *arguments: object) -> list[dict]:
+    """Run a program of `benchmarks/trust`; return its rows."""
+    results = folder / f"{program}.jsonl"
+    command = [sys.executable, ROOT / "benchmarks" / "trust" / f"{program}.py", "--results", results, *arguments]
+    done = subprocess.run([*map(str, command)], env=environ(), cwd=folder, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in results.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where both campaigns keep the run that they damage."""
+    return tmp_path_factory.mktemp("trust")
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_is_silent(folder):
+    rows = campaign("flip", folder, "--count", 72)
+    assert len({row["class"] for row in rows}) > 25
+    bad = [row for row in rows if row["outcome"] not in ("found", "made again", "harmless")]
+    assert not bad
+    assert sum(row["outcome"] == "made again" for row in rows) > 5
+
+
+@pytest.mark.slow
+def test_made_up_files_are_read_or_refused(folder):
+    rows = campaign("fuzz", folder, "--count", 550, "--each", 5)
+    counts = sum((Counter(row["counts"]) for row in rows), Counter())
+    assert counts.keys() == {"refused", "accepted"}, [row for row in rows if row["faults"]]
+    assert counts.total() > 500
+    assert len({row["subject"] for row in rows}) > 25
 
 
 def refuse():

@@ -42,7 +42,7 @@ def facts_of(run_dir: Path) -> dict[str, Any]:
 def rewrite(run_dir: Path, records: pd.DataFrame | None = None, run: dict[str, Any] | None = None) -> None:
     """Write other records or facts into a run directory, sealed as a run would have."""
     if records is not None:
-        records.to_parquet(run_dir / "records.parquet")
+        records.to_parquet(run_dir / "records.parquet", index=False)
     write_run(run_dir, Run.model_validate(facts_of(run_dir) if run is None else run))
 
 

@@ -111,7 +111,7 @@ def make_run(
                         )
                     )  # fmt: skip
     records = pd.concat(frames)[[*CELL_COLUMNS, *RECORD_COLUMNS]].reset_index(drop=True)
-    records.to_parquet(root / "records.parquet")
+    records.to_parquet(root / "records.parquet", index=False)
     for patch in patches[: len(made)][:4]:
         here = records[(records["patch"] == patch["name"]) & (records["image"] == "test-00007")]
         for kind in ("clean", "patched"):

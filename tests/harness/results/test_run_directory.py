@@ -109,3 +109,10 @@ def test_a_file_that_run_json_does_not_list_is_not_read(run_dir: Path) -> None:
     (run_dir / "elsewhere").rename(run_dir / "records.parquet")
     with pytest.raises(DamagedFile, match=r"run.json: lists no records.parquet"):
         read_records(run_dir, read_run(run_dir))
+
+
+@pytest.mark.parametrize("column", ["patch_px", "margin"])
+def test_records_without_a_column_are_refused_even_where_their_hash_is_right(run_dir: Path, column: str) -> None:
+    rewrite(run_dir, records=read_records(run_dir, read_run(run_dir)).drop(columns=column))
+    with pytest.raises(DamagedFile, match=f"records.parquet: expected columns .*{column}"):
+        read_records(run_dir, read_run(run_dir))
