@@ -106,6 +106,17 @@ class Talk:
                     return self._read(line, kind)
         raise UserError(f"{self.address}: expected a message, got {GREETING_LINES:,} other lines")
 
+    def raise_refusal(self) -> None:
+        """Raise what a board said before it hung up, if it said why."""
+        with self._in_time():
+            for _ in range(GREETING_LINES):
+                line = self._outof.readline(MESSAGE_BYTES)
+                if not line:
+                    return
+                with suppress(ValidationError):
+                    refusal = Refusal.model_validate_json(line.strip().removeprefix(MESSAGE).removesuffix(b"}"))
+                    raise UserError(f"{self.address}: {refusal.error}")
+
     def send(self, path: Path) -> None:
         """Send a file's bytes."""
         with path.open("rb") as stream:
@@ -184,6 +195,7 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
         except BrokenPipeError:
             if talk.is_silent:
                 raise UserError(f"{address}: no answer for {SILENCE_SECONDS:g} s") from None
+            talk.raise_refusal()
             process.stdout.close()
             code = _exit_code(process)
             errors.seek(0)

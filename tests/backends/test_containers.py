@@ -199,7 +199,7 @@ def test_a_container_does_not_outlive_its_asker(tmp_path, spy, bundle, how):
         "import signal, sys\nfrom pathlib import Path\nfrom backends.hosts import Target, replay\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests in the background of a shell inherit none
         f"t = Target('t', 'spy', host='docker', image={spy!r}, options={{'fault': 'hang'}})\n"
-        "replay(t, Path(sys.argv[1]), Path(sys.argv[2]), on_event=lambda e: print(e['event'], flush=True))\n"
+        "replay(t, Path(sys.argv[1]), Path(sys.argv[2]), on_event=lambda e: print(e.event, flush=True))\n"
     )
     command = [sys.executable, "-c", script, str(bundle.root), str(tmp_path / "out")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as asker:
