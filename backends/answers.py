@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backends.conversation import Ending
 from backends.device.artifact import sha256_file
 from backends.device.bundle import Bundle
 from backends.device.errors import UserError
 from backends.device.protocol import LatencyLimits, MachineFacts
-from backends.device.reading import MEBIBYTE, Expected, map_npy, read_npz, regular_file
+from backends.device.reading import ARRAY_BYTES, MEBIBYTE, Axis, Expected, map_npy, read_npz, regular_file
 from backends.events import Answered, CaseFailed, Event, Latency, Loaded, Progress
 
 TRIES = 3  # for a case whose connection was lost
@@ -145,14 +147,9 @@ class Answers:
                 f"{event.case}: after {wanted.defence or 'no defence'} the device has pixels of sha256 "
                 f"{event.defended_sha256}, expected {wanted.defended_sha256}"
             )
-        shape = (self.bundle.n, self.outputs)
-        expected = {
-            "logits": Expected((np.float32,), shape),
-            "integers": Expected(INTEGERS, shape, required=False),
-        }
         most = 16 * self.bundle.n * self.outputs + MEBIBYTE
         path = self._fetched(event, f"{event.case}.npz", most)
-        read_npz(path, expected, most)
+        read_answers(path, (self.bundle.n, self.outputs), most)
         return path
 
     def _take_latency(self, event: Latency) -> None:
@@ -184,6 +181,12 @@ class Answers:
     def _failed(self, case: str, why: str) -> CaseFailed:
         self.outcome.errors[case] = why
         return CaseFailed(case=case, message=why)
+
+
+def read_answers(path: Path, shape: Sequence[Axis], most: int = ARRAY_BYTES) -> dict[str, NDArray[Any]]:
+    """Read the answers to a case: ``logits``, float32 ``(images, outputs)``; ``integers`` where its file gives them."""
+    expected = {"logits": Expected((np.float32,), shape), "integers": Expected(INTEGERS, shape, required=False)}
+    return read_npz(path, expected, most)
 
 
 def check_loaded(bundle: Bundle, event: Loaded) -> None:

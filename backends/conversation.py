@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from backends.device.errors import UserError
 from backends.events import EVENT_BYTES, End, Event, Failed, Progress, printable, read_event
@@ -29,6 +29,25 @@ TAIL_LINES = 20
 TAIL_BYTES = 4096  # of each
 PIECE = 1 << 16
 LAST_SECONDS = 5.0  # for a process to exit after its last event
+
+
+class Tail:
+    """The last lines of a process's standard error, read by a thread: it is never held up, and never kept whole."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._lines: deque[bytes] = deque(maxlen=TAIL_LINES)
+        self._reader = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._reader.start()
+
+    def lines(self) -> list[str]:
+        """Return the last lines, in characters that a terminal may show; the process has ended."""
+        self._reader.join(LAST_SECONDS)
+        return [printable(line.decode(errors="replace").rstrip()) for line in list(self._lines)]
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            while line := stream.readline(TAIL_BYTES):
+                self._lines.append(line)
 
 
 class Conversation:
@@ -57,9 +76,8 @@ class Conversation:
         self._fault = ""  # a hang, or what is no event
         self._over = False
         self._ending: Ending | None = None
-        self._tail: deque[bytes] = deque(maxlen=TAIL_LINES)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        assert process.stderr is not None
+        self._tail = Tail(process.stderr)
 
     def say(self, what: Mapping[str, object]) -> None:
         """Send a line. If that fails, `hear` returns None, and `close` the reason."""
@@ -101,10 +119,9 @@ class Conversation:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 code = process.wait()
-                self._listener.join(LAST_SECONDS)
+                tail = self._tail.lines()
         if self._message is not None:
             return Ending(self._message)
-        tail = [printable(line.decode(errors="replace").rstrip()) for line in self._tail]
         return Ending("\n".join([self._fault or _explained(code), *tail]), None if self._fault else code)
 
     def _is_ready(self, end: select.poll, until: float) -> bool:
@@ -145,11 +162,6 @@ class Conversation:
             if isinstance(event, Progress):
                 self._done[event.case] = event.done
             self._events.append(event)
-
-    def _listen(self) -> None:
-        stderr = self._process.stderr
-        while stderr is not None and (line := stderr.readline(TAIL_BYTES)):
-            self._tail.append(line)
 
 
 def _check_length(line: bytes | bytearray, longest: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import IO, Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from backends.conversation import Tail
 from backends.device import file_exchange, machine
 from backends.device.errors import UserError
 from backends.device.file_exchange import Message
@@ -98,24 +98,17 @@ class Talk:
     def hear(self, kind: type[M]) -> M:
         """Return the next message; skip other lines, such as a login's greeting."""
         with self._in_time():
-            for _ in range(GREETING_LINES):
-                line = self._outof.readline(MESSAGE_BYTES)
-                if not line:
-                    raise BrokenPipeError
-                if line.startswith(MESSAGE + b"{"):
-                    return self._read(line, kind)
-        raise UserError(f"{self.address}: expected a message, got {GREETING_LINES:,} other lines")
+            content = next(self._messages(), None)
+        if content is None:
+            raise BrokenPipeError
+        return self._read(content, kind)
 
     def raise_refusal(self) -> None:
         """Raise what a board said before it hung up, if it said why."""
         with self._in_time():
-            for _ in range(GREETING_LINES):
-                line = self._outof.readline(MESSAGE_BYTES)
-                if not line:
-                    return
+            for content in self._messages():
                 with suppress(ValidationError):
-                    refusal = Refusal.model_validate_json(line.strip().removeprefix(MESSAGE).removesuffix(b"}"))
-                    raise UserError(f"{self.address}: {refusal.error}")
+                    raise UserError(f"{self.address}: {Refusal.model_validate_json(content).error}")
 
     def send(self, path: Path) -> None:
         """Send a file's bytes."""
@@ -145,8 +138,17 @@ class Talk:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def _read(self, line: bytes, kind: type[M]) -> M:
-        content = line.strip().removeprefix(MESSAGE).removesuffix(b"}")
+    def _messages(self) -> Iterator[bytes]:
+        """Yield the JSON of each message until the end; other lines, which must be few, are skipped."""
+        for _ in range(GREETING_LINES):
+            line = self._outof.readline(MESSAGE_BYTES)
+            if not line:
+                return
+            if line.startswith(MESSAGE + b"{"):
+                yield line.strip().removeprefix(MESSAGE).removesuffix(b"}")
+        raise UserError(f"{self.address}: expected a message, got {GREETING_LINES:,} other lines")
+
+    def _read(self, content: bytes, kind: type[M]) -> M:
         try:
             found = TypeAdapter[M | Refusal](kind | Refusal).validate_json(content)
         except ValidationError as error:
@@ -181,32 +183,32 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
         f"answer(describe()._asdict(), installed({package!r}))"
     )
     started = command(address, f'{FIND_PYTHON}; exec "$p" -c {shlex.quote(script)}')
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        talk = Talk(address, process)
-        try:
-            for source in sources:
-                talk.write(source)
-            yield talk.hear(Board), talk
+    process = subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    tail = Tail(process.stderr)
+    talk = Talk(address, process)
+    try:
+        for source in sources:
+            talk.write(source)
+        yield talk.hear(Board), talk
+        process.stdin.close()
+        _exit_code(process)
+    except BrokenPipeError:
+        if talk.is_silent:
+            raise UserError(f"{address}: no answer for {SILENCE_SECONDS:g} s") from None
+        talk.raise_refusal()
+        process.stdout.close()
+        code = _exit_code(process)
+        said = "\n".join(tail.lines()).strip()[-2000:]
+        raise _explained(address, code, said) from None
+    finally:
+        process.kill()
+        process.wait()
+        with suppress(BrokenPipeError):
             process.stdin.close()
-            _exit_code(process)
-        except BrokenPipeError:
-            if talk.is_silent:
-                raise UserError(f"{address}: no answer for {SILENCE_SECONDS:g} s") from None
-            talk.raise_refusal()
-            process.stdout.close()
-            code = _exit_code(process)
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip()[-2000:]
-            raise _explained(address, code, said) from None
-        finally:
-            process.kill()
-            process.wait()
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
+        process.stdout.close()
     _reached.add(address)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -109,18 +110,18 @@ def _place(raw: object, loc: Sequence[int | str], kind: str) -> list[int | str]:
 
 def _odd_values(raw: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each value that no key of ours can have: endless, of control characters, nested without end."""
-    open_: list[tuple[object, tuple[object, ...]]] = [(raw, ())]
-    while open_:
-        value, keys = open_.pop(0)
+    left: deque[tuple[object, tuple[object, ...]]] = deque([(raw, ())])
+    while left:
+        value, keys = left.popleft()
         where = ".".join(map(str, keys))
         if len(keys) > DEEPEST:
             yield f"{where}: nested too deep"
         elif isinstance(value, dict):
             odd = {key: fault for key in value if (fault := _odd_text(key))}
             yield from (f"{where}: key: {fault}".removeprefix(": ") for fault in odd.values())
-            open_ += [(inner, (*keys, key)) for key, inner in value.items() if key not in odd]
+            left += [(inner, (*keys, key)) for key, inner in value.items() if key not in odd]
         elif isinstance(value, list):
-            open_ += [(inner, (*keys, i)) for i, inner in enumerate(value)]
+            left += [(inner, (*keys, i)) for i, inner in enumerate(value)]
         elif isinstance(value, str) and (fault := _odd_text(value)):
             yield f"{where}: {fault}"
         elif isinstance(value, int) and abs(value) > LARGEST:

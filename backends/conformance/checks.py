@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.answers import Outcome
+from backends.answers import Outcome, read_answers
 from backends.conformance import networks
 from backends.conformance.subject import LATENCY, N, Subject, noise
 from backends.device.artifact import Pixels, Preproc
@@ -17,7 +17,7 @@ from backends.device.bundle import Bundle, Stamps, paste, write_bundle
 from backends.device.checksums import write_sums
 from backends.device.defences import defend
 from backends.device.errors import UserError
-from backends.device.reading import INTEGERS, Expected, map_npy, read_npz
+from backends.device.reading import Expected, map_npy
 from backends.device.runtimes import Option, engine
 from backends.hosts import ask, replay, request
 from backends.query_client import session
@@ -197,8 +197,7 @@ def _pasted(bundle: Bundle, case: str) -> Pixels:
 
 
 def _arrays(outcome: Outcome, case: str) -> dict[str, NDArray[Any]]:
-    integers = Expected(INTEGERS, (N, None), required=False)
-    return read_npz(outcome.files[case], {"logits": Expected((np.float32,), (N, None)), "integers": integers})
+    return read_answers(outcome.files[case], (N, None))
 
 
 def _said(outcome: Outcome) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.answers import read_answers
 from backends.device.bundle import write_bundle
 from backends.device.errors import UserError
 from backends.device.reading import read_json
@@ -67,4 +68,4 @@ def _replay(work: stages.Work, step: ReplayStep, n: int) -> NDArray[np.float32]:
         outcome = replay(step.target, bundle.root, Path(out))
         if outcome.errors:
             raise UserError(outcome.errors["none"])
-        return replays.read_answers(outcome.files["none"])["logits"]
+        return read_answers(outcome.files["none"], (len(pixels), None))["logits"]

@@ -6,17 +6,16 @@ import tempfile
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from backends.answers import INTEGERS
+from backends.answers import read_answers
 from backends.device.bundle import Bundle, paste
 from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.protocol import LatencyLimits, MachineFacts
-from backends.device.reading import Expected, read_json, read_npz
+from backends.device.reading import read_json
 from backends.events import Answered, CaseFailed, Event, Loaded, Progress
 from backends.hosts import cores, is_emulated, machine_facts, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
@@ -84,16 +83,8 @@ def answers(work: Work, step: ReplayStep) -> Answers:
     if not work.store.has("replay", step.key):
         return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
     ran = read_json(folder / "ran.json")
-    arrays = read_answers(folder / "answers.npz")
+    arrays = read_answers(folder / "answers.npz", (None, None))
     return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
-
-
-def read_answers(file: Path) -> dict[str, NDArray[Any]]:
-    """Read what a device answered to a case: ``logits``, and ``integers`` where its file gives them."""
-    outputs = (None, None)
-    return read_npz(
-        file, {"logits": Expected((np.float32,), outputs), "integers": Expected(INTEGERS, outputs, required=False)}
-    )
 
 
 def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:

@@ -1,9 +1,9 @@
-import random
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from helpers.flips import damaged
 from helpers.memory import reading
 from PIL import Image
 
@@ -55,16 +55,14 @@ def test_a_flipped_bit_is_a_picture_or_a_damaged_file(tmp_path, suffix):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     Image.fromarray(pixels).save(file)
     assert read_picture(file, "RGB").size == (7, 9)
-    whole, damaged = file.read_bytes(), 0
+    whole, found = file.read_bytes(), 0
     for seed in range(100):
-        flipped, chance = bytearray(whole), random.Random(seed)
-        flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
-        file.write_bytes(flipped[: len(whole) if seed % 4 else chance.randrange(len(whole))])
+        file.write_bytes(damaged(whole, seed, cut_each=4))
         try:
             assert read_picture(file, "RGB").mode == "RGB"
         except DamagedFile:
-            damaged += 1
-    assert damaged > 10
+            found += 1
+    assert found > 10
 
 
 @pytest.mark.parametrize(

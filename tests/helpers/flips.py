@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+
+def damaged(content: bytes, seed: int, cut_each: int = 0) -> bytes:
+    """Flip a random bit of some bytes; of one in `cut_each` seeds, keep only the beginning."""
+    chance = random.Random(seed)
+    flipped = bytearray(content)
+    flipped[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    is_cut = cut_each and seed % cut_each == 0
+    return bytes(flipped[: chance.randrange(len(content))] if is_cut else flipped)
 
 
 def flip(file: Path, seed: int) -> None:

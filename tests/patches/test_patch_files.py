@@ -1,12 +1,12 @@
 """Files of patches that are damaged, hostile or too large: one line, and never another patch."""
 
 import json
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers import bombs
+from helpers.flips import damaged
 from helpers.memory import reading
 from PIL import Image
 
@@ -45,9 +45,7 @@ def test_a_flipped_bit_is_found_or_without_effect(file, make):
     make().save(file)
     whole, before, found = file.read_bytes(), Patch.read(file), 0
     for seed in range(300):
-        flipped, chance = bytearray(whole), random.Random(seed)
-        flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
-        file.write_bytes(flipped)
+        file.write_bytes(damaged(whole, seed))
         try:
             again = Patch.read(file)
         except DamagedFile:
@@ -148,9 +146,7 @@ def test_a_flipped_bit_of_an_imported_patch_is_one_line(tmp_path, suffix):
         patch().save(file)
     whole = file.read_bytes()
     for seed in range(200):
-        flipped, chance = bytearray(whole), random.Random(seed)
-        flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
-        file.write_bytes(flipped[: len(whole) if seed % 4 else chance.randrange(len(whole))])
+        file.write_bytes(damaged(whole, seed, cut_each=4))
         try:
             load_patch(file, name="p", target_class=0, px=5, image_size=(9, 9))
         except UserError as error:

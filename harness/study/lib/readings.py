@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import GraphModule
 
+from backends.answers import read_answers
 from backends.device.artifact import Pixels, sha256_file
 from backends.device.bundle import Stamps, write_bundle
 from backends.device.errors import UserError
-from backends.device.reading import INTEGERS, Expected, read_npz
 from backends.hosts import Target, prepare, replay
 from exporters.files import describe as describe_file
 from exporters.files import onnx_cut, tflite_cut
@@ -160,12 +160,7 @@ class DeviceReader:
                 raise UserError(f"{self.step.name} on {self.target.name}, {layer.name}: {error}")
             answers = {}
             for name in stamps:
-                shape = (len(pixels), None)
-                expected = {
-                    "logits": Expected((np.float32,), shape),
-                    "integers": Expected(INTEGERS, shape, required=False),
-                }
-                arrays = read_npz(outcome.files[name], expected)
+                arrays = read_answers(outcome.files[name], (len(pixels), None))
                 answers[name] = arrays.get("integers", arrays["logits"])
             return answers
 

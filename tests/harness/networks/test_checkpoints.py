@@ -1,9 +1,9 @@
 import pickle
-import random
 import zipfile
 
 import pytest
 import torch
+from helpers.flips import damaged
 from helpers.memory import reading
 
 from backends.device.reading import DamagedFile
@@ -33,9 +33,7 @@ def test_a_flipped_bit_is_found_or_without_effect(file):
     torch.save(state(), file)
     whole, found = file.read_bytes(), 0
     for seed in range(300):
-        flipped, chance = bytearray(whole), random.Random(seed)
-        flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
-        file.write_bytes(flipped)
+        file.write_bytes(damaged(whole, seed))
         try:
             again = read_checkpoint(file)
         except DamagedFile:
