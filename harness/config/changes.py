@@ -38,10 +38,9 @@ def change(raw: dict[str, Any], setting: str) -> None:
     inside: Any = raw
     for part in tables:
         if isinstance(inside, dict):
-            inside = inside.setdefault(part, {})
-        else:
-            inside = inside[_place(inside, part, setting)]
-    inside[last if isinstance(inside, dict) else _place(inside, last, setting)] = _value(value)
+            inside.setdefault(part, {})
+        inside = inside[_place(inside, part, setting)]
+    inside[_place(inside, last, setting)] = _value(value)
 
 
 def _parts(key: str, setting: str) -> list[str]:
@@ -65,10 +64,12 @@ def _value(text: str) -> Any:
     return read["value"] if set(read) == {"value"} else text
 
 
-def _place(entries: object, word: str, setting: str) -> int:
-    """Return the place of the entry of a list that a word names."""
+def _place(entries: object, word: str, setting: str) -> str | int:
+    """Return the key that a word is in a table, or the place of the entry that it names in a list."""
+    if isinstance(entries, dict):
+        return word
     if not isinstance(entries, list):
-        raise UserError(f"--set {setting}: {word!r} is to be in a table, found {entries!r:.50}")
+        raise UserError(f"--set {setting}: expected a table to set {word!r} in, found {entries!r:.50}")
     if word.isdigit():
         if int(word) < len(entries):
             return int(word)

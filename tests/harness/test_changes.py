@@ -59,7 +59,7 @@ def test_a_later_setting_changes_what_an_earlier_one_made(tmp_path: Path) -> Non
         ("attack.2.pixels=3", "--set attack.2.pixels=3: no entry 2; the list has 2, counted from 0"),
         ("attack.gap.pixels=3", "2 tables named 'gap'; give a number, one of [0, 1]"),
         ("target.ort-plan.threads=2", "no table named 'ort-plan'; did you mean 'ort-plain'?"),
-        ("name.short=x", "--set name.short=x: 'short' is to be in a table, found 'quick'"),
+        ("name.short=x", "--set name.short=x: expected a table to set 'short' in, found 'quick'"),
         ("data.evaluate=1\nname='x'", "  data.evaluate: expected an integer"),
         (f"{'.'.join('a' * 600)}=1", "expected a key such as data.evaluate"),
         ("data.evaluate=999999999999999999999", "data.evaluate: expected an integer of 64 bits"),
