@@ -118,7 +118,7 @@ def compare(
 
     Unlike `gate` it judges nothing: runs may differ in anything, and what has no partner is named.
     """
-    from harness.compare.page import compare_runs, page, terminal
+    from harness.finished.comparison import compare_runs, page, terminal
     from harness.store import write_text
 
     if len(runs) < 2:

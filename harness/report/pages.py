@@ -12,10 +12,10 @@ from harness.report.headline import percent
 HERE = Path(__file__).parent
 
 
-def render(template: Path, **content: object) -> str:
+def render(template: str, **content: object) -> str:
     """Return the page that a template makes of its content; all text is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([template.parent, HERE / "templates"]),
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -23,7 +23,7 @@ def render(template: Path, **content: object) -> str:
     )
     environment.filters |= {"percent": percent, "points": points}
     style = Markup((HERE / "report.css").read_text())
-    return environment.get_template(template.name).render(style=style, **content)
+    return environment.get_template(template).render(style=style, **content)
 
 
 def points(change: float) -> str:

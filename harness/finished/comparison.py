@@ -10,8 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.compare.changes import Change, Comparison, compare
-from harness.compare.settings import Setting, differing
+from harness.finished.changes import Change, Comparison, compare
+from harness.finished.settings import Setting, differing
 from harness.gate.history import label
 from harness.report.headline import percent
 from harness.report.pages import points, render
@@ -45,7 +45,7 @@ def compare_runs(run_dirs: Sequence[Path]) -> Compared:
 def page(compared: Compared) -> str:
     """Return the page."""
     return render(
-        Path(__file__).with_name("compare.html"),
+        "compare.html",
         runs=compared.runs,
         places=compared.places,
         settings=compared.settings,

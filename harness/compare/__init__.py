@@ -1,1 +1,0 @@
-"""Runs beside each other: what differs between them, and what that changed."""
