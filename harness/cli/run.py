@@ -35,6 +35,7 @@ def run(
         Path | None,
         typer.Option(metavar="BASELINE", help="Replay this baseline's patches; craft only where the weights changed."),
     ] = None,
+    label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
 
@@ -47,7 +48,7 @@ def run(
     from harness.run.run import run_suite
 
     patterns = tuple(targets or ["*"])
-    if not run_suite(suite, data, out, targets=patterns, device=device, frozen=frozen, console=console()):
+    if not run_suite(suite, data, out, targets=patterns, device=device, frozen=frozen, label=label, console=console()):
         raise typer.Exit(FAILED_CELLS)
 
 
