@@ -38,6 +38,7 @@ def run(
         Path | None,
         typer.Option(metavar="BASELINE", help="Replay this baseline's patches; craft only where the weights changed."),
     ] = None,
+    label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
 
@@ -53,7 +54,15 @@ def run(
     changes = Changes(tuple(settings or ()), limit)
     patterns = tuple(targets or ["*"])
     all_ok = run_suite(
-        suite, data, out, changes=changes, targets=patterns, device=device, frozen=frozen, console=console()
+        suite,
+        data,
+        out,
+        changes=changes,
+        targets=patterns,
+        device=device,
+        frozen=frozen,
+        label=label,
+        console=console(),
     )
     if not all_ok:
         raise typer.Exit(FAILED_CELLS)
