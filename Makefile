@@ -22,7 +22,7 @@ export PATCHBENCH_BUILDX_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate
 LOCK += --custom-compile-command 'make lock'
 
-.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 docs lock audit clean
+.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 docs wheel lock audit clean
 
 bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
@@ -101,6 +101,12 @@ audit:
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
 	$(BIN)/python docs/check_links.py
+
+# the sdist and the wheel, into out/dist; the wheel is tried in empty environments, with what its ranges give there
+wheel: $(VENV)/ready
+	rm -rf out/dist
+	$(BIN)/python -m build --no-isolation --outdir out/dist
+	PYTHON=$(PYTHON) .ci/wheel out/dist/*.whl
 
 clean:
 	rm -rf $(VENV) out
