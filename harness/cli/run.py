@@ -18,8 +18,8 @@ app = typer.Typer()
 @app.command(
     rich_help_panel=PANEL,
     epilog=examples(
-        "patchbench run benchmarks/suites/demo.toml",
-        "patchbench run benchmarks/suites/cifar10.toml --data ~/data --targets 'litert*'",
+        "patchbench run demo",
+        "patchbench run cifar10 --data ~/data --targets 'litert*'",
     ),
 )
 def run(
@@ -54,8 +54,8 @@ def run(
 @app.command(
     rich_help_panel=PANEL,
     epilog=examples(
-        "patchbench study benchmarks/suites/study-digits.toml",
-        "patchbench study benchmarks/suites/study-cifar10.toml --data ~/data --only transfer",
+        "patchbench study study-digits",
+        "patchbench study study-cifar10 --data ~/data --only transfer",
     ),
 )
 def study(
