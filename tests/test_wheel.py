@@ -1,4 +1,4 @@
-"""The wheel: it holds what the checkout holds, and works outside of it. `.ci/wheel` installs it where nothing else is."""
+"""The wheel: it holds what the checkout holds, and works outside of it. `.ci/wheel` also installs it by itself."""
 
 import os
 import shutil
@@ -58,9 +58,7 @@ def test_it_holds_every_file_of_the_packages_and_no_other(unpacked: Path) -> Non
     assert here == there
 
 
-def test_it_goes_on_with_a_checkouts_run_and_studies_judges_and_reports_it(
-    run: Run, quick: Path, tmp_path: Path
-) -> None:
+def test_it_resumes_a_checkouts_run_and_studies_judges_and_reports_it(run: Run, quick: Path, tmp_path: Path) -> None:
     """The same code makes the same store: nothing is trained, exported or replayed again."""
     shutil.copytree(quick, tmp_path, dirs_exist_ok=True)
     done = run("run", "suite.toml", cwd=tmp_path)
