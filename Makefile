@@ -90,23 +90,27 @@ lock:
 	printf '%s\n' numpy pillow onnxruntime ai-edge-litert \
 	  | $(LOCK) --constraint requirements.txt --output-file requirements-replay.txt -
 	echo pip-audit | $(LOCK) --output-file requirements-audit.txt -
+	printf '%s\n' build setuptools | $(LOCK) --output-file requirements-build.txt -
 
-# known vulnerabilities of what the locks hold, as PyPI's advisories have them
+# the sdist and the wheel, into out/dist; .ci/wheel tries it where nothing else is installed
+wheel:
+	rm -rf out/build out/dist
+	$(PYTHON) -m venv out/build
+	out/build/bin/$(LOCKED) -r requirements-build.txt
+	out/build/bin/python -m build --no-isolation --outdir out/dist
+
+# known vulnerabilities of what the locks hold, as PyPI's advisories have them; and all that they hold, as CycloneDX
+AUDITED := --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.txt))
 audit:
 	$(PYTHON) -m venv out/audit
 	out/audit/bin/$(LOCKED) -r requirements-audit.txt
-	out/audit/bin/pip-audit --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.txt))
+	out/audit/bin/pip-audit $(AUDITED)
+	out/audit/bin/pip-audit $(AUDITED) --format cyclonedx-json --output out/sbom.json
 
 # the documentation, into out/site; a warning, a dead link or a missing anchor is an error
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
 	$(BIN)/python docs/check_links.py
-
-# the sdist and the wheel, into out/dist; the wheel is tried in empty environments, with what its ranges give there
-wheel: $(VENV)/ready
-	rm -rf out/dist
-	$(BIN)/python -m build --no-isolation --outdir out/dist
-	PYTHON=$(PYTHON) .ci/wheel out/dist/*.whl
 
 clean:
 	rm -rf $(VENV) out
