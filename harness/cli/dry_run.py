@@ -84,7 +84,7 @@ def print_dry_run(plan: Plan, run_dir: Path, out: Console) -> None:
     seconds = [one for row in rows for one in row.seconds]
     out.print(f"{plan.suite.name}: {len(plan.cells)} cells, into {run_dir}", soft_wrap=True)
     out.print(table)
-    out.print(f"to do: {duration(seconds) or 'nothing'}, one step after the other")
+    out.print(f"to do: {duration(seconds)}, one step after the other" if seconds else "nothing is left to do")
     out.print(_needs(plan))
 
 

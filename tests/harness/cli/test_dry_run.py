@@ -111,7 +111,7 @@ def test_a_dry_run_makes_nothing_and_after_a_run_has_nothing_left_to_do(quick: P
     assert not (tmp_path / "out").exists()
     before = (quick / "out/quick/run.json").read_text()
     done = patchbench("run", "suite.toml", "--dry-run", cwd=quick)
-    assert "to do: nothing" in done.stdout
+    assert "nothing is left to do" in done.stdout
     done = patchbench("run", "suite.toml", "--dry-run", "--set", "attack.0.seeds=1", cwd=quick)
     assert "unknown" not in done.stdout
     assert (quick / "out/quick/run.json").read_text() == before
