@@ -73,7 +73,9 @@ def init(
     images: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images, a folder per class, under `--data`.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help=f"Side of the input, in pixels [default: {SIZE}].")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, metavar="PIXELS", help=f"Side of the input [default: {SIZE}].")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a commented suite: for a network of yours, for a model file, or for digits, which need nothing.
