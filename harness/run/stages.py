@@ -165,7 +165,10 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
     if step.brought and not work.store.has("artifact", step.key):
         from exporters.brought import bring
 
-        with work.display.doing("read", step.name), work.store.writing("artifact", step.key) as beside:
+        with (
+            work.display.doing("read", step.name),
+            work.store.writing("artifact", step.key, Took(step.name)) as beside,
+        ):
             described = _described(step, step.brought, classes(work, step.victim))
             _write_contents(bring(step.victim.brought_file(), described, beside), beside)
     if not work.store.has("artifact", step.key):
