@@ -23,6 +23,7 @@ FLOORS = [
     (
         "harness.data_frames",
         "harness.display",
+        "harness.extras",
         "harness.shipped",
         "harness.store",
         "harness.tables",

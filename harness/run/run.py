@@ -23,6 +23,7 @@ from backends.device.reading import DamagedFile
 from harness.config import read_suite
 from harness.config.changes import NO_CHANGES, Changes
 from harness.display import Display
+from harness.extras import require
 from harness.plan.plan import Plan, make
 from harness.results.baseline import patches_of
 from harness.results.checks import checks, doubts
@@ -162,6 +163,8 @@ def _stamp(run_dir: Path, label: str) -> None:
 
 
 def _run_stages(work: stages.Work) -> None:
+    if work.plan.needs_torch:
+        require("torch")
     for artifact in work.plan.artifacts:
         stages.artifact(work, artifact)
     for patch in work.plan.patches:
