@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -103,19 +102,6 @@ def test_the_api_imports(python: Python) -> None:
     assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
 
 
-@pytest.mark.slow
-def test_a_finished_run_is_reported_judged_and_looked_into(python: Python, quick: Path, tmp_path: Path) -> None:
-    shutil.copytree(quick, tmp_path, dirs_exist_ok=True)
-    for words in (
-        ("report", "out/quick"),
-        ("baseline", "out/quick", "-o", "base.json"),
-        ("gate", "base.json", "out/quick"),
-        ("inspect", *(tmp_path / "out" / "quick" / "artifacts").glob("*.onnx")),
-    ):
-        done = python("-m", "harness.cli", *words, cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_a_bundle_is_replayed(python: Python, tmp_path: Path) -> None:
     tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))
     words = ("replay", "bundle", "--runtime", "onnxruntime", "--into", "answers")
@@ -124,10 +110,24 @@ def test_a_bundle_is_replayed(python: Python, tmp_path: Path) -> None:
     assert (tmp_path / "answers" / "none.npz").is_file()
 
 
-def test_a_suite_of_files_and_patches_that_are_there_runs(python: Python, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_files_and_patches_that_are_there_are_run_reported_judged_and_looked_into(
+    python: Python, tmp_path: Path
+) -> None:
     data = ROOT / "benchmarks" / "baselines"
-    done = python("-m", "harness.cli", "run", write(tmp_path, BROUGHT), "--data", data, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        ("run", write(tmp_path, BROUGHT), "--data", data),
+        ("report", "out/brought"),
+        ("baseline", "out/brought", "-o", "base.json"),
+        ("gate", "base.json", "out/brought"),
+        ("inspect", data / "demo" / "resnet8.onnx"),
+        ("inspect", data / "demo" / "resnet8.tflite"),
+    ):
+        done = python("-m", "harness.cli", *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    checks = json.loads((tmp_path / "out" / "brought" / "run.json").read_text())["checks"]
+    (arithmetic,) = [check for check in checks if check["name"] == "arithmetic"]
+    assert "patchbench[craft]" in json.dumps(arithmetic)
 
 
 def test_a_suite_that_makes_networks_says_what_to_install(python: Python, tmp_path: Path) -> None:
