@@ -26,13 +26,14 @@ SUFFIXES = (
     "onnx|tflite|pte?|pth|pb|engine|rknn|xml|bin|npz|npy|h5|pkl|safetensors|parquet|csv|json|ya?ml|toml|txt|log|py|so|"
     "png|jpe?g|bmp|tiff?|webp|gif|zip|tar|gz|html|svg"
 )
+# Each begins where a word does, so that a long word is looked at once.
 PATTERNS = (
-    (re.compile(r"\w+://[^\s'\"<>]+"), "(address)"),
-    (re.compile(r"[\w.+-]+@[\w.:-]+"), "(address)"),
+    (re.compile(r"(?<!\w)\w+://[^\s'\"<>]+"), "(address)"),
+    (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w.:-]+"), "(address)"),
     (re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"), "(address)"),
     (re.compile(r"(?i)(?<![\w:])(?:[0-9a-f]{0,4}:){3,}[0-9a-f:]+"), "(address)"),
-    (re.compile(r"[\w.~$-]*[/\\](?:[\w.~$-]+[/\\]?)+"), "(path)"),
-    (re.compile(rf"(?i)[\w-][\w.-]*\.(?:{SUFFIXES})(?!\w)"), "(file)"),
+    (re.compile(r"(?<![\w.~$/\\-])(?=[\w.~$/\\-]*[a-zA-Z~])[\w.~$-]*[/\\][\w.~$/\\-]+"), "(path)"),  # not 3/5
+    (re.compile(rf"(?i)(?<![\w.-])[\w-][\w.-]*\.(?:{SUFFIXES})(?!\w)"), "(file)"),
 )
 
 
@@ -49,7 +50,7 @@ class Redaction:
         """Return a text without what is private."""
         text = self._pattern.sub(lambda found: self._words[found[0].lower()], text)
         for pattern, other in PATTERNS:
-            text = pattern.sub(lambda found, other=other: _unless_figures(found[0], other), text)
+            text = pattern.sub(other, text)
         return text
 
     def run(self, run: Run) -> Run:
@@ -71,11 +72,6 @@ class Redaction:
         if isinstance(value, list | tuple):
             return [self._json(inner) for inner in value]
         return self.text(value) if isinstance(value, str) else value
-
-
-def _unless_figures(found: str, other: str) -> str:
-    """Return the other word for what was found; a fraction such as 3/5 is none of what is searched for."""
-    return found if re.fullmatch(r"[\d./]+", found) and "/" in found else other
 
 
 def _private_words(run: Run) -> dict[str, str]:
@@ -103,7 +99,7 @@ def _public(suite: Mapping[str, object]) -> Iterator[str]:
 
 
 def _files(value: object) -> Iterator[str]:
-    """Yield what looks like a path or an address in nested values: whole, and its last name, with and without suffix."""
+    """Yield what looks like a path or an address in nested values: whole, and its last name, also without suffix."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _files(inner) if key not in PROSE else ()
