@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -184,17 +183,15 @@ def _records(work: stages.Work) -> pd.DataFrame:
 
 def _print_results(run_dir: Path, console: Console) -> bool:
     """Print the table, what failed and the report's path; return whether no cell failed."""
-    from harness.report.terminal import table
+    from harness.report.terminal import failures, table
 
     run = read_run(run_dir)
     summary = read_summary(run_dir, run)
-    console.print(table(pd.DataFrame(summary.over_patches)))
+    console.print(table(pd.DataFrame(summary.over_patches), console))
     for check in run.checks:
         if check.status == "failed":
             console.print(Text.assemble(("check failed:", "red"), f" {check.asks} {check.says}"))
-    failed = Counter((error.artifact, error.target, error.message) for error in run.errors)
-    for (artifact, target, message), count in failed.items():
-        cases = "1 case" if count == 1 else f"{count} cases"
-        console.print(Text.assemble(("failed:", "red"), f" {artifact} on {target}, {cases}: {message}"))
+    for failure in failures(run.errors):
+        console.print(failure, soft_wrap=True)
     console.print("report:", Text(str(run_dir / "report.html"), "bold"), soft_wrap=True)
     return not any(cell["status"] == "error" for cell in summary.cells)
