@@ -99,7 +99,7 @@ def _table(rows: Sequence[_Row], figures: Sequence[str], left_out: Sequence[str]
 
 
 def _merged(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
-    """Return one row for targets that are alike in every figure, and a line for each list of targets too long for it."""
+    """Return one row for targets that are alike in every figure, and a line for each list that is too long for it."""
     groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
     for row in rows:
         groups[(row.victim, row.artifact, row.attack, *map(str, row.figures))].append(row)
@@ -122,8 +122,8 @@ def _letter(i: int) -> str:
 def _row(row: pd.Series, controls: Sequence[str]) -> _Row:
     failed = row["status"] == "error"
     attack = row["defence"] if row["attack"] == "none" and not failed else row["series_label"]
-    place = [str(cell) for cell in (row["victim"], row["artifact_label"], row["target"], attack)]
-    return _Row(*place, figures=tuple(_failed(controls) if failed else _figures(row, controls)))
+    figures = _failed(controls) if failed else _figures(row, controls)
+    return _Row(str(row["victim"]), str(row["artifact_label"]), str(row["target"]), str(attack), tuple(figures))
 
 
 def _failed(controls: Sequence[str]) -> list[Text]:

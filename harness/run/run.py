@@ -19,10 +19,12 @@ from rich.text import Text
 from backends.device.errors import UserError, about
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
+from backends.hosts import availability
 from harness.config import read_suite
 from harness.config.changes import NO_CHANGES, Changes
 from harness.display import Display
 from harness.plan.plan import Plan, make
+from harness.plan.steps import TORCH
 from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
 from harness.results.checks import checks, doubts
@@ -90,6 +92,7 @@ def run_suite(
             (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, display, device, patches)
+            _warn_of_targets(work)
             with about(suite_file):
                 _run_stages(work)
             console.print("counting and writing the report ...", style="dim")
@@ -159,6 +162,14 @@ def _stamp(run_dir: Path, label: str) -> None:
     stamped = run.model_copy(update={"commit": commit(), "label": label or run.label})
     if stamped != run:
         write_run(run_dir, stamped)
+
+
+def _warn_of_targets(work: stages.Work) -> None:
+    """Tell which targets cannot run as things are, before the work of the others: their cells will fail."""
+    missing = [step for step in work.plan.replays if not work.store.has("replay", step.key)]
+    for target in {step.target.name: step.target for step in missing if step.target.name != TORCH}.values():
+        if reason := availability(target):
+            work.display.warn(f"target {target.name!r} cannot run now and will fail: {reason.splitlines()[0]}")
 
 
 def _run_stages(work: stages.Work) -> None:
