@@ -1,8 +1,10 @@
-"""The image that a file takes: its layout and size, read from the shape of its input."""
+"""The image that a file takes: its layout, size and preprocessing, read from the shape and the type of its input."""
 
 from __future__ import annotations
 
-from backends.device.artifact import Layout
+import numpy as np
+
+from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files.description import Description
 
@@ -48,3 +50,22 @@ def image_size(file: Description, layout: Layout) -> tuple[int, int]:
     if min(height, width) < 1:
         raise UserError(f"{file.path}: its input has no fixed height and width; a twin needs them")
     return height, width
+
+
+def guess_preproc(file: Description, layout: Layout) -> Preproc:
+    """Guess the preprocessing from a file's input: pixels in 0 to 1, or the pixels themselves as its integers.
+
+    The latter where an 8-bit input holds other reals than 0 to 1.
+    """
+    entry = file.inputs[0]
+    if entry.dtype not in ("int8", "uint8") or len(entry.scale) != 1:
+        return Preproc(layout=layout)
+    limits = np.iinfo(entry.dtype)
+    scale = float(np.float32(entry.scale[0]))
+    low = scale * (int(limits.min) - entry.zero_point[0])
+    high = scale * (int(limits.max) - entry.zero_point[0])
+    if abs(low) < scale and abs(high - 1) < scale:
+        return Preproc(layout=layout)
+    mean = float(entry.zero_point[0] - int(limits.min))
+    std = 1 / scale
+    return Preproc(layout=layout, divisor=1.0, mean=(mean,) * 3, std=(std,) * 3)

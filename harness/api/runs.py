@@ -1,0 +1,90 @@
+"""Run a suite, and read the results of a finished run as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from harness.results import run_directory
+from patches.patch import Patch
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run. Whatever is read from its directory is verified first: another run's file is a `UserError`."""
+
+    path: Path
+    """Its directory."""
+
+    facts: run_directory.Run
+    """What was attacked, with what and where, and the checks of the run: the contents of ``run.json``."""
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """A row per cell: what identifies it, then counts, rates (fractions) and their 95 % intervals.
+
+        A cell whose `status` is ``error`` has no rates: an error is not a success.
+        """
+        return pd.DataFrame(run_directory.read_summary(self.path, self.facts).cells)
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """A row per image and cell: what identifies the cell, then label, status, prediction and margin."""
+        return run_directory.read_records(self.path, self.facts)
+
+    @cached_property
+    def patches(self) -> dict[str, Patch]:
+        """The patches and controls by name, as in the column `patch` of `cells`."""
+        found = {}
+        for entry in self.facts.patches:
+            name = str(Path(entry.file).with_suffix(".npz"))
+            run_directory.verify(self.path, self.facts, name)
+            found[entry.name] = Patch.read(self.path / name)
+        return found
+
+    @property
+    def report(self) -> Path:
+        """The report, one page that opens offline."""
+        return self.path / run_directory.REPORT
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """Read a finished run; a directory without one is a `UserError`."""
+    path = Path(run_dir)
+    return Run(path, run_directory.read_run(path))
+
+
+def run(
+    suite: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    targets: Sequence[str] = ("*",),
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Run:
+    """Run a suite end to end: train, export, craft, replay, report. A second run does only what is new.
+
+    Cells that fail are errors in the result, and raise nothing.
+
+    Args:
+        suite: The suite's TOML file.
+        data: The folder that the suite's paths start from; by default ``$PATCHBENCH_DATA``.
+        out: The run's directory; by default ``out/SUITE``.
+        targets: Patterns of the targets' names: only these run.
+        device: What patches are crafted on: ``cpu``, ``cuda`` or ``cuda:N``.
+        quiet: Print nothing, neither progress nor the table of results.
+    """
+    from harness.config import read_suite
+    from harness.run.run import run_suite
+
+    file = Path(suite)
+    run_dir = Path(out) if out else Path("out") / read_suite(file).name
+    console = Console(quiet=quiet, markup=False, emoji=False)
+    run_suite(file, Path(data) if data else None, run_dir, targets=tuple(targets), device=device, console=console)
+    return load_run(run_dir)
