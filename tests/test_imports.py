@@ -20,7 +20,14 @@ FLOORS = [
     "backends",
     "exporters",
     "patches",
-    ("harness.data_frames", "harness.display", "harness.store", "harness.tables", "harness.torchvision_import"),
+    (
+        "harness.data_frames",
+        "harness.display",
+        "harness.shipped",
+        "harness.store",
+        "harness.tables",
+        "harness.torchvision_import",
+    ),
     "harness.sealed",
     "harness.config",
     "harness.data",
@@ -30,6 +37,7 @@ FLOORS = [
     "harness.report",
     "harness.run",
     "harness.gate",
+    "harness.finished",
     "harness.study",
     ("harness.api", "harness.cli"),
 ]
@@ -40,6 +48,7 @@ THIRD_PARTIES = {
     "harness.results": {"numpy", "pandas", "pyarrow", "pydantic", "scipy"},
     "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
     "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
+    "harness.finished": {"numpy", "rich"},
 }
 # What each runtime's file may import, inside functions.
 PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "reference": {"onnx"}}
