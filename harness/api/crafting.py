@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,11 @@ from backends.device import bundle
 from backends.device.artifact import Pixels, Preproc
 from backends.device.errors import UserError
 from harness.api.arrays import check_images, check_labels
+from harness.run.stages import check_device
+from patches.attacks import QUERY_ATTACKS, is_control
+from patches.attacks.controls import control, sticker
 from patches.patch import Patch
-from patches.placement import corners, side, stamps_for
+from patches.placement import Size, corners, side, stamps_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,15 +42,14 @@ def craft(
 ) -> Patch:
     """Make an adversarial patch: one for all images or, with `per_image`, one for each.
 
-    On a CPU the same seed, machine and threads give the same bytes.
-
     Args:
         surrogate: What to differentiate: a torch module, from float32 ``(n, 3, h, w)`` RGB to logits, or an INT8
             ``.onnx`` or ``.tflite`` file, whose twin computes the file's own integers.
         images: Images to craft on, uint8 ``(n, h, w, 3)`` RGB. Count success on others.
         labels: Their classes, integers ``(n,)``.
         target_class: The class that patched images should get; None to get any other than their own.
-        attack: ``gap``, ``lavan``, ``pgd``, or one from an installed package.
+        attack: ``gap``, ``lavan``, ``pgd``, one from an installed package, or a control that needs no gradients:
+            ``noise``, ``grey`` or ``sticker``.
         area: Size of the patch as a share of the image's area. Give this or `px`.
         px: Size of the patch as its side in pixels.
         shape: ``square`` or ``round``.
@@ -59,30 +61,27 @@ def craft(
         seed: Seed of all that is random.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
     """
+    pixels = check_images(images)
+    classes = check_labels(labels, len(pixels))
+    goal = _goal(target_class)
+    width = _side(area, px, pixels, shape)
+    if is_control(attack):
+        return _control(attack, pixels, classes, goal, width, shape, seed)
+    if attack in QUERY_ATTACKS:
+        raise UserError(f'attack {attack!r} queries a device: run a suite with surrogate = "device:ARTIFACT:TARGET"')
+    check_device(device)
+    network = _built(surrogate, pixels, preproc)
+
     from patches.craft import craft as craft_on
     from patches.problem import Problem
 
-    pixels = check_images(images)
-    ids = _ids(pixels)
-    size = pixels.shape[1:3]
-    if (area is None) == (px is None):
-        raise UserError("expected either area, the patch's share of the image, or px, its side in pixels")
-    width = side(area, size, shape) if area is not None else int(px or 0)
-    is_anywhere = placement == "random" and not per_image
+    ids = _ids(pixels) if per_image else ()
     problem = Problem(
-        surrogate=_built(surrogate, pixels, preproc),
-        pixels=pixels,
-        labels=check_labels(labels, len(pixels)),
-        target_class=target_class,
-        px=width,
-        shape=shape,
-        seed=seed,
-        device=device,
-        per_image=per_image,
-        corners=None if is_anywhere else corners(placement, ids if per_image else ids[:1], width, size),
-    )
+        network, pixels, classes, goal, width, shape, seed, device, per_image,
+        _corners(placement, ids, width, pixels.shape[1:3]),
+    )  # fmt: skip
     words = f"twin:{Path(surrogate).stem}" if isinstance(surrogate, str | Path) else "float"
-    return craft_on(attack, problem, options, surrogate=words, images=ids if per_image else ())
+    return craft_on(attack, problem, options, surrogate=words, images=ids)
 
 
 def paste(patch: Patch, images: Pixels, *, placement: str = "random", seed: int = 0) -> Pixels:
@@ -100,6 +99,36 @@ def paste(patch: Patch, images: Pixels, *, placement: str = "random", seed: int 
 
 def _ids(pixels: Pixels) -> tuple[str, ...]:
     return tuple(str(i) for i in range(len(pixels)))
+
+
+def _goal(target_class: int | None) -> int | None:
+    if target_class is None or isinstance(target_class, int | np.integer):
+        return None if target_class is None else int(target_class)
+    raise UserError(f"target_class: expected a class's number, or None for any other, got {target_class!r}")
+
+
+def _side(area: float | None, px: int | None, pixels: Pixels, shape: str) -> int:
+    if area is not None and px is None:
+        return side(area, pixels.shape[1:3], shape)
+    if px is None or area is not None:
+        raise UserError("expected either area, the patch's share of the image, or px, its side in pixels")
+    return px
+
+
+def _corners(placement: str, ids: Sequence[str], px: int, size: Size) -> NDArray[np.int32] | None:
+    """Return where patches will lie, as far as that is known: not where one patch for all images may lie anywhere."""
+    return None if placement == "random" and not ids else corners(placement, ids or ("any",), px, size)
+
+
+def _control(
+    name: str, pixels: Pixels, labels: NDArray[np.int64], target_class: int | None, px: int, shape: str, seed: int
+) -> Patch:
+    made = (
+        sticker(pixels, labels, target_class, px, shape, seed) if name == "sticker" else control(name, px, shape, seed)
+    )
+    if made is None:
+        raise UserError(f"attack {name!r} makes no patch: replay the images as they are")
+    return made
 
 
 def _built(surrogate: nn.Module | str | Path, pixels: Pixels, preproc: Preproc | None) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ def export(
     pixels = check_images(images)
     if path.suffix not in (".onnx", ".tflite"):
         raise UserError(f"{path}: expected a file that ends in .onnx or .tflite")
-    network = with_preproc(copy.deepcopy(module).cpu(), preproc)
+    network = with_preproc(module, preproc)
     size = pixels.shape[1:3]
     victim = Victim(path.stem, type(module).__name__, Path(), "", classes_of(network, size), size)
     return export_network(

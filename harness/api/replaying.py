@@ -19,6 +19,7 @@ from backends.device.reading import Expected, map_npy
 from backends.device.runtimes import Option
 from backends.hosts import Target, availability, is_emulated, prepare
 from backends.hosts import replay as replay_bundle
+from exporters.failure import naming
 from harness.api.arrays import check_images
 from harness.api.files import described
 
@@ -98,8 +99,9 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         root, out = Path(folder) / "bundle", Path(folder) / "answers"
         out.mkdir()
-        write_bundle(root, artifact, path, pixels, {CASE: None})
-        return _read(target, out, len(pixels), replay_bundle(target, root, out, latency=limits))
+        with naming(path, root / artifact.file):
+            write_bundle(root, artifact, path, pixels, {CASE: None})
+            return _read(target, out, len(pixels), replay_bundle(target, root, out, latency=limits))
 
 
 def _read(target: Target, out: Path, n: int, outcome: Outcome) -> Replay:

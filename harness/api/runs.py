@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from harness.results import run_directory
+from harness.shipped import suite_file
 from patches.patch import Patch
 
 
@@ -73,7 +75,7 @@ def run(
     Cells that fail are errors in the result, and raise nothing.
 
     Args:
-        suite: The suite's TOML file.
+        suite: The suite's TOML file, or the name of one that ships, such as ``demo``.
         data: The folder that the suite's paths start from; by default ``$PATCHBENCH_DATA``.
         out: The run's directory; by default ``out/SUITE``.
         targets: Patterns of the targets' names: only these run.
@@ -83,7 +85,8 @@ def run(
     from harness.config import read_suite
     from harness.run.run import run_suite
 
-    file = Path(suite)
+    file = suite_file(str(suite))
+    data = data or os.environ.get("PATCHBENCH_DATA")
     run_dir = Path(out) if out else Path("out") / read_suite(file).name
     console = Console(quiet=quiet, markup=False, emoji=False)
     run_suite(file, Path(data) if data else None, run_dir, targets=tuple(targets), device=device, console=console)
