@@ -37,16 +37,22 @@ def image_layout(file: Description, given: Layout | None = None) -> Layout:
         return given
     found = guess_layout(file)
     if found is None and 3 in (shape[1], shape[3]):
-        raise UserError(f"{takes}, which may be nchw or nhwc: choose with --layout")
+        raise UserError(f"{takes}, which may be nchw or nhwc: say its layout")
     if found is None:
         raise UserError(f"{takes}, expected three channels (RGB): nx3xHxW or nxHxWx3")
     return found
 
 
-def image_size(file: Description, layout: Layout) -> tuple[int, int]:
-    """Return (height, width) of a file's image; a dynamic one is a `UserError`."""
+def image_axes(file: Description, layout: Layout) -> tuple[int, int]:
+    """Return (height, width) of a file's image, -1 where it takes any."""
     shape = file.inputs[0].shape or ()
     height, width = (axis for i, axis in enumerate(shape[1:], 1) if i != CHANNEL_AXIS[layout])
+    return height, width
+
+
+def image_size(file: Description, layout: Layout) -> tuple[int, int]:
+    """Return (height, width) of a file's image; a dynamic one is a `UserError`."""
+    height, width = image_axes(file, layout)
     if min(height, width) < 1:
         raise UserError(f"{file.path}: its input has no fixed height and width; a twin needs them")
     return height, width

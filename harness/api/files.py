@@ -8,8 +8,7 @@ from pathlib import Path
 from backends.device.artifact import Artifact, Pixels, Preproc, sha256_file
 from backends.device.errors import UserError
 from exporters.files import describe
-from exporters.files.description import Description
-from exporters.files.image_input import CHANNEL_AXIS, guess_layout, guess_preproc, image_layout
+from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout
 
 
 def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Artifact:
@@ -19,25 +18,33 @@ def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Art
     `preproc` counts, in the layout of the file's input where its shape tells; failing both it is guessed from the
     range of that input.
     """
-    found = describe(file)
     beside = file.with_suffix(".json")
-    if beside.is_file():
-        known = Artifact.read(beside)
-        if known.sha256 != sha256_file(file):
-            raise UserError(f"{beside}: describes another file than {file.name}: export again, or remove it")
-        if preproc not in (None, known.preproc):
-            raise UserError(f"{file}: {beside.name} says {known.preproc}, got {preproc}: leave preproc out")
-    else:
-        known = _read(found, images, preproc)
-    _check_size(file, found, known.preproc, images)
+    known = _beside(file, beside, preproc) if beside.is_file() else _read(file, images, preproc)
+    if known.input_size != images.shape[1:3]:
+        takes, got = ("x".join(map(str, size)) for size in (known.input_size, images.shape[1:3]))
+        raise UserError(f"{file}: takes images of {takes} pixels, got {got}; resize them first")
     return known
 
 
-def _read(found: Description, images: Pixels, preproc: Preproc | None) -> Artifact:
-    file = found.path
-    if len(found.outputs) != 1:
-        raise UserError(f"{file}: expected one output, the classes' scores, got {len(found.outputs)}")
-    layout = guess_layout(found) or image_layout(found, preproc.layout if preproc else None)
+def _beside(file: Path, beside: Path, preproc: Preproc | None) -> Artifact:
+    known = Artifact.read(beside)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file, though {beside.name} describes one")
+    if known.sha256 != sha256_file(file):
+        raise UserError(f"{beside}: describes another file than {file.name}: export again, or remove it")
+    if preproc not in (None, known.preproc):
+        raise UserError(f"{file}: {beside.name} says {known.preproc}, got {preproc}: leave preproc out")
+    return known
+
+
+def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
+    found = describe(file)
+    if len(found.inputs) != 1 or len(found.outputs) != 1:
+        raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
+    layout = image_layout(found, preproc.layout if preproc and not guess_layout(found) else None)
+    height, width = (
+        own if own > 0 else given for own, given in zip(image_axes(found, layout), images.shape[1:3], strict=True)
+    )
     outputs = (found.outputs[0].shape or (1,))[-1]
     return Artifact(
         name=file.stem,
@@ -46,16 +53,7 @@ def _read(found: Description, images: Pixels, preproc: Preproc | None) -> Artifa
         precision="w8a8" if any(t.scale for operator in found.operators for t in operator.outputs) else "fp32",
         file=f"model{file.suffix}",
         sha256=sha256_file(file),
-        input_size=images.shape[1:3],
+        input_size=(height, width),
         classes=max(1, outputs),
         preproc=replace(preproc, layout=layout) if preproc else guess_preproc(found, layout),
     )
-
-
-def _check_size(file: Path, found: Description, preproc: Preproc, images: Pixels) -> None:
-    sizes = [
-        size for axis, size in enumerate(found.inputs[0].shape or ()) if axis not in (0, CHANNEL_AXIS[preproc.layout])
-    ]
-    if any(size not in (-1, given) for size, given in zip(sizes, images.shape[1:3], strict=False)):
-        takes, got = ("x".join(map(str, size)) for size in (sizes, images.shape[1:3]))
-        raise UserError(f"{file}: takes images of {takes} pixels, got {got}; resize them first")
