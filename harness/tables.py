@@ -16,8 +16,11 @@ from backends.device.names import SHOWN, shown
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+OR_ONE = "x-or-one"  # marks an axis in a JSON schema, which knows no validator
 Axis = Annotated[
-    tuple[T, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)), Field(min_length=1)
+    tuple[T, ...],
+    BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)),
+    Field(min_length=1, json_schema_extra={OR_ONE: True}),
 ]
 
 
