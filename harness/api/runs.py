@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,8 @@ from rich.console import Console
 from harness.results import run_directory
 from harness.shipped import suite_file
 from patches.patch import Patch
+
+Setting = str | int | float | bool | list[str] | list[int] | list[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,10 @@ def run(
     *,
     data: str | Path | None = None,
     out: str | Path | None = None,
+    settings: Mapping[str, Setting] | None = None,
+    limit: int | None = None,
     targets: Sequence[str] = ("*",),
+    label: str = "",
     device: str = "cpu",
     quiet: bool = False,
 ) -> Run:
@@ -78,16 +85,34 @@ def run(
         suite: The suite's TOML file, or the name of one that ships, such as ``demo``.
         data: The folder that the suite's paths start from; by default ``$PATCHBENCH_DATA``.
         out: The run's directory; by default ``out/SUITE``.
+        settings: Keys of the suite to change, such as ``{"attack.gap.options.steps": 50}``.
+        limit: The most images to evaluate on.
         targets: Patterns of the targets' names: only these run.
+        label: What the run is called in lists of runs.
         device: What patches are crafted on: ``cpu``, ``cuda`` or ``cuda:N``.
         quiet: Print nothing, neither progress nor the table of results.
     """
-    from harness.config import read_suite
+    from harness.config import Changes, read_suite
     from harness.run.run import run_suite
 
     file = suite_file(str(suite))
-    data = data or os.environ.get("PATCHBENCH_DATA")
-    run_dir = Path(out) if out else Path("out") / read_suite(file).name
-    console = Console(quiet=quiet, markup=False, emoji=False)
-    run_suite(file, Path(data) if data else None, run_dir, targets=tuple(targets), device=device, console=console)
+    folder = data or os.environ.get("PATCHBENCH_DATA")
+    changes = Changes(tuple(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()), limit)
+    run_dir = Path(out) if out else Path("out") / read_suite(file, changes).name
+    given = {"--data": [folder], "--out": [out], "--set": changes.settings, "--limit": [limit], "--targets": targets}
+    run_suite(
+        file, Path(folder) if folder else None, run_dir, changes=changes, targets=tuple(targets), device=device,
+        label=label, command=_command(suite, given),
+        console=Console(quiet=quiet, markup=False, emoji=False),
+    )  # fmt: skip
     return load_run(run_dir)
+
+
+def _command(suite: str | Path, given: Mapping[str, Sequence[object]]) -> str:
+    """Return the command line that does the same."""
+    words = ["patchbench", "run", str(suite)]
+    for option, values in given.items():
+        for value in values:
+            if value is not None:
+                words += [option, str(value)]
+    return shlex.join(words)

@@ -23,6 +23,18 @@ def test_a_run_reads_what_its_directory_holds(quick, tmp_path):
 
 
 @pytest.mark.slow
+def test_settings_change_a_suite_and_the_command_that_repeats_the_run_is_kept(quick, tmp_path):
+    shutil.copytree(quick / "out", tmp_path / "out")
+    suite, folder = write(tmp_path), tmp_path / "out" / "quick"
+    run = patchbench.run(suite, out=folder, settings={"attack.gap.target_classes": [4]}, limit=20, quiet=True)
+    assert set(run.cells.loc[run.cells["attack"] == "gap", "target_class"]) == {4}
+    assert run.records["image"].nunique() == 20
+    assert run.facts.command == (
+        f"patchbench run {suite} --out {folder} --set 'attack.gap.target_classes=[4]' --limit 20 --targets '*'"
+    )
+
+
+@pytest.mark.slow
 def test_a_file_of_another_run_is_refused(quick, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(quick / "out" / "quick", folder, ignore=shutil.ignore_patterns("store"))
