@@ -10,9 +10,8 @@ from backends.device.errors import UserError
 from exporters.files.description import Description
 
 
-def describe(path: Path | str) -> Description:
+def describe(path: Path) -> Description:
     """Read an ``.onnx`` or ``.tflite`` file; any other suffix, or a damaged file, is a `UserError`."""
-    path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix == ".onnx":

@@ -13,6 +13,7 @@ from backends.device import bundle
 from backends.device.artifact import Pixels, Preproc
 from backends.device.errors import UserError
 from harness.api.arrays import check_images, check_labels
+from harness.extras import require
 from harness.run.stages import check_device
 from patches.attacks import QUERY_ATTACKS, is_control
 from patches.attacks.controls import control, sticker
@@ -69,6 +70,7 @@ def craft(
         return _control(attack, pixels, classes, goal, width, shape, seed)
     if attack in QUERY_ATTACKS:
         raise UserError(f'attack {attack!r} queries a device: run a suite with surrogate = "device:ARTIFACT:TARGET"')
+    require("torch")
     check_device(device)
     network = _built(surrogate, pixels, preproc)
 

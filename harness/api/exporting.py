@@ -10,6 +10,7 @@ from backends.device.artifact import Artifact, Pixels, Preproc, QuantSpec
 from backends.device.errors import UserError
 from exporters.victim import Victim
 from harness.api.arrays import check_images
+from harness.extras import require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,13 +37,15 @@ def export(
         file: Where to write; its suffix chooses the format.
         preproc: What the module expects of pixels: by default they are divided by 255, and not normalised.
     """
-    from exporters.export import export as export_network
-    from harness.api.networks import classes_of, with_preproc
-
     path = Path(file)
     pixels = check_images(images)
     if path.suffix not in (".onnx", ".tflite"):
         raise UserError(f"{path}: expected a file that ends in .onnx or .tflite")
+    require("torch")
+
+    from exporters.export import export as export_network
+    from harness.api.networks import classes_of, with_preproc
+
     network = with_preproc(module, preproc)
     size = pixels.shape[1:3]
     victim = Victim(path.stem, type(module).__name__, Path(), "", classes_of(network, size), size)

@@ -1,4 +1,4 @@
-"""The description of a model file: the one that lies beside it, or one read from the file itself."""
+"""Model files: what they hold, and what a device has to know of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,23 @@ from pathlib import Path
 from backends.device.artifact import Artifact, Pixels, Preproc, sha256_file
 from backends.device.errors import UserError
 from exporters.files import describe
+from exporters.files.description import Description
 from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout
+from harness.extras import require
+
+READ_WITH = {".onnx": ("onnx", "onnxruntime"), ".tflite": ("ai_edge_litert",)}
+
+
+def inspect(file: str | Path) -> Description:
+    """Read what a model file computes: operators, dtypes, scales, and what is in float.
+
+    Args:
+        file: An ``.onnx`` or ``.tflite`` file; any other, or a damaged one, is a `UserError`.
+    """
+    path = Path(file)
+    for module in READ_WITH.get(path.suffix, ()):
+        require(module)
+    return describe(path)
 
 
 def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Artifact:
@@ -38,7 +54,7 @@ def _beside(file: Path, beside: Path, preproc: Preproc | None) -> Artifact:
 
 
 def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
-    found = describe(file)
+    found = inspect(file)
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
     layout = image_layout(found, preproc.layout if preproc and not guess_layout(found) else None)

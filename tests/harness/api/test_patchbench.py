@@ -12,9 +12,9 @@ PACKAGE = ROOT / "harness" / "api" / "patchbench"
 
 
 def test_the_package_only_collects_names_and_lists_each():
-    statements = ast.parse((PACKAGE / "__init__.py").read_text()).body
-    kinds = {type(statement) for statement in statements[1:]}
-    assert kinds == {ast.ImportFrom, ast.Assign}
+    _, guard, *statements = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    assert ast.unparse(guard) == "import patchbench_packages.ours"
+    assert {type(statement) for statement in statements} == {ast.ImportFrom, ast.Assign}
     imported = {alias.asname or alias.name for s in statements if isinstance(s, ast.ImportFrom) for alias in s.names}
     assert imported == set(patchbench.__all__)
 
@@ -37,10 +37,11 @@ def test_files_are_inspected_and_replayed_where_there_is_no_torch(tmp_path):
         f"print(patchbench.inspect({str(file)!r}).format)\n"
         f"images = np.zeros((3, {tiny.SIZE}, {tiny.SIZE}, 3), np.uint8)\n"
         f"print(patchbench.replay({str(file)!r}, images, 'onnxruntime', timed_runs=0).logits.shape)\n"
+        f"patchbench.craft({str(file)!r}, images, [0, 1, 2], px=2)\n"
     )
     path = str(PACKAGE.parent)
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environ(PYTHONPATH=path)
     )
-    assert said.returncode == 0, said.stderr
+    assert said.stderr.endswith("UserError: torch is not installed: pip install 'patchbench[craft]'\n")
     assert said.stdout.split() == ["onnx", "(3,", f"{tiny.CLASSES})"]
