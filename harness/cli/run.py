@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from backends.device.errors import UserError
 from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Limit, RunArgument, RunDir, Settings, SuiteFile, examples
 
@@ -104,9 +105,33 @@ def study(
         raise typer.Exit(FAILED_CELLS)
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("patchbench report out/demo"))
-def report(run_dir: RunArgument) -> None:
-    """Rebuild `cells.csv`, `summary.json`, and `report.html` of a finished run from its records."""
+@app.command(
+    rich_help_panel=PANEL, epilog=examples("patchbench report out/demo", "patchbench report out/demo --share shared")
+)
+def report(
+    run_dir: RunArgument,
+    share: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write a report to hand on instead: without images, paths, and names of files."
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --share: the baseline that the run was judged by.")
+    ] = None,
+) -> None:
+    """Rebuild `cells.csv`, `summary.json`, and `report.html` of a finished run from its records.
+
+    With `--share` the run stays as it is: DIR gets a report, `cells.csv`, and `manifest.json`, the hashes of all that
+    they rest on. `patchbench verify` checks them.
+    """
+    from harness.finished.sharing import share as share_run
     from harness.run.run import write_results
 
+    if share:
+        share_run(run_dir, share, baseline)
+        console().print(f"{share}: report.html, cells.csv, manifest.json", soft_wrap=True)
+        return
+    if baseline:
+        raise UserError("--baseline: expected with --share")
     console().print(f"report: {write_results(run_dir)}", soft_wrap=True)

@@ -140,6 +140,7 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> ArtifactEntry:
     file = stages.place_artifact(work, step, run_dir / "artifacts")
     described = Artifact.read(file.with_suffix(".json"))
     quant = described.quant
+    held = stages.contents(work, step)
     entry = ArtifactEntry(
         name=described.name,
         victim=described.victim,
@@ -151,7 +152,9 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> ArtifactEntry:
         signature=quant.signature if quant else "",
         calibration=quant.calibration if quant else "",
         quant=asdict(quant) if quant else None,
-        operators=stages.contents(work, step).operators,
+        operators=held.operators,
+        input_scale=held.input_scale,
+        input_zero_point=held.input_zero_point,
     )
     claim = step.brought.claimed_accuracy if step.brought else None
     return entry.model_copy(update={"claimed_accuracy": claim}) if claim else entry
