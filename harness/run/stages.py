@@ -208,10 +208,12 @@ def source(work: Work, step: ArtifactStep) -> Source:
 
 
 class Contents(NamedTuple):
-    """What a model file holds: how often each operator is executed, and the scale of its output, None for float."""
+    """What a model file holds: how often each operator is executed, and scales and zero points, None for float."""
 
     operators: dict[str, int]
     output_scale: float | None
+    input_scale: float | None
+    input_zero_point: int | None
 
 
 def contents(work: Work, step: ArtifactStep) -> Contents:
@@ -221,8 +223,15 @@ def contents(work: Work, step: ArtifactStep) -> Contents:
 
 
 def _write_contents(file: Description, folder: Path) -> None:
-    scale = file.outputs[0].scale
-    write_json(folder / "found.json", Contents(file.counts, scale[0] if scale else None)._asdict())
+    takes = file.inputs[0]
+    gives = file.outputs[0]
+    contents = Contents(
+        file.counts,
+        gives.scale[0] if gives.scale else None,
+        takes.scale[0] if takes.scale else None,
+        takes.zero_point[0] if takes.zero_point else None,
+    )
+    write_json(folder / "found.json", contents._asdict())
 
 
 def _described(step: ArtifactStep, table: config.ArtifactTable, classes: int) -> Artifact:
