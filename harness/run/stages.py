@@ -70,12 +70,12 @@ def check_device(device: str) -> None:
 
     kind, _, number = device.partition(":")
     if kind != "cuda" or not (number or "0").isdigit():
-        raise UserError(f"--device {device}: expected cpu, cuda, or cuda:N")
+        raise UserError(f"device {device}: expected cpu, cuda, or cuda:N")
     if int(number or 0) >= torch.cuda.device_count():
         built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
         raise UserError(
-            f"--device {device}: torch {torch.__version__} {built} and finds {torch.cuda.device_count()} GPUs here; "
-            "leave --device out, or install a torch with CUDA and its driver (pytorch.org/get-started)"
+            f"device {device}: torch {torch.__version__} {built} and finds {torch.cuda.device_count()} GPUs here; "
+            "leave it out, or install a torch with CUDA and its driver (pytorch.org/get-started)"
         )
 
 
@@ -208,10 +208,12 @@ def source(work: Work, step: ArtifactStep) -> Source:
 
 
 class Contents(NamedTuple):
-    """What a model file holds: how often each operator is executed, and the scale of its output, None for float."""
+    """What a model file holds: how often each operator is executed, and scales and zero points, None for float."""
 
     operators: dict[str, int]
     output_scale: float | None
+    input_scale: float | None
+    input_zero_point: int | None
 
 
 def contents(work: Work, step: ArtifactStep) -> Contents:
@@ -221,8 +223,15 @@ def contents(work: Work, step: ArtifactStep) -> Contents:
 
 
 def _write_contents(file: Description, folder: Path) -> None:
-    scale = file.outputs[0].scale
-    write_json(folder / "found.json", Contents(file.counts, scale[0] if scale else None)._asdict())
+    takes = file.inputs[0]
+    gives = file.outputs[0]
+    contents = Contents(
+        file.counts,
+        gives.scale[0] if gives.scale else None,
+        takes.scale[0] if takes.scale else None,
+        takes.zero_point[0] if takes.zero_point else None,
+    )
+    write_json(folder / "found.json", contents._asdict())
 
 
 def _described(step: ArtifactStep, table: config.ArtifactTable, classes: int) -> Artifact:
