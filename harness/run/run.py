@@ -63,12 +63,13 @@ def run_suite(
     device: str = "cpu",
     frozen: Path | None = None,
     label: str = "",
+    command: str = "",
     console: Console,
 ) -> bool:
     """Run a suite into a run directory, reusing what is stored there; return whether no cell failed.
 
     ``frozen`` is a baseline whose patches are replayed where the weights are those that they were crafted on, ``label``
-    what the run is called in lists of runs.
+    what the run is called in lists of runs, ``command`` what repeats it, by default the command line of this process.
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -97,7 +98,8 @@ def run_suite(
             with about(suite_file):
                 _run_stages(work)
             console.print("counting and writing the report ...", style="dim")
-            timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]), label)
+            given = command or shlex.join(["patchbench", *sys.argv[1:]])
+            timing = Timing(started, time.monotonic() - begun, given, label)
             whole = _records(work)
             write_results(run_dir, whole, describe_run(work, whole, run_dir, timing))
         return _print_results(run_dir, console)

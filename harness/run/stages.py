@@ -70,12 +70,12 @@ def check_device(device: str) -> None:
 
     kind, _, number = device.partition(":")
     if kind != "cuda" or not (number or "0").isdigit():
-        raise UserError(f"--device {device}: expected cpu, cuda, or cuda:N")
+        raise UserError(f"device {device}: expected cpu, cuda, or cuda:N")
     if int(number or 0) >= torch.cuda.device_count():
         built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
         raise UserError(
-            f"--device {device}: torch {torch.__version__} {built} and finds {torch.cuda.device_count()} GPUs here; "
-            "leave --device out, or install a torch with CUDA and its driver (pytorch.org/get-started)"
+            f"device {device}: torch {torch.__version__} {built} and finds {torch.cuda.device_count()} GPUs here; "
+            "leave it out, or install a torch with CUDA and its driver (pytorch.org/get-started)"
         )
 
 
