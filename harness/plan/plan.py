@@ -43,6 +43,13 @@ class Plan:
         return [artifact for artifact in self.artifacts if artifact not in used]
 
     @property
+    def needs_torch(self) -> bool:
+        """Whether a network, a file or a patch is made; else files and patches that are there are replayed."""
+        exports = any(not step.brought for step in self.artifacts)
+        simulates = any(step.artifact.format == TORCH for step in self.replays)
+        return exports or simulates or any(step.surrogate for step in self.patches)
+
+    @property
     def key(self) -> str:
         """Hash all steps and the report's code; a finished run with the same key has nothing to do."""
         steps = [[step.key for step in of] for of in (self.victims, self.artifacts, self.patches, self.latencies)]

@@ -63,14 +63,14 @@ def surrogate_sha256(work: Work, step: SurrogateStep) -> str:
 
     A network that is rounded without training has its victim's hash.
     """
-    from harness.networks import quantization_aware_training as qat
-
     if step.members:
         hashes = [surrogate_sha256(work, member) for member in step.members]
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
     if step.artifact and step.artifact.format != TORCH:
         return artifact(work, step.artifact)[0].sha256
     if step.artifact and step.artifact.training:
+        from harness.networks import quantization_aware_training as qat
+
         return qat.digest(trained(work, step.artifact.training))
     return victim(work, step.victim).sha256
 

@@ -23,6 +23,7 @@ from backends.device.reading import DamagedFile
 from harness.config import read_suite
 from harness.config.changes import NO_CHANGES, Changes
 from harness.display import Display
+from harness.extras import require
 from harness.plan.plan import Plan, make
 from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
@@ -164,6 +165,8 @@ def _stamp(run_dir: Path, label: str) -> None:
 
 def _run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
+    if work.plan.needs_torch:
+        require("torch")
     for victim in work.plan.victims:
         stages.check_victim(work, victim)
     for artifact in sorted(work.plan.artifacts, key=lambda step: step.brought is None):

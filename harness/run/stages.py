@@ -82,7 +82,6 @@ def check_device(device: str) -> None:
 def images(work: Work, step: DataStep, split: str) -> Images:
     """Return the images of a split, memory-mapped: calibration, craft, select, evaluate, all, or train."""
     from harness.data import datasets as data
-    from harness.networks.training import training_images
 
     spec = work.plan.suite.data
     if not work.store.has("data", step.key):
@@ -92,7 +91,7 @@ def images(work: Work, step: DataStep, split: str) -> Images:
             pixels, labels, ids = (np.concatenate(parts) for parts in zip(*pools.values(), strict=True))
             every = Images(pixels, labels, tuple(map(str, ids)))
             with work.store.writing("data", step.key) as folder:
-                for name, part in {**splits, "all": every, "train": training_images(pools, splits)}.items():
+                for name, part in {**splits, "all": every, "train": data.training_images(pools, splits)}.items():
                     for what, array in part._asdict().items():
                         np.save(folder / f"{name}.{what}.npy", np.asarray(array, DTYPES[what]), allow_pickle=False)
     pixels, labels, ids = (

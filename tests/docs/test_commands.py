@@ -2,10 +2,12 @@
 
 import re
 import shlex
+import tomllib
 
 import pytest
 import typer
 from helpers import ROOT
+from packaging.requirements import Requirement
 from typer.main import get_command
 
 from backends.conformance import __main__ as conformance
@@ -20,6 +22,7 @@ THEIRS = re.compile(
     r"(model\.tflite|suite\.toml|comment\.md|junit\.xml|verdict\.json|history\.svg|compare\.html)"
 )
 COMMANDS = get_command(app).commands
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
 ELSEWHERE = ("git", "cd", "cp", "apt-get")  # programs of the system, which nothing here can check
 
 
@@ -47,6 +50,8 @@ def test_a_command_can_be_given(line: str):
         assert set(arguments) <= set(targets)
     elif program.endswith("python"):
         python(arguments)
+    elif program == "pip":
+        assert Requirement(arguments[1]).extras <= EXTRAS
     else:
         assert program in ELSEWHERE
 
