@@ -15,6 +15,7 @@ from harness import config
 from harness.plan.cases import Offer
 from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
 from harness.plan.classes import check_classes
+from harness.plan.described import described
 from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep
 from harness.plan.surrogates import bits, training_of
 from harness.store import key
@@ -60,7 +61,7 @@ class Plan:
 def make(
     suite: config.Suite,
     data_dir: Path | None,
-    cache: Path,
+    cache: Path | None,
     targets: Sequence[str] = ("*",),
     frozen: Mapping[str, tuple[str, str]] | None = None,
 ) -> Plan:
@@ -75,7 +76,8 @@ def make(
     names = class_names(suite.data, data_dir)
     check_splits(suite.data, data_dir)
     files = fingerprint(suite.data, data_dir, cache)
-    tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *suite.artifact]
+    brought = [described(table, data_dir) for table in suite.artifact]
+    tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *brought]
     everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
     everyone = [_with_teacher(victim, everyone) for victim in everyone]
     for victim in everyone:
