@@ -22,6 +22,7 @@ NEED_TORCH = {
     "exporters": "export onnx_graph onnx_qdq tflite",
     "patches": "acceleration attacks best_place differentiable_defences disguise fake_quant objectives paste printable "
     "problem surrogates twins",
+    "harness.api": "networks",
     "harness.data": "downloads",
     "harness.api": "networks",
     "harness.networks": "architectures checkpoints distillation quantization_aware_training training victims weights",
