@@ -24,7 +24,6 @@ NEED_TORCH = {
     "problem surrogates twins",
     "harness.api": "networks",
     "harness.data": "downloads",
-    "harness.api": "networks",
     "harness.networks": "architectures checkpoints distillation quantization_aware_training training victims weights",
     "harness.study": "features gradients places saturation strength",
     "harness.study.lib": "layers pixel_gradients readings",
