@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.report import agreement, svg
+from harness.report import agreement
 from harness.report.calibration import calibration_figures
 from harness.report.labels import labelled
 from harness.results.metrics import cells, summarise
@@ -115,8 +115,7 @@ def ladder(summary: pd.DataFrame) -> None:
 
 def draw(figure: str, name: str) -> None:
     """Write a figure of the report as a file of its own."""
-    text = str(figure)  # of the figure's markup, without the page's around it
-    (RESULTS / f"{name}.svg").write_text(svg.standalone(text[text.index("<svg ") : text.rindex("</svg>") + 6]))
+    (RESULTS / f"{name}.svg").write_text(f"{figure}\n")
 
 
 if __name__ == "__main__":

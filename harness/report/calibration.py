@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from harness.report.svg import COLOURS, INK, MARKERS, WIDTH, drawing, legend, percent_axis, short
+from harness.report.svg import COLOURS, INK, MARKERS, WIDTH, drawing, legend, percent_axis
 from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
 
@@ -59,8 +59,7 @@ def _figure(panels: list[pd.DataFrame], rate: str, lab: float) -> Markup:
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         for target, style in styles.items():
-            label = short(target, 24)
-            grid[0].plot([], [], color=style.colour, marker=style.marker, ms=5, lw=2.2, label=label)
+            grid[0].plot([], [], color=style.colour, marker=style.marker, ms=5, lw=2.2, label=target)
         grid[0].plot([], [], "D", mfc="none", mec=INK, ms=4.5, label="clean accuracy")
         grid[0].plot([], [], color=INK, lw=0.9, ls=DASHED, label="float, PyTorch")
         legend(figure, grid[0])

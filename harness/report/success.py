@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from matplotlib.transforms import blended_transform_factory
 
 from harness.report.svg import (
@@ -16,11 +17,13 @@ from harness.report.svg import (
     RULE,
     SOFT,
     WIDTH,
+    covering,
     drawing,
     legend,
-    legend_columns,
+    legend_lines,
     percent_axis,
     short,
+    show_on_hover,
 )
 from patches.patch import CONTROLS
 
@@ -58,15 +61,14 @@ def success_figures(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[st
 def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> Markup:
     rows = table.drop_duplicates(["artifact", "target"])
     rate = "targeted_success" if table["targeted_success"].notna().any() else "untargeted_success"
-    names = [short(name, 90) or "no patch" for name in series]
-    labels = [*names, "noise", "grey"]
-    legend_height = LEGEND_LINE_INCHES * -(-len(labels) // legend_columns(labels))
+    names = [name or "no patch" for name in series]
+    legend_height = LEGEND_LINE_INCHES * legend_lines([*names, "noise", "grey"])
     height = ROW_INCHES * len(rows) * (1 + 0.45 * (len(series) - 1)) + 0.77 + legend_height
     with drawing(WIDTH, height) as (figure, out):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.3])
         figure.subplots_adjust(0.4, 0.48 / height, 0.935, 1 - (0.24 + legend_height) / height, wspace=0.1)
         room = VALUE_INCHES / (left.get_position().width * WIDTH)
-        longest = np.nan_to_num(max(table[rate].max(), summary[f"{rate}_high"].max()))
+        longest = covering(table[rate], summary[f"{rate}_high"])
         for y, (_, row) in enumerate(rows.iterrows()):
             here = _same(table, row, "artifact", "target")
             _label_row(left, right, y, row, rows["artifact_label"].iloc[y - 1] if y else "")
@@ -76,7 +78,7 @@ def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> Ma
                 bar = _Bar(y + offset, 0.64 / len(series), COLOURS[i], row["precision"] == "fp32")
                 _draw_bar(left, bar, here, name, rate, means[means["series_label"] == name])
             _draw_clean_accuracy(right, y, here)
-        percent_axis(left, "x", max(0.1, longest / (1 - room)), f"{rate.split('_')[0]} success, %")
+        percent_axis(left, "x", longest / (1 - room), f"{rate.split('_')[0]} success, %")
         percent_axis(right, "x", 1.0, "clean accuracy, %")
         left.set_ylim(len(rows) - 0.4, -0.6)
         left.set_yticks([])
@@ -90,10 +92,11 @@ def _label_row(left: Axes, right: Axes, y: int, row: pd.Series, above: str) -> N
     label = row["artifact_label"]
     if label != above:
         edge = blended_transform_factory(left.figure.transFigure, left.transData)
-        left.text(0, y, short(label, 34), transform=edge, va="center", color=INK)
+        text = left.text(0, y, short(label, 34), transform=edge, va="center", color=INK)
+        show_on_hover([text], [label])
         for axes in (left, right):
             axes.axhline(y - 0.5, color=RULE, lw=0.6)
-    _beside(left, -0.02, y, short(row["target"], 22), SOFT)
+    show_on_hover([_beside(left, -0.02, y, short(row["target"], 22), SOFT)], [row["target"]])
 
 
 def _draw_bar(axes: Axes, bar: _Bar, here: pd.DataFrame, series: str, rate: str, mean: pd.DataFrame) -> None:
@@ -133,8 +136,8 @@ def _add_legend_entries(axes: Axes, names: list[str]) -> None:
     axes.plot([], [], "o", ms=4, mfc="none", mec=INK, label="grey")
 
 
-def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), va="center", ha="right", color=colour)
+def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> Text:
+    return axes.text(x, y, text, transform=axes.get_yaxis_transform(), va="center", ha="right", color=colour)
 
 
 def _same(table: pd.DataFrame, row: pd.Series, *columns: str) -> pd.DataFrame:
