@@ -20,7 +20,14 @@ FLOORS = [
     "backends",
     "exporters",
     "patches",
-    ("harness.data_frames", "harness.display", "harness.store", "harness.tables", "harness.torchvision_import"),
+    (
+        "harness.data_frames",
+        "harness.display",
+        "harness.shipped",
+        "harness.store",
+        "harness.tables",
+        "harness.torchvision_import",
+    ),
     "harness.sealed",
     "harness.config",
     "harness.data",
@@ -30,8 +37,9 @@ FLOORS = [
     "harness.report",
     "harness.run",
     "harness.gate",
+    "harness.finished",
     "harness.study",
-    "harness.cli",
+    ("harness.api", "harness.cli"),
 ]
 # What may be imported of third parties, by folder; others may import any.
 THIRD_PARTIES = {
@@ -40,6 +48,7 @@ THIRD_PARTIES = {
     "harness.results": {"numpy", "pandas", "pyarrow", "pydantic", "scipy"},
     "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
     "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
+    "harness.finished": {"numpy", "rich"},
 }
 # What each runtime's file may import, inside functions.
 PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "reference": {"onnx"}}
@@ -47,7 +56,7 @@ PACKAGES |= {"tflite_runtime": {"tflite_runtime"}, "tensorflow": {"tensorflow"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
 LIGHT = [
     "plan.plan", "run.run", "cli.app", "config", "store", "results.records", "results.metrics", "results.stats",
-    "results.checks", "gate.judge", "gate.history",
+    "results.checks", "gate.judge", "gate.history", "api.patchbench",
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "jax"}
 # What a device may not have; one that lacks them gives the same results.

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import traceback
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from backends.device.errors import UserError
-from harness.cli import gate, inspect, run, stages, twin
+from harness.cli import gate, inspect, run, stages, suites, twin
 
 ABOUT = """Does an adversarial patch that works in the lab still work on the device?
 
 patchbench crafts patches on a surrogate, exports the victim to ONNX or TFLite, replays the patched images on real
 integer runtimes, and counts how often each patch succeeds.
 
-**Start with** `patchbench run benchmarks/suites/demo.toml`."""
+**Start with** `patchbench run demo`; `patchbench suites` lists what else ships."""
 
 
 class Commands(TyperGroup):
@@ -40,10 +41,24 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-for group in (run, stages, inspect, twin, gate):
+for group in (run, suites, inspect, twin, gate, stages):
     app.add_typer(group.app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"patchbench {version('patchbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before any command."""
 
 
 def _origin(end: SystemExit) -> str:

@@ -22,7 +22,7 @@ PANEL = "Inspect"
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets benchmarks/suites/demo.toml"))
+@app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets demo"))
 def targets(suite: SuiteFile) -> None:
     """List a suite's targets, whether each can run here, and how to fix those that cannot."""
     from harness.config import read_suite

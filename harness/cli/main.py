@@ -84,7 +84,7 @@ def _run() -> int:
         from harness.cli.app import app
 
         try:
-            app()
+            app(prog_name="patchbench")
         except SystemExit as end:
             code = end.code
         sys.stdout.flush()

@@ -5,8 +5,32 @@ from typing import Annotated
 
 import typer
 
-SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (TOML); see benchmarks/suites/.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+from harness.shipped import shipped_suites, suite_file
+
+
+def suite_names(incomplete: str) -> list[str]:
+    """Return the names that a shell offers for a suite; where there are none, it offers files."""
+    return [name for name in shipped_suites() if name.startswith(incomplete)]
+
+
+def run_directories(incomplete: str) -> list[str]:
+    """Return the finished runs below ``out`` that a shell offers."""
+    finished = sorted(str(file.parent) for file in Path("out").glob("*/run.json"))
+    return [name for name in finished if name.startswith(incomplete)]
+
+
+SuiteFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SUITE",
+        parser=suite_file,
+        autocompletion=suite_names,
+        help="Suite file (TOML), or the name of one that ships: see `patchbench suites`.",
+    ),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", autocompletion=run_directories, help="Run directory, such as out/demo.")
+]
 ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="Any .onnx or .tflite file.")]
 DataDir = Annotated[
     Path | None,

@@ -18,8 +18,8 @@ app = typer.Typer()
 @app.command(
     rich_help_panel=PANEL,
     epilog=examples(
-        "patchbench run benchmarks/suites/demo.toml",
-        "patchbench run benchmarks/suites/cifar10.toml --data ~/data --targets 'litert*'",
+        "patchbench run demo",
+        "patchbench run cifar10 --data ~/data --targets 'litert*'",
     ),
 )
 def run(
@@ -35,6 +35,7 @@ def run(
         Path | None,
         typer.Option(metavar="BASELINE", help="Replay this baseline's patches; craft only where the weights changed."),
     ] = None,
+    label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
 
@@ -47,15 +48,15 @@ def run(
     from harness.run.run import run_suite
 
     patterns = tuple(targets or ["*"])
-    if not run_suite(suite, data, out, targets=patterns, device=device, frozen=frozen, console=console()):
+    if not run_suite(suite, data, out, targets=patterns, device=device, frozen=frozen, label=label, console=console()):
         raise typer.Exit(FAILED_CELLS)
 
 
 @app.command(
     rich_help_panel=PANEL,
     epilog=examples(
-        "patchbench study benchmarks/suites/study-digits.toml",
-        "patchbench study benchmarks/suites/study-cifar10.toml --data ~/data --only transfer",
+        "patchbench study study-digits",
+        "patchbench study study-cifar10 --data ~/data --only transfer",
     ),
 )
 def study(

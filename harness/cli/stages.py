@@ -27,7 +27,7 @@ PANEL = "Run one stage"
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("patchbench train benchmarks/suites/demo.toml --into weights/"))
+@app.command(rich_help_panel=PANEL, epilog=examples("patchbench train demo --into weights/"))
 def train(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
     """Train a suite's victims or fetch their weights, and write each state dict to DIR/VICTIM.pt."""
     from harness.run import stages
@@ -42,7 +42,7 @@ def train(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None)
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog=examples("patchbench export benchmarks/suites/demo.toml --only '*tflite*' --into models/"),
+    epilog=examples("patchbench export demo --only '*tflite*' --into models/"),
 )
 def export(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
     """Export a suite's victims to DIR/ARTIFACT.onnx or .tflite, each with a description, DIR/ARTIFACT.json."""
@@ -55,7 +55,7 @@ def export(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog=examples("patchbench craft benchmarks/suites/demo.toml --only 'gap*c3*' --into patches/"),
+    epilog=examples("patchbench craft demo --only 'gap*c3*' --into patches/"),
 )
 def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None, device: Device = "cpu") -> None:
     """Craft a suite's patches and controls: DIR/PATCH.npz, with a preview, DIR/PATCH.png.
@@ -73,7 +73,7 @@ def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None,
 @app.command(
     rich_help_panel=PANEL,
     epilog=examples(
-        "patchbench bundle benchmarks/suites/demo.toml --artifact models/resnet8-onnx-s8s8-minmax.json "
+        "patchbench bundle demo --artifact models/resnet8-onnx-s8s8-minmax.json "
         "--patch patches/noise-s0-10px.npz --into bundle/"
     ),
 )

@@ -60,11 +60,12 @@ def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path)
 
 
 def split(pools: dict[str, Images], spec: config.DataTable) -> dict[str, Images]:
-    """Split the pools into calibration, craft, select and evaluate: disjoint shares of a hashed order of the ids.
+    """Split the pools into evaluate, calibration, craft and select: disjoint shares of a hashed order of the ids.
 
-    Evaluate comes from the test pool where there is one, the others from train. Too few images are a `UserError`.
+    Evaluate comes first, so that it depends on nothing but the seed and its own size, and from the test pool where
+    there is one; the others come from train. More calibration images keep the fewer. Too few images are a `UserError`.
     """
-    sizes = {"calibration": spec.calibration, "craft": spec.craft, "select": spec.select, "evaluate": spec.evaluate}
+    sizes = {"evaluate": spec.evaluate, "calibration": spec.calibration, "craft": spec.craft, "select": spec.select}
     order = {name: hashed_order(pool.ids, str(spec.seed)) for name, pool in pools.items()}
     taken = dict.fromkeys(pools, 0)
     parts = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from harness.gate.pairs import Pair, image_order
 from harness.gate.rules import KIND, CompareTable, Metric, matches
 from harness.results.baseline import Frozen
-from harness.results.stats import difference, holm
+from harness.results.stats import Difference, difference, holm
 from harness.results.success import Kind
 
 
@@ -42,6 +43,19 @@ class Comparison:
     changes: tuple[str, ...]
 
 
+class Measured(NamedTuple):
+    """A rate of a pair on both sides, and its paired change, all over the ``n`` images that count on both.
+
+    ``equal`` says that every image's answer counts alike.
+    """
+
+    before: float
+    after: float
+    change: Difference
+    n: int
+    equal: bool
+
+
 def compare(base: Frozen, run: Frozen, rule: CompareTable, alpha: float, paired: Sequence[Pair]) -> list[Comparison]:
     """Return a rule's comparisons, Holm-corrected; pairs with faults and rates without an image are left out."""
     order = image_order(base, run)
@@ -50,7 +64,7 @@ def compare(base: Frozen, run: Frozen, rule: CompareTable, alpha: float, paired:
         is_clean = pair.columns["attack"] == "none"
         if pair.faults or is_clean != (rule.metric == "clean_accuracy") or not matches(pair.columns, rule.where):
             continue
-        comparison = _measure(base, run, rule, pair, order)
+        comparison = _comparison(base, run, rule, pair, order)
         if comparison is not None:
             comparisons.append(comparison)
     adjusted = holm([comparison.p for comparison in comparisons])
@@ -61,38 +75,50 @@ def compare(base: Frozen, run: Frozen, rule: CompareTable, alpha: float, paired:
     ]
 
 
-def _measure(base: Frozen, run: Frozen, rule: CompareTable, pair: Pair, order: NDArray[np.int64]) -> Comparison | None:
-    kind = KIND[rule.metric]
+def measure(base: Frozen, run: Frozen, kind: Kind, pair: Pair, order: NDArray[np.int64], sign: int) -> Measured | None:
+    """Measure the change of a pair's rate, times ``sign``; None where no image counts on both sides."""
     rows = [row for row, _ in pair.cells]
     hits, counted = _matrices(base, rows, kind)
     hits_now, counted_now = (matrix[:, order] for matrix in _matrices(run, [row for _, row in pair.cells], kind))
     both = counted & counted_now
     if not both.any():
         return None
-    sign = _sign(rule)
-    worsening = sign * (hits_now.astype(np.float64) - hits)
+    rise = sign * (hits_now.astype(np.float64) - hits)
     if pair.anew:
         # Recrafted patches are paired by class and seed, so what a class has in common cancels out.
         one_class = np.zeros(len(rows), np.int64)
-        change = difference(worsening, both, one_class, "patches and images")
+        change = difference(rise, both, one_class, "patches and images")
     else:
-        change = difference(worsening, both, base.outcomes.goals[rows])
-    low, high = sorted((sign * change.low, sign * change.high))
+        change = difference(rise, both, base.outcomes.goals[rows])
+    equal = not (rise * both).any() and bool((counted == counted_now).all())
+    return Measured(_mean(hits, both), _mean(hits_now, both), change, int(both.sum()), equal)
+
+
+def _comparison(
+    base: Frozen, run: Frozen, rule: CompareTable, pair: Pair, order: NDArray[np.int64]
+) -> Comparison | None:
+    kind = KIND[rule.metric]
+    sign = _sign(rule)
+    measured = measure(base, run, kind, pair, order, sign)
+    if measured is None:
+        return None
+    before, after, worsening, n, equal = measured
+    low, high = sorted((sign * worsening.low, sign * worsening.high))
     return Comparison(
         name=pair.name,
         metric=rule.metric,
-        before=_mean(hits, both),
-        after=_mean(hits_now, both),
-        change=sign * change.value,
+        before=before,
+        after=after,
+        change=sign * worsening.value,
         low=low,
         high=high,
-        n=int(both.sum()),
-        patches=0 if kind == "clean" else len(rows),
-        p=change.p_above,
+        n=n,
+        patches=0 if kind == "clean" else len(pair.cells),
+        p=worsening.p_above,
         margin=rule.margin,
-        unseen=max(0.0, change.high),
+        unseen=max(0.0, worsening.high),
         worse=False,
-        equal=not (worsening * both).any() and bool((counted == counted_now).all()),
+        equal=equal,
         anew=pair.anew,
         changes=pair.changes,
     )

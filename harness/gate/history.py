@@ -42,7 +42,7 @@ def tracks(runs: Sequence[Frozen]) -> list[Track]:
     by_run = [pairs(runs[0], run) for run in runs]
     out = []
     for same in zip(*by_run, strict=True):
-        kind = _kind(same[0])
+        kind = same[0].kind
         points = tuple(_point(run, pair, kind) for run, pair in zip(runs, same, strict=True))
         first = _first_change(runs, same)
         why = "; ".join(_causes(runs[first - 1], runs[first], same[first - 1], same[first])) if first > 0 else ""
@@ -51,8 +51,8 @@ def tracks(runs: Sequence[Frozen]) -> list[Track]:
 
 
 def label(run: Frozen) -> str:
-    """Return what a run is called: its commit, else when it started, else its path."""
-    return str(run.facts.commit or run.facts.started[:16].replace("T", " ") or run.source)
+    """Return what a run is called: its label, else its commit, else when it started, else its path."""
+    return str(run.facts.label or run.facts.commit or run.facts.started[:16].replace("T", " ") or run.source)
 
 
 def terminal(runs: Sequence[Frozen], followed: Sequence[Track]) -> Table:
@@ -101,12 +101,6 @@ def _legend(axes: Axes, names: Sequence[str]) -> None:
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 1.32), "ncols": 2}
     made = axes.legend(handles, shortened(names, 60), **place, frameon=False, fontsize=7.5)
     show_on_hover(made.get_texts(), names)
-
-
-def _kind(pair: Pair) -> Kind:
-    if pair.columns["attack"] == "none":
-        return "clean"
-    return "targeted" if pair.columns["target_class"] >= 0 else "untargeted"
 
 
 def _point(run: Frozen, pair: Pair, kind: Kind) -> Estimate | None:

@@ -13,6 +13,7 @@ from harness.gate.changes import cell_changes
 from harness.gate.faults import cell_name, missing_or_failed, patch_faults
 from harness.results.baseline import Frozen
 from harness.results.columns import SERIES
+from harness.results.success import Kind
 from patches.patch import CONTROLS
 from patches.surrogate import Surrogate
 
@@ -24,15 +25,28 @@ class Pair:
     """An attack (or none) on an artifact on a target, in baseline and run.
 
     ``columns`` are those of the group's first cell. ``cells`` are (row in the baseline, row in the run), a pair for
-    each patch. ``anew`` says that the patches were recrafted for other weights; ``changes`` are what else differs,
-    ``faults`` why the two cannot be compared.
+    each patch. ``anew`` says that the patches were recrafted for other weights; ``changes`` are what else differs.
+    ``gaps`` are cells that are missing or failed, ``other_patches`` why the patches cannot be compared.
     """
 
     columns: pd.Series
     cells: tuple[tuple[int, int], ...]
     anew: bool
     changes: tuple[str, ...]
-    faults: tuple[str, ...]
+    gaps: tuple[str, ...]
+    other_patches: tuple[str, ...]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why the two cannot be compared."""
+        return self.gaps + self.other_patches
+
+    @property
+    def kind(self) -> Kind:
+        """What is counted: the success of the patches, or without any, clean accuracy."""
+        if self.columns["attack"] == "none":
+            return "clean"
+        return "targeted" if self.columns["target_class"] >= 0 else "untargeted"
 
     @property
     def name(self) -> str:
@@ -62,10 +76,10 @@ def pairs(base: Frozen, run: Frozen) -> list[Pair]:
         columns = base.outcomes.cells.iloc[rows[0]]
         cells = tuple((row, row_of[keys[row]]) for row in rows if keys[row] in row_of)
         missing = [cell_name(base, row) for row in rows if keys[row] not in row_of]
-        faults = missing_or_failed(base, run, cells, missing)
+        gaps = missing_or_failed(base, run, cells, missing)
         anew, reasons = patch_faults(base, run, columns, cells)
         differ = cell_changes(base, run, cells[0]) if cells else []
-        out.append(Pair(columns, cells, anew, tuple(differ), (*faults, *reasons)))
+        out.append(Pair(columns, cells, anew, tuple(differ), tuple(gaps), tuple(reasons)))
     return out
 
 

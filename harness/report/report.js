@@ -5,7 +5,7 @@ root.classList.add("js");
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells].map((head) => head.innerText.trim());
   for (const row of [...table.tBodies].flatMap((body) => [...body.rows])) {
-    if (row.cells.length === heads.length) heads.forEach((head, i) => (row.cells[i].dataset.label = head));
+    if (row.cells.length === heads.length) heads.forEach((head, i) => (row.cells[i].dataset.head = head));
   }
 }
 

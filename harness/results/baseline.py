@@ -54,6 +54,7 @@ class Facts(Entry):
     suite: str
     ids_sha256: dict[str, str]
     failed_checks: tuple[str, ...]
+    label: str = ""
     started: str = ""
     commit: str = ""
     plan: str = ""
@@ -262,6 +263,7 @@ def _facts(run: Run) -> Facts:
         "suite": run.suite.name,
         "ids_sha256": run.data.ids_sha256,
         "failed_checks": [f"{check.asks} {check.says}" for check in run.checks if check.status == "failed"],
+        "label": run.label,
         "started": run.started,
         "commit": run.commit,
         "plan": run.plan,

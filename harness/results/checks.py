@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +12,13 @@ import pandas as pd
 from harness.results.entries import CaseEntry, Check, OutputsEntry, PatchEntry, RepeatEntry, TargetEntry, Where
 from harness.results.metrics import is_lab
 from harness.results.run_directory import Run
-from harness.results.stats import wilson
 from patches.patch import CONTROLS
 
 MAX_NOISE_SUCCESS = 0.15  # above it, size or place alone break the network, whatever lies there
 MAX_ZERO_GRADIENTS = 0.5  # above it, the attack was blind: its patch says little about the network
 MAX_ACCURACY_LOSS = 0.05  # between an artifact and its file's claim, or the float network
 MAX_STEPS = 12  # twice what kernels of different CPUs and runtimes differ by; saturated sums reach 50
-MARGIN = 0.05  # half of the interval that each success should have, at most
+WORTHWHILE = 0.05  # success beyond noise; below it, a patch does not count as working
 SATURATION = (
     "This x86 has AVX2 but no VNNI, so onnxruntime's 16-bit sums of unsigned activations and signed weights saturate: "
     "export with signature s8s8 or u8u8, or use a CPU with VNNI"
@@ -210,22 +210,31 @@ def _accuracy(run: Run, cells: pd.DataFrame) -> Check:
 
 
 def _enough(cells: pd.DataFrame) -> Check:
-    name, asks = "enough images", f"is each success known to within {100 * MARGIN:.0f} points, at 95 % confidence?"
+    name, asks = "enough images", "do the images tell whether each patch does better than noise?"
     table = cells[~cells["attack"].isin(CONTROLS)]
-    rate = np.where(table["targeted_success"].notna(), "targeted_success", "untargeted_success")
-    ends = [
-        [row[f"{r}_{end}"] for row, r in zip(table.to_dict("records"), rate, strict=True)] for end in ("low", "high")
-    ]
-    half = (np.array(ends[1], float) - np.array(ends[0], float)) / 2
-    if not len(half):
+    gain, low, high = (_beyond_noise(table, end) for end in ("", "_low", "_high"))
+    if not len(table):
         return _unknown(name, asks)
+    is_open = (low <= 0) & (high > WORTHWHILE)
     bad: list[Fault] = []
-    for row in table[half > MARGIN].to_dict("records"):
+    for row, least, most in zip(table[is_open].to_dict("records"), low[is_open], high[is_open], strict=True):
         where = _place(row["artifact"], row["target"]) | {"patch": row["patch"], "defence": row["defence"]}
-        bad.append((f"{row['artifact']} on {row['target']}, {row['patch']}", where))
-    need = next(n for n in range(10, 100_000, 10) if np.diff(wilson(n / 2, n), axis=0)[0] <= 2 * MARGIN)
-    mend = f": {need} images are always enough"
-    return _verdict(name, asks, f"to within {100 * half.max():.1f} points or better", bad, mend)
+        beyond = f"{100 * least:.1f} to {100 * most:.1f} points beyond noise"
+        bad.append((f"{row['artifact']} on {row['target']}, {row['patch']}: {beyond}", where))
+    # An interval's width falls with the root of the number of images, until it leaves out 0, or what is worthwhile.
+    margin = np.maximum(gain, WORTHWHILE - gain)
+    need = (table["n_clean"] * ((high - low) / 2 / margin) ** 2)[is_open].max()
+    mend = f"; data.evaluate = {10 * math.ceil(need / 10)} would tell" if bad else ""
+    points = f"{100 * WORTHWHILE:.0f} points"
+    return _verdict(name, asks, f"each of {len(table)} does, or does less than {points} better", bad, mend)
+
+
+def _beyond_noise(table: pd.DataFrame, end: str) -> pd.Series:
+    """Return an end of each cell's success beyond noise; of its plain success where no noise was measured."""
+    untargeted = table[f"untargeted_success{end}"]
+    plain = table[f"targeted_success{end}"].where(table["targeted_success"].notna(), untargeted)
+    beyond = table[f"targeted_excess_over_noise{end}"]
+    return beyond.where(beyond.notna(), plain).astype(float)
 
 
 def _copies(count: int | None, patches: Sequence[PatchEntry]) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +37,12 @@ class Outcomes:
     def goals(self) -> NDArray[np.int64]:
         """Each cell's target class, -1 for none."""
         return self.cells["target_class"].to_numpy(np.int64)
+
+    def on(self, images: Sequence[str]) -> Outcomes:
+        """Return the outcomes on some of the images alone."""
+        row_of = {image: row for row, image in enumerate(self.images.tolist())}
+        rows = np.array([row_of[image] for image in images], np.int64)
+        return replace(self, images=self.images[rows], labels=self.labels[rows], preds=self.preds[:, rows])
 
     def whole(self, row: int) -> bool:
         """Return whether a cell and its clean cell have a prediction for every image; otherwise it has no rates."""

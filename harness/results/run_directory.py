@@ -58,6 +58,7 @@ class Run(Entry):
     schema_: Literal[2] = Field(alias="schema")
     suite: SuiteEntry = SuiteEntry()
     title: str = ""
+    label: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     machine: MachineEntry = MachineEntry()
     commit: str = ""

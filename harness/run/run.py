@@ -57,11 +57,13 @@ def run_suite(
     targets: tuple[str, ...] = ("*",),
     device: str = "cpu",
     frozen: Path | None = None,
+    label: str = "",
     console: Console,
 ) -> bool:
     """Run a suite into a run directory, reusing what is stored there; return whether no cell failed.
 
-    ``frozen`` is a baseline whose patches are replayed where the weights are those that they were crafted on.
+    ``frozen`` is a baseline whose patches are replayed where the weights are those that they were crafted on, ``label``
+    what the run is called in lists of runs.
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -80,7 +82,7 @@ def run_suite(
         for artifact in plan.unused:
             console.print(Text.assemble(("no target runs", "yellow"), f" {artifact.name}: left out"))
         if _is_done(run_dir, plan, display):
-            _stamp(run_dir)
+            _stamp(run_dir, label)
             console.print("nothing has changed since the last run: nothing to do")
         else:
             (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
@@ -89,7 +91,7 @@ def run_suite(
             with about(suite_file):
                 _run_stages(work)
             console.print("counting and writing the report ...", style="dim")
-            timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]))
+            timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]), label)
             whole = _records(work)
             write_results(run_dir, whole, describe_run(work, whole, run_dir, timing))
         return _print_results(run_dir, console)
@@ -149,11 +151,12 @@ def _is_done(run_dir: Path, plan: Plan, display: Display) -> bool:
     return False
 
 
-def _stamp(run_dir: Path) -> None:
-    """Say that these are the results of the commit that is checked out, too."""
+def _stamp(run_dir: Path, label: str) -> None:
+    """Say that these are the results of the commit that is checked out, too, and give them another label."""
     run = read_run(run_dir)
-    if run.commit != (here := commit()):
-        write_run(run_dir, run.model_copy(update={"commit": here}))
+    stamped = run.model_copy(update={"commit": commit(), "label": label or run.label})
+    if stamped != run:
+        write_run(run_dir, stamped)
 
 
 def _run_stages(work: stages.Work) -> None:

@@ -62,6 +62,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
         schema=SCHEMA,
         suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
         title=plan.suite.title,
+        label=about.label,
         versions={name: version(name) for name in PACKAGES},
         machine=MachineEntry(cpu=machine.cpu, arch=machine.arch, cores=machine.cores, kernel=machine.kernel),
         commit=commit(),
@@ -87,11 +88,12 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
 
 
 class Timing(NamedTuple):
-    """When a run started (ISO 8601), how long it took, and the command that started it."""
+    """When a run started (ISO 8601), how long it took, the command that started it, and what the user called it."""
 
     started: str
     seconds: float
     command: str
+    label: str = ""
 
 
 def _data(work: Work, run_dir: Path) -> DataEntry:

@@ -1,4 +1,4 @@
-"""Import a patch that somebody else made, from a picture or an npz."""
+"""Import a patch that somebody else made, from a picture, an array or an npz."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels, sha256_file
-from backends.device.errors import UserError
 from backends.device.pictures import read_picture
-from backends.device.reading import Expected, read_npz
+from backends.device.reading import MEBIBYTE, DamagedFile, Expected, map_npy, read_npz
 from patches.patch import Patch
 from patches.placement import Shape, Size, mask, resize_patch
 
@@ -41,8 +40,9 @@ def load_patch(path: Path, *, name: str, target_class: int | None, px: int, imag
     """Read the patch of a file and resize it to a side of `px`; a `UserError` names what the file lacks.
 
     The mask of a picture is where its alpha, if any, is at least half. An npz, such as ours, holds ``pixels``, uint8
-    ``(p, p, 3)`` RGB, and may hold ``mask``, bool ``(p, p)``. ``checks`` has the file's name and hash, and what
-    `patches.placement.resize_patch` did.
+    ``(p, p, 3)`` RGB, and may hold ``mask``, bool ``(p, p)``. An npy, such as ART's, holds floats in [0, 1], ``(3, p,
+    p)`` or ``(p, p, 3)``, or uint8. ``checks`` has the file's name and hash, and what `patches.placement.resize_patch`
+    did.
     """
     pixels, covers = _read(path)
     patch = Patch(
@@ -54,10 +54,13 @@ def load_patch(path: Path, *, name: str, target_class: int | None, px: int, imag
 
 
 def _read(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
-    pixels, covers = _of_npz(path) if path.suffix == ".npz" else _of_picture(path)
-    side = len(pixels)
-    if pixels.shape != (side, side, 3) or covers.shape != (side, side) or not covers.any():
-        raise UserError(f"{path}: expected a square RGB patch with a mask that is not empty, got {pixels.shape}")
+    readers = {".npz": _of_npz, ".npy": _of_npy}
+    pixels, covers = readers.get(path.suffix, _of_picture)(path)
+    height, width = pixels.shape[:2]
+    if height != width:
+        raise DamagedFile(f"{path}: expected a square patch, got {height}x{width}; crop it, or pad it transparently")
+    if not covers.any():
+        raise DamagedFile(f"{path}: its mask is empty: no pixel of the patch would be pasted")
     return pixels, covers
 
 
@@ -73,4 +76,22 @@ def _of_npz(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
     }
     arrays = read_npz(path, expected, most=4 * SIDE**2)
     pixels = arrays["pixels"]
-    return pixels, arrays.get("mask", np.ones(pixels.shape[:2], bool))
+    covers = arrays.get("mask", np.ones(pixels.shape[:2], bool))
+    if covers.shape != pixels.shape[:2]:
+        raise DamagedFile(f"{path}: mask: expected the patch's size {pixels.shape[:2]}, got {covers.shape}")
+    return pixels, covers
+
+
+def _of_npy(path: Path) -> tuple[Pixels, NDArray[np.bool_]]:
+    expected = Expected((np.uint8, np.float32, np.float64), (None, None, None))
+    array = map_npy(path, expected, most=3 * 8 * SIDE**2 + MEBIBYTE)
+    if 3 not in (array.shape[0], array.shape[2]):
+        raise DamagedFile(f"{path}: expected three channels, (3, p, p) or (p, p, 3), got {array.shape}")
+    values = np.array(array if array.shape[2] == 3 else array.transpose(1, 2, 0))
+    if values.dtype != np.uint8:
+        low = values.min()
+        high = values.max()
+        if not 0 <= low <= high <= 1:
+            raise DamagedFile(f"{path}: expected values from 0 to 1, or uint8, got {low:g} to {high:g}")
+        values = np.rint(values * 255).astype(np.uint8)
+    return values, np.ones(values.shape[:2], bool)

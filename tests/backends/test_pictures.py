@@ -73,3 +73,41 @@ def test_other_formats_are_refused(file, content):
     file.write_bytes(content)
     with pytest.raises(DamagedFile, match="cannot be read as a picture"):
         read_picture(file, "RGB")
+
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values"),
+    [
+        ("png", RAMP.astype(np.uint16) * 257),
+        ("tiff", RAMP.astype(np.uint16) * 257),
+        ("tiff", RAMP.astype(np.float32) / 255),
+        ("pgm", RAMP.astype(np.uint16) * 257),
+        ("tiff", RAMP),
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_deeper_grey_becomes_the_same_grey_of_8_bits(tmp_path, suffix, values, mode):
+    file = tmp_path / f"deep.{suffix}"
+    Image.fromarray(values).save(file)
+    pixels = np.asarray(read_picture(file, mode))
+    np.testing.assert_array_equal(pixels[..., :3], np.repeat(RAMP[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "tags", "message"),
+    [
+        (RAMP.astype(np.float32), {}, "expected grey from 0 to 1, got 0 to 255"),
+        (RAMP.astype(np.float32) / 255 - 0.5, {}, "expected grey from 0 to 1, got -0.5 to 0.5"),
+        (np.full((2, 2), np.nan, np.float32), {}, "got nan to nan"),
+        (RAMP.astype(np.int32), {}, "expected grey of 8 or 16 bits, or floats from 0 to 1"),
+        (RAMP.astype(np.uint16), {262: 0}, "expected grey of 8 or 16 bits"),  # white is zero
+    ],
+)
+def test_grey_whose_white_is_not_known_is_refused(tmp_path, values, tags, message):
+    file = tmp_path / "deep.tiff"
+    Image.fromarray(values).save(file, tiffinfo=tags)
+    with pytest.raises(DamagedFile, match=message):
+        read_picture(file, "RGB")

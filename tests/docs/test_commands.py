@@ -17,7 +17,7 @@ HERE = ("benchmarks/", "docs/", "tests/")
 # What a reader brings, or an earlier command of the same page wrote.
 THEIRS = re.compile(
     r"MY-.*|\.|\.\.|~.*|(out|models|patches|weights|bundle|answers|baselines|vendor)(/.*)?|"
-    r"(model\.tflite|suite\.toml|comment\.md|junit\.xml|verdict\.json|history\.svg)"
+    r"(model\.tflite|suite\.toml|comment\.md|junit\.xml|verdict\.json|history\.svg|compare\.html)"
 )
 COMMANDS = get_command(app).commands
 ELSEWHERE = ("git", "cd", "cp", "apt-get")  # programs of the system, which nothing here can check

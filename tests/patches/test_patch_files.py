@@ -153,3 +153,48 @@ def test_a_flipped_bit_of_an_imported_patch_is_one_line(tmp_path, suffix):
             said = str(error)
             if not said.startswith(f"{file}: ") or "\n" in said:
                 pytest.fail(said)
+
+
+def imported(file):
+    return load_patch(file, name="p", target_class=0, px=5, image_size=(9, 9))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_an_array_is_the_patch_whose_values_it_holds(tmp_path, dtype, channels_first):
+    """Adversarial Robustness Toolbox keeps floats in [0, 1], channels first."""
+    pixels = patch().pixels
+    values = pixels if dtype == np.uint8 else (pixels / 255).astype(dtype)
+    np.save(tmp_path / "art.npy", values.transpose(2, 0, 1) if channels_first else values)
+    found = imported(tmp_path / "art.npy")
+    np.testing.assert_array_equal(found.pixels, pixels)
+    assert found.mask.all()
+    assert found.shape == "square"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((3, 5, 5), 255.0), "expected values from 0 to 1, or uint8, got 255 to 255"),
+        (np.full((3, 5, 5), np.nan), "got nan to nan"),
+        (np.zeros((3, 5, 6)), "expected a square patch, got 5x6"),
+        (np.zeros((4, 5, 5)), r"expected three channels, .*, got \(4, 5, 5\)"),
+        (np.zeros((1, 3, 5, 5)), "expected uint8 or float32 or float64"),
+        (np.zeros((3, 5, 5), object), "not an .npy file of numbers"),
+    ],
+)
+def test_an_array_that_is_no_patch_is_refused(tmp_path, values, message):
+    file = tmp_path / "art.npy"
+    np.save(file, values)
+    with pytest.raises(DamagedFile, match=message) as caught:
+        imported(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_a_mask_that_does_not_fit_is_told_as_such(file):
+    np.savez(file, pixels=patch().pixels, mask=np.ones((4, 4), bool))
+    with pytest.raises(DamagedFile, match=r"mask: expected the patch's size \(5, 5\), got \(4, 4\)"):
+        imported(file)
+    np.savez(file, pixels=patch().pixels, mask=np.zeros((5, 5), bool))
+    with pytest.raises(DamagedFile, match="its mask is empty"):
+        imported(file)

@@ -145,12 +145,24 @@ def test_splits_are_disjoint_of_the_sizes_asked_and_the_same_again(seed, sizes, 
     assert [p.ids for p in data.split(pools, asked).values()] == [p.ids for p in parts.values()]
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("all",)])
+def test_more_calibration_images_change_no_evaluation_image(names):
+    """And they keep the fewer: calibration is what suites vary."""
+    pools = {
+        name: data.Images(np.zeros((90, 1, 1, 3), np.uint8), np.arange(90), tuple(f"{name}/{i}" for i in range(90)))
+        for name in names
+    }
+    few, many = (data.split(pools, spec(calibration=n, craft=20, evaluate=30)) for n in (8, 40))
+    assert few["evaluate"].ids == many["evaluate"].ids
+    assert few["calibration"].ids == many["calibration"].ids[:8]
+
+
 def test_the_order_is_that_of_the_seeded_sha256():
     ids = tuple(f"image {i}" for i in range(30))
     pool = {"all": data.Images(np.zeros((30, 1, 1, 3), np.uint8), np.arange(30), ids)}
     parts = data.split(pool, spec(seed=9, calibration=3, craft=4, select=5, evaluate=6))
     expected = sorted(ids, key=lambda i: hashlib.sha256(f"9:{i}".encode()).hexdigest())[:18]
-    assert [i for name in ("calibration", "craft", "select", "evaluate") for i in parts[name].ids] == expected
+    assert [i for name in ("evaluate", "calibration", "craft", "select") for i in parts[name].ids] == expected
 
 
 @pytest.mark.parametrize(

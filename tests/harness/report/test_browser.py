@@ -27,7 +27,7 @@ WHOLE = """
   seen.wide = Math.max(...tooWide());
   document.querySelectorAll(".columns input").forEach((input) => input.click());
   seen.wideWithAllColumns = Math.max(...tooWide());
-  seen.unlabelled = [...document.querySelectorAll("#setup td")].filter((td) => !td.dataset.label).length;
+  seen.unlabelled = [...document.querySelectorAll("#setup td")].filter((td) => !td.dataset.head).length;
 """
 CONTROLS = """
   document.querySelectorAll("details").forEach((d) => (d.open = true));

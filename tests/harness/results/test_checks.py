@@ -97,17 +97,44 @@ def test_a_fault_fails_its_check_and_marks_its_numbers(
     pd.testing.assert_frame_equal(marked, table.query(touched))
 
 
-def test_noise_that_misleads_and_images_that_are_too_few(tmp_path: Path) -> None:
+def test_noise_that_misleads(tmp_path: Path) -> None:
     root = make_run(tmp_path, victims=("net",), images=100, files=FILES[:2])
     records = pd.read_parquet(root / "records.parquet")
     noisy = (records["attack"] == "noise") & (records["target"] == "ort") & (records.index % 2 == 0)
     table = cells(records.assign(pred=records["pred"].where(~noisy, (records["label"] + 1) % 10)))
     found = {c.name: c for c in checks(typed({}), table)}
-    assert (found["noise is harmless"].status, found["enough images"].status) == ("failed", "failed")
+    assert found["noise is harmless"].status == "failed"
     assert "net-onnx-fp32 on ort, 8 px" in found["noise is harmless"].says
-    assert "390 images are always enough" in found["enough images"].says
     marked = table[[("noise" in text) for text in doubts(table, found.values())]]
     assert set(marked["target"]) == {"ort"}
+
+
+ENDS = [f"targeted_excess_over_noise{end}" for end in ("", "_low", "_high")]
+
+
+@pytest.mark.parametrize(
+    ("beyond", "status"),
+    [
+        ((0.28, 0.10, 0.46), "passed"),  # wide, and nothing is open
+        ((0.01, -0.02, 0.04), "passed"),
+        ((0.03, -0.01, 0.07), "failed"),
+        ((-0.02, -0.12, 0.08), "failed"),
+    ],
+)
+def test_images_are_enough_where_they_decide_whether_a_patch_beats_noise(
+    made: tuple[dict[str, Any], pd.DataFrame, Path], beyond: tuple[float, float, float], status: str
+) -> None:
+    table = made[1].copy()
+    cell = table.index[table["attack"] == "gap"][0]
+    table.loc[cell, ENDS] = beyond
+    found = {c.name: c for c in checks(typed({}), table)}["enough images"]
+    assert found.status == status
+    if status == "failed":
+        value, low, high = beyond
+        needed = int(found.says.rpartition("data.evaluate = ")[2].split()[0])
+        half = (high - low) / 2 * (table.loc[cell, "n_clean"] / needed) ** 0.5
+        assert value - half > 0 or value + half < 0.05
+        assert list(table.index[[bool(d) for d in doubts(table, [found])]]) == [cell]
 
 
 def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:

@@ -1,0 +1,32 @@
+"""The suites that ship with patchbench, and the file that a user means by a name or a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backends.device.errors import UserError, did_you_mean
+
+PACKED = Path(__file__).parent / "suites"  # in a wheel
+CHECKOUT = Path(__file__).parent.parent / "benchmarks" / "suites"
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Return the suites that ship with patchbench: each one's file by its name."""
+    folder = PACKED if PACKED.is_dir() else CHECKOUT
+    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
+
+
+def suite_file(word: str) -> Path:
+    """Return the file of a suite that a user names.
+
+    A word that ends in ``.toml`` or has a path separator is a path, whether or not such a file exists. A bare word is
+    the name of a suite that ships with patchbench, whatever lies in the current folder.
+    """
+    path = Path(word)
+    if path.suffix == ".toml" or word != path.name:
+        return path
+    known = shipped_suites()
+    if word not in known:
+        yours = f" (the file in this folder is ./{word})" if path.is_file() else ""
+        raise UserError(f"no suite named {word!r}{yours}; {did_you_mean(word, known)}")
+    return known[word]

@@ -1,0 +1,38 @@
+"""A suite by its name, wherever one is: the suites of a checkout, and those that a wheel packs."""
+
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from backends.device.errors import UserError
+from harness import shipped
+from harness.shipped import shipped_suites, suite_file
+
+
+def test_a_bare_word_is_a_suite_that_ships_whatever_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").touch()
+    assert suite_file("demo") == ROOT / "benchmarks" / "suites" / "demo.toml"
+
+
+@pytest.mark.parametrize("word", ["demo.toml", "./demo", "suites/demo", "/nowhere/demo", "demo/"])
+def test_a_word_with_an_ending_or_a_separator_is_a_path(word: str) -> None:
+    assert suite_file(word) == Path(word)
+
+
+def test_an_unknown_name_is_told_with_the_nearest_and_with_the_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no suite named 'dmo'; did you mean 'demo'"):
+        suite_file("dmo")
+    Path("dmo").touch()
+    with pytest.raises(UserError, match="the file in this folder is"):
+        suite_file("dmo")
+
+
+def test_a_wheel_has_them_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.toml").touch()
+    monkeypatch.setattr(shipped, "PACKED", tmp_path)
+    assert shipped_suites() == {"one": tmp_path / "one.toml"}
