@@ -46,7 +46,7 @@ def main(run_dirs: list[Path]) -> None:
 def calibrations(table: pd.DataFrame) -> None:
     """Draw a figure per victim, and write targeted success by target class."""
     for victim, figure in calibration_figures(table):
-        draw(figure, f"calibration-{victim}")
+        draw(figure.wide, f"calibration-{victim}")
     clean = table[table["attack"] == "none"].set_index(["artifact", "target"])["clean_accuracy"]
     wide = table[table["attack"] == "gap"].pivot_table(
         index=["artifact", "target"], columns="target_class", values="targeted_success", sort=False, observed=True

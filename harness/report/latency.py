@@ -24,7 +24,7 @@ REFERENCE = "reference kernels are written to be checked, not to be fast"
 class Latency(NamedTuple):
     """A latency, its artifact's label, and what its defence adds; ``doubts`` say why it does not compare.
 
-    ``why`` tells the cause of a latency `SLOW` times another's, where it is known.
+    It is so many ``times`` the fastest of its victim on its CPU; ``why`` tells the cause from `SLOW` on, where known.
     """
 
     entry: LatencyEntry
@@ -32,7 +32,8 @@ class Latency(NamedTuple):
     victim: str
     added_ms: float | None
     doubts: list[str]
-    why: str
+    times: float = 1.0
+    why: str = ""
 
 
 def latencies(run: Run, cells: pd.DataFrame) -> list[Latency]:
@@ -48,23 +49,21 @@ def latencies(run: Run, cells: pd.DataFrame) -> list[Latency]:
         if row.clock_ns > row.p50_ms * 1e6 * COARSE_CLOCK:
             doubts.append(f"clock ticks every {row.clock_ns} ns: too coarse")
         label = labels.get(row.artifact, row.artifact)
-        out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, doubts, ""))
-    out = [one._replace(why=_why(run, one, out)) for one in out]
+        out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, doubts))
+    out = [_explained(run, one, out) for one in out]
     return sorted(out, key=lambda row: (row.victim, row.entry.emulated))
 
 
-def _why(run: Run, slow: Latency, others: Sequence[Latency]) -> str:
-    """Return why a latency is far above the fastest of its victim on its CPU; empty where it is not, or not known."""
+def _explained(run: Run, slow: Latency, others: Sequence[Latency]) -> Latency:
+    """Add how a latency compares with the fastest of its victim on its CPU, and why."""
     targets = {target.name: target for target in run.targets}
     artifacts = {artifact.name: artifact for artifact in run.artifacts}
     if slow.entry.target not in targets or slow.entry.artifact not in artifacts:
-        return ""
-    cause = _cause(targets[slow.entry.target], artifacts[slow.entry.artifact])
-    fastest = min((one for one in others if _comparable(slow, one, targets)), key=lambda one: one.entry.p50_ms)
-    times = slow.entry.p50_ms / fastest.entry.p50_ms
-    if not cause or times < SLOW:
-        return ""
-    return f"{times:.1f} times {fastest.label} on {fastest.entry.target}: {cause}."
+        return slow
+    fastest = min(one.entry.p50_ms for one in others if _comparable(slow, one, targets))
+    times = slow.entry.p50_ms / fastest
+    cause = _cause(targets[slow.entry.target], artifacts[slow.entry.artifact]) if times >= SLOW else ""
+    return slow._replace(times=times, why=cause)
 
 
 def _comparable(a: Latency, b: Latency, targets: dict[str, TargetEntry]) -> bool:

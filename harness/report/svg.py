@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 # Okabe and Ito (2008), Color Universal Design.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "v", "P", "X")
-WIDTH = 9.6  # inches, of a figure as wide as the page
+WIDTH, NARROW = 9.6, 4.6  # inches, of figures as wide as the page in a usual and in a narrow window
 PAPER, INK, SOFT, RULE = "#fdfdfb", "#1d2127", "#5c636d", "#dfe1e4"
 # On a page these are its own colours, in the light and in the dark.
 PAGE = {PAPER: "--paper", INK: "--ink", SOFT: "--soft", RULE: "--rule"}
@@ -34,7 +34,20 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 PAINT = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6});? ?")
 LEGEND_NAME = 44  # characters
+LEGEND_LINE_INCHES = 0.18
 HOVER = "hover:"  # before a group's id that is the whole of a shortened text
+
+
+class Figures(NamedTuple):
+    """One figure for usual windows, and the same for narrow ones."""
+
+    wide: Markup
+    narrow: Markup
+
+
+def for_windows(draw: Callable[[float], Markup]) -> Figures:
+    """Draw a figure at both widths, in inches."""
+    return Figures(draw(WIDTH), draw(NARROW))
 
 
 @contextmanager
@@ -96,9 +109,9 @@ def covering(*values: object) -> float:
     return float(max(0.1, np.nanmax(known, initial=0.0)))
 
 
-def legend_lines(labels: Sequence[str]) -> int:
-    """Return how many lines the legend of these labels takes above a figure as wide as the page."""
-    return -(-len(labels) // _legend_columns(shortened(labels, LEGEND_NAME), WIDTH))
+def legend_lines(labels: Sequence[str], width: float = WIDTH) -> int:
+    """Return how many lines the legend of these labels takes above a figure of so many inches."""
+    return -(-len(labels) // _legend_columns(shortened(labels, LEGEND_NAME), width))
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -63,7 +64,7 @@ def probe(page: str, script: str, folder: Path, width: int, height: int = 900) -
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr
     assert title[1], f"the page told nothing: {done.stderr}"
-    return Seen(json.loads(title[1].replace("&amp;", "&")), done.stderr)
+    return Seen(json.loads(html.unescape(title[1])), done.stderr)
 
 
 def screenshot(file: Path, folder: Path, width: int, height: int) -> NDArray[np.uint8]:

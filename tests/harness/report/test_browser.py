@@ -39,7 +39,7 @@ CONTROLS = """
   seen.sorted = rates.every((x, i) => !i || rates[i - 1] <= x);
 
   const results = document.querySelector("#results table");
-  scrollTo(0, results.getBoundingClientRect().top + scrollY + 200);
+  scrollTo({top: results.getBoundingClientRect().top + scrollY + 200, behavior: "instant"});
   seen.headAt = Math.round(results.tHead.rows[0].cells[1].getBoundingClientRect().top);
   seen.tableAt = Math.round(results.getBoundingClientRect().top);
 

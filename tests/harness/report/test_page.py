@@ -50,7 +50,7 @@ def test_the_page_holds_the_run(run: Path, page: str) -> None:
     assert page.count("data:image/png;base64,") == 2 * 9 + 2 * 4
     patch = base64.b64encode((run / "patches/resnet20-gap-t3-s0.png").read_bytes()).decode()
     assert patch in page
-    assert page.count("<svg ") == 6  # success, calibration, and the loss from lab to device, of two victims
+    assert page.count("<svg ") == 12  # success, calibration and lab to device, of two victims, wide and narrow
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert not re.search(r"url\((?!#)", page)
     assert list(run.glob("*.part")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -45,7 +46,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for i, text in enumerate(re.findall(r"<svg .*?</svg>", page, flags=re.S)):
         files.append(folder / f"{i}.svg")
         files[-1].write_text(text)
-    assert len(files) == 3
+    assert len(files) == 6
     return files
 
 
@@ -84,7 +85,7 @@ def sheet(files: list[Path]) -> Sheet:
     for file in files:
         box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', file.read_text())
         assert box
-        heights.append(round(WIDE * float(box[2]) / float(box[1])))
+        heights.append(math.ceil(WIDE * float(box[2]) / float(box[1])))
     tallest = max(heights)
     images = [
         f'<img src="{file}" style="position: absolute; left: {i % ACROSS * WIDE}px; top: {i // ACROSS * tallest}px; '
@@ -106,7 +107,7 @@ def different(files: list[Path], folder: Path) -> list[str]:
         png = folder / "rsvg.png"
         subprocess.run(["rsvg-convert", "--width", str(WIDE), "--output", png, file], check=True, timeout=60)
         with Image.open(png) as picture:
-            other = np.asarray(picture.convert("RGB"))
+            other = np.asarray(picture.convert("RGB"))[: heights[i]]
         top, left = i // ACROSS * max(heights), i % ACROSS * WIDE
         own = seen[top : top + other.shape[0], left : left + other.shape[1]]
         if np.abs(blocks(own) - blocks(other)).max() > SAME:
