@@ -1,6 +1,3 @@
-const root = document.documentElement;
-root.classList.add("js");
-
 // Each cell of a body knows its column's head, which the style sheet shows where a row is a card.
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells].map((head) => head.innerText.trim());

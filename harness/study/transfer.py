@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +62,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
 
     A figure has at most `COLUMNS` victims: whole networks where they fit.
     """
-    places = [row.victim.removeprefix(f"{row.network} ") for row in table.itertuples()]
+    places = [str(row.victim).removeprefix(f"{row.network} ") for row in table.itertuples()]
     columns = in_order(table.assign(place=places), "victim", "network", "place")
     rows = in_order(table, "surrogate", "made_on", "made_bits")
     parts = pages(columns)
@@ -71,7 +71,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
         matrix = table.pivot_table(index="surrogate", columns="victim", values=rate, sort=False)
         if min(matrix.shape) < 2 or matrix.isna().all(axis=None):
             continue
-        top = max(0.1, float(matrix.max(axis=None)))
+        top = max(0.1, float(np.nanmax(matrix.to_numpy())))
         for page, part in enumerate(parts, start=1):
             here = matrix.reindex(rows["surrogate"]).reindex(columns=part["victim"])
             known = here.notna().any(axis=1).to_numpy()
@@ -92,7 +92,7 @@ def in_order(table: pd.DataFrame, name: str, network: str, rest: str) -> pd.Data
     width = words.str[0].map(bits)
     is_rounded = width != (32, 32)
     kind = words.str[-1].where(is_rounded, words.str[0])
-    by = {
+    by: dict[str, Any] = {
         "_network": pd.factorize(found["network"])[0],
         "_is_other": kind != "float",
         "_kind": pd.factorize(kind)[0],
@@ -159,7 +159,7 @@ def _heat_map(matrix: pd.DataFrame, rows: pd.DataFrame, columns: pd.DataFrame, t
     return out[0]
 
 
-def _part(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+def _part(axes: Axes, rows: pd.Series, columns: pd.Series) -> None:
     """Part the groups of rows and of columns."""
     for start, _, _ in _groups(rows):
         axes.axhline(start, color=PAPER, lw=4)
@@ -174,7 +174,7 @@ def _name_network(figure: Canvas, x: float, y: float, network: str, most: int) -
     show_on_hover([text], [network])
 
 
-def _groups(networks: Sequence[str]) -> list[tuple[int, int, str]]:
+def _groups(networks: pd.Series) -> list[tuple[int, int, str]]:
     """Return where each run of equal names starts, its length, and the name."""
     names = list(networks)
     starts = [i for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
