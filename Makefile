@@ -22,7 +22,7 @@ export PATCHBENCH_BUILDX_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate
 LOCK += --custom-compile-command 'make lock'
 
-.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 docs lock audit clean
+.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 docs wheel lock audit clean
 
 bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
@@ -90,12 +90,22 @@ lock:
 	printf '%s\n' numpy pillow onnxruntime ai-edge-litert \
 	  | $(LOCK) --constraint requirements.txt --output-file requirements-replay.txt -
 	echo pip-audit | $(LOCK) --output-file requirements-audit.txt -
+	printf '%s\n' build setuptools | $(LOCK) --output-file requirements-build.txt -
 
-# known vulnerabilities of what the locks hold, as PyPI's advisories have them
+# the sdist and the wheel, into out/dist; .ci/wheel tries it where nothing else is installed
+wheel:
+	rm -rf out/build out/dist
+	$(PYTHON) -m venv out/build
+	out/build/bin/$(LOCKED) -r requirements-build.txt
+	out/build/bin/python -m build --no-isolation --outdir out/dist
+
+# known vulnerabilities of what the locks hold, as PyPI's advisories have them; and all that they hold, as CycloneDX
+AUDITED := --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.txt))
 audit:
 	$(PYTHON) -m venv out/audit
 	out/audit/bin/$(LOCKED) -r requirements-audit.txt
-	out/audit/bin/pip-audit --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.txt))
+	out/audit/bin/pip-audit $(AUDITED)
+	out/audit/bin/pip-audit $(AUDITED) --format cyclonedx-json --output out/sbom.json
 
 # the documentation, into out/site; a warning, a dead link or a missing anchor is an error
 docs: $(VENV)/ready

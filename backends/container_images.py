@@ -13,8 +13,9 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +25,11 @@ from backends.environments import pinned, run
 from backends.words import check_image
 
 ROOT = Path(backends.__file__).resolve().parents[1]
+HERE = ROOT / "backends"
 PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}  # by `uname -m`; others lack numpy's wheels
 SHIPPED = ("onnxruntime", "ai-edge-litert")  # the stage's packages by default
-FILES = ("Dockerfile", "requirements-replay.txt")  # all that such an image depends on
+FILES = ("Dockerfile", "requirements-replay.txt")  # all that such an image depends on; links in a checkout
+WHEELS = Path("wheels")  # of the user's own, below the current folder
 NOT_INSTALLED = "docker is not installed: sudo apt-get install docker.io docker-buildx"
 
 
@@ -93,9 +96,10 @@ def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
     command += ["--platform", wanted.platform, "--tag", wanted.tag]
     arguments += ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]  # those of the environment, if any
     command += [word for argument in arguments for word in ("--build-arg", argument)]
-    command += [*shlex.split(os.environ.get("PATCHBENCH_BUILDX_ARGS", "")), str(ROOT)]
+    command += shlex.split(os.environ.get("PATCHBENCH_BUILDX_ARGS", ""))
     try:
-        run(command, wanted.tag, lambda line: tell(re.sub(r"#\d+ ([\d.]+ )?", "", line, count=1)))
+        with _context() as context:
+            run([*command, context], wanted.tag, lambda line: tell(re.sub(r"#\d+ ([\d.]+ )?", "", line, count=1)))
     except UserError as error:
         raise UserError(
             f"{error}\nset PATCHBENCH_BASE_IMAGE to use another base than {wanted.base}, "
@@ -105,8 +109,6 @@ def build(wanted: Recipe, tell: Callable[[str], None]) -> None:
 
 def cannot_build() -> str | None:
     """Return None where images can be built; else why not, with the fix."""
-    if not (ROOT / "Dockerfile").is_file():
-        return f"no Dockerfile in {ROOT}: install patchbench with pip install --editable, or give the target an image"
     if not shutil.which("docker"):
         return NOT_INSTALLED
     with suppress(UserError):
@@ -126,8 +128,19 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+@contextmanager
+def _context() -> Iterator[str]:
+    """Give a folder with what the stage copies: the same from a checkout and from a wheel."""
+    with tempfile.TemporaryDirectory() as context:
+        for name in FILES:
+            shutil.copy(HERE / name, context)
+        device = Path(context, "backends", "device")
+        shutil.copytree(HERE / "device", device, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(HERE / "__init__.py", device.parent)
+        if WHEELS.is_dir():
+            shutil.copytree(WHEELS, Path(context, WHEELS))
+        yield context
+
+
 def _read(name: str) -> str:
-    try:
-        return (ROOT / name).read_text()
-    except OSError as error:
-        raise UserError(f"{ROOT / name}: cannot be read ({error.strerror}); {cannot_build()}") from error
+    return (HERE / name).read_text()

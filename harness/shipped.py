@@ -6,14 +6,12 @@ from pathlib import Path
 
 from backends.device.errors import UserError, did_you_mean
 
-PACKED = Path(__file__).parent / "suites"  # in a wheel
-CHECKOUT = Path(__file__).parent.parent / "benchmarks" / "suites"
+SUITES = (Path(__file__).parent / "suites").resolve()  # in a checkout a link to benchmarks/suites
 
 
 def shipped_suites() -> dict[str, Path]:
     """Return the suites that ship with patchbench: each one's file by its name."""
-    folder = PACKED if PACKED.is_dir() else CHECKOUT
-    return {file.stem: file for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem)}
+    return {file.stem: file for file in sorted(SUITES.glob("*.toml"), key=lambda file: file.stem)}
 
 
 def suite_file(word: str) -> Path:

@@ -16,8 +16,11 @@ from backends.device.names import SHOWN, shown
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+OR_ONE = "x-or-one"  # marks an axis in a JSON schema, which knows no validator
 Axis = Annotated[
-    tuple[T, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)), Field(min_length=1)
+    tuple[T, ...],
+    BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,)),
+    Field(min_length=1, json_schema_extra={OR_ONE: True}),
 ]
 
 
@@ -55,7 +58,11 @@ class Table(BaseModel):
 
 def read_toml(path: Path, model: type[M], what: str) -> M:
     """Read a TOML file into a model; everything wrong with it is one `UserError` with a line per fault."""
-    raw = reading.read_toml(path)
+    return validate(reading.read_toml(path), model, f"{path}: not {what}")
+
+
+def validate(raw: dict[str, Any], model: type[M], complaint: str) -> M:
+    """Make a model of what TOML says; everything wrong with it is one `UserError`, a complaint and a line per fault."""
     faults = list(_odd_values(raw))
     if not faults:
         try:
@@ -63,7 +70,7 @@ def read_toml(path: Path, model: type[M], what: str) -> M:
         except ValidationError as error:
             faults = explain(error, raw, model)
     lines = "\n".join(f"  {fault}" for fault in faults)
-    raise UserError(f"{path}: not {what}\n{lines}")
+    raise UserError(f"{complaint}\n{lines}")
 
 
 def explain(error: ValidationError, raw: object, model: type[BaseModel]) -> list[str]:

@@ -48,7 +48,7 @@ THIRD_PARTIES = {
     "harness.results": {"numpy", "pandas", "pyarrow", "pydantic", "scipy"},
     "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
     "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
-    "harness.finished": {"numpy", "rich"},
+    "harness.finished": {"numpy", "pandas", "rich", "markupsafe"},
 }
 # What each runtime's file may import, inside functions.
 PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "reference": {"onnx"}}

@@ -89,15 +89,22 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; anything else is a `DamagedFile`."""
     regular_file(path, TOML_BYTES)
     try:
-        text = path.read_bytes().decode()
-        if any(line.count(".") > TOML_DOTS for line in text.split("\n")):
-            raise DamagedFile(f"{path}: nested too deep: more than {TOML_DOTS} dots in a line")
-        return tomllib.loads(text)
+        return parse_toml(path.read_bytes().decode(), str(path))
     except OSError as error:
         raise DamagedFile(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeError as error:
+        raise DamagedFile(f"{path}: not TOML: {error}") from error
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Parse TOML that came from `where`; anything else is a `DamagedFile`."""
+    if any(line.count(".") > TOML_DOTS for line in text.split("\n")):
+        raise DamagedFile(f"{where}: nested too deep: more than {TOML_DOTS} dots in a line")
+    try:
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise DamagedFile(f"{path}: not TOML: {reason}") from error
+        raise DamagedFile(f"{where}: not TOML: {reason}") from error
 
 
 def map_npy(path: Path, expected: Expected, most: int = ARRAY_BYTES) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Commands that compare runs: ``baseline``, ``gate``, ``history``, ``compare``."""
+"""Commands that compare runs: ``baseline``, ``gate``, ``history``."""
 
 from __future__ import annotations
 
@@ -107,25 +107,3 @@ def history(
     console().print(over.terminal(frozen, tracks))
     if svg:
         write_text(svg, over.figure(frozen, tracks))
-
-
-@app.command(rich_help_panel=PANEL, epilog=examples("patchbench compare out/before out/after -o compare.html"))
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Run directories; the first is before.")],
-    into: Annotated[Path, typer.Option("--into", "-o", metavar="FILE", help="Page to write.")] = Path("compare.html"),
-) -> None:
-    """Compare runs, each with the first: which settings differ, and which rates changed, image by image.
-
-    Unlike `gate` it judges nothing: runs may differ in anything, and what has no partner is named.
-    """
-    from harness.finished.comparison import compare_runs, page, terminal
-    from harness.store import write_text
-
-    if len(runs) < 2:
-        raise UserError(f"expected two or more run directories, got {len(runs)}")
-    compared = compare_runs(runs)
-    write_text(into, page(compared))
-    out = console()
-    for part in terminal(compared):
-        out.print(part)
-    out.print(f"page: {into}", soft_wrap=True)

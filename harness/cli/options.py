@@ -41,6 +41,15 @@ DataDir = Annotated[
 RunDir = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory [default: out/SUITE].")]
 Into = Annotated[Path, typer.Option("--into", "-o", metavar="DIR", help="Folder to write to.")]
 Device = Annotated[str, typer.Option(help="Device that crafts the patches: cpu, cuda, or cuda:N.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the suite, such as `data.evaluate=50` or `attack.0.options.steps=10`; repeatable.",
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Evaluate on N images at most.")]
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="PATTERN", help="Only names that match, such as `'*tflite*'`; repeatable."),

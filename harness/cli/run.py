@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import console
-from harness.cli.options import DataDir, Device, RunArgument, RunDir, SuiteFile, examples
+from harness.cli.options import DataDir, Device, Limit, RunArgument, RunDir, Settings, SuiteFile, examples
 
 PANEL = "Run a suite"
 FAILED_CELLS = 1
@@ -20,6 +20,7 @@ app = typer.Typer()
     epilog=examples(
         "patchbench run demo",
         "patchbench run cifar10 --data ~/data --targets 'litert*'",
+        "patchbench run demo --limit 100 --set attack.gap.options.steps=20 --out out/quick",
     ),
 )
 def run(
@@ -30,6 +31,8 @@ def run(
         list[str] | None,
         typer.Option("--targets", metavar="PATTERN", help="Only targets whose name matches; repeatable."),
     ] = None,
+    settings: Settings = None,
+    limit: Limit = None,
     device: Device = "cpu",
     frozen: Annotated[
         Path | None,
@@ -45,10 +48,23 @@ def run(
     Exit codes: 0, every cell ran; 1, some cells failed and are reported as errors; 2, the run could not be completed,
     and one line says why; 3, a fault of patchbench; 130 and 143, interrupted and terminated.
     """
+    from harness.config import Changes
     from harness.run.run import run_suite
 
+    changes = Changes(tuple(settings or ()), limit)
     patterns = tuple(targets or ["*"])
-    if not run_suite(suite, data, out, targets=patterns, device=device, frozen=frozen, label=label, console=console()):
+    all_ok = run_suite(
+        suite,
+        data,
+        out,
+        changes=changes,
+        targets=patterns,
+        device=device,
+        frozen=frozen,
+        label=label,
+        console=console(),
+    )
+    if not all_ok:
         raise typer.Exit(FAILED_CELLS)
 
 
@@ -71,6 +87,8 @@ def study(
             "saturation; repeatable.",
         ),
     ] = None,
+    settings: Settings = None,
+    limit: Limit = None,
     device: Device = "cpu",
 ) -> None:
     """Run a suite, then analyse how patches fare across bit widths, networks, and real kernels, and why.
@@ -78,9 +96,11 @@ def study(
     Writes `study.html` to the run directory, and each analysis as CSV and SVG to its `study` folder. Running again
     redoes only what changed. Exit codes are those of `run`.
     """
+    from harness.config import Changes
     from harness.study.study import run_study
 
-    if not run_study(suite, data, out, only=only or [], device=device, console=console()):
+    changes = Changes(tuple(settings or ()), limit)
+    if not run_study(suite, data, out, changes=changes, only=only or [], device=device, console=console()):
         raise typer.Exit(FAILED_CELLS)
 
 

@@ -1,7 +1,8 @@
-"""The command ``suites``: what ships, what each suite needs, and how to run it."""
+"""Commands for writing suites: ``suites`` lists those that ship, ``schema`` tells an editor the keys."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,17 @@ def suites(
         return
     for word, file in shipped_suites().items():
         print_suite(word, read_suite(file), out)
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("patchbench schema > suite.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of suites: an editor then completes keys, says what they mean, and marks mistakes.
+
+    Even Better TOML and Taplo read it where a suite's first line is `#:schema suite.schema.json`.
+    """
+    from harness.config.schema import suite_schema
+
+    print(json.dumps(suite_schema(), indent=2))
 
 
 def print_suite(name: str, suite: Suite, out: Console) -> None:

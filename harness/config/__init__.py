@@ -4,6 +4,7 @@ The reference of suite keys in the documentation is generated from these models.
 """
 
 from harness.config.attacks import AttackTable, ControlsTable, PoseTable
+from harness.config.changes import Changes
 from harness.config.data import DataTable
 from harness.config.exports import ExportTable, QatTable
 from harness.config.study import ANALYSES, Analysis, StudyTable
@@ -17,6 +18,7 @@ __all__ = [
     "Analysis",
     "ArtifactTable",
     "AttackTable",
+    "Changes",
     "ControlsTable",
     "DataTable",
     "Defence",

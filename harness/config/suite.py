@@ -7,14 +7,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from backends.device.reading import read_toml
 from harness.config.attacks import AttackTable, ControlsTable
+from harness.config.changes import NO_CHANGES, Changes, change
 from harness.config.data import DataTable
 from harness.config.exports import ExportTable
 from harness.config.study import StudyTable
 from harness.config.targets import LatencyTable, TargetTable
 from harness.config.values import Defence, Name
 from harness.config.victims import ArtifactTable, VictimTable
-from harness.tables import Axis, Table, read_toml
+from harness.tables import Axis, Table, validate
 
 
 class Suite(Table):
@@ -80,6 +82,14 @@ class Suite(Table):
         return self
 
 
-def read_suite(path: Path) -> Suite:
-    """Read and check a suite; whatever is wrong with it is one `UserError` with a line for each fault."""
-    return read_toml(path, Suite, "a suite")
+def read_suite(path: Path, changes: Changes = NO_CHANGES) -> Suite:
+    """Read and check a suite, changed as a command line says; all that is wrong with it is one `UserError`."""
+    raw = read_toml(path)
+    for setting in changes.settings:
+        change(raw, setting)
+    changed = f" with {changes}" if changes.settings else ""
+    suite = validate(raw, Suite, f"{path}{changed}: not a suite")
+    if changes.limit is None or suite.data.evaluate <= changes.limit:
+        return suite
+    fewer = suite.data.model_copy(update={"evaluate": changes.limit})
+    return suite.model_copy(update={"data": fewer})

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
+from pydantic.fields import FieldInfo
 
 from backends.device.defences import parse_defence
 from backends.device.errors import UserError
@@ -21,15 +22,15 @@ Seed = Annotated[int, Field(ge=0)]
 Classes = Annotated[int, Field(ge=1, le=100_000)]
 
 
-def _like(pattern: str, expected: str) -> AfterValidator:
-    """Return a check that a word is of a pattern from end to end."""
+def _like(pattern: str, expected: str) -> tuple[AfterValidator, FieldInfo]:
+    """Return a check that a word is of a pattern from end to end, and the pattern as a JSON schema has it."""
 
     def check(word: str) -> str:
         if not re.fullmatch(pattern, word, re.ASCII):
             raise ValueError(f"expected {expected}, got {shown(word)}")
         return word
 
-    return AfterValidator(check)
+    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern})$"})
 
 
 def _by(check: Callable[[str], str]) -> AfterValidator:
@@ -44,13 +45,13 @@ def _by(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(checked)
 
 
-Name = Annotated[str, _like(r"[A-Za-z0-9][\w.-]{0,99}", "a name of at most 100 letters, digits, dots, - and _")]
-Precision = Annotated[str, _like(f"fp32|{PRECISION.pattern}", "fp32, or bits of weights and activations such as w8a8")]
-Sha256 = Annotated[str, _like("[0-9a-f]{64}", "64 hex digits in lower case")]
-HashStart = Annotated[str, _like("[0-9A-Fa-f]{8,64}", "8 to 64 hex digits")]
+Name = Annotated[str, *_like(r"[A-Za-z0-9][\w.-]{0,99}", "a name of at most 100 letters, digits, dots, - and _")]
+Precision = Annotated[str, *_like(f"fp32|{PRECISION.pattern}", "fp32, or bits of weights and activations such as w8a8")]
+Sha256 = Annotated[str, *_like("[0-9a-f]{64}", "64 hex digits in lower case")]
+HashStart = Annotated[str, *_like("[0-9A-Fa-f]{8,64}", "8 to 64 hex digits")]
 DataPath = Annotated[str, _by(check_path)]  # relative to --data
 Weights = Annotated[str, _by(lambda word: check_url(word) if "://" in word else check_path(word))]
-Model = Annotated[str, _like(r"\w+|" + FUNCTION, "the name of a network, or package.module:function")]
+Model = Annotated[str, *_like(r"\w+|" + FUNCTION, "the name of a network, or package.module:function")]
 
 
 def _known_defence(word: str) -> str:

@@ -63,7 +63,7 @@ def terminal(runs: Sequence[Frozen], followed: Sequence[Track]) -> Table:
     table.add_column("first changed in")
     for track in followed:
         first = Text(f"{label(runs[track.first])}: {track.why}" if track.first > 0 else "", "bold")
-        table.add_row(Text(track.name), track.kind, *map(_shown, track.points), first)
+        table.add_row(Text(track.name), track.kind, *map(shown, track.points), first)
     return table
 
 
@@ -131,7 +131,8 @@ def _causes(before: Frozen, after: Frozen, old: Pair, new: Pair) -> list[str]:
     return cell_changes(before, after, rows) or ["drift: nothing recorded changed"]
 
 
-def _shown(point: Estimate | None) -> str:
+def shown(point: Estimate | None) -> str:
+    """Return a rate with its interval, in percent."""
     if point is None:
         return "–"
     return f"{100 * point.value:.1f} % ({100 * point.low:.1f}–{100 * point.high:.1f})"

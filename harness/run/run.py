@@ -21,6 +21,7 @@ from backends.device.errors import UserError, about
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from harness.config import read_suite
+from harness.config.changes import NO_CHANGES, Changes
 from harness.display import Display
 from harness.plan.plan import Plan, make
 from harness.results.baseline import patches_of
@@ -54,6 +55,7 @@ def run_suite(
     data_dir: Path | None,
     out: Path | None,
     *,
+    changes: Changes = NO_CHANGES,
     targets: tuple[str, ...] = ("*",),
     device: str = "cpu",
     frozen: Path | None = None,
@@ -67,7 +69,7 @@ def run_suite(
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    suite = read_suite(suite_file)
+    suite = read_suite(suite_file, changes)
     stages.check_device(device)
     if data_dir and not data_dir.is_dir():
         raise UserError(f"--data {data_dir}: no such folder")

@@ -83,8 +83,8 @@ def test_an_image_is_named_by_what_it_is_built_from(tmp_path, monkeypatch):
     monkeypatch.setenv("PATCHBENCH_BASE_IMAGE", "mine/python:{arch}")
     others.append(container_images.recipe("aarch64", "onnxruntime"))
     assert others[-1].base == "mine/python:arm64"
-    for name in ("Dockerfile", "requirements-replay.txt", "pyproject.toml"):
+    for name in container_images.FILES:
         (tmp_path / name).write_text((ROOT / name).read_text() + "# changed\n")
     tags = [first.tag, *(other.tag for other in others)]
-    monkeypatch.setattr(container_images, "ROOT", tmp_path)
+    monkeypatch.setattr(container_images, "HERE", tmp_path)
     assert len({*tags, first.tag}) == 5

@@ -37,6 +37,8 @@ def test_a_command_can_be_given(line: str):
     words = shlex.split(line, comments=True)
     while words and "=" in words[0]:
         words = words[1:]
+    if ">" in words:
+        words = words[: words.index(">")]
     program, *arguments = words
     if program.endswith("patchbench"):
         patchbench(arguments)

@@ -6,8 +6,7 @@ import pytest
 from helpers import ROOT
 
 from backends.device.errors import UserError
-from harness import shipped
-from harness.shipped import shipped_suites, suite_file
+from harness.shipped import suite_file
 
 
 def test_a_bare_word_is_a_suite_that_ships_whatever_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,9 +29,3 @@ def test_an_unknown_name_is_told_with_the_nearest_and_with_the_file_of_that_name
     Path("dmo").touch()
     with pytest.raises(UserError, match="the file in this folder is"):
         suite_file("dmo")
-
-
-def test_a_wheel_has_them_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "one.toml").touch()
-    monkeypatch.setattr(shipped, "PACKED", tmp_path)
-    assert shipped_suites() == {"one": tmp_path / "one.toml"}
