@@ -128,7 +128,8 @@ def test_rsvg_convert_shows_what_chromium_shows(drawn: list[Path], tmp_path: Pat
 
 
 THEMED = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 200 100"><style>svg { --series: #0072b2 }</style>
-<rect width="200" height="100" fill="#fdfdfb"/><rect x="40" width="80" height="50" style="fill: var(--series)"/></svg>"""
+<rect width="200" height="100" fill="#fdfdfb"/>
+<rect x="40" width="80" height="50" style="fill: var(--series)"/></svg>"""
 
 
 @pytest.mark.browser
