@@ -33,7 +33,7 @@ STYLE: dict[Any, Any] = {
     "xtick.major.size": 0, "ytick.major.size": 0, "grid.color": RULE, "grid.linewidth": 0.6, "axes.axisbelow": True,
 }  # fmt: skip
 PAINT = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6});? ?")
-LEGEND_NAME = 44  # characters
+LEGEND_NAME = 52  # characters
 LEGEND_LINE_INCHES = 0.18
 HOVER = "hover:"  # before a group's id that is the whole of a shortened text
 
