@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels
 from backends.device.errors import UserError
-from patches.attacks import COMMON_OPTIONS, Options, check_per_image, load, options
+from patches.attacks import COMMON_OPTIONS, Options, check_best, check_per_image, load, options
 from patches.patch import Patch
 
 if TYPE_CHECKING:
@@ -135,11 +135,8 @@ def _prepared(attack: str, problem: Problem, filled: Options, best: bool) -> Pro
     if len(images) < len(problem.pixels):
         problem = replace(problem, pixels=problem.pixels[images], labels=problem.labels[images])
     if isinstance(problem.surrogate, Device):
-        if best and not problem.per_image:
-            raise UserError(
-                f"attack {attack!r} finds places only for per-image patches: give its [[attack]] per_image = true, "
-                "or another placement than best"
-            )
+        if best:
+            check_best(attack, problem.per_image)
         return replace(problem, surrogate=problem.surrogate.over(images, filled.get("queries")), log=[])
     surrogate = problem.surrogate.to(problem.device)
     problem = replace(problem, surrogate=surrogate, log=[])

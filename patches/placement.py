@@ -34,7 +34,7 @@ def side(area: float, image_size: Size, shape: Shape = "square") -> int:
         raise UserError(f"patch area: expected a share of the image's area above 0 and up to 1, got {area:g}")
     _check_shape(shape)
     px = max(1, round(math.sqrt(area * math.prod(image_size) / FILLS[shape])))
-    _check_fits(px, image_size)
+    check_fits(px, image_size)
     return px
 
 
@@ -69,7 +69,7 @@ def corners(placement: str, ids: Sequence[str], px: int, image_size: Size, seed:
     the patch leaves. So places are comparable over patch sizes and input sizes, and independent of the other images,
     the attack and the machine.
     """
-    _check_fits(px, image_size)
+    check_fits(px, image_size)
     room = (image_size[0] - px, image_size[1] - px)
     if placement == "random":
         places = [
@@ -110,7 +110,7 @@ def stamps_for(
         raise UserError(f"placement 'best': patch {chosen.name} has no places of its own; craft it with that placement")
     else:
         own = chosen.corners[_rows(chosen, ids) if chosen.images else [0] * len(ids)]
-        _check_fits(canvas, image_size)
+        check_fits(canvas, image_size)
         places = (own - (canvas - patch.px) // 2).clip(0, np.array(image_size) - canvas).astype(np.int32)
     if not any(pose):
         return Stamps(stamps, patch.mask[None], places)
@@ -125,7 +125,7 @@ def resize_patch(patch: Patch, from_size: Size, to_size: Size, px: int | None = 
     """
     if px is None:
         px = max(1, round(patch.px * math.sqrt(math.prod(to_size) / math.prod(from_size))))
-    _check_fits(px, to_size)
+    check_fits(px, to_size)
     if px == patch.px and (patch.corners is None or from_size == to_size):
         return patch
     has_own_mask = patch.shape not in FILLS or (patch.mask != mask(patch.px, patch.shape)).any()
@@ -153,6 +153,27 @@ def check_placement(placement: str, allowed: Sequence[str] = POSITIONS) -> None:
         raise UserError(
             f"placement {placement!r}: expected {', '.join(allowed)} or ROW,COLUMN in pixels; "
             f"{did_you_mean(placement, allowed)}"
+        )
+
+
+def check_place(placement: str, px: int, image_size: Size, pose: Pose = UNPOSED) -> None:
+    """Raise a `UserError` unless a patch fits at a place, in its widest pose."""
+    check_fits(px, image_size)
+    canvas = poses.canvas_side(px, pose)
+    if canvas > min(image_size):
+        raise UserError(
+            f"pose: a patch of {px} pixels takes up to {canvas} in its widest pose, and the image is "
+            f"{image_size[0]}x{image_size[1]}"
+        )
+    if placement != "best":
+        corners(placement, (), canvas, image_size)
+
+
+def check_fits(px: int, image_size: Size) -> None:
+    """Raise a `UserError` unless a patch fits onto an image."""
+    if not 1 <= px <= min(image_size):
+        raise UserError(
+            f"patch size: expected 1 to {min(image_size)} pixels on a {image_size[0]}x{image_size[1]} image, got {px}"
         )
 
 
@@ -187,13 +208,6 @@ def _check_shape(shape: str) -> None:
 def _check_px(px: int) -> None:
     if px < 1:
         raise UserError(f"patch size: expected at least 1 pixel, got {px}")
-
-
-def _check_fits(px: int, image_size: Size) -> None:
-    if not 1 <= px <= min(image_size):
-        raise UserError(
-            f"patch size: expected 1 to {min(image_size)} pixels on a {image_size[0]}x{image_size[1]} image, got {px}"
-        )
 
 
 def _fractions(image: str, seed: int) -> tuple[int, int]:

@@ -51,8 +51,8 @@ class AttackTable(Table):
     defence: Axis[Defence] = ("",)
     """Defences that the attacker expects: each stands before the surrogate, with straight-through gradients."""
 
-    target_classes: Axis[Annotated[int, Field(ge=0)]] | None = None
-    """Labels that the patch should produce; by default, the attack is untargeted."""
+    target_classes: Axis[Annotated[int, Field(ge=0)] | str] | None = None
+    """Classes that the patch should produce, by label or by name; by default, the attack is untargeted."""
 
     seeds: Axis[Seed] = (0,)
     """One patch per seed."""

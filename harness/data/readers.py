@@ -25,7 +25,9 @@ Size = tuple[int, int]
 Labels = NDArray[np.int64]
 USUAL_PATHS = {"cifar10": "cifar10/cifar10.npz", "imagenet": "imagenet/images"}
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-DIGITS_TRAIN = 1200  # of 1797; the rest are the test pool
+DIGITS = 1797
+DIGITS_TRAIN = 1200  # the rest are the test pool
+CIFAR10_POOLS = {"train": 50_000, "test": 10_000}
 
 
 class Images(NamedTuple):

@@ -70,8 +70,7 @@ def prepare(
     to distil from. Missing or unfitting weights, and a network with another input size or number of classes, are a
     `UserError`.
     """
-    network = build(table.model, classes, table.train.seed if table.train else 0)
-    _check_forward(table, network, classes, size)
+    network = check(table, classes, size)
     if table.train:
         if images is None or table.channel_order != "rgb":
             raise UserError(f'victim {table.name!r}: training needs images and channel_order = "rgb"')
@@ -93,6 +92,13 @@ def prepare(
     victim = Victim(table.name, table.model, weights, weights_digest(state), classes, size, table.mean, table.std)
     write_json(folder / FILE, {"schema": 1} | asdict(victim) | {"weights": weights.name})
     return victim
+
+
+def check(table: config.VictimTable, classes: int, size: tuple[int, int]) -> nn.Module:
+    """Build a victim's network untrained; one with another input size or number of classes is a `UserError`."""
+    network = build(table.model, classes, table.train.seed if table.train else 0)
+    _check_forward(table, network, classes, size)
+    return network
 
 
 def read(folder: Path) -> Victim:

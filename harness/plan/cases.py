@@ -11,17 +11,16 @@ from typing import NamedTuple
 from backends.device.errors import UserError
 from harness import config
 from harness.plan.cells import Case
+from harness.plan.classes import Classes, check_label, target_labels
 from harness.plan.outlines import Outline, outlines, picture
 from harness.plan.steps import ArtifactStep, PatchStep, VictimStep
 from harness.plan.surrogates import Resolver
 from harness.tables import matches
 from patches import attacks, placement
-from patches.attacks import IMPORTED
+from patches.attacks import IMPORTED, Options
 from patches.patch import CONTROLS, Pose
 from patches.surrogate import EXACT
 from patches.surrogates import IN_FLOAT32
-
-Classes = Sequence[int | None]  # target classes; None is an untargeted attack
 
 
 class JudgedCase(NamedTuple):
@@ -34,9 +33,10 @@ class JudgedCase(NamedTuple):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a suite offers its attacks: victims, and the artifacts of all of them."""
+    """What a suite offers its attacks: names of classes, victims, and the artifacts of all of them."""
 
     suite: config.Suite
+    class_names: Sequence[str]
     victims: Sequence[VictimStep]
     artifacts: Sequence[ArtifactStep]
 
@@ -49,6 +49,8 @@ class Offer:
         for table in self.suite.attack:
             if matches(victim.name, table.victims):
                 _check_table(self.suite, table)
+                for label in target_labels(table, self.class_names):
+                    check_label(table.name, label, victim, self.class_names)
                 for outline in outlines(table, victim):
                     for place in table.placement:
                         yield from self._patched(table, victim, outline, place)
@@ -56,8 +58,9 @@ class Offer:
     def _patched(
         self, table: config.AttackTable, victim: VictimStep, outline: Outline, place: str
     ) -> Iterator[JudgedCase]:
-        classes: Classes = table.target_classes or (None,)
+        classes = target_labels(table, self.class_names)
         pose = Pose(**table.pose.model_dump())
+        placement.check_place(place, outline.px, victim.data.size, pose)
         crafted = list(self._crafted(table, victim, outline, place))
         controls = _controls(self.suite, victim, outline, classes)
         owners = crafted if place == "best" else [None]  # a control takes the place that each patch chose
@@ -77,7 +80,7 @@ class Offer:
         """Yield an attack's patches, each of the input size of the network that it is crafted on."""
         if attacks.is_control(table.name):
             return
-        classes: Classes = table.target_classes or (None,)
+        classes = target_labels(table, self.class_names)
         patch = PatchStep(
             attack=table.name,
             surrogate=None,
@@ -104,7 +107,9 @@ class Offer:
             source = surrogates[0].victim
             _check_place(patch, victim, source)
             px = round(outline.px * math.sqrt(math.prod(source.data.size) / math.prod(victim.data.size)))
+            placement.check_place("best", px, source.data.size, _expected_pose(table))
             for target_class, seed, surrogate in product(classes, table.seeds, surrogates):
+                check_label(table.name, target_class, surrogate.victim, self.class_names)
                 yield replace(patch, surrogate=surrogate, target_class=target_class, seed=seed, px=px, data=source.data)
 
 
@@ -121,15 +126,29 @@ def _check_table(suite: config.Suite, table: config.AttackTable) -> None:
     exact = [member for member in members if member.kind in EXACT]
     if exact and options.get("bfloat16"):
         raise UserError(f"attack {table.name!r}, option 'bfloat16', surrogate {str(exact[0])!r}: {IN_FLOAT32}")
-    least = suite.data.evaluate if table.per_image else options.get("batch", 1)
-    if table.name in attacks.QUERY_ATTACKS and options["queries"] < least:
-        each = "evaluation image" if table.per_image else "image of a batch"
-        raise UserError(
-            f"attack {table.name!r}, option 'queries': expected at least {least}, one for each {each}, "
-            f"got {options['queries']}"
-        )
+    if table.name in attacks.QUERY_ATTACKS:
+        _check_queries(table.name, options, suite.data.evaluate if table.per_image else options["batch"])
     for word in table.placement:
         placement.check_placement(word, (*placement.POSITIONS, "best"))
+        if word == "best":
+            attacks.check_best(table.name, table.per_image)
+    if table.place_known and not table.per_image and set(table.placement) <= {"random", "best"}:
+        raise UserError(f"attack {table.name!r}: place_known = true needs a fixed placement, such as center")
+
+
+def _check_queries(attack: str, options: Options, images: int) -> None:
+    """Raise a `UserError` unless a search can ask each of its images twice: for its start, and for one change."""
+    if options["queries"] < 2 * images:
+        raise UserError(
+            f"attack {attack!r}, option 'queries': expected at least {2 * images}, two for each of {images} images, "
+            f"got {options['queries']}"
+        )
+
+
+def _expected_pose(table: config.AttackTable) -> Pose:
+    """Return the poses that the options of an attack of ours expect."""
+    is_ours = attacks.needs_gradients(table.name)
+    return Pose(**{name: value for name, value in table.options.items() if is_ours and name in Pose._fields})
 
 
 def _check_place(patch: PatchStep, victim: VictimStep, source: VictimStep) -> None:

@@ -8,12 +8,13 @@ from itertools import product
 from pathlib import Path
 
 from backends.device.artifact import QuantSpec
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import config
 from harness.plan.cases import Offer
 from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
+from harness.plan.classes import check_classes
 from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep
 from harness.plan.surrogates import bits, training_of
 from harness.store import key
@@ -29,6 +30,7 @@ class Plan:
     data: tuple[DataStep, ...]
     victims: tuple[VictimStep, ...]
     artifacts: tuple[ArtifactStep, ...]
+    targets: tuple[Target, ...]
     patches: tuple[PatchStep, ...]
     replays: tuple[ReplayStep, ...]
     latencies: tuple[LatencyStep, ...]
@@ -60,19 +62,26 @@ def make(
     ``frozen`` has a baseline's patches by name: the sha256 of each, and of the weights it was crafted on. A patch of
     that name is replaced by the baseline's, unless the weights have changed.
     """
-    from harness.data.datasets import fingerprint
+    from harness.data.counts import check_splits
+    from harness.data.datasets import class_names, fingerprint
 
+    names = class_names(suite.data, data_dir)
+    check_splits(suite.data, data_dir)
     files = fingerprint(suite.data, data_dir, cache)
     tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *suite.artifact]
     everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
     everyone = [_with_teacher(victim, everyone) for victim in everyone]
+    for victim in everyone:
+        check_classes(victim, names)
     victims = everyone[: len(suite.victim)]
+    _check_patterns(suite)
     artifacts = [artifact for victim in everyone for artifact in _artifacts(suite, victim)]
-    offer = Offer(suite, victims, artifacts)
+    offer = Offer(suite, names, victims, artifacts)
     cases = {victim: list(offer.cases(victim)) for victim in everyone}
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
-    for artifact, target in _pairs(artifacts, _targets(suite, targets)):
+    chosen = _targets(suite, targets)
+    for artifact, target in _pairs(artifacts, chosen):
         for wanted, target_class, control in cases[artifact.victim]:
             case = _with_baseline_patch(wanted, frozen or {})
             step = ReplayStep(case, artifact, target)
@@ -88,11 +97,28 @@ def make(
         data=tuple(dict.fromkeys(victim.data for victim in everyone)),
         victims=tuple(victims),
         artifacts=tuple(artifact for artifact in artifacts if artifact.format != TORCH),
+        targets=tuple(chosen),
         patches=tuple(patches.values()),
         replays=tuple(replays.values()),
         latencies=tuple(latencies),
         cells=tuple(cells.values()),
     )
+
+
+def _check_patterns(suite: config.Suite) -> None:
+    """Raise a `UserError` for a pattern of names that matches nothing."""
+    networks = [victim.name for victim in suite.victim]
+    everyone = [*networks, *(artifact.name for artifact in suite.artifact)]
+    for export in suite.export:
+        _check_matches("an [[export]]", export.victims, networks)
+    for attack in suite.attack:
+        _check_matches(f"attack {attack.name!r}", attack.victims, everyone)
+
+
+def _check_matches(table: str, patterns: Sequence[str], names: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not any(matches(name, [pattern]) for name in names):
+            raise UserError(f"{table}: victims = {pattern!r} matches none; {did_you_mean(pattern, names)}")
 
 
 def _with_teacher(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimStep:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.entries import CaseEntry, Check, OutputsEntry, PatchEntry, RepeatEntry, TargetEntry, Where
+from harness.plan.warnings import FEW_IMAGES
+from harness.results.entries import (
+    ArtifactEntry,
+    CaseEntry,
+    Check,
+    OutputsEntry,
+    PatchEntry,
+    RepeatEntry,
+    TargetEntry,
+    Where,
+)
 from harness.results.metrics import is_lab
 from harness.results.run_directory import Run
 from patches.patch import CONTROLS
@@ -40,6 +50,7 @@ def checks(run: Run, cells: pd.DataFrame) -> tuple[Check, ...]:
         _noise(good),
         _gradients(run.patches),
         _pixels(run.cases),
+        _calibration(run.artifacts),
         _accuracy(run, good),
         _enough(good),
         _copies(run.data.copies, run.patches),
@@ -180,6 +191,16 @@ def _pixels(cases: Sequence[CaseEntry]) -> Check:
                 where["patch"] = case.patch
             bad.append((f"{case.patch or 'clean'} on {other.target}", where))
     return _verdict(name, asks, f"in {len(cases)} stacks of images", bad)
+
+
+def _calibration(artifacts: Sequence[ArtifactEntry]) -> Check:
+    name, asks = "calibration", f"were ranges set by at least {FEW_IMAGES} images?"
+    given = {one.name: one.quant.get("calibration_images") for one in artifacts if one.quant}
+    images = {file: n for file, n in given.items() if isinstance(n, int)}
+    if not images:
+        return _unknown(name, asks, "this run calibrated no file")
+    bad: list[Fault] = [(f"{file}: {n}", {"artifact": file}) for file, n in images.items() if n < FEW_IMAGES]
+    return _verdict(name, asks, f"by {min(images.values())} or more", bad, "; give more as data.calibration")
 
 
 def _accuracy(run: Run, cells: pd.DataFrame) -> Check:

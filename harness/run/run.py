@@ -24,6 +24,7 @@ from harness.config import read_suite
 from harness.config.changes import NO_CHANGES, Changes
 from harness.display import Display
 from harness.plan.plan import Plan, make
+from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
 from harness.results.checks import checks, doubts
 from harness.results.metrics import cells as cells_of
@@ -81,8 +82,8 @@ def run_suite(
         frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
         with about(suite_file):
             plan = make(suite, data_dir, store.root, targets, frozen_patches)
-        for artifact in plan.unused:
-            console.print(Text.assemble(("no target runs", "yellow"), f" {artifact.name}: left out"))
+        for line in warnings(plan):
+            display.warn(line)
         if _is_done(run_dir, plan, display):
             _stamp(run_dir, label)
             console.print("nothing has changed since the last run: nothing to do")
@@ -162,7 +163,10 @@ def _stamp(run_dir: Path, label: str) -> None:
 
 
 def _run_stages(work: stages.Work) -> None:
-    for artifact in work.plan.artifacts:
+    """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
+    for victim in work.plan.victims:
+        stages.check_victim(work, victim)
+    for artifact in sorted(work.plan.artifacts, key=lambda step: step.brought is None):
         stages.artifact(work, artifact)
     for patch in work.plan.patches:
         crafting.patch(work, patch)

@@ -132,6 +132,17 @@ def victim(work: Work, step: VictimStep) -> Victim:
     return victims.read(folder)
 
 
+def check_victim(work: Work, step: VictimStep) -> None:
+    """Load a victim that is not trained, and try the network of one that is: a fault in either is a `UserError`."""
+    from harness.networks import victims
+
+    assert isinstance(step.table, config.VictimTable)
+    if step.table.train and not work.store.has("victim", step.key):
+        victims.check(step.table, classes(work, step), step.data.size)
+    else:
+        victim(work, step)
+
+
 def _teacher(work: Work, step: VictimStep) -> nn.Module:
     """Return a victim's network as a teacher: folded, which is faster and gives the same outputs."""
     import torch

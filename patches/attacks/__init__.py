@@ -23,6 +23,7 @@ LIMITS = dict.fromkeys(("steps", "batch", "restarts", "queries", "period"), (1, 
 LIMITS |= dict.fromkeys(("learning_rate", "step_size", "momentum", "smooth", "printable"), (0, math.inf))
 LIMITS |= dict.fromkeys(("scale", "brightness", "contrast"), (0, 0.99))
 LIMITS |= {"rotation": (0, 180), "within": (0, 1), "square": (0, 1)}
+NEEDED = {"within": "disguise"}  # an option of ours, and the one without which it changes nothing
 CHOICES = {"loss": ("margin", "cross_entropy")}
 Craft = Callable[..., Any]  # craft(problem, *, option=default, ...) -> Tensor (3, p, p) or (n, 3, p, p) in [0, 1]
 IMPORTED = "imported"  # the attack that is a file
@@ -71,6 +72,15 @@ def check_per_image(name: str, per_image: bool) -> None:
         raise UserError(f"attack {name!r} makes a patch for each image: give its [[attack]] per_image = true")
 
 
+def check_best(name: str, per_image: bool) -> None:
+    """Raise a `UserError` where an attack that queries a device is asked for the best place of a universal patch."""
+    if name in QUERY_ATTACKS and not per_image:
+        raise UserError(
+            f"attack {name!r} finds places only for per-image patches: give its [[attack]] per_image = true, "
+            "or another placement than best"
+        )
+
+
 def options(name: str, given: Mapping[str, Any]) -> Options:
     """Return all options of an attack with defaults filled in; an unknown one or a bad value is a `UserError`.
 
@@ -84,6 +94,8 @@ def options(name: str, given: Mapping[str, Any]) -> Options:
         _check_type(where, value, defaults[key])
         if _is_ours(name):
             _check_value(where, key, value, defaults[key])
+            if (needed := NEEDED.get(key)) and not given.get(needed):
+                raise UserError(f"{where}: it does nothing without the option {needed!r}")
     return defaults | dict(given)
 
 

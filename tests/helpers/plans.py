@@ -7,8 +7,8 @@ from harness.plan.plan import Plan, make
 from helpers.suites import QUICK, write
 
 
-def plan(folder: Path, text: str = QUICK, **kwargs: tuple[str, ...]) -> Plan:
-    return make(read_suite(write(folder, text)), None, folder / "cache", **kwargs)
+def plan(folder: Path, text: str = QUICK, data_dir: Path | None = None, **kwargs: tuple[str, ...]) -> Plan:
+    return make(read_suite(write(folder, text)), data_dir, folder / "cache", **kwargs)
 
 
 def keys(of: Plan, kind: str) -> set[str]:

@@ -40,6 +40,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pd.D
     root = make_run(tmp_path_factory.mktemp("run"), victims=("net",), images=1000, seeds=1, files=FILES[:4])
     run = facts_of(root) | GOOD
     run["data"]["copies"] = 0
+    for artifact in run["artifacts"]:
+        artifact["quant"] = {"calibration_images": 128} if artifact["signature"] else None
     table = cells(pd.read_parquet(root / "records.parquet"))
     run["victims"][0]["float_accuracy"] = float(table["clean_accuracy"].iloc[0])
     return run, table, root
@@ -49,7 +51,7 @@ def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) 
     run, table, _ = made
     found = checks(typed(run), table)
     assert {check.name: check.status for check in found} == dict.fromkeys([c.name for c in found], "passed")
-    assert len(found) == 9
+    assert len(found) == 10
     assert set(doubts(table, found)) == {""}
 
 
@@ -73,6 +75,8 @@ FAULTS: list[tuple[str, str, str, Any]] = [  # check, what it says, cells it tou
      {"cases": [{"patch": "net-gap-t3-s0", "others": [{"artifact": "net-onnx-fp32", "target": "ort"}]}]}),
     ("gradients", "net-gap-t5-s0: 90%", "patch == 'net-gap-t5-s0'",
      {"patches": [{"name": "net-gap-t5-s0", "checks": {"zero_gradient_share": 0.9}}]}),
+    ("calibration", "net-onnx-fp32: 8; give more", "artifact == 'net-onnx-fp32'",
+     {"artifacts": [{"name": "net-onnx-fp32", "victim": "net", "quant": {"calibration_images": 8}}]}),
     ("accuracy as claimed", "80.0% claimed", "artifact == 'net-onnx-fp32'",
      {"artifacts": [{"name": "net-onnx-fp32", "victim": "net", "claimed_accuracy": 0.8}]}),
     ("accuracy as claimed", "50.0% claimed", "artifact == 'net-torch-fp32'",
