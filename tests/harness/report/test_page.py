@@ -43,6 +43,7 @@ def test_the_page_holds_the_run(run: Path, page: str) -> None:
         summary.sentence, "CIFAR-10, calibration beside calibration", "emulated: not comparable", "20 QLinearConv",
         "What is not measured", "patchbench run benchmarks/suites/cifar10.toml",
         "trained on the official", "128 to calibrate", "TFLite INT8 moving average", "gap → cat",
+        "arch x86_64; cpu Intel Xeon; cores 2",
         "target class dog", "300 images", "6 patches",
     ):  # fmt: skip
         assert wanted in text, wanted
