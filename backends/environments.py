@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 QUIET = ("--progress-bar=off", "--disable-pip-version-check")
 TAIL_LINES = 15
 GLIBC_MINORS = range(36, 16, -1)  # of manylinux wheels that Debian 12's sysroots run
-ALWAYS = ("numpy", "pillow")  # pillow for the defence ``jpeg``
-EXTRAS = ("", "tflite-runtime", "tensorflow")  # of pyproject.toml; the first is the project itself
+ALWAYS = ("numpy", "pillow")  # in the versions of this Python; pillow for the defence ``jpeg``
+EXTRAS = ("onnxruntime", "litert", "onnx", "tflite-runtime", "tensorflow")  # of pyproject.toml: the runtimes
 
 
 def needed(package: str, wanted: str = "") -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]
 def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
     """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
-    numpy and Pillow come with them. A package of an extra comes with the whole extra.
+    numpy and Pillow come with them, and all else that the runtime's extra pins.
     """
     if wanted:
         check_version(wanted)
@@ -73,8 +73,7 @@ def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
     for extra in EXTRAS:
         pins = _pins(requirements, extra)
         if package in pins:
-            core = _pins(requirements, "")
-            chosen = {name: core[name] for name in ALWAYS} | (pins if extra else {package: pins[package]})
+            chosen = {name: f"=={version(name)}" for name in ALWAYS} | pins
             if wanted:
                 chosen[package] = f"=={wanted}"
             return tuple(sorted(check_pin(name + pin) for name, pin in chosen.items()))
@@ -84,8 +83,8 @@ def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
 
 
 def _pins(requirements: Sequence[Requirement], extra: str) -> dict[str, str]:
-    """Version specifiers by package of one extra, or of the project itself."""
-    belong = [one for one in requirements if (one.marker.evaluate({"extra": extra}) if one.marker else not extra)]
+    """Return the version specifiers by package of an extra."""
+    belong = [one for one in requirements if one.marker and one.marker.evaluate({"extra": extra})]
     return {one.name: str(one.specifier) for one in belong}
 
 

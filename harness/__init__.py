@@ -1,1 +1,4 @@
-"""Suites, plans, runs, records and reports: the craft side's own work."""
+"""Suites, plans, runs, records and reports: the craft side's own work.
+
+Part of patchbench.
+"""

@@ -1,1 +1,4 @@
-"""Adversarial patches: what they are, where they are placed, and the attacks and surrogates that craft them."""
+"""Adversarial patches: what they are, where they are placed, and the attacks and surrogates that craft them.
+
+Part of patchbench.
+"""

@@ -27,10 +27,17 @@ def test_every_line_of_a_lock_is_a_version_with_hashes(lock):
     assert len(entries) == len(pins(lock.name))
 
 
-def test_what_pyproject_pins_is_locked_at_that_version():
+def test_what_pyproject_asks_for_is_locked_at_a_version_that_it_allows():
+    """Of the extras, those that the locks install: all of ``dev``, which asks for others in turn."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = map(Requirement, project["dependencies"] + project["optional-dependencies"]["dev"])
+    extras = project["optional-dependencies"]
+    wanted = list(map(Requirement, project["dependencies"] + extras["dev"]))
+    for one in wanted:
+        if one.name == project["name"]:
+            wanted += [Requirement(line) for extra in sorted(one.extras) for line in extras[extra]]
     locked = pins("requirements.txt") | pins("requirements-torch.txt")
+    wanted = [one for one in wanted if one.name != project["name"]]
+    assert {"torch", "onnx", "mkdocs-material"} < {one.name for one in wanted}
     assert [str(one) for one in wanted if not one.specifier.contains(locked[canonicalize_name(one.name)])] == []
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from backends.device.errors import NotWritten, UserError
 from backends.device.files import disk_error
+from harness import extras
 
 USER_ERROR = 2
 FAULT = 3
@@ -36,6 +37,8 @@ def explain(error: Exception) -> int:
         fail(f"{error}; {RESUME}")
     elif isinstance(error, UserError):
         fail(str(error))
+    elif isinstance(error, ModuleNotFoundError) and error.name in extras.EXTRAS:
+        fail(extras.missing(error.name))
     elif reason := disk_error(error):
         file = getattr(error, "filename", None)
         fail(f"{file!r:.100}: {reason}" if isinstance(file, str) else f"{reason}; {RESUME}")

@@ -125,14 +125,13 @@ def _photograph_pieces(size: tuple[int, int]) -> Pixels:
 
 
 def _preproc(file: Path, suite: Suite | None, layout: Layout | None) -> Preproc | None:
-    from backends.device.artifact import Artifact, Preproc
+    from backends.device.artifact import Preproc
     from exporters.files import describe
     from exporters.files.image_input import layout_or_default
+    from exporters.sidecar import description_beside
 
-    beside = file.with_suffix(".json")
-    if beside.is_file():
-        preproc = Artifact.read(beside).preproc
-        return replace(preproc, layout=layout or preproc.layout)
+    if described := description_beside(file):
+        return replace(described.preproc, layout=layout or described.preproc.layout)
     for table in suite.artifact if suite else ():
         if Path(table.file).name == file.name:
             chosen = layout_or_default(describe(file), layout or table.layout)

@@ -26,7 +26,7 @@ from harness.data.readers import (
 )
 from harness.sealed import read_sealed, write_sealed
 
-__all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "split"]
+__all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "split", "training_images"]
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 Remembered = tuple[int, int, str]  # a file's size in bytes, modification time in nanoseconds, sha256
@@ -79,6 +79,11 @@ def split(pools: dict[str, Images], spec: config.DataTable) -> dict[str, Images]
         parts[name] = pools[pool].take(order[pool][taken[pool] : taken[pool] + wanted])
         taken[pool] += wanted
     return parts
+
+
+def training_images(pools: dict[str, Images], splits: dict[str, Images]) -> Images:
+    """Return the images that a network may see: the train pool, or the craft split where there is only one pool."""
+    return pools["train"] if "train" in pools else splits["craft"]
 
 
 def class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]:

@@ -36,8 +36,8 @@ def compare_runs(run_dirs: Sequence[Path]) -> Compared:
     """Compare run directories, each later one with the first."""
     frozen = [of_run(run_dir) for run_dir in run_dirs]
     places = tuple(map(str, run_dirs))
-    labels = tuple(label(one) for one in frozen)
-    names = labels if len(set(labels)) == len(labels) else places
+    candidates = (tuple(map(label, frozen)), tuple(run_dir.name for run_dir in run_dirs), places)
+    names = next((words for words in candidates if len(set(words)) == len(words)), places)
     settings = differing([read_run(run_dir) for run_dir in run_dirs])
     return Compared(names, places, tuple(settings), tuple(compare(frozen[0], later) for later in frozen[1:]))
 
@@ -80,10 +80,11 @@ def counts(comparison: Comparison) -> str:
     every = len(comparison.changes) + len(comparison.equal)
     if not every:
         return "Nothing could be paired."
+    left = " Some cells have no partner." if comparison.unmatched else ""
     if not comparison.changes:
-        return f"Nothing changed: all {every} rates rest on the same answers."
+        return f"Nothing changed: all {every} rates rest on the same answers.{left}"
     sure = sum(change.p < ALPHA for change in comparison.changes)
-    return f"{sure} of {every} rates changed beyond chance; {len(comparison.equal)} rest on the same answers."
+    return f"{sure} of {every} rates changed beyond chance; {len(comparison.equal)} rest on the same answers.{left}"
 
 
 def most(comparison: Comparison) -> str:

@@ -29,11 +29,6 @@ WARM_UP = 0.15  # share of the steps in which the learning rate rises
 SHIFT = 1 / 16  # of the image's side, the most that an image is moved
 
 
-def training_images(pools: dict[str, Images], splits: dict[str, Images]) -> Images:
-    """Return the images that a network may see: the train pool, or the craft split where there is only one pool."""
-    return pools["train"] if "train" in pools else splits["craft"]
-
-
 def train(
     network: nn.Module,
     images: Images,

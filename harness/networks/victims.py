@@ -65,7 +65,7 @@ def prepare(
 ) -> Victim:
     """Load or train a victim's weights and write them to ``folder``: ``weights.pt`` and ``victim.json``.
 
-    ``images`` are those to train on (`training.training_images`), ``size`` is (height, width), ``cache`` the folder for
+    ``images`` are those to train on (`datasets.training_images`), ``size`` is (height, width), ``cache`` the folder for
     downloads, ``checkpoint`` the file that an interrupted training resumes from, ``teacher`` the network in eval mode
     to distil from. Missing or unfitting weights, and a network with another input size or number of classes, are a
     `UserError`.

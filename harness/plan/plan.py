@@ -15,6 +15,7 @@ from harness import config
 from harness.plan.cases import Offer
 from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
 from harness.plan.classes import check_classes
+from harness.plan.described import described
 from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep
 from harness.plan.surrogates import bits, training_of
 from harness.store import key
@@ -43,6 +44,13 @@ class Plan:
         return [artifact for artifact in self.artifacts if artifact not in used]
 
     @property
+    def needs_torch(self) -> bool:
+        """Whether a network, a file or a patch is made; else files and patches that are there are replayed."""
+        exports = any(not step.brought for step in self.artifacts)
+        simulates = any(step.artifact.format == TORCH for step in self.replays)
+        return exports or simulates or any(step.surrogate for step in self.patches)
+
+    @property
     def key(self) -> str:
         """Hash all steps and the report's code; a finished run with the same key has nothing to do."""
         steps = [[step.key for step in of] for of in (self.victims, self.artifacts, self.patches, self.latencies)]
@@ -53,7 +61,7 @@ class Plan:
 def make(
     suite: config.Suite,
     data_dir: Path | None,
-    cache: Path,
+    cache: Path | None,
     targets: Sequence[str] = ("*",),
     frozen: Mapping[str, tuple[str, str]] | None = None,
 ) -> Plan:
@@ -68,7 +76,8 @@ def make(
     names = class_names(suite.data, data_dir)
     check_splits(suite.data, data_dir)
     files = fingerprint(suite.data, data_dir, cache)
-    tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *suite.artifact]
+    brought = [described(table, data_dir) for table in suite.artifact]
+    tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *brought]
     everyone = [VictimStep(table, DataStep(suite.data, files, _size(suite, table)), data_dir) for table in tables]
     everyone = [_with_teacher(victim, everyone) for victim in everyone]
     for victim in everyone:

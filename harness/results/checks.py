@@ -211,6 +211,7 @@ def _accuracy(run: Run, cells: pd.DataFrame) -> Check:
     float_accuracies = {victim.name: victim.float_accuracy for victim in run.victims}
     claims = {a.name: a.claimed_accuracy or float_accuracies.get(a.victim) for a in run.artifacts}
     chance = 1 / len(run.class_names) if run.class_names else None
+    hints = {one.name: _preprocessing(one) for one in run.artifacts if one.victim not in victims}
     clean = cells[(cells["attack"] == "none") & (cells["defence"] == "")]
     known = 0
     bad: list[Fault] = []
@@ -226,8 +227,19 @@ def _accuracy(run: Run, cells: pd.DataFrame) -> Check:
         if claim is not None and not low - MAX_ACCURACY_LOSS <= claim <= high + MAX_ACCURACY_LOSS:
             bad.append((f"{at}, {claim:.1%} claimed", where))
         elif chance and low <= chance:
-            bad.append((f"{at}, {chance:.1%} by chance: are {PREPROCESSING_KEYS} the model's?", where))
+            hint = hints.get(row["artifact"], f"are {PREPROCESSING_KEYS} the model's?")
+            bad.append((f"{at}, {chance:.1%} by chance: {hint}", where))
     return _verdict(name, asks, f"on {known} places", bad) if known else _unknown(name, asks)
+
+
+def _preprocessing(artifact: ArtifactEntry) -> str:
+    """Say what the scale of a file's input tells of the pixels that it takes: as they are, or from 0 to 1."""
+    if artifact.input_scale and artifact.input_zero_point in (-128, 0):
+        for divisor in (255, 1):
+            if math.isclose(artifact.input_scale, 1 / divisor, rel_tol=0.01):
+                held = f"scale {artifact.input_scale:.6g} and zero point {artifact.input_zero_point}"
+                return f"its input has {held}, as for divisor = {divisor} without mean and std"
+    return f"are {PREPROCESSING_KEYS} the model's?"
 
 
 def _enough(cells: pd.DataFrame) -> Check:

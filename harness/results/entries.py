@@ -82,6 +82,8 @@ class ArtifactEntry(Entry):
     calibration: str = ""
     quant: dict[str, Scalar] | None = None
     operators: dict[str, int] = Field(default_factory=dict)
+    input_scale: float | None = None
+    input_zero_point: int | None = None
     claimed_accuracy: float | None = None
 
 

@@ -12,6 +12,7 @@ from backends.device.artifact import Artifact
 from backends.device.errors import UserError
 from backends.device.reading import read_json
 from exporters.files import describe
+from harness.extras import require
 from harness.plan.cells import ReplayStep
 from harness.results.agreement import output_integers
 from harness.results.entries import ArithmeticEntry
@@ -59,6 +60,7 @@ def _compare(work: stages.Work, step: ReplayStep, answer: Answers) -> Arithmetic
 def _against_twin(
     work: stages.Work, step: ReplayStep, answer: Answers, described: Artifact, file: Path
 ) -> dict[str, float]:
+    require("torch")
     from patches.twins import twin
 
     exact = twin(file, _kernels(step, answer), described.preproc)

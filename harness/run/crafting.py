@@ -17,7 +17,7 @@ from harness.plan.steps import TORCH, ArtifactStep, PatchStep, SurrogateStep
 from harness.run import queries
 from harness.run.bundles import pack
 from harness.run.stages import Work, artifact, images, source, trained, victim
-from harness.store import place
+from harness.store import Took, place
 from patches.patch import Patch
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def patch(work: Work, step: PatchStep) -> Patch:
     if not work.store.has("patch", step.key):
         from PIL import Image
 
-        with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
+        with (
+            work.display.doing("craft", step.name) as tick,
+            work.store.writing("patch", step.key, Took(step.name)) as beside,
+        ):
             made = (
                 _given(work, step) if step.surrogate is None else _baseline_or_crafted(work, step, step.surrogate, tick)
             )
@@ -63,14 +66,14 @@ def surrogate_sha256(work: Work, step: SurrogateStep) -> str:
 
     A network that is rounded without training has its victim's hash.
     """
-    from harness.networks import quantization_aware_training as qat
-
     if step.members:
         hashes = [surrogate_sha256(work, member) for member in step.members]
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
     if step.artifact and step.artifact.format != TORCH:
         return artifact(work, step.artifact)[0].sha256
     if step.artifact and step.artifact.training:
+        from harness.networks import quantization_aware_training as qat
+
         return qat.digest(trained(work, step.artifact.training))
     return victim(work, step.victim).sha256
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,10 +19,13 @@ from rich.text import Text
 from backends.device.errors import UserError, about
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
+from backends.hosts import availability
 from harness.config import read_suite
 from harness.config.changes import NO_CHANGES, Changes
 from harness.display import Display
+from harness.extras import require
 from harness.plan.plan import Plan, make
+from harness.plan.steps import TORCH
 from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
 from harness.results.checks import checks, doubts
@@ -61,19 +63,19 @@ def run_suite(
     device: str = "cpu",
     frozen: Path | None = None,
     label: str = "",
+    command: str = "",
     console: Console,
 ) -> bool:
     """Run a suite into a run directory, reusing what is stored there; return whether no cell failed.
 
     ``frozen`` is a baseline whose patches are replayed where the weights are those that they were crafted on, ``label``
-    what the run is called in lists of runs.
+    what the run is called in lists of runs, ``command`` what repeats it, by default the command line of this process.
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file, changes)
     stages.check_device(device)
-    if data_dir and not data_dir.is_dir():
-        raise UserError(f"--data {data_dir}: no such folder")
+    check_data(data_dir)
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
         display = Display(console)
@@ -91,10 +93,12 @@ def run_suite(
             (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, display, device, patches)
+            _warn_of_targets(work)
             with about(suite_file):
                 _run_stages(work)
             console.print("counting and writing the report ...", style="dim")
-            timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]), label)
+            given = command or shlex.join(["patchbench", *sys.argv[1:]])
+            timing = Timing(started, time.monotonic() - begun, given, label)
             whole = _records(work)
             write_results(run_dir, whole, describe_run(work, whole, run_dir, timing))
         return _print_results(run_dir, console)
@@ -122,6 +126,12 @@ def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: Run | N
     report = build(run_dir, run, whole)
     write_run(run_dir, run)
     return report
+
+
+def check_data(data_dir: Path | None) -> None:
+    """Check that the folder of ``--data`` is there; else a `UserError`."""
+    if data_dir and not data_dir.is_dir():
+        raise UserError(f"--data {data_dir}: no such folder")
 
 
 @contextmanager
@@ -162,8 +172,18 @@ def _stamp(run_dir: Path, label: str) -> None:
         write_run(run_dir, stamped)
 
 
+def _warn_of_targets(work: stages.Work) -> None:
+    """Tell which targets cannot run as things are, before the work of the others: their cells will fail."""
+    missing = [step for step in work.plan.replays if not work.store.has("replay", step.key)]
+    for target in {step.target.name: step.target for step in missing if step.target.name != TORCH}.values():
+        if reason := availability(target):
+            work.display.warn(f"target {target.name!r} cannot run now and will fail: {reason.splitlines()[0]}")
+
+
 def _run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
+    if work.plan.needs_torch:
+        require("torch")
     for victim in work.plan.victims:
         stages.check_victim(work, victim)
     for artifact in sorted(work.plan.artifacts, key=lambda step: step.brought is None):
@@ -184,17 +204,15 @@ def _records(work: stages.Work) -> pd.DataFrame:
 
 def _print_results(run_dir: Path, console: Console) -> bool:
     """Print the table, what failed and the report's path; return whether no cell failed."""
-    from harness.report.terminal import table
+    from harness.report.terminal import failures, table
 
     run = read_run(run_dir)
     summary = read_summary(run_dir, run)
-    console.print(table(pd.DataFrame(summary.over_patches)))
+    console.print(table(pd.DataFrame(summary.over_patches), console))
     for check in run.checks:
         if check.status == "failed":
             console.print(Text.assemble(("check failed:", "red"), f" {check.asks} {check.says}"))
-    failed = Counter((error.artifact, error.target, error.message) for error in run.errors)
-    for (artifact, target, message), count in failed.items():
-        cases = "1 case" if count == 1 else f"{count} cases"
-        console.print(Text.assemble(("failed:", "red"), f" {artifact} on {target}, {cases}: {message}"))
+    for failure in failures(run.errors):
+        console.print(failure, soft_wrap=True)
     console.print("report:", Text(str(run_dir / "report.html"), "bold"), soft_wrap=True)
     return not any(cell["status"] == "error" for cell in summary.cells)

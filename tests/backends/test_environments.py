@@ -7,12 +7,15 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import PIL
 import pytest
 from helpers import tiny
 from helpers.required import absent
 
 from backends import environments
 from backends.device.errors import UserError
+from backends.device.runtimes import engine
 from backends.hosts import Target, availability, identity, prepare, replay
 
 ROOT = Path(environments.__file__).parents[1]
@@ -49,17 +52,22 @@ def test_what_is_here_as_wanted_needs_no_environment():
     assert environments.needed("onnxruntime", "1.23.2") == environments.pinned("onnxruntime", "1.23.2")
 
 
-def test_requirements_are_the_projects_pins():
-    core = {line.partition("==")[0]: line for line in PROJECT["dependencies"]}
-    assert environments.pinned("onnxruntime") == (core["numpy"], core["onnxruntime"], core["pillow"])
-    assert environments.pinned("onnxruntime", "1.23.2") == (core["numpy"], "onnxruntime==1.23.2", core["pillow"])
+def test_requirements_are_the_projects_pins_and_the_numpy_and_pillow_of_this_python():
     extras = PROJECT["optional-dependencies"]
-    assert environments.pinned("tflite-runtime") == tuple(sorted([core["pillow"], *extras["tflite-runtime"]]))
-    assert environments.pinned("tensorflow-cpu") == tuple(
-        sorted([core["numpy"], core["pillow"], *extras["tensorflow"]])
-    )
+    numpy, pillow = f"numpy=={np.__version__}", f"pillow=={PIL.__version__}"
+    assert environments.pinned("onnxruntime") == (numpy, *extras["onnxruntime"], pillow)
+    assert environments.pinned("onnxruntime", "1.23.2") == (numpy, "onnxruntime==1.23.2", pillow)
+    assert environments.pinned("tflite-runtime") == tuple(sorted([pillow, *extras["tflite-runtime"]]))
+    assert environments.pinned("tensorflow-cpu") == (numpy, pillow, *extras["tensorflow"])
     assert "numpy==1.26.4" in environments.pinned("tflite-runtime", "2.13.0")
     assert "tflite-runtime==2.13.0" in environments.pinned("tflite-runtime", "2.13.0")
+
+
+def test_every_runtime_of_ours_is_an_extra_at_one_version():
+    extras = PROJECT["optional-dependencies"]
+    for file in (ROOT / "backends" / "device" / "runtimes").glob("[!_]*.py"):
+        package = engine(file.stem).package
+        assert any(line.startswith(f"{package}==") for extra in environments.EXTRAS for line in extras[extra]), package
 
 
 def test_a_strangers_package_is_for_its_user_to_install():

@@ -2,10 +2,12 @@
 
 import re
 import shlex
+import tomllib
 
 import pytest
 import typer
 from helpers import ROOT
+from packaging.requirements import Requirement
 from typer.main import get_command
 
 from backends.conformance import __main__ as conformance
@@ -16,11 +18,13 @@ BLOCK = re.compile(r"```(?:sh|console)[^\n]*\n(.*?)```", re.DOTALL)
 HERE = ("benchmarks/", "docs/", "tests/")
 # What a reader brings, or an earlier command of the same page wrote.
 THEIRS = re.compile(
-    r"MY-.*|\.|\.\.|~.*|(out|models|patches|weights|bundle|answers|baselines|vendor)(/.*)?|"
+    r"MY-.*|\.|\.\.|~.*|(out|shared|models|patches|weights|bundle|answers|baselines|vendor)(/.*)?|"
     r"(model\.tflite|suite\.toml|comment\.md|junit\.xml|verdict\.json|history\.svg|compare\.html)"
 )
 COMMANDS = get_command(app).commands
-ELSEWHERE = ("git", "cd", "cp", "apt-get")  # programs of the system, which nothing here can check
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+# Programs of the system, which nothing here can check.
+ELSEWHERE = ("git", "cd", "cp", "apt-get", "ssh-keygen", "minisign", "cosign")
 
 
 def lines():
@@ -47,6 +51,8 @@ def test_a_command_can_be_given(line: str):
         assert set(arguments) <= set(targets)
     elif program.endswith("python"):
         python(arguments)
+    elif program == "pip":
+        assert Requirement(arguments[1]).extras <= EXTRAS
     else:
         assert program in ELSEWHERE
 

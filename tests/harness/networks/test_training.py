@@ -159,11 +159,11 @@ def test_the_rate_rises_and_then_falls_to_nearly_nothing():
 def test_what_is_trained_on_is_never_evaluated_on():
     spec = config.DataTable(name="digits", evaluate=500)
     pools = data.load(spec, (8, 8), None, None)
-    seen = training.training_images(pools, data.split(pools, spec))
+    seen = data.training_images(pools, data.split(pools, spec))
     assert len(seen.ids) == 1200
     assert not set(seen.ids) & set(data.split(pools, spec)["evaluate"].ids)
     splits = data.split({"all": pools["train"]}, spec)
-    assert training.training_images({"all": pools["train"]}, splits).ids == splits["craft"].ids
+    assert data.training_images({"all": pools["train"]}, splits).ids == splits["craft"].ids
 
 
 @pytest.mark.slow

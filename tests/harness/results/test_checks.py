@@ -83,6 +83,9 @@ FAULTS: list[tuple[str, str, str, Any]] = [  # check, what it says, cells it tou
      {"victims": [{"name": "net", "claimed_accuracy": 0.5}]}),
     ("accuracy as claimed", "are mean, std, divisor and channel_order the model's?", "index == index",
      {"class_names": ["one"], "victims": [], "artifacts": []}),
+    ("accuracy as claimed", "its input has scale 0.00392157 and zero point -128, as for divisor = 255 without mean",
+     "index == index", {"class_names": ["one"], "victims": [{"name": "net"}], "artifacts": [
+         {"name": "net-onnx-fp32", "input_scale": 1 / 255, "input_zero_point": -128}]}),
     ("no copies", "2 of the evaluation images are", "index == index", {"data": {"copies": 2}}),
 ]  # fmt: skip
 

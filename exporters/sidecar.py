@@ -1,0 +1,26 @@
+"""The description that `patchbench export` writes beside a model file, read back where the file is used again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backends.device.artifact import Artifact, sha256_file
+from backends.device.reading import JSON_BYTES, DamagedFile, parse_json, regular_file
+
+
+def description_beside(file: Path) -> Artifact | None:
+    """Return the artifact that ``FILE.json`` beside a model file describes; None where there is no such description.
+
+    Somebody else's JSON is none. One of another file, by its sha256, is a `DamagedFile`.
+    """
+    beside = file.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    regular_file(beside, JSON_BYTES)
+    content = parse_json(beside.read_bytes(), str(beside))
+    if not isinstance(content, dict) or "preproc" not in content:
+        return None
+    described = Artifact.read(beside)
+    if described.sha256 != sha256_file(file):
+        raise DamagedFile(f"{beside}: describes another file than {file.name} beside it: remove it, or export again")
+    return described
