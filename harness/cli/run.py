@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import console
-from harness.cli.options import DataDir, Device, Limit, RunArgument, RunDir, Settings, SuiteFile, examples
+from harness.cli.options import DataDir, Device, Limit, Quiet, RunArgument, RunDir, Settings, SuiteFile, examples
 
 PANEL = "Run a suite"
 FAILED_CELLS = 1
@@ -39,6 +39,7 @@ def run(
         typer.Option(metavar="BASELINE", help="Replay this baseline's patches; craft only where the weights changed."),
     ] = None,
     label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
+    quiet: Quiet = False,
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
 
@@ -62,6 +63,7 @@ def run(
         device=device,
         frozen=frozen,
         label=label,
+        quiet=quiet,
         console=console(),
     )
     if not all_ok:
@@ -90,6 +92,7 @@ def study(
     settings: Settings = None,
     limit: Limit = None,
     device: Device = "cpu",
+    quiet: Quiet = False,
 ) -> None:
     """Run a suite, then analyse how patches fare across bit widths, networks, and real kernels, and why.
 
@@ -100,7 +103,10 @@ def study(
     from harness.study.study import run_study
 
     changes = Changes(tuple(settings or ()), limit)
-    if not run_study(suite, data, out, changes=changes, only=only or [], device=device, console=console()):
+    all_ok = run_study(
+        suite, data, out, changes=changes, only=only or [], device=device, quiet=quiet, console=console()
+    )
+    if not all_ok:
         raise typer.Exit(FAILED_CELLS)
 
 
