@@ -5,6 +5,7 @@ In a page, ``<!-- file: PATH -->`` or ``<!-- output: NAME -->`` stands before a 
 empty or left by an earlier time, which takes a few minutes. A test checks that every quoted file is up to date.
 """
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
+NOTEBOOK = ROOT / "docs" / "pages" / "how-to" / "notebook.md"
 QUOTED = re.compile(r"<!-- (file|output): (\S+) -->\n```([^\n]*)\n(.*?)```\n", re.DOTALL)
 PATCHBENCH = (sys.executable, "-m", "harness.cli")
 DEMO = "benchmarks/suites/demo.toml"
@@ -50,6 +52,7 @@ def record(folder: Path) -> dict[str, str]:
         "inspect": inspected(run(own, *PATCHBENCH, "inspect", FILE)),
         "twin": run(own, *PATCHBENCH, "twin", FILE, "--images", "100"),
     }
+    outputs |= json.loads(run(own, sys.executable, str(ROOT / "docs" / "cells.py"), str(NOTEBOOK)))
     outputs["readme-run"] = shown(f"run {DEMO}", shortened(demo, 5))
     inspect = inspected(run(folder, *PATCHBENCH, "inspect", DEMO_FILE))
     outputs["readme-inspect"] = shown(f"inspect {DEMO_FILE}", shortened(inspect, 5))
@@ -65,7 +68,7 @@ def record(folder: Path) -> dict[str, str]:
 
 def run(folder: Path, *command: str) -> str:
     """Return what a command prints where no terminal breaks its lines."""
-    path = os.pathsep.join([str(ROOT), str(folder)])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "harness" / "api"), str(folder)])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=environment)
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())

@@ -51,7 +51,7 @@ THIRD_PARTIES = {
     "harness.results": {"numpy", "pandas", "pyarrow", "pydantic", "scipy"},
     "harness.report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "rich", "PIL"},
     "harness.gate": {"numpy", "pandas", "pydantic", "rich", "matplotlib"},
-    "harness.finished": {"numpy", "pandas", "rich", "markupsafe"},
+    "harness.finished": {"numpy", "pandas", "pydantic", "rich", "markupsafe"},
 }
 # What each runtime's file may import, inside functions.
 PACKAGES = {"onnxruntime": {"onnxruntime"}, "litert": {"ai_edge_litert"}, "reference": {"onnx"}}

@@ -69,5 +69,15 @@ def _left_behind(path: Path) -> Iterator[Path]:
     """Find the drafts of a path whose processes are gone."""
     for draft in path.parent.glob(f".*.{glob.escape(path.name)}"):
         process = draft.name.removesuffix(f".{path.name}").removeprefix(".")
-        if process.isdigit() and not Path("/proc", process).exists():
+        if process.isdigit() and not _is_running(int(process)):
             yield draft
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

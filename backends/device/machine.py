@@ -39,13 +39,18 @@ def describe() -> Machine:
         cpu=cpu or platform.processor(),
         features=features,
         detected=detected_features(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         numpy=getattr(sys.modules.get("numpy"), "__version__", ""),  # the one that detected the features
         image=os.environ.get("PATCHBENCH_IMAGE", ""),
     )
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use; where the system does not tell, those that the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def installed(package: str) -> str | None:

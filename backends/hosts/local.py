@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import backends
 from backends import environments
 from backends.device.errors import UserError
-from backends.device.machine import describe
+from backends.device.machine import describe, usable_cores
 from backends.device.runtimes import engine
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def is_lost(code: int | None) -> bool:
 
 def cores(target: Target) -> int:
     """Return as many as the target has threads."""
-    return target.threads or len(os.sched_getaffinity(0))
+    return target.threads or usable_cores()
 
 
 def is_emulated(target: Target) -> bool:

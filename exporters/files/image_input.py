@@ -1,8 +1,10 @@
-"""The image that a file takes: its layout and size, read from the shape of its input."""
+"""The image that a file takes: its layout, size and preprocessing, read from the shape and the type of its input."""
 
 from __future__ import annotations
 
-from backends.device.artifact import Layout
+import numpy as np
+
+from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files.description import Description
 
@@ -35,16 +37,41 @@ def image_layout(file: Description, given: Layout | None = None) -> Layout:
         return given
     found = guess_layout(file)
     if found is None and 3 in (shape[1], shape[3]):
-        raise UserError(f"{takes}, which may be nchw or nhwc: choose with --layout")
+        raise UserError(f"{takes}, which may be nchw or nhwc: say its layout")
     if found is None:
         raise UserError(f"{takes}, expected three channels (RGB): nx3xHxW or nxHxWx3")
     return found
 
 
-def image_size(file: Description, layout: Layout) -> tuple[int, int]:
-    """Return (height, width) of a file's image; a dynamic one is a `UserError`."""
+def image_axes(file: Description, layout: Layout) -> tuple[int, int]:
+    """Return (height, width) of a file's image, -1 where it takes any."""
     shape = file.inputs[0].shape or ()
     height, width = (axis for i, axis in enumerate(shape[1:], 1) if i != CHANNEL_AXIS[layout])
+    return height, width
+
+
+def image_size(file: Description, layout: Layout) -> tuple[int, int]:
+    """Return (height, width) of a file's image; a dynamic one is a `UserError`."""
+    height, width = image_axes(file, layout)
     if min(height, width) < 1:
         raise UserError(f"{file.path}: its input has no fixed height and width; a twin needs them")
     return height, width
+
+
+def guess_preproc(file: Description, layout: Layout) -> Preproc:
+    """Guess the preprocessing from a file's input: pixels in 0 to 1, or the pixels themselves as its integers.
+
+    The latter where an 8-bit input holds other reals than 0 to 1.
+    """
+    entry = file.inputs[0]
+    if entry.dtype not in ("int8", "uint8") or len(entry.scale) != 1:
+        return Preproc(layout=layout)
+    limits = np.iinfo(entry.dtype)
+    scale = float(np.float32(entry.scale[0]))
+    low = scale * (int(limits.min) - entry.zero_point[0])
+    high = scale * (int(limits.max) - entry.zero_point[0])
+    if abs(low) < scale and abs(high - 1) < scale:
+        return Preproc(layout=layout)
+    mean = float(entry.zero_point[0] - int(limits.min))
+    std = 1 / scale
+    return Preproc(layout=layout, divisor=1.0, mean=(mean,) * 3, std=(std,) * 3)

@@ -1,4 +1,4 @@
-"""Commands for finished runs: ``compare``, ``view``."""
+"""Commands for finished runs: ``compare``, ``view``, ``verify``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness.cli.console import console
 from harness.cli.options import examples
 
 PANEL = "Compare runs"
+DIFFERENT = 1
 app = typer.Typer()
 
 
@@ -56,3 +57,29 @@ def view(
     console().print(f"{len(below(folder))} runs below {folder}, until Ctrl-C: {server.url}", soft_wrap=True)
     sys.stdout.flush()
     server.serve_forever()
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("patchbench verify shared", "patchbench verify shared out/demo"))
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="SHARED", help="Folder that `report --share` wrote.")],
+    run_dir: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The run that it was made of.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The baseline that the run was judged by.")
+    ] = None,
+) -> None:
+    """Check a shared report, and the run that it was made of, against the hashes in its manifest.
+
+    Exit codes: 0, all as the manifest says; 1, something is not, and is named; 2, the manifest cannot be read. Its
+    signature says who wrote it.
+    """
+    from harness.finished.sharing import differences
+
+    out = console()
+    found = list(differences(folder, run_dir, baseline))
+    for line in found:
+        out.print(line, soft_wrap=True, highlight=False)
+    checked = " and ".join(str(path) for path in (folder, run_dir, baseline) if path)
+    if found:
+        out.print(f"{checked}: not what the manifest says", style="bold red", soft_wrap=True)
+        raise typer.Exit(DIFFERENT)
+    out.print(f"{checked}: as the manifest says", style="bold green", soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from backends.device.errors import UserError
 from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Limit, Quiet, RunArgument, RunDir, Settings, SuiteFile, examples
 
@@ -20,6 +21,7 @@ app = typer.Typer()
     epilog=examples(
         "patchbench run demo",
         "patchbench run cifar10 --data ~/data --targets 'litert*'",
+        "patchbench run demo --dry-run",
         "patchbench run demo --limit 100 --set attack.gap.options.steps=20 --out out/quick",
     ),
 )
@@ -38,6 +40,9 @@ def run(
         Path | None,
         typer.Option(metavar="BASELINE", help="Replay this baseline's patches; craft only where the weights changed."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes, and what it can tell.")
+    ] = False,
     label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
     quiet: Quiet = False,
 ) -> None:
@@ -50,10 +55,16 @@ def run(
     and one line says why; 3, a fault of patchbench; 130 and 143, interrupted and terminated.
     """
     from harness.config import Changes
-    from harness.run.run import run_suite
 
     changes = Changes(tuple(settings or ()), limit)
     patterns = tuple(targets or ["*"])
+    if dry_run:
+        from harness.cli.dry_run import dry_run as tell
+
+        tell(suite, data, out, changes=changes, targets=patterns, frozen=frozen, console=console())
+        return
+    from harness.run.run import run_suite
+
     all_ok = run_suite(
         suite,
         data,
@@ -110,9 +121,33 @@ def study(
         raise typer.Exit(FAILED_CELLS)
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("patchbench report out/demo"))
-def report(run_dir: RunArgument) -> None:
-    """Rebuild `cells.csv`, `summary.json`, and `report.html` of a finished run from its records."""
+@app.command(
+    rich_help_panel=PANEL, epilog=examples("patchbench report out/demo", "patchbench report out/demo --share shared")
+)
+def report(
+    run_dir: RunArgument,
+    share: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write a report to hand on instead: without images, paths, and names of files."
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --share: the baseline that the run was judged by.")
+    ] = None,
+) -> None:
+    """Rebuild `cells.csv`, `summary.json`, and `report.html` of a finished run from its records.
+
+    With `--share` the run stays as it is: DIR gets a report, `cells.csv`, and `manifest.json`, the hashes of all that
+    they rest on. `patchbench verify` checks them.
+    """
+    from harness.finished.sharing import share as share_run
     from harness.run.run import write_results
 
+    if share:
+        share_run(run_dir, share, baseline)
+        console().print(f"{share}: report.html, cells.csv, manifest.json", soft_wrap=True)
+        return
+    if baseline:
+        raise UserError("--baseline: expected with --share")
     console().print(f"report: {write_results(run_dir)}", soft_wrap=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from harness.gate.compare import Measured, measure
 from harness.gate.faults import run_faults
-from harness.gate.pairs import Pair, group_name, image_order, pairs
+from harness.gate.pairs import Pair, group_name, image_order, pairs, series_name
 from harness.results.baseline import Frozen
+from harness.results.columns import SERIES
 from harness.results.stats import holm
 from harness.results.success import Kind
 from patches.patch import CONTROLS
@@ -63,12 +66,15 @@ def compare(before: Frozen, after: Frozen) -> Comparison:
     if not len(images):
         return Comparison(0, (), (), (), ("no image in common, so nothing can be paired",))
     notes += run_faults(before, after)
+    after, stand_ins = _aligned(before, after)
+    notes += [f"{old} of {before.source} is compared with {new} of {after.source}" for old, new in stand_ins]
     paired = pairs(before, after)
     changes = list(_changes(before, after, paired))
     equal = [change for change in changes if change.measured.equal]
     others = sorted((c for c in changes if not c.measured.equal), key=lambda c: -abs(c.measured.change.value))
-    unmatched = [f"{pair.name}: {gap}" for pair in paired for gap in pair.gaps]
-    unmatched += [f"{name}: missing from {before.source}" for name in _new(after, paired)]
+    unmatched = [f"{pair.name}: {gap}" for pair in paired for gap in pair.gaps if pair.cells]
+    unmatched += _missing([pair.name for pair in paired if not pair.cells], after.source)
+    unmatched += _missing(_new(after, paired), before.source)
     return Comparison(len(images), tuple(others), tuple(c.name for c in equal), tuple(unmatched), tuple(notes))
 
 
@@ -82,6 +88,48 @@ def _counts(before: Frozen, after: Frozen) -> str:
     """Return how many images each run has; empty if they are the same."""
     ours, theirs = (set(frozen.outcomes.images.tolist()) for frozen in (before, after))
     return f"{len(ours)} and {len(theirs)}" if ours != theirs else ""
+
+
+def _aligned(before: Frozen, after: Frozen) -> tuple[Frozen, list[tuple[str, str]]]:
+    """Let a series of the later run stand in for one that is gone, where an attack has exactly one of each.
+
+    So a patch of another size, place or surrogate is compared with the one that it replaces. Returns the later run with
+    the columns of the earlier, and what both are called.
+    """
+    old, new = (_series(frozen) for frozen in (before, after))
+    table = after.outcomes.cells.copy()
+    stand_ins = []
+    for attack in old["attack"].unique():
+        gone = _without(old[old["attack"] == attack], new)
+        come = _without(new[new["attack"] == attack], old)
+        if len(gone) == len(come) == 1:
+            here = (table[list(SERIES)] == come.iloc[0]).all(axis=1)
+            table.loc[here, list(SERIES)] = gone.iloc[0].tolist()
+            stand_ins.append((_series_name(gone.iloc[0]), _series_name(come.iloc[0])))
+    return replace(after, outcomes=replace(after.outcomes, cells=table)), stand_ins
+
+
+def _series(frozen: Frozen) -> pd.DataFrame:
+    table = frozen.outcomes.cells
+    return table.loc[~table["attack"].isin(CONTROLS), list(SERIES)].drop_duplicates()
+
+
+def _without(series: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    known = set(others.itertuples(index=False, name=None))
+    return series[[row not in known for row in series.itertuples(index=False, name=None)]]
+
+
+def _series_name(series: pd.Series) -> str:
+    return series_name(series).removeprefix(", ")
+
+
+def _missing(names: Sequence[str], source: Path) -> list[str]:
+    """Return in a line for each series where it is missing from a run."""
+    places_of: dict[str, list[str]] = {}
+    for name in names:
+        place, _, series = name.partition(", ")
+        places_of.setdefault(series or "clean images", []).append(place)
+    return [f"{series}: missing from {source}: {', '.join(places)}" for series, places in places_of.items()]
 
 
 def _changes(before: Frozen, after: Frozen, paired: Sequence[Pair]) -> Iterator[Change]:

@@ -80,10 +80,11 @@ def counts(comparison: Comparison) -> str:
     every = len(comparison.changes) + len(comparison.equal)
     if not every:
         return "Nothing could be paired."
+    left = " Some cells have no partner." if comparison.unmatched else ""
     if not comparison.changes:
-        return f"Nothing changed: all {every} rates rest on the same answers."
+        return f"Nothing changed: all {every} rates rest on the same answers.{left}"
     sure = sum(change.p < ALPHA for change in comparison.changes)
-    return f"{sure} of {every} rates changed beyond chance; {len(comparison.equal)} rest on the same answers."
+    return f"{sure} of {every} rates changed beyond chance; {len(comparison.equal)} rest on the same answers.{left}"
 
 
 def most(comparison: Comparison) -> str:

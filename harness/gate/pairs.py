@@ -56,7 +56,12 @@ class Pair:
 
 def group_name(columns: pd.Series) -> str:
     """Return what messages call a group of cells: ``ARTIFACT on TARGET, ATTACK``."""
-    name = f"{columns['artifact']} on {columns['target']}"
+    return f"{columns['artifact']} on {columns['target']}{series_name(columns)}"
+
+
+def series_name(columns: pd.Series) -> str:
+    """Return what follows a place in the name of a group: ``, ATTACK``, with what its patches are; empty for clean."""
+    name = ""
     if columns["attack"] != "none":
         name += f", {columns['attack']}"
         if columns["surrogate"] not in ("", "float"):

@@ -38,11 +38,15 @@ def build(run_dir: Path, run: Run | None = None, records: pd.DataFrame | None = 
     URIs, figures inline SVG, and its policy forbids every script but its own. All text from files is escaped.
     """
     run = run or read_run(run_dir)
-    content = _content(run_dir, run, read_records(run_dir, run) if records is None else records)
-    page = _environment().get_template("report.html").render(_assets() | content)
     path = run_dir / REPORT
-    write_text(path, page)
+    write_text(path, text(run_dir, run, read_records(run_dir, run) if records is None else records))
     return path
+
+
+def text(run_dir: Path, run: Run, records: pd.DataFrame, notice: str = "") -> str:
+    """Return the page, with a ``notice`` below its headline; it has the pictures that lie in the run directory."""
+    content = _content(run_dir, run, records) | {"notice": notice}
+    return _environment().get_template("report.html").render(_assets() | content)
 
 
 def _environment() -> jinja2.Environment:

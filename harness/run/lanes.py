@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from backends.device.machine import usable_cores
 
 MOST_AT_ONCE = 16
 
@@ -20,7 +21,7 @@ class Share:
     """Cores of this machine, taken and given back; a job that wants more than exist waits until it is alone."""
 
     def __init__(self, cores: int | None = None) -> None:
-        self._all = self._free = cores or len(os.sched_getaffinity(0))
+        self._all = self._free = cores or usable_cores()
         self._changed, self._stopping = threading.Condition(), False
 
     @contextmanager

@@ -63,20 +63,20 @@ def run_suite(
     device: str = "cpu",
     frozen: Path | None = None,
     label: str = "",
+    command: str = "",
     quiet: bool = False,
     console: Console,
 ) -> bool:
     """Run a suite into a run directory, reusing what is stored there; return whether no cell failed.
 
     ``frozen`` is a baseline whose patches are replayed where the weights are those that they were crafted on, ``label``
-    what the run is called in lists of runs.
+    what the run is called in lists of runs, ``command`` what repeats it, by default the command line of this process.
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file, changes)
     stages.check_device(device)
-    if data_dir and not data_dir.is_dir():
-        raise UserError(f"--data {data_dir}: no such folder")
+    check_data(data_dir)
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
         display = Display(console, quiet)
@@ -98,7 +98,8 @@ def run_suite(
             with about(suite_file):
                 _run_stages(work)
             display.say("counting and writing the report ...")
-            timing = Timing(started, time.monotonic() - begun, shlex.join(["patchbench", *sys.argv[1:]]), label)
+            given = command or shlex.join(["patchbench", *sys.argv[1:]])
+            timing = Timing(started, time.monotonic() - begun, given, label)
             whole = _records(work)
             write_results(run_dir, whole, describe_run(work, whole, run_dir, timing))
         return _print_results(run_dir, console)
@@ -126,6 +127,12 @@ def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: Run | N
     report = build(run_dir, run, whole)
     write_run(run_dir, run)
     return report
+
+
+def check_data(data_dir: Path | None) -> None:
+    """Check that the folder of ``--data`` is there; else a `UserError`."""
+    if data_dir and not data_dir.is_dir():
+        raise UserError(f"--data {data_dir}: no such folder")
 
 
 @contextmanager

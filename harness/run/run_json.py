@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import pandas as pd
 from backends.device.artifact import Artifact
 from backends.device.machine import describe
 from backends.device.reading import read_json
+from backends.environments import installed
 from harness.data import splits
 from harness.data.datasets import class_names
 from harness.data.splits import SPLITS
@@ -63,7 +63,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
         suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
         title=plan.suite.title,
         label=about.label,
-        versions={name: version(name) for name in PACKAGES},
+        versions={name: found for name in PACKAGES if (found := installed(name))},
         machine=MachineEntry(cpu=machine.cpu, arch=machine.arch, cores=machine.cores, kernel=machine.kernel),
         commit=commit(),
         data=_data(work, run_dir),

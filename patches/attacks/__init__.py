@@ -69,7 +69,7 @@ def load(name: str) -> Craft:
 def check_per_image(name: str, per_image: bool) -> None:
     """Raise a `UserError` where a universal patch is asked of an attack that makes none."""
     if name in PER_IMAGE_ATTACKS and not per_image:
-        raise UserError(f"attack {name!r} makes a patch for each image: give its [[attack]] per_image = true")
+        raise UserError(f"attack {name!r} makes a patch for each image: give it per_image = true")
 
 
 def check_best(name: str, per_image: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from backends.device.artifact import Layout, Preproc
+from backends.device.artifact import Preproc
 from patches.twins.network import Quant
 from patches.twins.straight_through import rounded
 
@@ -44,13 +44,3 @@ class Quantized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return steps of the input."""
         return rounded(lambda x: torch.round(x / torch.tensor(self.scale)), *self.bounds, (1 / self.scale,), x)
-
-
-def guess_preproc(quant: Quant, layout: Layout) -> Preproc:
-    """Guess an integer input's preprocessing from its range: pixels in 0 to 1, or the pixels as its integers."""
-    low, high = (quant.scale * step for step in quant.bounds)
-    if abs(low) < quant.scale and abs(high - 1) < quant.scale:
-        return Preproc(layout=layout)
-    mean = float(quant.zero_point - quant.lowest)
-    std = 1 / quant.scale
-    return Preproc(layout=layout, divisor=1.0, mean=(mean,) * 3, std=(std,) * 3)

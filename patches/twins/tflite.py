@@ -9,11 +9,11 @@ from backends.device.errors import UserError
 from exporters.files import require_integer
 from exporters.files.description import Description, Operator
 from exporters.files.description import Tensor as FileTensor
-from exporters.files.image_input import image_layout
+from exporters.files.image_input import guess_preproc, image_layout
 from exporters.files.tflite import delegated
 from patches.twins.layers import Sequential
 from patches.twins.network import Node, Twin, require_unique_outputs
-from patches.twins.pixels import Preprocess, Quantized, guess_preproc
+from patches.twins.pixels import Preprocess, Quantized
 from patches.twins.tflite_layers import LAYERS, quant_of
 
 AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # may lie between the last integers and the output
@@ -27,7 +27,7 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
         raise UserError(f"{path}: expected one image in and one vector out")
     entry = description.inputs[0]
     start = quant_of(entry, path)
-    preproc = preproc or guess_preproc(start, image_layout(description, layout))
+    preproc = preproc or guess_preproc(description, image_layout(description, layout))
     prepared = Sequential(Preprocess(preproc), Quantized(start))
     nodes = [Node(("pixels",), entry.name, prepared)]
     taken = delegated(path) if kernels == "xnnpack" else frozenset()

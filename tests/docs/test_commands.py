@@ -18,12 +18,13 @@ BLOCK = re.compile(r"```(?:sh|console)[^\n]*\n(.*?)```", re.DOTALL)
 HERE = ("benchmarks/", "docs/", "tests/")
 # What a reader brings, or an earlier command of the same page wrote.
 THEIRS = re.compile(
-    r"MY-.*|\.|\.\.|~.*|(out|models|patches|weights|bundle|answers|baselines|vendor)(/.*)?|"
+    r"MY-.*|\.|\.\.|~.*|(out|shared|models|patches|weights|bundle|answers|baselines|vendor)(/.*)?|"
     r"(model\.tflite|suite\.toml|comment\.md|junit\.xml|verdict\.json|history\.svg|compare\.html)"
 )
 COMMANDS = get_command(app).commands
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
-ELSEWHERE = ("git", "cd", "cp", "apt-get")  # programs of the system, which nothing here can check
+# Programs of the system, which nothing here can check.
+ELSEWHERE = ("git", "cd", "cp", "apt-get", "ssh-keygen", "minisign", "cosign")
 
 
 def lines():

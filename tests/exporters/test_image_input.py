@@ -38,7 +38,7 @@ def test_the_layout_is_read_from_the_shape_or_given(shape, given, layout, size):
 @pytest.mark.parametrize(
     ("shape", "given", "message"),
     [
-        ((1, 3, 8, 3), None, "takes inputs 1x3x8x3, which may be nchw or nhwc: choose with --layout"),
+        ((1, 3, 8, 3), None, "takes inputs 1x3x8x3, which may be nchw or nhwc: say its layout"),
         ((1, 3, 8, 8), "nhwc", "takes inputs 1x3x8x8, which is not nhwc"),
         ((-1, 640), None, "takes inputs nx640, expected an image with four axes"),
         ((1, 96, 96, 1), None, "takes inputs 1x96x96x1, expected three channels"),

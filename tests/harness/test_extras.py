@@ -23,6 +23,7 @@ NEED_TORCH = {
     "patches": "acceleration attacks best_place differentiable_defences disguise fake_quant objectives paste printable "
     "problem surrogates twins",
     "harness.data": "downloads",
+    "harness.api": "networks",
     "harness.networks": "architectures checkpoints distillation quantization_aware_training training victims weights",
     "harness.study": "features gradients places saturation strength",
     "harness.study.lib": "layers pixel_gradients readings",
@@ -71,7 +72,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Python:
     assert numpy
     assert numpy.origin
     for package in Path(numpy.origin).parents[1].iterdir():
-        if package.name not in gone and not package.name.startswith("__editable__"):
+        if package.name.partition("-")[0] not in gone and not package.name.startswith("__editable__"):
             (site / package.name).symlink_to(package)
 
     def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -81,12 +81,30 @@ def test_other_patches_are_compared_by_class_and_seed(before: Path, tmp_path: Pa
     assert change.measured.change.over == "patches and images"
 
 
+def test_a_patch_of_another_size_is_compared_with_the_one_it_replaces(before: Path, tmp_path: Path) -> None:
+    def smaller(records: pd.DataFrame, run: dict[str, Any]) -> pd.DataFrame:
+        return records.replace({"patch_px": {8: 6}})
+
+    later = after(before, tmp_path, both(flip(SHARE), NEW_PATCHES, smaller))
+    (comparison,) = compare_runs([before, later]).comparisons
+    assert comparison.unmatched == ()
+    assert comparison.notes == (f"gap 8 px random of {before} is compared with gap 6 px random of {later}",)
+    (change,) = comparison.changes
+    assert change.measured.change.value == pytest.approx(rates_by_hand(later).mean() - rates_by_hand(before).mean())
+
+
 def test_what_has_no_partner_is_named(before: Path, tmp_path: Path) -> None:
     (comparison,) = compare_runs([before, after(before, tmp_path / "a", broken)]).comparisons
     assert any(MOVING in line and "SIGSEGV" in line for line in comparison.unmatched)
     (comparison,) = compare_runs([before, after(before, tmp_path / "b", renamed)]).comparisons
-    missing = {line.split(" on ort")[0] for line in comparison.unmatched}
-    assert missing == {MOVING, MOVING.replace("s8s8", "u8s8"), MOVING.replace("moving_average", "entropy")}
+    entropy = MOVING.replace("moving_average", "entropy")
+    gone = f"{MOVING.replace('s8s8', 'u8s8')} on ort, {MOVING} on ort"
+    assert comparison.unmatched == (
+        f"clean images: missing from {tmp_path / 'b' / 'after'}: {gone}",
+        f"gap 8 px random: missing from {tmp_path / 'b' / 'after'}: {gone}",
+        f"clean images: missing from {before}: {entropy} on ort",
+        f"gap 8 px random: missing from {before}: {entropy} on ort",
+    )
 
 
 def test_text_from_files_is_escaped(before: Path, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Export a torch module, without a suite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends.device.artifact import Artifact, Pixels, Preproc, QuantSpec
+from backends.device.errors import UserError
+from exporters.victim import Victim
+from harness.api.arrays import check_images
+from harness.extras import require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def export(
+    module: nn.Module,
+    images: Pixels,
+    quant_spec: QuantSpec | None,
+    file: str | Path,
+    *,
+    preproc: Preproc | None = None,
+) -> Artifact:
+    """Write a torch module to an ``.onnx`` or ``.tflite`` file, in integers throughout.
+
+    Beside the file, ``FILE.json`` says what it is; the description is returned too. The file takes pixels: its
+    normalisation is part of it. A file that computes anything in float, or whose scales are not those of the spec, is
+    a `UserError`, and so is a module that the format cannot express.
+
+    Args:
+        module: In eval mode, from float32 ``(n, 3, h, w)`` RGB to logits ``(n, classes)``.
+        images: Calibration images, uint8 ``(n, h, w, 3)`` RGB, all of which give the ranges of the activations.
+        quant_spec: How to quantize; ``QuantSpec()`` is INT8 per channel with ``minmax``. None writes a float file.
+        file: Where to write; its suffix chooses the format.
+        preproc: What the module expects of pixels: by default they are divided by 255, and not normalised.
+    """
+    path = Path(file)
+    pixels = check_images(images)
+    if path.suffix not in (".onnx", ".tflite"):
+        raise UserError(f"{path}: expected a file that ends in .onnx or .tflite")
+    require("torch")
+
+    from exporters.export import export as export_network
+    from harness.api.networks import classes_of, with_preproc
+
+    network = with_preproc(module, preproc)
+    size = pixels.shape[1:3]
+    victim = Victim(path.stem, type(module).__name__, Path(), "", classes_of(network, size), size)
+    return export_network(
+        network,
+        name=path.stem,
+        victim=victim,
+        format=path.suffix.removeprefix("."),
+        quant=replace(quant_spec, calibration_images=len(pixels)) if quant_spec else None,
+        calibration_pixels=pixels,
+        folder=path.parent,
+    )

@@ -1,0 +1,75 @@
+"""Model files: what they hold, and what a device has to know of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from backends.device.artifact import Artifact, Pixels, Preproc, sha256_file
+from backends.device.errors import UserError
+from exporters.files import describe
+from exporters.files.description import Description
+from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout
+from harness.extras import require
+
+READ_WITH = {".onnx": ("onnx", "onnxruntime"), ".tflite": ("ai_edge_litert",)}
+
+
+def inspect(file: str | Path) -> Description:
+    """Read what a model file computes: operators, dtypes, scales, and what is in float.
+
+    Args:
+        file: An ``.onnx`` or ``.tflite`` file; any other, or a damaged one, is a `UserError`.
+    """
+    path = Path(file)
+    for module in READ_WITH.get(path.suffix, ()):
+        require(module)
+    return describe(path)
+
+
+def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Artifact:
+    """Return what a device has to know of a file; images of another size than it takes are a `UserError`.
+
+    The ``.json`` that `export` wrote beside it counts, whose preprocessing a given one may not contradict. Without one,
+    `preproc` counts, in the layout of the file's input where its shape tells; failing both it is guessed from the
+    range of that input.
+    """
+    beside = file.with_suffix(".json")
+    known = _beside(file, beside, preproc) if beside.is_file() else _read(file, images, preproc)
+    if known.input_size != images.shape[1:3]:
+        takes, got = ("x".join(map(str, size)) for size in (known.input_size, images.shape[1:3]))
+        raise UserError(f"{file}: takes images of {takes} pixels, got {got}; resize them first")
+    return known
+
+
+def _beside(file: Path, beside: Path, preproc: Preproc | None) -> Artifact:
+    known = Artifact.read(beside)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file, though {beside.name} describes one")
+    if known.sha256 != sha256_file(file):
+        raise UserError(f"{beside}: describes another file than {file.name}: export again, or remove it")
+    if preproc not in (None, known.preproc):
+        raise UserError(f"{file}: {beside.name} says {known.preproc}, got {preproc}: leave preproc out")
+    return known
+
+
+def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
+    found = inspect(file)
+    if len(found.inputs) != 1 or len(found.outputs) != 1:
+        raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
+    layout = image_layout(found, preproc.layout if preproc and not guess_layout(found) else None)
+    height, width = (
+        own if own > 0 else given for own, given in zip(image_axes(found, layout), images.shape[1:3], strict=True)
+    )
+    outputs = (found.outputs[0].shape or (1,))[-1]
+    return Artifact(
+        name=file.stem,
+        victim="",
+        format=found.format,
+        precision="w8a8" if any(t.scale for operator in found.operators for t in operator.outputs) else "fp32",
+        file=f"model{file.suffix}",
+        sha256=sha256_file(file),
+        input_size=(height, width),
+        classes=max(1, outputs),
+        preproc=replace(preproc, layout=layout) if preproc else guess_preproc(found, layout),
+    )
