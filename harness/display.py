@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 from rich import progress as bars
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in total (0: unknown), what is happening
+BAR_WIDTH = 16
 EVERY = 60.0  # seconds between two lines about one task, where no bar can be shown
 
 
@@ -43,10 +45,10 @@ class Whole:
         return True
 
     def remaining(self) -> str:
-        """Return about how long the rest takes; at least, where a kind of step is still to come for the first time."""
+        """Return about how long the rest takes; "over", where a kind of step is still to come for the first time."""
         seconds = sum(n * sum(took) / len(took) for kind, n in self.left.items() if (took := self.took.get(kind)))
         is_known = all(kind in self.took for kind, n in self.left.items() if n)
-        return f"{'about' if is_known else 'at least'} {_minutes(seconds)} left"
+        return f"{'about' if is_known else 'over'} {_minutes(seconds)} left" if seconds else ""
 
 
 @dataclass
@@ -80,13 +82,14 @@ class Display:
         self._quiet = quiet
         columns = (
             bars.SpinnerColumn(),
-            bars.TextColumn("{task.description}", markup=False),
-            bars.BarColumn(),
-            _Extent(),
-            bars.TextColumn("{task.fields[word]}", style="dim", markup=False),
+            _What(table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            bars.BarColumn(BAR_WIDTH),
+            _Extent(table_column=Column(no_wrap=True)),
         )
         self._has_bars = console.is_terminal and not quiet
-        self._progress = bars.Progress(*columns, console=console, transient=True, disable=not self._has_bars)
+        self._progress = bars.Progress(
+            *columns, console=console, transient=True, expand=True, disable=not self._has_bars
+        )
         self._lock = threading.Lock()
         self._running = 0
         self._whole: Whole | None = None
@@ -166,10 +169,9 @@ class Display:
         took = f"{seconds:.1f} s"
         with self._lock:
             if self._whole and self._whole.finish(task.verb, seconds):
-                took += f" · {self._whole.done} of {self._whole.of}"
-                if any(self._whole.left.values()):
-                    took += f", {self._whole.remaining()}"
-                self._progress.update(self._whole_bar, completed=self._whole.done, left=self._whole.remaining())
+                left = self._whole.remaining()
+                took += f" · {', '.join(filter(None, [f'{self._whole.done} of {self._whole.of}', left]))}"
+                self._progress.update(self._whole_bar, completed=self._whole.done, left=left)
         if not self._quiet:
             line = Text.assemble(("✓", "green"), f" {task.verb} ", (task.what, "bold"), " ", (took, "dim"))
             self.console.print(line)
@@ -182,6 +184,13 @@ class Display:
                 self._progress.start()
             elif not self._running:
                 self._progress.stop()
+
+
+class _What(bars.ProgressColumn):
+    """The task, and what is happening; names are no markup."""
+
+    def render(self, task: bars.Task) -> Text:
+        return Text.assemble(task.description, " ", (task.fields["word"], "dim"))
 
 
 class _Extent(bars.ProgressColumn):

@@ -84,14 +84,15 @@ def test_a_step_of_the_whole_run_says_which_and_what_is_left() -> None:
             pass
     ends = [line.partition(" s")[2] for line in text(out).splitlines()]
     assert [end.split(",")[0] for end in ends] == [" · 1 of 3", "", " · 2 of 3", " · 3 of 3"]
-    assert "at least" in ends[0]
+    assert ", over" in ends[0]
     assert ends[3] == " · 3 of 3"
 
 
 def test_what_is_left_takes_as_long_as_what_was_done() -> None:
     whole = display.Whole({"export": 3, "replay": 2})
+    assert whole.remaining() == ""
     assert whole.finish("export", 60)
-    assert whole.remaining() == "at least 2 min left"
+    assert whole.remaining() == "over 2 min left"
     assert whole.finish("replay", 300)
     assert whole.remaining() == "about 7 min left"
     assert not whole.finish("bundle", 1)
