@@ -170,7 +170,8 @@ class Display:
         with self._lock:
             if self._whole and self._whole.finish(task.verb, seconds):
                 left = self._whole.remaining()
-                took += f" · {', '.join(filter(None, [f'{self._whole.done} of {self._whole.of}', left]))}"
+                if not self._has_bars:
+                    took += f" · {', '.join(filter(None, [f'{self._whole.done} of {self._whole.of}', left]))}"
                 self._progress.update(self._whole_bar, completed=self._whole.done, left=left)
         if not self._quiet:
             line = Text.assemble(("✓", "green"), f" {task.verb} ", (task.what, "bold"), " ", (took, "dim"))
