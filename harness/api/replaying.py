@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ def replay(
     """
     path = Path(file)
     pixels = check_images(images)
-    artifact = described(path, pixels, preproc)
+    artifact = replace(described(path, pixels, preproc), file=f"model{path.suffix}")  # its own name may be no plain one
     target = Target(
         name=f"{runtime} on {host}", runtime=runtime, host=host, options=options or {}, threads=threads, batch=batch,
         version=version, arch=arch, cpu=cpu, image=image, address=address, time_limit=time_limit,
