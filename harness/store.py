@@ -14,9 +14,10 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +27,7 @@ from backends.device.files import disk_errors_at, replacing
 from backends.device.reading import DamagedFile
 
 ROOT = Path(__file__).parent.parent
+TOOK = "took.json"  # in the folder of a result
 UNLIMITED = sys.maxsize  # bytes of a file that we wrote: all images of a data set may be many
 PACKAGES = {
     "data": ("pillow", "scikit-learn"),
@@ -87,6 +89,15 @@ def code_digest(*paths: str) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Took:
+    """How long a result took: of what, and of how many images; without ``seconds``, as long as it was written."""
+
+    what: str
+    seconds: float | None = None
+    images: int = 0
+
+
 class Store:
     """Results on disk: ``ROOT/STAGE/KEY/``. ``warn`` is called with a line about a damaged one."""
 
@@ -115,13 +126,20 @@ class Store:
         return folder in self._verified
 
     @contextmanager
-    def writing(self, stage: str, key: str) -> Iterator[Path]:
-        """Give a folder to fill; it becomes the result if the block succeeds and is removed if it fails."""
+    def writing(self, stage: str, key: str, took: Took | None = None) -> Iterator[Path]:
+        """Give a folder to fill; it becomes the result if the block succeeds and is removed if it fails.
+
+        How long it took lies beside it, so that a plan can say how long the same will take.
+        """
+        begun = time.monotonic()
         place = self.path(stage, key)
         folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=self.scratch))
         try:
             with disk_errors_at(place, folder):
                 yield folder
+                if took:
+                    seconds = time.monotonic() - begun if took.seconds is None else took.seconds
+                    write_json(folder / TOOK, asdict(replace(took, seconds=seconds)))
                 if not (folder / SUMS).exists():  # a bundle brings its own
                     write_sums(folder)
                 place.parent.mkdir(parents=True, exist_ok=True)

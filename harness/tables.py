@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -48,6 +49,7 @@ EXPECTED |= dict.fromkeys(("bool_type", "bool_parsing"), "true or false")
 LARGEST = 2**63 - 1  # of a TOML file's integers
 LONGEST = 10_000  # characters of a text
 DEEPEST = 20  # levels of tables and lists
+PLACEHOLDER = re.compile("<your [^<>]+>")  # of `patchbench init`
 
 
 class Table(BaseModel):
@@ -138,6 +140,8 @@ def _odd_values(raw: dict[str, Any]) -> Iterator[str]:
 def _odd_text(text: str) -> str:
     if len(text) > LONGEST:
         return f"expected a text of at most {LONGEST:,} characters, got {len(text):,}"
+    if PLACEHOLDER.fullmatch(text):
+        return f"fill in {text}"
     if not all(letter.isprintable() or letter in "\n\t" for letter in text):
         return f"expected a text without control characters, got {shown(text)}"
     return ""

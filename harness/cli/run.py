@@ -21,6 +21,7 @@ app = typer.Typer()
     epilog=examples(
         "patchbench run demo",
         "patchbench run cifar10 --data ~/data --targets 'litert*'",
+        "patchbench run demo --dry-run",
         "patchbench run demo --limit 100 --set attack.gap.options.steps=20 --out out/quick",
     ),
 )
@@ -39,6 +40,9 @@ def run(
         Path | None,
         typer.Option(metavar="BASELINE", help="Replay this baseline's patches; craft only where the weights changed."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes, and what it can tell.")
+    ] = False,
     label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
@@ -50,10 +54,16 @@ def run(
     and one line says why; 3, a fault of patchbench; 130 and 143, interrupted and terminated.
     """
     from harness.config import Changes
-    from harness.run.run import run_suite
 
     changes = Changes(tuple(settings or ()), limit)
     patterns = tuple(targets or ["*"])
+    if dry_run:
+        from harness.cli.dry_run import dry_run as tell
+
+        tell(suite, data, out, changes=changes, targets=patterns, frozen=frozen, console=console())
+        return
+    from harness.run.run import run_suite
+
     all_ok = run_suite(
         suite,
         data,

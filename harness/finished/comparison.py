@@ -36,8 +36,8 @@ def compare_runs(run_dirs: Sequence[Path]) -> Compared:
     """Compare run directories, each later one with the first."""
     frozen = [of_run(run_dir) for run_dir in run_dirs]
     places = tuple(map(str, run_dirs))
-    labels = tuple(label(one) for one in frozen)
-    names = labels if len(set(labels)) == len(labels) else places
+    candidates = (tuple(map(label, frozen)), tuple(run_dir.name for run_dir in run_dirs), places)
+    names = next((words for words in candidates if len(set(words)) == len(words)), places)
     settings = differing([read_run(run_dir) for run_dir in run_dirs])
     return Compared(names, places, tuple(settings), tuple(compare(frozen[0], later) for later in frozen[1:]))
 

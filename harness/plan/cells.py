@@ -66,6 +66,11 @@ class ReplayStep:
     artifact: ArtifactStep
     target: Target
 
+    @property
+    def what(self) -> str:
+        """What runs where, whatever the images."""
+        return f"{self.artifact.name} on {self.target.name}"
+
     @cached_property
     def key(self) -> str:
         """Hash the inputs and what decides a target's answers."""
@@ -81,6 +86,11 @@ class LatencyStep:
     target: Target
     settings: config.LatencyTable
     defence: str = ""
+
+    @property
+    def what(self) -> str:
+        """What runs where, whatever the images."""
+        return f"{self.artifact.name} on {self.target.name}"
 
     @cached_property
     def key(self) -> str:

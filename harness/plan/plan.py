@@ -61,7 +61,7 @@ class Plan:
 def make(
     suite: config.Suite,
     data_dir: Path | None,
-    cache: Path,
+    cache: Path | None,
     targets: Sequence[str] = ("*",),
     frozen: Mapping[str, tuple[str, str]] | None = None,
 ) -> Plan:

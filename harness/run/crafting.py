@@ -17,7 +17,7 @@ from harness.plan.steps import TORCH, ArtifactStep, PatchStep, SurrogateStep
 from harness.run import queries
 from harness.run.bundles import pack
 from harness.run.stages import Work, artifact, images, source, trained, victim
-from harness.store import place
+from harness.store import Took, place
 from patches.patch import Patch
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def patch(work: Work, step: PatchStep) -> Patch:
     if not work.store.has("patch", step.key):
         from PIL import Image
 
-        with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key) as beside:
+        with (
+            work.display.doing("craft", step.name) as tick,
+            work.store.writing("patch", step.key, Took(step.name)) as beside,
+        ):
             made = (
                 _given(work, step) if step.surrogate is None else _baseline_or_crafted(work, step, step.surrogate, tick)
             )

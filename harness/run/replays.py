@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.results.records import Answers
 from harness.run import crafting, stages
 from harness.run.lanes import Job, Share, side_by_side
 from harness.run.stages import Work
-from harness.store import write_json
+from harness.store import Took, write_json
 
 # An emulated latency compares with nothing: a few runs show that it works.
 EMULATED_LATENCY: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
@@ -122,16 +123,16 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
                 tick(finished * n + event.done, len(todo) * n, event.case)
             elif isinstance(event, Answered):
                 finished += 1
-                _keep(work, by_name[event.case], event, ran)
+                _keep(work, by_name[event.case], event, ran, n)
             elif isinstance(event, CaseFailed):
                 work.errors[by_name[event.case].key] = event.message
 
         replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
 
 
-def _keep(work: Work, step: ReplayStep, event: Answered, ran: Ran) -> None:
+def _keep(work: Work, step: ReplayStep, event: Answered, ran: Ran, images: int) -> None:
     facts = event.model_dump(include={"seconds", "pixels_sha256", "defended_sha256"}, exclude_defaults=True)
-    with work.store.writing("replay", step.key) as beside:
+    with work.store.writing("replay", step.key, Took(step.what, event.seconds, images)) as beside:
         Path(event.file).rename(beside / "answers.npz")
         write_json(beside / "ran.json", {**ran, **facts})
 
@@ -149,7 +150,7 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
             pixels = np.array(seen.pixels) if stamps is None else paste(seen.pixels, *stamps)
             if step.case.defence:
                 pixels = defend(step.case.defence, pixels)
-            with work.store.writing("replay", step.key) as beside:
+            with work.store.writing("replay", step.key, Took(step.what, images=len(pixels))) as beside:
                 np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
                 ran = {"info": {"version": torch.__version__}, "machine": describe()._asdict()}
                 write_json(beside / "ran.json", ran)
@@ -173,12 +174,14 @@ def _latency(work: Work, step: LatencyStep) -> None:
     what = f"{step.artifact.name} on {step.target.name}, threads {threads}"
     if step.defence:
         what += f", {step.defence}"
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=work.store.scratch) as out, work.display.doing("time", what):
         outcome = replay(step.target, root, Path(out), cases=[], latency=limits)
         if outcome.latency is None:
             work.errors[step.key] = outcome.latency_error or "no latency came back"
             return
-        with work.store.writing("latency", step.key) as beside:
+        took = Took(step.what, time.monotonic() - begun)
+        with work.store.writing("latency", step.key, took) as beside:
             (Path(out) / "latency.npy").rename(beside / "latency.npy")
             write_json(
                 beside / "latency.json",

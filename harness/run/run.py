@@ -75,8 +75,7 @@ def run_suite(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file, changes)
     stages.check_device(device)
-    if data_dir and not data_dir.is_dir():
-        raise UserError(f"--data {data_dir}: no such folder")
+    check_data(data_dir)
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
         display = Display(console)
@@ -127,6 +126,12 @@ def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: Run | N
     report = build(run_dir, run, whole)
     write_run(run_dir, run)
     return report
+
+
+def check_data(data_dir: Path | None) -> None:
+    """Check that the folder of ``--data`` is there; else a `UserError`."""
+    if data_dir and not data_dir.is_dir():
+        raise UserError(f"--data {data_dir}: no such folder")
 
 
 @contextmanager

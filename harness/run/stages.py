@@ -18,7 +18,7 @@ from harness.data.readers import Images
 from harness.display import Display
 from harness.plan.plan import Plan
 from harness.plan.steps import ArtifactStep, DataStep, TrainingStep, VictimStep
-from harness.store import UNLIMITED, Store, place, write_json
+from harness.store import UNLIMITED, Store, Took, place, write_json
 from patches.patch import Patch
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def images(work: Work, step: DataStep, split: str) -> Images:
             splits = data.split(pools, spec)
             pixels, labels, ids = (np.concatenate(parts) for parts in zip(*pools.values(), strict=True))
             every = Images(pixels, labels, tuple(map(str, ids)))
-            with work.store.writing("data", step.key) as folder:
+            with work.store.writing("data", step.key, Took(spec.name)) as folder:
                 for name, part in {**splits, "all": every, "train": data.training_images(pools, splits)}.items():
                     for what, array in part._asdict().items():
                         np.save(folder / f"{name}.{what}.npy", np.asarray(array, DTYPES[what]), allow_pickle=False)
@@ -119,7 +119,7 @@ def victim(work: Work, step: VictimStep) -> Victim:
         teacher = _teacher(work, step.teacher) if step.teacher else None
         with (
             work.display.doing("train" if train else "load", step.name) as tick,
-            work.store.writing("victim", step.key) as beside,
+            work.store.writing("victim", step.key, Took(step.name)) as beside,
         ):
             victims.prepare(
                 step.table, data_dir=work.plan.data_dir, images=seen, size=step.data.size,
@@ -164,7 +164,10 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
     if step.brought and not work.store.has("artifact", step.key):
         from exporters.brought import bring
 
-        with work.display.doing("read", step.name), work.store.writing("artifact", step.key) as beside:
+        with (
+            work.display.doing("read", step.name),
+            work.store.writing("artifact", step.key, Took(step.name)) as beside,
+        ):
             described = _described(step, step.brought, classes(work, step.victim))
             _write_contents(bring(step.victim.brought_file(), described, beside), beside)
     if not work.store.has("artifact", step.key):
@@ -174,7 +177,10 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
 
         known, made = victim(work, step.victim), source(work, step)
         network = folded(made.network, made.trained) if made.trained else made.network
-        with work.display.doing("export", step.name), work.store.writing("artifact", step.key) as beside:
+        with (
+            work.display.doing("export", step.name),
+            work.store.writing("artifact", step.key, Took(step.name)) as beside,
+        ):
             export(
                 network, name=step.name, victim=known, format=step.format, quant=step.quant,
                 calibration_pixels=made.pixels, folder=beside, learned=learned_weights(made.trained),
@@ -191,7 +197,10 @@ def trained(work: Work, step: TrainingStep) -> Trained:
         checkpoint = work.store.root / "checkpoints" / f"{step.key}.pt"
         network = work.network(step.victim)
         seen, ranged = (images(work, step.victim.data, split) for split in ("train", "calibration"))
-        with work.display.doing("train", step.name) as tick, work.store.writing("qat", step.key) as beside:
+        with (
+            work.display.doing("train", step.name) as tick,
+            work.store.writing("qat", step.key, Took(step.name)) as beside,
+        ):
             made = qat.train(network, step.quant, seen, np.array(ranged.pixels), step.table, checkpoint, tick)
             qat.write(made, beside)
         checkpoint.unlink(missing_ok=True)
