@@ -21,7 +21,7 @@ QUOTED = re.compile(r"<!-- (file|output): (\S+) -->\n```([^\n]*)\n(.*?)```\n", r
 PATCHBENCH = (sys.executable, "-m", "harness.cli")
 DEMO = "benchmarks/suites/demo.toml"
 FILE = "out/own/artifacts/own-tflite-s8s8-minmax.tflite"
-DEMO_FILE = "out/demo/artifacts/resnet8-tflite-s8s8-minmax.tflite"
+DEMO_FILE = "out/demo/artifacts/cnn-tflite-s8s8-minmax.tflite"
 
 
 def main(folder: Path | None) -> None:

@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 class NotWritten(UserError):
-    """A file, a folder or standard output that cannot be written."""
+    """A file or a folder that cannot be written."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: cannot be written ({reason})")

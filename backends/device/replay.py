@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption ends it, and is no exception with a traceback
     send = _take_standard_output()
     try:
         asked = lines(sys.stdin.buffer)

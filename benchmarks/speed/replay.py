@@ -7,7 +7,7 @@ The bare loop is written out below, with none of our code in it: a process that 
 and gives each image to the runtime. It and the replay take turns, and the fastest quarter of each counts, since
 whatever else a machine does only adds time. Start-up and loading are in neither. On a busy machine the CPU seconds tell
 what wall-clock seconds do not. On another host there is no bare loop: a replay there is compared with its own latency
-loop. Without ``--data`` the network is that of the demo suite, which is trained first.
+loop. Without ``--data`` the network is that of the demo suite.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def make_bundle(root: Path, artifact: Artifact, file: Path, n: int, cases: int) 
 def export(folder: Path, data: Path | None) -> list[Path]:
     """Export one network to INT8 in ONNX and in TFLite by the command line; return the descriptions."""
     suite = SUITES / ("cifar10.toml" if data else "demo.toml")
-    victim = "resnet20" if data else "resnet8"
+    victim = "resnet20" if data else "cnn"
     command = [sys.executable, "-m", "harness.cli", "export", str(suite), "--into", str(folder)]
     for kind in ("onnx", "tflite"):
         command += ["--only", f"{victim}-{kind}-s8s8-minmax"]

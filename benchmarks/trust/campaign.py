@@ -96,7 +96,7 @@ class Ended(NamedTuple):
             return f"killed by {signal.Signals(-self.code).name}"
         lines = [line for line in self.stderr.split("\n") if line.strip() and not line.startswith(NOT_OURS)]
         if self.code > 1 and len(lines) != 1:
-            return f"{len(lines)} lines instead of one"
+            return f"{len(lines)} lines instead of one: {' / '.join(lines)}"
         return ""
 
 

@@ -60,13 +60,14 @@ class Run:
             self.process = start("run", SUITE, "--out", "run", folder=folder, stdout=out, stderr=err)
 
     def has_begun(self, stage: str) -> bool:
-        """Whether it is in this stage, or past it."""
-        if stage == "start":
-            return True
+        """Whether it is in this stage, or past it; before it has a process of its own, Python itself is starting."""
+        below = descendants(self.process.pid)
+        if stage == "start" or not below:
+            return bool(below)
         if stage == "write":
             return "writing the report" in self.said.read_text()
         if stage == "replay":
-            return any("backends.device" in " ".join(line) for _, line in descendants(self.process.pid))
+            return any("backends.device" in " ".join(line) for _, line in below)
         return any((self.folder / "run/store/unfinished").glob(f"{FILLS[stage]}-*"))
 
     def awaits(self, stage: str, seconds: float) -> bool:

@@ -32,7 +32,7 @@ def targets(suite: SuiteFile) -> None:
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog=examples("patchbench inspect out/demo/artifacts/resnet8-tflite-s8s8-minmax.tflite"),
+    epilog=examples("patchbench inspect out/demo/artifacts/cnn-tflite-s8s8-minmax.tflite"),
 )
 def inspect(file: ModelFile) -> None:
     """List a model file's operators with their dtypes, scales, and zero points; float operators are flagged."""

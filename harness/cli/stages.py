@@ -73,7 +73,7 @@ def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None,
 @app.command(
     rich_help_panel=PANEL,
     epilog=examples(
-        "patchbench bundle demo --artifact models/resnet8-onnx-s8s8-minmax.json "
+        "patchbench bundle demo --artifact models/cnn-onnx-s8s8-minmax.json "
         "--patch patches/noise-s0-10px.npz --into bundle/"
     ),
 )

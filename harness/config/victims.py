@@ -48,11 +48,12 @@ class VictimTable(Table):
     """Its name in the results."""
 
     model: Model
-    """A built-in architecture (`resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`, `cifar_vgg`,
+    """A built-in architecture (`resnet8`, `resnet20`, `resnet32`, `resnet44`, `resnet56`, `plain_cnn`, `cifar_vgg`,
     `cifar_mobilenet_v2`), a torchvision model, or `package.module:function`, which is called without arguments."""
 
     weights: Weights | None = None
-    """A state dict: a file under `--data`, a URL, or one of torchvision's names (`IMAGENET1K_V1`)."""
+    """A state dict: a file under `--data`, a URL, one of torchvision's names (`IMAGENET1K_V1`), or `DIGITS_V1`, which
+    ships with patchbench for `plain_cnn`."""
 
     weights_sha256: HashStart | None = None
     """SHA-256 of the weights; required for a URL."""

@@ -15,6 +15,7 @@ from backends.device.errors import UserError
 from harness.torchvision_import import import_torchvision
 
 CIFAR_RESNETS = (8, 20, 32, 44, 56)  # 6n + 2 layers
+PLAIN_CNN = ((16, 1), (32, 2), (64, 2))  # channels and stride of 3x3 convolutions
 # Channels of 3x3 convolutions, 0 where the resolution is halved; then blocks of expansion, channels, repeats, stride.
 CIFAR_VGG = (32, 32, 0, 64, 64, 0, 128, 128, 0, 256, 256)
 CIFAR_MOBILENET_V2 = (
@@ -78,6 +79,16 @@ def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequ
     return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
 
+def plain_cnn(classes: int) -> nn.Module:
+    """Three convolutions with batch normalisation and no shortcuts, mean pooling, and one linear layer: the demo's."""
+    layers: list[nn.Module] = []
+    before = 3
+    for channels, stride in PLAIN_CNN:
+        layers += [nn.Conv2d(before, channels, 3, stride, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+        before = channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+
+
 def cifar_vgg(classes: int) -> nn.Module:
     """A VGG (Simonyan and Zisserman 2015) for images around 32x32: eight narrow convolutions, one linear layer.
 
@@ -111,13 +122,13 @@ def cifar_mobilenet_v2(classes: int) -> nn.Module:
     return network
 
 
-OWN = {"cifar_vgg": cifar_vgg, "cifar_mobilenet_v2": cifar_mobilenet_v2}
+OWN = {"plain_cnn": plain_cnn, "cifar_vgg": cifar_vgg, "cifar_mobilenet_v2": cifar_mobilenet_v2}
 
 
 def build(model: str, classes: int, seed: int = 0) -> nn.Module:
     """Build a network with weights drawn from the seed: float32 ``(n, 3, h, w)`` to logits ``(n, classes)``.
 
-    ``model`` is resnet8/20/32/44/56, cifar_vgg, cifar_mobilenet_v2, a torchvision classifier, or
+    ``model`` is resnet8/20/32/44/56, plain_cnn, cifar_vgg, cifar_mobilenet_v2, a torchvision classifier, or
     ``package.module:function``, also from the current folder. A model that cannot be built is a `UserError`.
     """
     with torch.random.fork_rng(devices=[]):

@@ -25,6 +25,7 @@ from harness.networks.checkpoints import read_checkpoint
 from harness.torchvision_import import import_torchvision
 
 State = dict[str, Tensor]
+SHIPPED = Path(__file__).parent / "shipped"  # MODEL-NAME.pt
 PREFIX = "module."  # of torch.nn.DataParallel
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the state dict in what they save
 
@@ -32,10 +33,14 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts
 def find_weights(
     table: config.VictimTable, data_dir: Path | None, cache: Path, progress: Progress | None = None
 ) -> Path:
-    """Return the file of a victim's weights: under ``--data``, or downloaded by its URL or torchvision's name.
+    """Return the file of a victim's weights: shipped, under ``--data``, or downloaded by its URL or torchvision's name.
 
     No such file, or one with another sha256, is a `UserError`.
     """
+    shipped = SHIPPED / f"{table.model}-{table.weights}.pt"
+    if shipped in SHIPPED.iterdir():
+        _verify(shipped, table.weights_sha256)
+        return shipped
     url = table.weights or ""
     sha256 = table.weights_sha256
     if published := _torchvision_url(table):

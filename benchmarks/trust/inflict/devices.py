@@ -21,6 +21,7 @@ from processes import naming
 ROOT = Path(__file__).parents[3]
 TIME_LIMIT = 3.0  # seconds of silence
 MOST_SECONDS = 60.0  # whatever a device does
+REMOVED_SECONDS = 10.0  # the engine may take as long to remove a container, after the command
 MOST_KILOBYTES = 4_000_000  # of address space
 FAILED = (1, 2)
 # The answers are those that the runtime gave; what they are worth is judged later.
@@ -166,8 +167,10 @@ def killed_container(site: Site) -> Iterator[Observed]:
     time.sleep(site.chance.uniform(0.5, 3.0))
     _docker("kill", names[0])
     ended = _awaited(process, begun)
-    remaining = (_docker("ps", "--all", "--quiet", "--filter", f"id={names[0]}") or "").strip()
-    yield Observed("", ended, FAILED, both(site.left(site.folder / "answers"), remaining and "a container is left"))
+    until = time.monotonic() + REMOVED_SECONDS
+    while (left := _docker("ps", "--all", "--quiet", "--filter", f"id={names[0]}")) and time.monotonic() < until:
+        time.sleep(0.2)
+    yield Observed("", ended, FAILED, both(site.left(site.folder / "answers"), "a container is left" if left else ""))
 
 
 def _docker(*words: str) -> str | None:

@@ -10,9 +10,20 @@ import torch
 from helpers.victims import prepared
 
 from backends.device.errors import UserError
+from harness.data.readers import read_digits
 from harness.networks import architectures as networks
 from harness.networks import victims
 from harness.torchvision_import import import_torchvision
+
+
+def test_the_weights_that_ship_classify_digits_that_they_have_not_seen(tmp_path):
+    half = (0.5, 0.5, 0.5)
+    victim = prepared(tmp_path, model="plain_cnn", weights="DIGITS_V1", data_dir=None, mean=half, std=half)
+    images = read_digits((32, 32))["test"]
+    pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        found = victims.load(victim)(pixels).argmax(1).numpy()
+    assert (found == images.labels).mean() > 0.95
 
 
 @pytest.fixture
