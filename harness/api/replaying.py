@@ -64,8 +64,8 @@ def replay(
 ) -> Replay:
     """Run a model file on images, on a real runtime in a process of its own, here or elsewhere.
 
-    The images go in as they are: `paste` a patch first. A runtime that is missing on the host is installed there, or
-    the `UserError` says how; so is a file that cannot run, and a crash or a hang of the runtime.
+    The images go in as they are: `paste` a patch first. A runtime that the host lacks is installed there. A file that
+    does not run, a crash and a hang are a `UserError`.
 
     Args:
         file: The ``.onnx`` or ``.tflite`` file.
