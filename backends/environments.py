@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections import deque
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 QUIET = ("--progress-bar=off", "--disable-pip-version-check")
 TAIL_LINES = 15
 GLIBC_MINORS = range(36, 16, -1)  # of manylinux wheels that Debian 12's sysroots run
-ALWAYS = ("numpy", "pillow")  # in the versions of this Python; pillow for the defence ``jpeg``
+ALWAYS = ("numpy", "pillow")  # pillow for the defence ``jpeg``
+PYTHON_ELSEWHERE = "3.11"  # of sysroots and images, whatever runs here
+LOCK = Path(__file__).with_name("requirements-replay.txt")  # for that Python
 EXTRAS = ("onnxruntime", "litert", "onnx", "tflite-runtime", "tensorflow")  # of pyproject.toml: the runtimes
 
 
@@ -62,10 +65,11 @@ def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]
     return {"version": pins.get(package), "numpy": pins.get("numpy")}
 
 
-def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
+def pinned(package: str, wanted: str = "", elsewhere: bool = False) -> tuple[str, ...]:
     """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
-    numpy and Pillow come with them, and all else that the runtime's extra pins.
+    numpy and Pillow come with them, as in this Python, or `elsewhere` as locked for the Python there; and all else that
+    the runtime's extra pins.
     """
     if wanted:
         check_version(wanted)
@@ -73,7 +77,7 @@ def pinned(package: str, wanted: str = "") -> tuple[str, ...]:
     for extra in EXTRAS:
         pins = _pins(requirements, extra)
         if package in pins:
-            chosen = {name: f"=={version(name)}" for name in ALWAYS} | pins
+            chosen = (_locked() if elsewhere else {name: f"=={version(name)}" for name in ALWAYS}) | pins
             if wanted:
                 chosen[package] = f"=={wanted}"
             return tuple(sorted(check_pin(name + pin) for name, pin in chosen.items()))
@@ -86,6 +90,10 @@ def _pins(requirements: Sequence[Requirement], extra: str) -> dict[str, str]:
     """Return the version specifiers by package of an extra."""
     belong = [one for one in requirements if one.marker and one.marker.evaluate({"extra": extra})]
     return {one.name: str(one.specifier) for one in belong}
+
+
+def _locked() -> dict[str, str]:
+    return dict(re.findall(rf"^({'|'.join(ALWAYS)})(==\S+)", LOCK.read_text(), re.MULTILINE))
 
 
 def python(requirements: Sequence[str]) -> Path:
@@ -111,14 +119,14 @@ def make_environment(requirements: Sequence[str], tell: Tell) -> None:
 
 def site(requirements: Sequence[str], arch: str) -> Path:
     """Return the folder of wheels for an architecture, for a ``PYTHONPATH``, whether installed yet or not."""
-    return cached("sites", _label(requirements), arch, platform.python_version_tuple()[:2], requirements)
+    return cached("sites", _label(requirements), arch, PYTHON_ELSEWHERE.split("."), requirements)
 
 
 def make_site(requirements: Sequence[str], arch: str, tell: Tell, dependencies: bool = True) -> None:
-    """Install wheels for an architecture and this Python's version into a folder, unless it exists."""
+    """Install wheels for an architecture and the Python of its sysroot into a folder, unless it exists."""
     tags = [f"manylinux_2_{minor}_{arch}" for minor in GLIBC_MINORS] + [f"manylinux2014_{arch}", f"linux_{arch}"]
     which = [word for tag in tags for word in ("--platform", tag)]
-    which += ["--only-binary=:all:", "--implementation", "cp", "--python-version", _python_version()]
+    which += ["--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON_ELSEWHERE]
     if not dependencies:
         which.append("--no-deps")
 

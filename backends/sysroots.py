@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.device.errors import UserError
-from backends.environments import cached, make_once, run
+from backends.environments import PYTHON_ELSEWHERE, cached, make_once, run
 
 if TYPE_CHECKING:
     from backends.hosts import Tell
 
-SUITE = "bookworm"  # Debian 12, which has the Python version of this program
+SUITE = "bookworm"  # Debian 12
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}  # uname's name: Debian's name
 PACKAGES = ("python3", "libstdc++6", "libgomp1")
 WITH_NUMPY = ("armv7l",)  # numpy has no wheels for it
@@ -30,7 +30,7 @@ MIRROR = "http://deb.debian.org/debian"
 UNPRIVILEGED = (
     "a user other than root needs a range of ids: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME"
 )
-PYTHON = "usr/bin/python3.11"
+PYTHON = f"usr/bin/python{PYTHON_ELSEWHERE}"
 
 
 def sysroot(arch: str) -> Path:

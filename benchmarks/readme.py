@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.report import agreement, svg
+from harness.report import agreement
 from harness.report.calibration import calibration_figures
 from harness.report.labels import labelled
 from harness.results.metrics import cells, summarise
@@ -46,7 +46,7 @@ def main(run_dirs: list[Path]) -> None:
 def calibrations(table: pd.DataFrame) -> None:
     """Draw a figure per victim, and write targeted success by target class."""
     for victim, figure in calibration_figures(table):
-        draw(figure, f"calibration-{victim}")
+        draw(figure.wide, f"calibration-{victim}")
     clean = table[table["attack"] == "none"].set_index(["artifact", "target"])["clean_accuracy"]
     wide = table[table["attack"] == "gap"].pivot_table(
         index=["artifact", "target"], columns="target_class", values="targeted_success", sort=False, observed=True
@@ -115,8 +115,7 @@ def ladder(summary: pd.DataFrame) -> None:
 
 def draw(figure: str, name: str) -> None:
     """Write a figure of the report as a file of its own."""
-    text = str(figure)  # of the figure's markup, without the page's around it
-    (RESULTS / f"{name}.svg").write_text(svg.standalone(text[text.index("<svg ") : text.rindex("</svg>") + 6]))
+    (RESULTS / f"{name}.svg").write_text(f"{figure}\n")
 
 
 if __name__ == "__main__":

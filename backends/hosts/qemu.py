@@ -160,5 +160,5 @@ def _requirements(target: Target) -> tuple[str, ...]:
     package = engine(target.runtime).package
     if _is_native(target):
         return environments.needed(package, target.version)
-    found = environments.pinned(package, target.version)
+    found = environments.pinned(package, target.version, elsewhere=True)
     return tuple(one for one in found if target.arch not in sysroots.WITH_NUMPY or not one.startswith(NO_WHEELS))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from matplotlib.axes import Axes
 from scipy.stats import binomtest
 
-from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis, standalone
+from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis
 
 if TYPE_CHECKING:
     from power import Result
@@ -28,7 +28,7 @@ def draw(result: Result, folder: Path) -> None:
         _coverage(coverage, result)
         legend(figure, power)
         figure.subplots_adjust(0.06, 0.16, 0.99, 0.8, wspace=0.55)
-    (folder / "gate-power.svg").write_text(standalone(out[0]))
+    (folder / "gate-power.svg").write_text(f"{out[0]}\n")
     (folder / "gate-power.md").write_text(table(result))
 
 

@@ -18,7 +18,8 @@ SUITE = """# Suite keys
 A suite is one TOML file. Unknown keys are errors that name the nearest known key. Wherever a list is allowed, a single
 value is a list of one, and a table with several lists stands for every combination of their values.
 
-This page is generated from the models in `harness/config/`.
+This page is generated from the models in `harness/config/`, as is the JSON Schema that `patchbench schema` prints, [for
+editors](../how-to/index.md#in-the-editor).
 """
 RULES = """# Gate rules
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.gate.changes import cell_changes
 from harness.gate.faults import run_faults
 from harness.gate.pairs import Pair, image_order, pairs
-from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, percent_axis, short, standalone
+from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, percent_axis, shortened, show_on_hover, ticks
 from harness.results.baseline import Frozen
 from harness.results.intervals import estimate
 from harness.results.stats import Estimate
@@ -79,21 +79,28 @@ def figure(runs: Sequence[Frozen], followed: Sequence[Track]) -> str:
         for axes, chosen in zip(grid, panels, strict=True):
             for k, track in enumerate(chosen):
                 _draw_track(axes, x + 0.03 * (k - (len(chosen) - 1) / 2), track, COLOURS[k], MARKERS[k])
-            axes.set_xticks(x, [short(label(run), 18) for run in runs])
+            ticks(axes, "x", [label(run) for run in runs], 18)
             axes.set_xlim(-0.3, len(runs) - 0.7)
             percent_axis(axes, "y", 1.0, "clean accuracy, %" if chosen[0].kind == "clean" else "success, %")
-            axes.legend(loc="upper left", bbox_to_anchor=(0, 1.32), ncols=2, frameon=False, fontsize=7.5)
+            _legend(axes, [track.name for track in chosen])
         canvas.subplots_adjust(0.07, 0.1 / len(panels), 0.99, 1 - 0.28 / len(panels), hspace=0.55)
-    return standalone(out[0])
+    return f"{out[0]}\n"
 
 
 def _draw_track(axes: Axes, x: NDArray[np.floating], track: Track, colour: str, marker: str) -> None:
     """Draw one track's rates and intervals; a ring marks the run in which it first changed."""
     values = np.array([point[:3] if point else (np.nan,) * 3 for point in track.points])
-    axes.plot(x, values[:, 0], color=colour, marker=marker, ms=5, label=short(track.name, 60))
+    axes.plot(x, values[:, 0], color=colour, marker=marker, ms=5, label=track.name)
     axes.vlines(x, values[:, 1], values[:, 2], color=colour, lw=1)
     if track.first > 0:
         axes.plot(x[track.first], values[track.first, 0], "o", ms=11, mfc="none", mec=colour)
+
+
+def _legend(axes: Axes, names: Sequence[str]) -> None:
+    handles, _ = axes.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, 1.32), "ncols": 2}
+    made = axes.legend(handles, shortened(names, 60), **place, frameon=False, fontsize=7.5)
+    show_on_hover(made.get_texts(), names)
 
 
 def _point(run: Frozen, pair: Pair, kind: Kind) -> Estimate | None:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from harness.report.svg import INK, SOFT, drawing, short
+from harness.report.svg import INK, SOFT, drawing, shortened, ticks
 from harness.results.entries import AgreementEntry, TargetEntry
 from harness.results.run_directory import Run
 from patches.patch import CONTROLS
@@ -105,7 +105,7 @@ def _matrix(targets: Sequence[str], entries: Sequence[AgreementEntry]) -> Markup
     for entry in entries:
         low, high = sorted((index[entry.a], index[entry.b]))
         shares[(high, low) if entry.images == "clean" else (low, high)] = entry.values_differ
-    names = [short(target, 30) for target in targets]
+    names = shortened(targets, 30)
     side = CELL_INCHES * len(targets)
     margin = 0.2 + LETTER_INCHES * max(map(len, names))
     width, height = side + margin + 0.9, side + margin + 0.1
@@ -115,13 +115,12 @@ def _matrix(targets: Sequence[str], entries: Sequence[AgreementEntry]) -> Markup
         _write_shares(axes, shares)
         axes.plot([0, len(targets)], [0, len(targets)], color=SOFT, lw=0.6)
         axes.set(xlim=(0, len(targets)), ylim=(len(targets), 0))
-        ticks = np.arange(len(targets)) + 0.5
-        axes.set_yticks(ticks, names, color=INK)
         axes.xaxis.tick_top()
-        axes.set_xticks(ticks, names, color=INK, rotation=50, ha="left", rotation_mode="anchor")
+        ticks(axes, "y", targets, 30, offset=0.5, color=INK)
+        ticks(axes, "x", targets, 30, offset=0.5, color=INK, rotation=50, ha="left", rotation_mode="anchor")
         for spine in axes.spines.values():
             spine.set_visible(False)
-    return Markup('<div style="max-width: {:.0f}px">{}</div>').format(96 * width, out[0])
+    return out[0]
 
 
 def _write_shares(axes: Axes, shares: NDArray[np.float64]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,25 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from harness.report.svg import COLOURS, INK, MARKERS, WIDTH, drawing, legend, percent_axis, short
+from harness.report.svg import (
+    COLOURS,
+    INK,
+    LEGEND_LINE_INCHES,
+    MARKERS,
+    Figures,
+    drawing,
+    for_windows,
+    legend,
+    legend_lines,
+    percent_axis,
+)
 from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
 
-PANEL_COLUMNS = 4
+PANEL_INCHES = 2.3  # the least width of a panel
+LEFT_INCHES = 0.62
 DASHED = (0, (4, 3))
+CLEAN, LAB = "clean accuracy", "float, PyTorch"
 
 
 class _Style(NamedTuple):
@@ -24,8 +38,8 @@ class _Style(NamedTuple):
     marker: str
 
 
-def calibration_figures(cells: pd.DataFrame) -> list[tuple[str, Markup]]:
-    """Return (victim, SVG) pairs: the same patches on files that differ only in calibration, where there are any.
+def calibration_figures(cells: pd.DataFrame) -> list[tuple[str, Figures]]:
+    """Return (victim, figures) pairs: the same patches on files that differ only in calibration, where there are any.
 
     ``cells`` are labelled. A panel is a format (with its signature and granularity), a colour a target, a thin line a
     patch, the thick one their mean; diamonds are clean accuracy, the dashed line is the float network in PyTorch.
@@ -40,17 +54,18 @@ def calibration_figures(cells: pd.DataFrame) -> list[tuple[str, Markup]]:
         panels = [panel for _, panel in files if panel["calibration"].nunique() > 1]
         if panels:
             lab = float(table.loc[is_lab(table), rate].mean())
-            figures.append((str(victim), _figure(panels, rate, lab)))
+            figures.append((str(victim), for_windows(partial(_figure, panels, rate, lab))))
     return figures
 
 
-def _figure(panels: list[pd.DataFrame], rate: str, lab: float) -> Markup:
-    columns = min(PANEL_COLUMNS, len(panels))
+def _figure(panels: list[pd.DataFrame], rate: str, lab: float, width: float) -> Markup:
+    columns = min(round((width - LEFT_INCHES) / PANEL_INCHES), len(panels))
     lines = -(-len(panels) // columns)
     targets = dict.fromkeys(pd.concat(panels)["target"])
     styles = {str(target): _Style(COLOURS[i % 6], MARKERS[i % 6]) for i, target in enumerate(targets)}
-    height = 2.9 * lines + 0.3
-    with drawing(WIDTH, height) as (figure, out):
+    legend_height = LEGEND_LINE_INCHES * legend_lines([*styles, CLEAN, LAB], width)
+    height = 2.9 * lines + 0.12 + legend_height
+    with drawing(width, height) as (figure, out):
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
         for i, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
             _draw_panel(axes, panel, rate, styles)
@@ -59,12 +74,12 @@ def _figure(panels: list[pd.DataFrame], rate: str, lab: float) -> Markup:
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         for target, style in styles.items():
-            label = short(target, 24)
-            grid[0].plot([], [], color=style.colour, marker=style.marker, ms=5, lw=2.2, label=label)
-        grid[0].plot([], [], "D", mfc="none", mec=INK, ms=4.5, label="clean accuracy")
-        grid[0].plot([], [], color=INK, lw=0.9, ls=DASHED, label="float, PyTorch")
+            grid[0].plot([], [], color=style.colour, marker=style.marker, ms=5, lw=2.2, label=target)
+        grid[0].plot([], [], "D", mfc="none", mec=INK, ms=4.5, label=CLEAN)
+        grid[0].plot([], [], color=INK, lw=0.9, ls=DASHED, label=LAB)
         legend(figure, grid[0])
-        figure.subplots_adjust(0.065, 0.42 / height, 0.99, 1 - 0.62 / height, wspace=0.12, hspace=0.45)
+        top = 1 - (0.44 + legend_height) / height
+        figure.subplots_adjust(LEFT_INCHES / width, 0.42 / height, 0.99, top, wspace=0.12, hspace=0.45)
     return out[0]
 
 

@@ -16,8 +16,10 @@ from harness.report.agreement import pages
 from harness.report.calibration import calibration_figures
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
 from harness.report.labels import attack_label, labelled
+from harness.report.latency import latencies
 from harness.report.success import success_figures
-from harness.report.waterfall import chains_by_victim
+from harness.report.svg import page_style
+from harness.report.waterfall import chains_by_victim, unchanged
 from harness.results import paired
 from harness.results.checks import checks, doubts
 from harness.results.metrics import cells, summarise
@@ -65,13 +67,14 @@ def _environment() -> jinja2.Environment:
         "short": _short_hash,
         "attack_label": attack_label,
     }
+    environment.tests["unchanged"] = unchanged
     return environment
 
 
 def _assets() -> dict[str, object]:
     script = (HERE / "report.js").read_text()
     return {
-        "style": Markup((HERE / "report.css").read_text()),
+        "style": Markup(page_style()),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
@@ -99,6 +102,7 @@ def _content(run_dir: Path, run: Run, records: pd.DataFrame) -> dict[str, object
         "n_patches": table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
         "n_images": records["image"].nunique(),
         "n_cells": len(table),
+        "filters": rows.filters(table),
         "failures": rows.failures(table, run),
         "checks": self_checks,
         "success": success_figures(table, summary),
@@ -111,7 +115,7 @@ def _content(run_dir: Path, run: Run, records: pd.DataFrame) -> dict[str, object
         "patches": rows.patches(run, table, run_dir),
         "examples": rows.examples(run, labels, run_dir),
         "agreement": pages(run, table),
-        "latency": rows.latency(run, table),
+        "latency": latencies(run, table),
         "attacks": rows.attacks(run),
         "sanity": every[every["split"] == "all"].to_dict("records"),
         "cells": shown.to_dict("records"),
@@ -123,12 +127,12 @@ def _number(rate: object, digits: int = 1) -> str:
     return percent(rate, digits).removesuffix("\u00a0%") if isinstance(rate, int | float) else "–"
 
 
-def _change(change: Difference | None) -> str:
+def _change(change: Difference | None) -> Markup:
     """Format a change in points with its interval."""
     if change is None or pd.isna(change.value):
-        return "–"
+        return Markup("–")
     value, low, high = (f"{round(100 * x, 1) + 0.0:+.1f}" for x in change[:3])
-    return f"{value} ({low} to {high})"
+    return Markup("{} <small>({} to {})</small>").format(value, low, high)
 
 
 def _json(value: object) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.results.entries import ExampleEntry, LatencyEntry, PatchEntry
+from harness.results.entries import ExampleEntry, PatchEntry
 from harness.results.metrics import is_lab
 from harness.results.run_directory import Run
 from patches.patch import CONTROLS
@@ -23,7 +23,6 @@ CONTROL_NAMES = {
     "sticker": "picture of the class",
     "other_class": "other class’s patch",
 }
-COARSE_CLOCK = 0.01  # share of a latency above which a tick of the clock is too coarse for it
 
 
 class Failure(NamedTuple):
@@ -74,14 +73,10 @@ class ExampleCard(NamedTuple):
     answers: list[tuple[int, list[str]]]
 
 
-class Latency(NamedTuple):
-    """A latency, its artifact's label, what its defence adds, and whether the clock is too coarse for it."""
-
-    entry: LatencyEntry
-    label: str
-    victim: str
-    added_ms: float | None
-    coarse: bool
+def filters(cells: pd.DataFrame) -> dict[str, list[str]]:
+    """Return what the rows of the page can be filtered by, and the values that this run has."""
+    columns = {"victim": "victim", "artifact": "artifact_label", "target": "target", "attack": "attack"}
+    return {name: list(dict.fromkeys(cells[column])) for name, column in columns.items()}
 
 
 def failures(cells: pd.DataFrame, run: Run) -> list[Failure]:
@@ -179,21 +174,6 @@ def examples(run: Run, labels: Mapping[str, str], run_dir: Path) -> list[Example
         answers = sorted(places.items(), key=lambda item: -len(item[1]))
         out.append(ExampleCard(example, attack, surrogate, clean, patched, answers))
     return out
-
-
-def latency(run: Run, cells: pd.DataFrame) -> list[Latency]:
-    """Return the latencies by victim, emulated ones last: they are not comparable."""
-    labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
-    victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
-    undefended = {(row.artifact, row.target, row.threads): row.p50_ms for row in run.latency if not row.defence}
-    out = []
-    for row in run.latency:
-        p50_ms = undefended.get((row.artifact, row.target, row.threads))
-        added_ms = row.p50_ms - p50_ms if row.defence and p50_ms is not None else None
-        coarse = row.clock_ns > row.p50_ms * 1e6 * COARSE_CLOCK
-        label = labels.get(row.artifact, row.artifact)
-        out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, coarse))
-    return sorted(out, key=lambda row: (row.victim, row.entry.emulated))
 
 
 def picture(run_dir: Path, file: str) -> str:

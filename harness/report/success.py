@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from matplotlib.transforms import blended_transform_factory
 
 from harness.report.svg import (
     COLOURS,
     INK,
+    LEGEND_LINE_INCHES,
     RULE,
     SOFT,
     WIDTH,
+    Figures,
+    covering,
     drawing,
+    for_windows,
     legend,
-    legend_columns,
+    legend_lines,
     percent_axis,
     short,
+    show_on_hover,
 )
 from patches.patch import CONTROLS
 
 ROW_INCHES = 0.3
-LEGEND_LINE_INCHES = 0.18
 VALUE_INCHES = 0.45  # to the right of a bar, for its value
 SERIES_PER_FIGURE = 4
 SHARED_WITH_CONTROLS = ["patch_px", "shape", "placement", "defence"]
@@ -40,8 +46,8 @@ class _Bar(NamedTuple):
     is_pale: bool
 
 
-def success_figures(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, Markup]]:
-    """Return (victim, SVG) pairs: success and clean accuracy by artifact and target, four series a figure.
+def success_figures(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, Figures]]:
+    """Return (victim, figures) pairs: success and clean accuracy by artifact and target, four series a figure.
 
     ``cells`` and their ``summary`` are labelled. A bar is the mean over patches, a line its 95 % interval, a dot a
     patch; the tick and the ring are the means of the noise and grey controls of the same size and place.
@@ -51,49 +57,57 @@ def success_figures(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[st
         series = list(dict.fromkeys(table.loc[~table["attack"].isin(CONTROLS), "series_label"])) or [""]
         for start in range(0, len(series), SERIES_PER_FIGURE):
             chosen = series[start : start + SERIES_PER_FIGURE]
-            figures.append((str(victim), _figure(table, summary[summary["victim"] == victim], chosen)))
+            draw = partial(_figure, table, summary[summary["victim"] == victim], chosen)
+            figures.append((str(victim), for_windows(draw)))
     return figures
 
 
-def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str]) -> Markup:
+def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width: float) -> Markup:
     rows = table.drop_duplicates(["artifact", "target"])
     rate = "targeted_success" if table["targeted_success"].notna().any() else "untargeted_success"
-    names = [short(name, 90) or "no patch" for name in series]
-    labels = [*names, "noise", "grey"]
-    legend_height = LEGEND_LINE_INCHES * -(-len(labels) // legend_columns(labels))
-    height = ROW_INCHES * len(rows) * (1 + 0.45 * (len(series) - 1)) + 0.77 + legend_height
-    with drawing(WIDTH, height) as (figure, out):
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.3])
-        figure.subplots_adjust(0.4, 0.48 / height, 0.935, 1 - (0.24 + legend_height) / height, wspace=0.1)
-        room = VALUE_INCHES / (left.get_position().width * WIDTH)
-        longest = np.nan_to_num(max(table[rate].max(), summary[f"{rate}_high"].max()))
-        for y, (_, row) in enumerate(rows.iterrows()):
-            here = _same(table, row, "artifact", "target")
-            _label_row(left, right, y, row, rows["artifact_label"].iloc[y - 1] if y else "")
+    names = [name or "no patch" for name in series]
+    heads = (rows["artifact_label"] != rows["artifact_label"].shift()).to_numpy()
+    y = np.arange(len(rows)) + (0 if width == WIDTH else heads.cumsum())  # a narrow figure has lines for the artifacts
+    lines = y[-1] + 1
+    legend_height = LEGEND_LINE_INCHES * legend_lines([*names, "noise", "grey"], width)
+    height = ROW_INCHES * lines * (1 + 0.45 * (len(series) - 1)) + 0.77 + legend_height
+    with drawing(width, height) as (figure, out):
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.3 if width == WIDTH else 0.8])
+        edge = 0.4 if width == WIDTH else 0.3
+        top = 1 - (0.24 + legend_height) / height
+        figure.subplots_adjust(edge, 0.48 / height, 1 - 0.6 / width, top, wspace=0.1)
+        room = VALUE_INCHES / (left.get_position().width * width)
+        longest = covering(table[rate], summary[f"{rate}_high"])
+        for at, is_head, (_, row) in zip(y, heads, rows.iterrows(), strict=True):
+            if is_head:
+                _head(left, right, at - (width != WIDTH), row["artifact_label"])
+            text = _beside(left, -0.02, at, short(row["target"], 22 if width == WIDTH else 18), SOFT)
+            show_on_hover([text], [row["target"]])
             means = _same(summary, row, "artifact", "target")
+            here = _same(table, row, "artifact", "target")
             for i, name in enumerate(series):
                 offset = 0.8 * ((i + 0.5) / len(series) - 0.5)
-                bar = _Bar(y + offset, 0.64 / len(series), COLOURS[i], row["precision"] == "fp32")
+                bar = _Bar(at + offset, 0.64 / len(series), COLOURS[i], row["precision"] == "fp32")
                 _draw_bar(left, bar, here, name, rate, means[means["series_label"] == name])
-            _draw_clean_accuracy(right, y, here)
-        percent_axis(left, "x", max(0.1, longest / (1 - room)), f"{rate.split('_')[0]} success, %")
-        percent_axis(right, "x", 1.0, "clean accuracy, %")
-        left.set_ylim(len(rows) - 0.4, -0.6)
+            _draw_clean_accuracy(right, at, here)
+        percent_axis(left, "x", longest / (1 - room), f"{rate.split('_')[0]} success, %")
+        percent_axis(right, "x", 1.0, "clean accuracy, %" if width == WIDTH else "clean, %")
+        if width != WIDTH:
+            right.set_xticks([0, 1])
+        left.set_ylim(lines - 0.4, -0.6)
         left.set_yticks([])
         _add_legend_entries(left, names)
         legend(figure, left)
     return out[0]
 
 
-def _label_row(left: Axes, right: Axes, y: int, row: pd.Series, above: str) -> None:
-    """Write a row's target beside it; and where a new artifact begins, its label and a rule."""
-    label = row["artifact_label"]
-    if label != above:
-        edge = blended_transform_factory(left.figure.transFigure, left.transData)
-        left.text(0, y, short(label, 34), transform=edge, va="center", color=INK)
-        for axes in (left, right):
-            axes.axhline(y - 0.5, color=RULE, lw=0.6)
-    _beside(left, -0.02, y, short(row["target"], 22), SOFT)
+def _head(left: Axes, right: Axes, y: float, label: str) -> None:
+    """Write an artifact's label at the edge of the figure, and a rule above it."""
+    edge = blended_transform_factory(left.figure.transFigure, left.transData)
+    text = left.text(0, y, short(label, 34), transform=edge, va="center", color=INK)
+    show_on_hover([text], [label])
+    for axes in (left, right):
+        axes.axhline(y - 0.5, color=RULE, lw=0.6)
 
 
 def _draw_bar(axes: Axes, bar: _Bar, here: pd.DataFrame, series: str, rate: str, mean: pd.DataFrame) -> None:
@@ -117,13 +131,15 @@ def _draw_bar(axes: Axes, bar: _Bar, here: pd.DataFrame, series: str, rate: str,
     axes.plot(interval.T, [[bar.y] * len(mean)] * 2, color=INK, lw=1.4)
 
 
-def _draw_clean_accuracy(axes: Axes, y: int, here: pd.DataFrame) -> None:
+def _draw_clean_accuracy(axes: Axes, y: float, here: pd.DataFrame) -> None:
     """Mark clean accuracy: filled without a defence (or with the first, if all rows have one), hollow with each."""
     by_defence = here.groupby("defence", sort=False)["clean_accuracy"].max()
     axes.plot(by_defence, [y] * len(by_defence), "D", mfc="none", mec=SOFT, ms=4)
     accuracy = by_defence.get("", by_defence.iloc[0])
     axes.plot(accuracy, y, "D", color=INK, ms=4)
-    _beside(axes, 1.24, y, "failed" if np.isnan(accuracy) else f"{100 * accuracy:.1f}", INK)
+    text = "failed" if np.isnan(accuracy) else f"{100 * accuracy:.1f}"
+    place = (1, y)
+    axes.annotate(text, place, (33, 0), axes.get_yaxis_transform(), "offset points", va="center", ha="right", color=INK)
 
 
 def _add_legend_entries(axes: Axes, names: list[str]) -> None:
@@ -133,8 +149,8 @@ def _add_legend_entries(axes: Axes, names: list[str]) -> None:
     axes.plot([], [], "o", ms=4, mfc="none", mec=INK, label="grey")
 
 
-def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), va="center", ha="right", color=colour)
+def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> Text:
+    return axes.text(x, y, text, transform=axes.get_yaxis_transform(), va="center", ha="right", color=colour)
 
 
 def _same(table: pd.DataFrame, row: pd.Series, *columns: str) -> pd.DataFrame:

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from harness.report.labels import attack_label
-from harness.report.svg import COLOURS, INK, SOFT, WIDTH, drawing, percent_axis, short
+from harness.report.svg import (
+    COLOURS,
+    INK,
+    SOFT,
+    WIDTH,
+    Figures,
+    covering,
+    drawing,
+    for_windows,
+    percent_axis,
+    short,
+    show_on_hover,
+    ticks,
+)
 from harness.results.lab_to_device import Chain, Link, chains
 from harness.results.outcomes import Outcomes
 from harness.results.run_directory import Run
-from harness.results.stats import Difference
 
-ROW_INCHES = 0.23
 AROUND_INCHES = 0.85  # of a panel, above and below its rows
-LEFT, RIGHT = 0.35, 0.76  # where the bars are: stages and targets to the left, changes and clean accuracy to the right
+EQUAL = 1e-9  # two means of the same hits
 CHAINS_DRAWN = 12  # of a victim; the table has all
+
+
+class _Layout(NamedTuple):
+    """Where the bars are, as shares of the width: stages and targets to the left, changes to the right.
+
+    In a narrow figure stages and targets are above each bar, and clean accuracy is in the table alone.
+    """
+
+    left: float
+    right: float
+    row_inches: float
+    bar: float
+    is_narrow: bool
 
 
 class Section(NamedTuple):
     """A victim's chains from lab to device, the first ``shown`` of them drawn."""
 
     victim: str
-    svg: Markup
+    figures: Figures
     chains: list[Chain]
     shown: int
 
@@ -38,52 +63,91 @@ def chains_by_victim(run: Run, matrix: Outcomes, labels: Mapping[str, str]) -> l
     for victim in dict.fromkeys(chain.columns["victim"] for chain in found):
         own = [chain for chain in found if chain.columns["victim"] == victim]
         drawn = own[:CHAINS_DRAWN]
-        out.append(Section(victim, waterfall(drawn, labels), own, len(drawn)))
+        out.append(Section(victim, for_windows(partial(waterfall, drawn, labels)), own, len(drawn)))
     return out
 
 
-def waterfall(found: Sequence[Chain], labels: Mapping[str, str]) -> Markup:
-    """Draw chains as SVG. Grey: success in the lab; coloured: changes; lines: their 95 % intervals."""
-    heights = [ROW_INCHES * len(chain.links) + AROUND_INCHES for chain in found]
+def unchanged(link: Link) -> bool:
+    """Return whether a link changes nothing."""
+    change = link.success_change
+    return change is not None and (change.p == 1 or abs(change.value) < EQUAL)
+
+
+def waterfall(found: Sequence[Chain], labels: Mapping[str, str], width: float = WIDTH) -> Markup:
+    """Draw chains as SVG. Grey: success in the lab; coloured: changes; lines: their 95 % intervals.
+
+    Links that change nothing are counted below the axis, not drawn.
+    """
+    drawn = [[i for i, link in enumerate(chain.links) if not unchanged(link)] for chain in found]
+    layout = _Layout(0.35, 0.76, 0.23, 0.6, False) if width == WIDTH else _Layout(0.02, 0.62, 0.42, 0.4, True)
+    heights = [layout.row_inches * len(rows) + AROUND_INCHES for rows in drawn]
     total = sum(heights)
-    with drawing(WIDTH, total) as (figure, out):
+    with drawing(width, total) as (figure, out):
         top = total
-        for chain, height in zip(found, heights, strict=True):
+        for chain, rows, height in zip(found, drawn, heights, strict=True):
             bottom = top - height + 0.45
-            axes = figure.add_axes((LEFT, bottom / total, RIGHT - LEFT, (height - AROUND_INCHES) / total))
+            axes = figure.add_axes(
+                (layout.left, bottom / total, layout.right - layout.left, (height - AROUND_INCHES) / total)
+            )
             last = chain.links[-1].artifact
             attack = attack_label(chain.columns["attack"], chain.columns["surrogate"])
-            axes.set_title(short(f"{labels.get(last, last)}: {attack}", 100), loc="left")
-            _draw_chain(axes, chain.links)
+            title = f"{labels.get(last, last)}: {attack}"
+            show_on_hover([axes.set_title(short(title, int(10.4 * width)), loc="left")], [title])
+            _draw_chain(axes, chain.links, rows, layout)
             top -= height
     return out[0]
 
 
-def _draw_chain(axes: Axes, links: Sequence[Link]) -> None:
-    beside = axes.get_yaxis_transform()
-    for y, link in enumerate(links):
+def _draw_chain(axes: Axes, links: Sequence[Link], rows: Sequence[int], layout: _Layout) -> None:
+    ends = [0.0]
+    for y, i in enumerate(rows):
+        link = links[i]
         change = link.success_change
         if change is None:
-            axes.barh(y, link.success.value, 0.6, color=SOFT, alpha=0.5, lw=0)
+            axes.barh(y, link.success.value, layout.bar, color=SOFT, alpha=0.5, lw=0)
             text = f"{100 * link.success.value:.1f} %"
+            ends.append(link.success.value)
         else:
-            _draw_change(axes, y, link, links[link.of], change)
+            of = link.of
+            while of not in rows:
+                of = links[of].of
+            ends += _draw_change(axes, y, link, links[of], rows.index(of), layout.bar)
             text = f"{_points(change.value)}  ({_points(change.low)} to {_points(change.high)})"
-        axes.text(1.02, y, text, transform=beside, va="center", color=INK)
-        axes.text(1.39, y, f"{100 * link.clean.value:.1f} clean", transform=beside, va="center", color=SOFT)
-        if y == 0 or link.stage != links[y - 1].stage:
-            axes.text(-0.83, y, link.stage, transform=beside, va="center", color=INK)
-    axes.set_yticks(range(len(links)), [short(link.target, 26) for link in links])
-    axes.set_ylim(len(links) - 0.5, -0.5)
-    percent_axis(axes, "x", min(1.0, 1.1 * max(link.success.high for link in links)), "success, %")
+        is_new = y == 0 or link.stage != links[rows[y - 1]].stage
+        _write_beside(axes, y, link, text, is_new, layout)
+    targets = [links[i].target for i in rows]
+    ticks(axes, "y", targets if not layout.is_narrow else [""] * len(rows), 26)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    left_out = len(links) - len(rows)
+    steps = f" ({left_out} step{'s' if left_out > 1 else ''} without a change)" if left_out else ""
+    percent_axis(axes, "x", covering(ends), f"success, %{steps}", low=min(ends))
 
 
-def _draw_change(axes: Axes, y: int, link: Link, previous: Link, change: Difference) -> None:
+def _write_beside(axes: Axes, y: int, link: Link, change: str, is_new: bool, layout: _Layout) -> None:
+    """Write a row's stage, its change, and its clean accuracy."""
+    beside = axes.get_yaxis_transform()
+    axes.text(1.02, y, change, transform=beside, va="center", color=INK)
+    if layout.is_narrow:
+        text = f"{link.stage}: {link.target}"
+        above = axes.text(0.005, y - 0.46, short(text, 60), transform=beside, va="center", color=SOFT, size=8)
+        show_on_hover([above], [text])
+        return
+    axes.text(1.39, y, f"{100 * link.clean.value:.1f} clean", transform=beside, va="center", color=SOFT)
+    if is_new:
+        axes.text(-0.83, y, link.stage, transform=beside, va="center", color=INK)
+
+
+def _draw_change(axes: Axes, y: int, link: Link, previous: Link, row_before: int, bar: float) -> list[float]:
+    """Draw a link's change from the success of a previous one; return all that an axis has to cover."""
+    change = link.success_change
+    assert change is not None
     before = previous.success.value
-    rise = link.success.value - before
-    axes.barh(y, rise, 0.6, left=before, color=COLOURS[1 if rise > 0 else 0], alpha=0.75, lw=0)
-    axes.plot([before, before], [link.of + 0.3, y + 0.3], color=SOFT, lw=0.5)
-    axes.plot([before + change.low, before + change.high], [y, y], color=INK, lw=1.2)
+    after = link.success.value
+    ends = [before + change.low, before + change.high]
+    axes.barh(y, after - before, bar, left=before, color=COLOURS[1 if after > before else 0], alpha=0.75, lw=0)
+    axes.plot([before, before], [row_before + bar / 2, y + bar / 2], color=SOFT, lw=0.5)
+    axes.plot(ends, [y, y], color=INK, lw=1.2)
+    return [before, after, *ends]
 
 
 def _points(change: float) -> str:

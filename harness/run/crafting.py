@@ -30,10 +30,8 @@ def patch(work: Work, step: PatchStep) -> Patch:
     if not work.store.has("patch", step.key):
         from PIL import Image
 
-        with (
-            work.display.doing("craft", step.name) as tick,
-            work.store.writing("patch", step.key, Took(step.name)) as beside,
-        ):
+        took = None if step.frozen else Took(step.name)  # to take a baseline's is no craft
+        with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key, took) as beside:
             made = (
                 _given(work, step) if step.surrogate is None else _baseline_or_crafted(work, step, step.surrogate, tick)
             )

@@ -9,16 +9,16 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis
+from harness.report.svg import COLOURS, INK, MARKERS, SOFT, covering, drawing, legend, percent_axis
 from harness.study.lib.cells import attacks
 from harness.study.lib.inputs import Figure, Inputs
 from harness.study.lib.labels import between, bits, interval_over
 from harness.study.lib.tables import where, with_interval
 
 QUESTION = "How does the success of patches change with bitwidth, by architecture, simulated and on real kernels?"
-SIMULATED = "simulated, wNaN"
-WEIGHTS_ONLY = "simulated, wNa8"
-KERNELS = "integer kernels, wNa8"
+SIMULATED = "simulated"
+WEIGHTS_ONLY = "simulated, 8-bit activations"
+KERNELS = "integer kernels, 8-bit activations"
 SCALE = (32, 8, 6, 5, 4, 3, 2)  # bits, from left to right
 RATES = ("targeted_success", "untargeted_success", "clean_accuracy")
 PANEL = 2.3  # inches
@@ -99,7 +99,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
         rate = "targeted_success" if rows["targeted_success"].notna().any() else "untargeted_success"
         caption = (
             f"{attack}: {rate.replace('_', ' ')} of {between(rows['patch_px'])}-pixel patches, {_counts(rows, rate)}; "
-            "grey marks are noise of that size. wNaN: weights and activations of N bits; wNa8: activations of 8. "
+            "grey marks are noise of that size. Weights have N bits, and so have activations unless the legend says 8. "
             "Below, the accuracy on clean images. Marks of the same bits stand side by side; each line's float mark is "
             "PyTorch's. Hollow: trained for these bits. Where hardly any image is classified correctly, success says "
             "little."
@@ -113,7 +113,7 @@ def draw(table: pd.DataFrame) -> list[Figure]:
 
 def _by_network(rows: pd.DataFrame, rate: str) -> Markup:
     networks = list(dict.fromkeys(rows["victim"]))
-    top = max(0.1, min(1.0, 1.1 * float(rows.loc[rows["clean_accuracy"] > 0.3, f"{rate}_high"].max())))
+    top = min(1.0, 1.1 * covering(rows[f"{rate}_high"]))
     drawn: dict[Series, None] = {}
     width = max(7.5, 0.7 + PANEL * len(networks))  # room for the legend
     with drawing(width, 4.4) as (figure, out):
@@ -181,7 +181,7 @@ def _by_size(rows: pd.DataFrame) -> Figure:
             axes.plot(x, part["targeted_success"], line, marker=marker, color=colour, ms=5, lw=1.4, label=label)
         noise = here.groupby("patch_area")["noise"].mean()
         axes.plot(noise.index, noise, "_", color=INK, ms=10, label="noise")
-        percent_axis(axes, "y", max(0.1, float(here["targeted_success_high"].max())), "targeted success, %")
+        percent_axis(axes, "y", covering(here["targeted_success_high"], here["noise"]), "targeted success, %")
         percent_axis(axes, "x", float(here["patch_area"].max()) * 1.1, "share of the image's area, %")
         legend(figure, axes)
         figure.subplots_adjust(0.1, 0.14, 0.98, 0.82)

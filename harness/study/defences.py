@@ -7,7 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from harness.report.svg import COLOURS, INK, MARKERS, SOFT, drawing, legend, percent_axis, short
+from harness.report.svg import COLOURS, INK, MARKERS, SOFT, covering, drawing, legend, percent_axis, ticks
 from harness.study.lib.cells import attacks
 from harness.study.lib.inputs import Figure, Inputs
 from harness.study.lib.labels import interval_over, place
@@ -86,10 +86,10 @@ def _panels(table: pd.DataFrame, rate: str) -> Markup:
                     _mark(left, row, rate, y + 0.22 * (i - 0.5), MARKERS[i], COLOURS[i], 5)
             left.plot(rows["noise"].mean(), y, "|", color=SOFT, ms=9)
             _mark(right, rows.iloc[0], "clean_accuracy", y, "D", INK, 4)
-        names = [short(f"{where_}, {defence or 'undefended'}", 52) for (where_, defence), _ in groups]
-        left.set_yticks(range(len(groups)), names, color=INK)
+        names = [f"{where_}, {defence or 'undefended'}" for (where_, defence), _ in groups]
+        ticks(left, "y", names, 52, color=INK)
         left.set_ylim(len(groups) - 0.4, -0.6)
-        percent_axis(left, "x", max(0.1, float(table[f"{rate}_high"].max())), f"{rate.split('_')[0]} success, %")
+        percent_axis(left, "x", covering(table[f"{rate}_high"], table["noise"]), f"{rate.split('_')[0]} success, %")
         percent_axis(right, "x", 1.0, "clean accuracy, %")
         for i, name in enumerate(ATTACKERS.values()):
             left.plot([], [], MARKERS[i], color=COLOURS[i], label=name)

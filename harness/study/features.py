@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from backends.device.errors import UserError
 from harness.plan.cells import Case, ReplayStep
 from harness.plan.steps import ArtifactStep
-from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, legend, legend_columns, percent_axis, short
+from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, legend, legend_lines, percent_axis, ticks
 from harness.run.stages import trained
 from harness.study.lib import readings
 from harness.study.lib.estimates import mean
@@ -162,8 +162,8 @@ def draw(table: pd.DataFrame) -> list[Figure]:
 def _figure(victim: str, part: str, here: pd.DataFrame, lines: list[tuple[str, str]]) -> Figure:
     labels = [f"{artifact} on {target}" for artifact, target in lines]
     layers = here.drop_duplicates("layer").sort_values("layer")["layer_name"]
-    names = [short(name.removeprefix("into "), 26) for name in layers]
-    legend_rows = -(-len(lines) // legend_columns(labels))
+    names = [str(name).removeprefix("into ") for name in layers]
+    legend_rows = legend_lines(labels)
     height = 6.3 + 0.18 * legend_rows
     with drawing(WIDTH, height) as (figure, out):
         grid = figure.subplots(2, 2, sharex=True)
@@ -174,7 +174,7 @@ def _figure(victim: str, part: str, here: pd.DataFrame, lines: list[tuple[str, s
                 _line(axes, rows, panel.measure, i, aside, labels[i])
             _scale(axes, panel)
         for axes in grid[1]:
-            axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+            ticks(axes, "x", names, 26, rotation=40, ha="right")
             axes.set_xlabel("the layer that the activations go into")
         legend(figure, grid[0, 0])
         top = 1 - (0.35 + 0.18 * legend_rows) / height

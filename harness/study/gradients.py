@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backends.device.errors import UserError
 from harness.plan.cells import Case, ReplayStep
 from harness.plan.steps import ArtifactStep
-from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis, short
+from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis, ticks
 from harness.run import stages
 from harness.study.lib.estimates import correlation, mean
 from harness.study.lib.inputs import Figure, Inputs, Subject, is_simulated
@@ -222,8 +222,7 @@ def _by_network(victim: str, rows: pd.DataFrame) -> Markup:
         percent_axis(grid[1], "x", 1.0, "equal signs, %")
         grid[0].set_xlim(min(0.0, float(rows["cosine_low"].min())), 1.02)
         grid[0].set_ylim(len(names) - 0.5, -0.5)
-        labels = [short(name.removeprefix(f"{victim}-"), 42) for name in names]
-        grid[0].set_yticks(range(len(names)), labels, color=INK)
+        ticks(grid[0], "y", [str(name).removeprefix(f"{victim}-") for name in names], 42, color=INK)
         legend(figure, grid[0])
         figure.subplots_adjust(0.34, 0.45 / height, 0.98, 1 - 0.3 / height, wspace=0.08)
     return out[0]

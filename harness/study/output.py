@@ -13,7 +13,6 @@ from backends.device.artifact import sha256_file
 from backends.device.json_types import typed
 from harness.config.study import ANALYSES
 from harness.data_frames import read_csv
-from harness.report.svg import standalone
 from harness.sealed import check_file, read_sealed, write_sealed
 from harness.store import write_text
 from harness.study.lib.inputs import Figure
@@ -56,7 +55,7 @@ def write(folder: Path, name: str, question: str, table: pd.DataFrame, figures: 
     captions = []
     for figure in figures:
         file = f"{name}-{figure.name}.svg"
-        write_text(folder / file, standalone(figure.svg))
+        write_text(folder / file, f"{figure.svg}\n")
         captions.append({"file": file, "caption": figure.caption})
     files = {file: sha256_file(folder / file) for file in (f"{name}.csv", *(one["file"] for one in captions))}
     content = {"schema": SCHEMA, "question": question, "figures": captions, "files": files}

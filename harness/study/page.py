@@ -7,15 +7,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from harness import report
 from harness.config.study import ANALYSES
 from harness.data_frames import read_csv
+from harness.report.svg import page_style
 from harness.results.run_directory import read_run
 from harness.store import write_text
 from harness.study import output
 from harness.study.findings import RULE
-
-STYLE = Path(report.__file__).parent / "report.css"
 
 
 def build(run_dir: Path) -> Path:
@@ -32,7 +30,7 @@ def build(run_dir: Path) -> Path:
         sections=[one for one in outputs if one is not None],
         findings=read_csv(folder / "findings.csv").to_dict("records"),
         rule=RULE,
-        style=Markup(STYLE.read_text()),
+        style=Markup(page_style()),
     )
     write_text(run_dir / "study.html", text)
     return run_dir / "study.html"

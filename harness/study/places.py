@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from backends.device.artifact import Pixels
 from harness.plan.cells import Case, ReplayStep
 from harness.plan.steps import ArtifactStep
-from harness.report.svg import INK, SOFT, drawing
+from harness.report.svg import INK, PAPER, SOFT, drawing
 from harness.results.records import judge
 from harness.results.stats import mean_rate
 from harness.run import replays
@@ -205,7 +205,7 @@ def _map(axes: Axes, here: pd.DataFrame, victim: str, top: float) -> None:
     values = here.pivot_table(index="row", columns="column", values="success").to_numpy()
     is_saliency = first["target"] == SALIENCY
     limit = float(values.max()) if is_saliency else top
-    axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=limit, edgecolors="white", linewidth=0.4)
+    axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=limit, edgecolors=PAPER, linewidth=0.4)
     for (i, j), value in np.ndenumerate(values):
         colour = "white" if value < 0.55 * limit else "black"
         axes.text(j + 0.5, i + 0.5, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)

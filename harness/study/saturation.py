@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 from backends.device.artifact import Pixels
 from harness.plan.cells import Case
 from harness.plan.steps import ArtifactStep
-from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis
+from harness.report.svg import COLOURS, INK, MARKERS, covering, drawing, legend, percent_axis
 from harness.run import stages
 from harness.study.lib.estimates import Correlation, correlation, mean
 from harness.study.lib.inputs import Figure, Inputs, Subject
@@ -166,15 +166,16 @@ def draw(table: pd.DataFrame) -> list[Figure]:
 def _against_share(points: pd.DataFrame) -> Markup:
     names = list(dict.fromkeys(points["calibration"]))
     kinds = [kind for kind in KINDS if (points["simulated"] == kind).any()]
-    top = min(3.0, max(1.0, float(points["relative_success"].max())))
+    scale = points["relative_success"] / points["success"].where(points["success"] > 0)
+    top = covering(1.0, points["relative_success"], points["high"] * scale)
     with drawing(9.6, 3.6) as (figure, out):
         grid = figure.subplots(1, len(kinds), squeeze=False, sharex=True, sharey=True)[0]
         for axes, kind in zip(grid, kinds, strict=True):
             for i, name in enumerate(names):
                 part = where(points, simulated=kind, calibration=name)
-                scale = part["relative_success"] / part["success"].where(part["success"] > 0)
                 colour = COLOURS[i % 6]
-                axes.vlines(part["share"], part["low"] * scale, part["high"] * scale, color=colour, lw=0.8, alpha=0.7)
+                low, high = part["low"] * scale[part.index], part["high"] * scale[part.index]
+                axes.vlines(part["share"], low, high, color=colour, lw=0.8, alpha=0.7)
                 axes.plot(part["share"], part["relative_success"], MARKERS[i % 6], color=colour, ms=5, mew=0)
             axes.axhline(1, color=INK, lw=0.8, ls=(0, (4, 3)))
             axes.set_title(KINDS[kind], loc="left")

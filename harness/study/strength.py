@@ -19,7 +19,7 @@ from exporters.ranges import sources
 from harness.networks.victims import logits
 from harness.plan.cells import Case
 from harness.plan.steps import ArtifactStep
-from harness.report.svg import COLOURS, INK, MARKERS, drawing, legend, percent_axis
+from harness.report.svg import COLOURS, INK, MARKERS, covering, drawing, legend, percent_axis
 from harness.results.stats import mean_rate, wilson
 from harness.results.success import top1
 from harness.run import stages
@@ -210,8 +210,7 @@ def _panels(means: pd.DataFrame) -> Markup:
                     rows = rows.assign(clip=rows["clip"] + 0.004 * i)
                     _marks(axes, rows, rate, INK, "D*<>Hp"[i % 6], "none", f"INT8, {name}")
             percent_axis(axes, "x", max(1.0, float(means["clip"].max())), "share of the calibrated range, %")
-        top = max(0.1, 1.05 * float(means["success_high"].max()))
-        percent_axis(left, "y", min(1.0, top), "success, %")
+        percent_axis(left, "y", covering(means["success_high"]), "success, %")
         percent_axis(right, "y", 1.0, "clean accuracy, %")
         legend(figure, left)
         lines = -(-len(left.get_legend_handles_labels()[1]) // 4)

@@ -22,8 +22,8 @@ NEED_TORCH = {
     "exporters": "export onnx_graph onnx_qdq tflite",
     "patches": "acceleration attacks best_place differentiable_defences disguise fake_quant objectives paste printable "
     "problem surrogates twins",
-    "harness.data": "downloads",
     "harness.api": "networks",
+    "harness.data": "downloads",
     "harness.networks": "architectures checkpoints distillation quantization_aware_training training victims weights",
     "harness.study": "features gradients places saturation strength",
     "harness.study.lib": "layers pixel_gradients readings",

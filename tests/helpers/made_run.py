@@ -134,7 +134,8 @@ def make_run(
                      "float_accuracy": 0.915} for v in victims],
         "artifacts": artifacts, "patches": patches, "examples": examples, "class_names": classes, "errors": [],
         "targets": [{"name": t, "runtime": r, "host": "local", "info": {"version": "1.0", "kernels": "xnnpack"},
-                     "machine": {"arch": "x86_64", "cpu": "Intel Xeon"}} for t, r in RUNTIMES.items()],
+                     "machine": {"arch": "x86_64", "cpu": "Intel Xeon", "emulated": "", "emulator": "", "cores": 2}}
+                    for t, r in RUNTIMES.items()],
         "latency": [{"artifact": a["name"], "target": t, "threads": 1, "p50_ms": 0.41, "p90_ms": 0.47, "p99_ms": 0.6,
                      "throughput": 2400.0, "n": 1200, "cold_start_ms": 14.2, "peak_rss_mb": 81.0,
                      "emulated": "arm" in t}

@@ -19,6 +19,7 @@ from helpers.required import absent
 from harness.finished.redaction import Redaction
 from harness.finished.sharing import differences, share
 from harness.report.page import build
+from harness.results.baseline import freeze
 from harness.results.metrics import cells
 from harness.results.run_directory import Run
 
@@ -140,6 +141,17 @@ def test_the_manifest_is_checked(run: Path, shared: Path, tmp_path: Path) -> Non
         file.write(b"\0")
     (line,) = differences(shared, other, None)
     assert line.startswith(f"{other / 'records.parquet'}: expected sha256")
+
+
+def test_the_baseline_that_judged_it_can_be_named(run: Path, shared: Path, tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline.json"
+    freeze(run, baseline)
+    share(run, tmp_path / "shared", baseline)
+    assert list(differences(tmp_path / "shared", None, baseline)) == []
+    assert list(differences(shared, None, baseline)) == [f"{baseline}: the manifest names no baseline"]
+    baseline.write_text(baseline.read_text() + "\n")
+    (line,) = differences(tmp_path / "shared", None, baseline)
+    assert line.startswith(f"{baseline}: expected sha256")
 
 
 def test_the_commands_tell_it_by_their_exit_codes(run: Path, tmp_path: Path) -> None:

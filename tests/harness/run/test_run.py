@@ -20,6 +20,7 @@ from helpers.rogue import rogue_attack
 from helpers.suites import QUICK, SECOND_TARGET, write
 
 from backends.device.checksums import verify
+from harness.results.run_directory import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +83,14 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_label_is_given_without_running_again(finished: Path) -> None:
+    run_dir = finished / "out" / "quick"
+    for arguments in (["--label", "the second"], []):  # without one, the old one stays
+        again = patchbench("run", finished / "suite.toml", *arguments, cwd=finished)
+        assert "nothing to do" in again.stdout
+        assert read_run(run_dir).label == "the second"
 
 
 def test_what_is_damaged_is_said_so_and_made_again(finished: Path) -> None:

@@ -127,10 +127,16 @@ def test_the_transfer_matrix_has_the_rates_of_the_summary_and_leaves_missing_cel
     assert [f.name for f in transfer.draw(found)] == ["targeted", "untargeted"]
 
 
-def test_similar_rows_are_neighbours():
-    rows = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.0], [0.9, 1.0]])
-    order = transfer.order(rows).tolist()
-    assert abs(order.index(0) - order.index(2)) == abs(order.index(1) - order.index(3)) == 1
+def test_heat_maps_are_grouped_by_network_and_have_at_most_twenty_columns():
+    places = ("w4a4, simulated", "w8a8, LiteRT", "float, PyTorch", "w8a8, simulated")
+    many = [f"w8a8, target {i}" for i in range(24)]
+    names = [("b", place) for place in many] + [("a", place) for place in places]
+    table = pd.DataFrame([{"victim": f"{net} {place}", "network": net, "place": place} for net, place in names[::-1]])
+    found = transfer.in_order(table, "victim", "network", "place")
+    assert found["rest"][:4].tolist() == ["float, PyTorch", "w8a8, simulated", "w4a4, simulated", "w8a8, LiteRT"]
+    parts = transfer.pages(found)
+    assert [len(part) for part in parts] == [4, 12, 12]
+    assert [part["network"].unique().tolist() for part in parts] == [["a"], ["b"], ["b"]]
 
 
 def test_the_saliency_of_a_linear_network_is_its_weights():

@@ -1,0 +1,86 @@
+"""The page's section on latency: which numbers compare, and why one is several times another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from harness.results.entries import ArtifactEntry, LatencyEntry, TargetEntry
+from harness.results.run_directory import Run
+
+COARSE_CLOCK = 0.01  # share of a latency above which a tick of the clock is too coarse for it
+SLOW = 3.0  # times another file's latency on the same CPU, from which on its cause is told
+# onnxruntime's kernels are chosen in MlasGemmQuantGetDispatch and platform.cpp
+NO_S8S8 = (
+    "onnxruntime has vectorised S8S8 kernels for x86 only where the CPU has AVX-VNNI-INT8, which this one lacks; "
+    "it runs plain C++ (its pull requests 9995 and 21984)"
+)
+NOT_OPTIMISED = "onnxruntime runs the graph as the file has it, every operator in float between its quantizers"
+REFERENCE = "reference kernels are written to be checked, not to be fast"
+
+
+class Latency(NamedTuple):
+    """A latency, its artifact's label, and what its defence adds; ``doubts`` say why it does not compare.
+
+    It is so many ``times`` the fastest of its victim on its CPU; ``why`` tells the cause from `SLOW` on, where known.
+    """
+
+    entry: LatencyEntry
+    label: str
+    victim: str
+    added_ms: float | None
+    doubts: list[str]
+    times: float = 1.0
+    why: str = ""
+
+
+def latencies(run: Run, cells: pd.DataFrame) -> list[Latency]:
+    """Return the latencies by victim, emulated ones last: they are not comparable."""
+    labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
+    victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
+    undefended = {(row.artifact, row.target, row.threads): row.p50_ms for row in run.latency if not row.defence}
+    out = []
+    for row in run.latency:
+        p50_ms = undefended.get((row.artifact, row.target, row.threads))
+        added_ms = row.p50_ms - p50_ms if row.defence and p50_ms is not None else None
+        doubts = ["emulated: not comparable"] if row.emulated else []
+        if row.clock_ns > row.p50_ms * 1e6 * COARSE_CLOCK:
+            doubts.append(f"clock ticks every {row.clock_ns} ns: too coarse")
+        label = labels.get(row.artifact, row.artifact)
+        out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, doubts))
+    out = [_explained(run, one, out) for one in out]
+    return sorted(out, key=lambda row: (row.victim, row.entry.emulated))
+
+
+def _explained(run: Run, slow: Latency, others: Sequence[Latency]) -> Latency:
+    """Add how a latency compares with the fastest of its victim on its CPU, and why."""
+    targets = {target.name: target for target in run.targets}
+    artifacts = {artifact.name: artifact for artifact in run.artifacts}
+    if slow.entry.target not in targets or slow.entry.artifact not in artifacts:
+        return slow
+    fastest = min(one.entry.p50_ms for one in others if _comparable(slow, one, targets))
+    times = slow.entry.p50_ms / fastest
+    cause = _cause(targets[slow.entry.target], artifacts[slow.entry.artifact]) if times >= SLOW else ""
+    return slow._replace(times=times, why=cause)
+
+
+def _comparable(a: Latency, b: Latency, targets: dict[str, TargetEntry]) -> bool:
+    here, there = (targets.get(one.entry.target) for one in (a, b))
+    same = a.victim == b.victim and a.entry.threads == b.entry.threads and a.entry.defence == b.entry.defence
+    return same and here is not None and there is not None and here.machine.cpu == there.machine.cpu
+
+
+def _cause(target: TargetEntry, artifact: ArtifactEntry) -> str:
+    kernels = target.info.get("kernels")
+    if kernels == "reference":
+        return REFERENCE
+    if target.runtime != "onnxruntime" or artifact.precision == "fp32":
+        return ""
+    if kernels == "cpu-disabled":
+        return NOT_OPTIMISED
+    is_known_x86 = target.machine.arch == "x86_64" and target.features
+    if artifact.signature == "s8s8" and is_known_x86 and "avx_vnni_int8" not in target.features:
+        return NO_S8S8
+    return ""
