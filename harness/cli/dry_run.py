@@ -22,6 +22,7 @@ from harness.plan.plan import Plan, make
 from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
 from harness.results.checks import WORTHWHILE
+from harness.results.run_directory import RUN, read_run
 from harness.results.stats import paired_interval
 from harness.run.run import check_data
 from harness.store import TOOK, Took
@@ -86,6 +87,8 @@ def print_dry_run(plan: Plan, run_dir: Path, out: Console) -> None:
     out.print(table)
     out.print(f"to do: {duration(seconds)}, one step after the other" if seconds else "nothing is left to do")
     out.print(_needs(plan))
+    for line in _last_run(run_dir):
+        out.print(Text(line, "yellow"), soft_wrap=True)
 
 
 def rows_of(plan: Plan, run_dir: Path) -> Iterator[Row]:
@@ -179,6 +182,15 @@ def _needs(plan: Plan) -> Table:
         few = f"{fewest} patch" if fewest == 1 else f"{fewest} patches"
         table.add_row(f"gate, patches made anew: a rise of {points}?", f"{FRESH} patches (seeds x classes)", few)
     return table
+
+
+def _last_run(run_dir: Path) -> Iterator[str]:
+    """Yield what the last run into this directory left open, such as how many images would have told."""
+    with suppress(DamagedFile):
+        if (run_dir / RUN).is_file():
+            for check in read_run(run_dir).checks:
+                if check.status == "failed":
+                    yield f"the last run here: {check.asks} {check.says}"
 
 
 def images_to_beat_noise() -> int:
