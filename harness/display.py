@@ -1,94 +1,181 @@
-"""Show progress: a bar for each running task, and a line for each finished one."""
+"""Show progress: a bar for each running task and for the whole run, and a line for each finished task."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from rich import progress as bars
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in total (0: unknown), what is happening
+BAR_WIDTH = 16
 EVERY = 60.0  # seconds between two lines about one task, where no bar can be shown
 
 
-class Display:
-    """Live bars on a terminal; elsewhere a line per finished task, and the progress of others every `EVERY` seconds.
+@dataclass
+class Whole:
+    """A run's steps by kind, and how long those of each kind took: the rest is expected to take as long."""
 
-    Threads may share it.
+    left: dict[str, int]
+    took: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """How many steps are finished."""
+        return sum(map(len, self.took.values()))
+
+    @property
+    def of(self) -> int:
+        """How many steps there are."""
+        return self.done + sum(self.left.values())
+
+    def finish(self, kind: str, seconds: float) -> bool:
+        """Count a finished step; return whether it is one of the run's."""
+        if not self.left.get(kind):
+            return False
+        self.left[kind] -= 1
+        self.took.setdefault(kind, []).append(seconds)
+        return True
+
+    def remaining(self) -> str:
+        """Return about how long the rest takes; "over", where a kind of step is still to come for the first time."""
+        seconds = sum(n * sum(took) / len(took) for kind, n in self.left.items() if (took := self.took.get(kind)))
+        is_known = all(kind in self.took for kind, n in self.left.items() if n)
+        return f"{'about' if is_known else 'over'} {_minutes(seconds)} left" if seconds else ""
+
+
+@dataclass
+class _Task:
+    verb: str
+    what: str
+    begun: float
+    done: int = 0
+    of: int = 0
+    word: str = ""
+
+    def line(self, now: float) -> str:
+        """Say how far the task is."""
+        seconds = now - self.begun
+        if 0 < self.done < self.of:
+            left = _minutes(seconds / self.done * (self.of - self.done))
+            about = f"{self.done} of {self.of}, about {left} left"
+        else:
+            about = f"{_minutes(seconds)} so far"
+        return " · ".join(filter(None, [f"… {self.verb} {self.what}: {about}", self.word]))
+
+
+class Display:
+    """Live bars on a terminal; elsewhere a line per finished task, and one about each other every `EVERY` seconds.
+
+    A quiet one shows warnings alone. Threads may share it.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, quiet: bool = False) -> None:
         self.console = console
+        self._quiet = quiet
         columns = (
             bars.SpinnerColumn(),
-            bars.TextColumn("{task.description}", markup=False),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TimeRemainingColumn(),
-            bars.TextColumn("{task.fields[word]}", style="dim", markup=False),
+            _What(table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            bars.BarColumn(BAR_WIDTH),
+            _Extent(table_column=Column(no_wrap=True)),
         )
-        self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._has_bars = console.is_terminal and not quiet
+        self._progress = bars.Progress(
+            *columns, console=console, transient=True, expand=True, disable=not self._has_bars
+        )
         self._lock = threading.Lock()
         self._running = 0
+        self._whole: Whole | None = None
+        self._whole_bar = bars.TaskID(0)
+
+    def expect(self, steps: Mapping[str, int]) -> None:
+        """Announce a whole run: how many steps of each verb `doing` is going to see."""
+        self._whole = Whole(dict(steps))
+        self._whole_bar = self._progress.add_task("the whole run", total=self._whole.of, word="", left="")
 
     @contextmanager
     def doing(self, verb: str, what: str) -> Iterator[Progress]:
         """Show a task: a bar that the block moves with `Progress`, then a line with the seconds it took."""
-        begun = printed = time.monotonic()
-        progress = self._progress
-        self._count(1)
-        task = progress.add_task(f"{verb} {what}", total=None, word="")
+        state = _Task(verb, what, time.monotonic())
+        with self._bar(verb, what) as bar, self._lines(state):
 
-        def tick(done: int, of: int, word: str) -> None:
-            nonlocal printed
-            progress.update(task, completed=done, total=of or None, word=word)
-            now = time.monotonic()
-            if not self.console.is_terminal and now - printed >= EVERY and 0 < done < of:
-                printed = now
-                left = math.ceil((now - begun) / done * (of - done) / 60)
-                about = " · ".join(filter(None, [f"about {left} min left", word]))
-                self.console.print(Text(f"… {verb} {what}: {done} of {of}, {about}", "dim"))
+            def tick(done: int, of: int, word: str) -> None:
+                state.done = done
+                state.of = of
+                state.word = word
+                self._progress.update(bar, completed=done, total=of or None, word=word)
 
-        try:
             yield tick
-        finally:
-            progress.remove_task(task)
-            self._count(-1)
-        self._done(verb, what, begun)
+        self._done(state)
 
     @contextmanager
     def preparing(self, verb: str, what: str) -> Iterator[Callable[[str], None]]:
         """Show a task that is usually done already: the block's messages, and a line only if there was one."""
-        begun = time.monotonic()
-        reported = False
-        self._count(1)
-        task = self._progress.add_task(f"{verb} {what}", total=None, word="")
+        state = _Task(verb, what, time.monotonic())
+        with self._bar(verb, what) as bar:
 
-        def report(word: str) -> None:
-            nonlocal reported
-            reported = True
-            self._progress.update(task, word=word)
+            def report(word: str) -> None:
+                state.word = word
+                self._progress.update(bar, word=word)
 
-        try:
             yield report
-        finally:
-            self._progress.remove_task(task)
-            self._count(-1)
-        if reported:
-            self._done(verb, what, begun)
+        if state.word:
+            self._done(state)
+
+    def say(self, line: str) -> None:
+        """Print a line about what is going on."""
+        if not self._quiet:
+            self.console.print(Text(line, "dim"))
 
     def warn(self, line: str) -> None:
         """Print a line that must not be missed."""
         self.console.print(Text(line, "yellow"), soft_wrap=True)
 
-    def _done(self, verb: str, what: str, begun: float) -> None:
-        took = f"{time.monotonic() - begun:.1f} s"
-        self.console.print(Text.assemble(("✓", "green"), f" {verb} ", (what, "bold"), " ", (took, "dim")))
+    @contextmanager
+    def _bar(self, verb: str, what: str) -> Iterator[bars.TaskID]:
+        self._count(1)
+        bar = self._progress.add_task(f"{verb} {what}", total=None, word="")
+        try:
+            yield bar
+        finally:
+            self._progress.remove_task(bar)
+            self._count(-1)
+
+    @contextmanager
+    def _lines(self, task: _Task) -> Iterator[None]:
+        """Print how far a task is from time to time, where no bar shows it."""
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(EVERY):
+                self.say(task.line(time.monotonic()))
+
+        if not self._has_bars:
+            threading.Thread(target=tell, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _done(self, task: _Task) -> None:
+        seconds = time.monotonic() - task.begun
+        took = f"{seconds:.1f} s"
+        with self._lock:
+            if self._whole and self._whole.finish(task.verb, seconds):
+                left = self._whole.remaining()
+                if not self._has_bars:
+                    took += f" · {', '.join(filter(None, [f'{self._whole.done} of {self._whole.of}', left]))}"
+                self._progress.update(self._whole_bar, completed=self._whole.done, left=left)
+        if not self._quiet:
+            line = Text.assemble(("✓", "green"), f" {task.verb} ", (task.what, "bold"), " ", (took, "dim"))
+            self.console.print(line)
 
     def _count(self, change: int) -> None:
         """Show the live bars while any task runs."""
@@ -98,3 +185,30 @@ class Display:
                 self._progress.start()
             elif not self._running:
                 self._progress.stop()
+
+
+class _What(bars.ProgressColumn):
+    """The task, and what is happening; names are no markup."""
+
+    def render(self, task: bars.Task) -> Text:
+        return Text.assemble(task.description, " ", (task.fields["word"], "dim"))
+
+
+class _Extent(bars.ProgressColumn):
+    """How much of how much and the time left, where that is known; else the time so far."""
+
+    def render(self, task: bars.Task) -> Text:
+        if task.total is None:
+            return Text(_minutes(task.elapsed or 0), "progress.elapsed")
+        left = task.fields.get("left")
+        if left is None and task.time_remaining:
+            left = f"{_minutes(task.time_remaining)} left"
+        return Text(", ".join(filter(None, [f"{int(task.completed)}/{int(task.total)}", left])), "progress.download")
+
+
+def _minutes(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2 h 5 min``; rounded up."""
+    if seconds <= 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -87,15 +87,16 @@ class Patch:
         places = b"" if self.corners is None else np.asarray(self.corners, "<i4").tobytes()
         return hashlib.sha256(self.pixels.tobytes() + np.packbits(self.mask).tobytes() + places).hexdigest()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write an npz without pickle: the arrays, and everything else as one JSON string."""
         arrays = {what: array for what in ARRAYS if (array := getattr(self, what)) is not None}
         facts = {k: v for k, v in asdict(self).items() if k not in ARRAYS}
         np.savez_compressed(path, **arrays, facts=np.array(json.dumps({"schema": 1} | facts)))
 
     @classmethod
-    def read(cls, path: Path) -> Patch:
+    def read(cls, path: Path | str) -> Patch:
         """Read what `save` wrote; anything else is a `DamagedFile`."""
+        path = Path(path)
         try:
             text = str(read_npz(path, {"facts": Expected((str,), ())}, FACTS_BYTES)["facts"])
             facts = typed(Facts, parse_json(text, str(path)), str(path))

@@ -104,17 +104,21 @@ def _ids(pixels: Pixels) -> tuple[str, ...]:
 
 
 def _goal(target_class: int | None) -> int | None:
-    if target_class is None or isinstance(target_class, int | np.integer):
-        return None if target_class is None else int(target_class)
-    raise UserError(f"target_class: expected a class's number, or None for any other, got {target_class!r}")
+    if target_class is None:
+        return None
+    if not isinstance(target_class, int | np.integer):
+        raise UserError(f"target_class: expected a class's number, or None for any other, got {target_class!r}")
+    return int(target_class)
 
 
 def _side(area: float | None, px: int | None, pixels: Pixels, shape: str) -> int:
-    if area is not None and px is None:
-        return side(area, pixels.shape[1:3], shape)
-    if px is None or area is not None:
+    if (area is None) == (px is None):
         raise UserError("expected either area, the patch's share of the image, or px, its side in pixels")
-    return px
+    if area is not None:
+        return side(area, pixels.shape[1:3], shape)
+    if not isinstance(px, int | np.integer):
+        raise UserError(f"px: expected whole pixels, got {px!r}")
+    return int(px)
 
 
 def _corners(placement: str, ids: Sequence[str], px: int, size: Size) -> NDArray[np.int32] | None:

@@ -10,6 +10,7 @@ from backends.device.errors import UserError
 from exporters.files import describe
 from exporters.files.description import Description
 from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout
+from exporters.sidecar import description_beside
 from harness.extras import require
 
 READ_WITH = {".onnx": ("onnx", "onnxruntime"), ".tflite": ("ai_edge_litert",)}
@@ -34,22 +35,15 @@ def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Art
     `preproc` counts, in the layout of the file's input where its shape tells; failing both it is guessed from the
     range of that input.
     """
-    beside = file.with_suffix(".json")
-    known = _beside(file, beside, preproc) if beside.is_file() else _read(file, images, preproc)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    known = description_beside(file)
+    if known and preproc not in (None, known.preproc):
+        raise UserError(f"{file}: the description beside it says {known.preproc}, got {preproc}: leave preproc out")
+    known = known or _read(file, images, preproc)
     if known.input_size != images.shape[1:3]:
         takes, got = ("x".join(map(str, size)) for size in (known.input_size, images.shape[1:3]))
         raise UserError(f"{file}: takes images of {takes} pixels, got {got}; resize them first")
-    return known
-
-
-def _beside(file: Path, beside: Path, preproc: Preproc | None) -> Artifact:
-    known = Artifact.read(beside)
-    if not file.is_file():
-        raise UserError(f"{file}: no such file, though {beside.name} describes one")
-    if known.sha256 != sha256_file(file):
-        raise UserError(f"{beside}: describes another file than {file.name}: export again, or remove it")
-    if preproc not in (None, known.preproc):
-        raise UserError(f"{file}: {beside.name} says {known.preproc}, got {preproc}: leave preproc out")
     return known
 
 
@@ -67,7 +61,7 @@ def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
         victim="",
         format=found.format,
         precision="w8a8" if any(t.scale for operator in found.operators for t in operator.outputs) else "fp32",
-        file=f"model{file.suffix}",
+        file=file.name,
         sha256=sha256_file(file),
         input_size=(height, width),
         classes=max(1, outputs),

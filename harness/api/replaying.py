@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,8 +64,8 @@ def replay(
 ) -> Replay:
     """Run a model file on images, on a real runtime in a process of its own, here or elsewhere.
 
-    The images go in as they are: `paste` a patch first. A runtime that is missing on the host is installed there, or
-    the `UserError` says how; so is a file that cannot run, and a crash or a hang of the runtime.
+    The images go in as they are: `paste` a patch first. A runtime that the host lacks is installed there. A file that
+    does not run, a crash and a hang are a `UserError`.
 
     Args:
         file: The ``.onnx`` or ``.tflite`` file.
@@ -85,7 +86,7 @@ def replay(
     """
     path = Path(file)
     pixels = check_images(images)
-    artifact = described(path, pixels, preproc)
+    artifact = replace(described(path, pixels, preproc), file=f"model{path.suffix}")  # its own name may be no plain one
     target = Target(
         name=f"{runtime} on {host}", runtime=runtime, host=host, options=options or {}, threads=threads, batch=batch,
         version=version, arch=arch, cpu=cpu, image=image, address=address, time_limit=time_limit,

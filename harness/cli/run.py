@@ -9,7 +9,7 @@ import typer
 
 from backends.device.errors import UserError
 from harness.cli.console import console
-from harness.cli.options import DataDir, Device, Limit, RunArgument, RunDir, Settings, SuiteFile, examples
+from harness.cli.options import DataDir, Device, Limit, Quiet, RunArgument, RunDir, Settings, SuiteFile, examples
 
 PANEL = "Run a suite"
 FAILED_CELLS = 1
@@ -44,6 +44,7 @@ def run(
         bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes, and what it can tell.")
     ] = False,
     label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
+    quiet: Quiet = False,
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
 
@@ -73,6 +74,7 @@ def run(
         device=device,
         frozen=frozen,
         label=label,
+        quiet=quiet,
         console=console(),
     )
     if not all_ok:
@@ -101,6 +103,7 @@ def study(
     settings: Settings = None,
     limit: Limit = None,
     device: Device = "cpu",
+    quiet: Quiet = False,
 ) -> None:
     """Run a suite, then analyse how patches fare across bit widths, networks, and real kernels, and why.
 
@@ -111,7 +114,10 @@ def study(
     from harness.study.study import run_study
 
     changes = Changes(tuple(settings or ()), limit)
-    if not run_study(suite, data, out, changes=changes, only=only or [], device=device, console=console()):
+    all_ok = run_study(
+        suite, data, out, changes=changes, only=only or [], device=device, quiet=quiet, console=console()
+    )
+    if not all_ok:
         raise typer.Exit(FAILED_CELLS)
 
 

@@ -175,8 +175,13 @@ def _latency(work: Work, step: LatencyStep) -> None:
     if step.defence:
         what += f", {step.defence}"
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=work.store.scratch) as out, work.display.doing("time", what):
-        outcome = replay(step.target, root, Path(out), cases=[], latency=limits)
+    with tempfile.TemporaryDirectory(dir=work.store.scratch) as out, work.display.doing("time", what) as tick:
+
+        def hear(event: Event | CaseFailed) -> None:
+            if isinstance(event, Progress):
+                tick(min(event.done, limits["runs"]), limits["runs"], "")
+
+        outcome = replay(step.target, root, Path(out), cases=[], latency=limits, on_event=hear)
         if outcome.latency is None:
             work.errors[step.key] = outcome.latency_error or "no latency came back"
             return

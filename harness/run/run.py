@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from backends.device.errors import UserError, about
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from backends.hosts import availability
-from harness.config import read_suite
+from harness.config import VictimTable, read_suite
 from harness.config.changes import NO_CHANGES, Changes
 from harness.display import Display
 from harness.extras import require
@@ -64,6 +64,7 @@ def run_suite(
     frozen: Path | None = None,
     label: str = "",
     command: str = "",
+    quiet: bool = False,
     console: Console,
 ) -> bool:
     """Run a suite into a run directory, reusing what is stored there; return whether no cell failed.
@@ -78,7 +79,7 @@ def run_suite(
     check_data(data_dir)
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
-        display = Display(console)
+        display = Display(console, quiet)
         store = Store(run_dir / "store", display.warn)
         known = patches_of(frozen) if frozen else {}
         frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
@@ -96,7 +97,7 @@ def run_suite(
             _warn_of_targets(work)
             with about(suite_file):
                 _run_stages(work)
-            console.print("counting and writing the report ...", style="dim")
+            display.say("counting and writing the report ...")
             given = command or shlex.join(["patchbench", *sys.argv[1:]])
             timing = Timing(started, time.monotonic() - begun, given, label)
             whole = _records(work)
@@ -180,8 +181,29 @@ def _warn_of_targets(work: stages.Work) -> None:
             work.display.warn(f"target {target.name!r} cannot run now and will fail: {reason.splitlines()[0]}")
 
 
+def _steps(work: stages.Work) -> Mapping[str, int]:
+    """Return how many steps of each kind, by the verb that is shown for it, the store does not hold yet."""
+    plan = work.plan
+    has = work.store.has
+    simulated = {replay.artifact for replay in plan.replays if replay.target.name == TORCH}
+    trainings = {step.training for step in (*plan.artifacts, *simulated) if step.training}
+    trained = [victim for victim in plan.victims if isinstance(victim.table, VictimTable) and victim.table.train]
+    replayed = {
+        (step.target.name, step.artifact.key, step.case.split) for step in plan.replays if not has("replay", step.key)
+    }
+    return {
+        "train": sum(not has("victim", v.key) for v in trained) + sum(not has("qat", t.key) for t in trainings),
+        "export": sum(not has("artifact", step.key) for step in plan.artifacts if not step.brought),
+        "craft": sum(not has("patch", step.key) for step in plan.patches),
+        "run": sum(target == TORCH for target, _, _ in replayed),
+        "replay": sum(target != TORCH for target, _, _ in replayed),
+        "time": sum(not has("latency", step.key) for step in plan.latencies),
+    }
+
+
 def _run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
+    work.display.expect(_steps(work))
     if work.plan.needs_torch:
         require("torch")
     for victim in work.plan.victims:

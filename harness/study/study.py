@@ -52,6 +52,7 @@ def run_study(
     changes: Changes = NO_CHANGES,
     only: Sequence[str] = (),
     device: str = "cpu",
+    quiet: bool = False,
     console: Console,
 ) -> bool:
     """Run a suite and its analyses, or those named in ``only``, into ``OUT/study``; return whether no cell failed.
@@ -65,10 +66,10 @@ def run_study(
     with about(suite_file):
         plan = make(suite, data_dir, run_dir / "store")
         _check(suite.study, plan)
-    all_ok = run.run_suite(suite_file, data_dir, out, changes=changes, device=device, console=console)
+    all_ok = run.run_suite(suite_file, data_dir, out, changes=changes, device=device, quiet=quiet, console=console)
     folder = run_dir / "study"
     with run.held(run_dir), about(suite_file):
-        display = Display(console)
+        display = Display(console, quiet)
         work = stages.Work(plan, Store(run_dir / "store", display.warn), display, device)
         inputs = _inputs(work, suite.study, run_dir)
         for name in suite.study.analyses:

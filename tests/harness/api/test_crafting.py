@@ -73,6 +73,7 @@ def test_mistakes_are_one_line():
         "expected either area, .*, or px": {"px": None},
         "expected either area": {"area": 0.1},
         "expected 1 to 10 pixels": {"px": 11},
+        "px: expected whole pixels, got 4.5": {"px": 4.5},
         "target class 7: expected a class of the surrogate, 0 to 2": {"target_class": 7},
         "no attack named 'gapp'; did you mean 'gap'": {"attack": "gapp"},
         "has no option 'step'; did you mean 'steps'": {"options": {"step": 3}},

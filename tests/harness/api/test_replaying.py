@@ -18,7 +18,7 @@ def onnx(tmp_path):
 
 @pytest.fixture
 def tflite(tmp_path):
-    return tiny.tflite_file(tmp_path / "tiny.tflite")
+    return tiny.tflite_file(tmp_path / "a file.tflite")
 
 
 def test_a_float_file_gives_the_runtimes_own_logits_and_no_integers(onnx):
@@ -56,7 +56,7 @@ def test_a_description_beside_the_file_counts_and_may_not_be_contradicted(tflite
     with pytest.raises(patchbench.UserError, match="leave preproc out"):
         patchbench.replay(tflite, PIXELS, "litert", preproc=patchbench.Preproc())
     tflite.write_bytes(tflite.read_bytes() + b"\0")
-    with pytest.raises(patchbench.UserError, match=r"tiny\.json: describes another file than tiny\.tflite"):
+    with pytest.raises(patchbench.UserError, match=r"a file\.json: describes another file than a file\.tflite"):
         patchbench.replay(tflite, PIXELS, "litert")
 
 
