@@ -29,7 +29,10 @@ TableFile = Annotated[Path | None, typer.Option("--table", metavar="FILE", help=
 SUITE = Path(__file__).parent / "suite.toml"
 PATCHBENCH = (sys.executable, "-m", "harness.cli")  # that of PYTHONPATH, where it is set
 TRACEBACK = "Traceback (most recent call last)"
-NOT_OURS = (" ", "<jemalloc>")  # details below a line; what an allocator says before any of our code can run
+TRACEBACK_SEEN = "traceback"
+NOT_OURS = (  # details below a line, and what native libraries say of themselves
+    " ", "<jemalloc>", "INFO: Created TensorFlow Lite"
+)  # fmt: skip
 HUNG = "no end within the limit"
 
 
@@ -91,7 +94,7 @@ class Ended(NamedTuple):
         if self.code is None:
             return HUNG
         if TRACEBACK in self.stderr + self.stdout:
-            return "traceback"
+            return TRACEBACK_SEEN
         if self.code < 0:
             return f"killed by {signal.Signals(-self.code).name}"
         lines = [line for line in self.stderr.split("\n") if line.strip() and not line.startswith(NOT_OURS)]

@@ -21,6 +21,7 @@ import psutil
 import typer
 from campaign import (
     SUITE,
+    TRACEBACK_SEEN,
     Count,
     Ended,
     Results,
@@ -138,7 +139,9 @@ def kill(folder: Path, stage: str, chance: Random) -> Kill | None:
 
 
 def _objection(ended: Ended, number: signal.Signals, to: str) -> str:
-    if to == "child":  # of a device, the cells fail; of the command itself, the command
+    if to == "child":  # of a device, the cells fail, with its last words; of the command itself, the command
+        if ended.code == 1 and ended.objection == TRACEBACK_SEEN:
+            return ""
         return ended.objection or ("" if ended.code in (0, 1, 2, 128 + number) else f"exit code {ended.code}")
     if number == signal.SIGKILL:
         return "" if ended.code == CODES[number] else f"exit code {ended.code}"
