@@ -22,6 +22,7 @@ FLOORS = [
     "exporters",
     "patches",
     (
+        "harness.console",
         "harness.data_frames",
         "harness.display",
         "harness.extras",

@@ -34,7 +34,7 @@ from backends.device.artifact import QuantSpec
 from exporters.export import export
 from exporters.victim import Victim
 from harness import config
-from harness.cli.console import console
+from harness.console import console
 from harness.networks import architectures, victims
 from harness.networks import quantization_aware_training as qat
 from harness.torchvision_import import import_torchvision

@@ -32,7 +32,7 @@ from backends.device.quantize import quantize
 from backends.device.runtimes import engine
 from backends.events import Answered, CaseFailed, Event
 from backends.hosts import Target, availability, is_emulated, prepare, replay
-from harness.cli.console import console
+from harness.console import console
 
 SUITES = Path(__file__).parents[1] / "suites"
 TARGETS = ["onnxruntime", "litert", "litert,kernels=builtin"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from harness.cli.console import console
+from harness.console import console
 from harness.results.stats import RESAMPLES, crossed_bootstrap, image_weights
 
 PATCHES = 30

@@ -20,7 +20,7 @@ import pandas as pd
 import harness.run.run as runs
 from backends.device.bundle import Bundle
 from backends.device.replay import Request, replay
-from harness.cli.console import console
+from harness.console import console
 from harness.gate import render
 from harness.gate.judge import judge
 from harness.gate.rules import DEFAULT

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
+from harness.console import console
 from harness.results import run_directory
 from harness.shipped import suite_file
 from patches.patch import Patch
@@ -103,7 +103,7 @@ def run(
     run_suite(
         file, Path(folder) if folder else None, run_dir, changes=changes, targets=tuple(targets), device=device,
         label=label, command=_command(suite, given),
-        console=Console(quiet=quiet, markup=False, emoji=False),
+        console=console(quiet=quiet),
     )  # fmt: skip
     return load_run(run_dir)
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from backends.device.errors import UserError
-from harness.cli.console import console
 from harness.cli.options import examples
+from harness.console import console
 
 PANEL = "Compare runs"
 DIFFERENT = 1

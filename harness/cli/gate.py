@@ -9,8 +9,8 @@ import typer
 from rich.text import Text
 
 from backends.device.errors import UserError
-from harness.cli.console import console
 from harness.cli.options import RunArgument, examples
+from harness.console import console
 
 PANEL = "Compare runs"
 app = typer.Typer()

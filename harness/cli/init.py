@@ -15,9 +15,9 @@ import typer
 
 from backends.device.errors import UserError
 from harness.cli.asking import foreground
-from harness.cli.console import console
 from harness.cli.options import examples
 from harness.cli.suites import PANEL
+from harness.console import console
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIZE = "224"

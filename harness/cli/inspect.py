@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.console import console
 from harness.cli.options import ModelFile, SuiteFile, examples
+from harness.console import console
 
 if TYPE_CHECKING:
     from exporters.files.description import Tensor

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from backends.device.errors import UserError
-from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Limit, Quiet, RunArgument, RunDir, Settings, SuiteFile, examples
+from harness.console import console
 
 PANEL = "Run a suite"
 FAILED_CELLS = 1

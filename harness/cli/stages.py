@@ -13,8 +13,8 @@ import typer
 from backends.device.errors import UserError, about
 from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
 from backends.device.runtimes import Option
-from harness.cli.console import console
 from harness.cli.options import DataDir, Device, Into, Only, SuiteFile, examples
+from harness.console import console
 
 if TYPE_CHECKING:
     from backends.hosts import Target

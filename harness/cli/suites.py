@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.padding import Padding
 from rich.text import Text
 
-from harness.cli.console import console
 from harness.cli.options import examples, suite_names
+from harness.console import console
 from harness.shipped import shipped_suites, suite_file
 
 if TYPE_CHECKING:

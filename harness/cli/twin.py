@@ -12,8 +12,8 @@ from rich.table import Table
 
 from backends.device.artifact import Layout
 from backends.device.errors import UserError, about
-from harness.cli.console import console
 from harness.cli.options import DataDir, examples
+from harness.console import console
 
 if TYPE_CHECKING:
     from backends.device.artifact import Pixels, Preproc

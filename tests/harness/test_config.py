@@ -7,8 +7,8 @@ from helpers import ROOT
 from helpers.suites import QUICK, write
 
 from backends.device.errors import UserError
-from harness.cli.console import console
 from harness.config import read_suite
+from harness.console import console
 from harness.run.run import run_suite
 
 SUITES = sorted((ROOT / "benchmarks" / "suites").glob("*.toml"))

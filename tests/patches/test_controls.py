@@ -72,7 +72,7 @@ def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "real.npz", pixels=np.zeros((4, 4, 3)))
     np.savez(tmp_path / "each.npz", pixels=np.zeros((2, 4, 4, 3), np.uint8))
     for name, says in (
-        ("wide.png", "square"), ("nothing.png", "mask that is not empty"), ("text.png", "cannot be read as a picture"),
+        ("wide.png", "square"), ("nothing.png", "its mask is empty"), ("text.png", "cannot be read as a picture"),
         ("other.npz", "expected an array 'pixels'"), ("real.npz", "uint8"), ("each.npz", r"uint8 \(any, any, 3\)"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=says):

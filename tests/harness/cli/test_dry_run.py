@@ -9,7 +9,6 @@ from helpers.command import patchbench
 from helpers.plans import plan
 from helpers.suites import QUICK
 
-from harness.cli.console import console
 from harness.cli.dry_run import (
     Task,
     duration,
@@ -20,6 +19,7 @@ from harness.cli.dry_run import (
     print_dry_run,
     rows_of,
 )
+from harness.console import console
 from harness.store import Store, Took
 
 

@@ -13,9 +13,9 @@ from helpers.command import environ, patchbench
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.cli.console import console
 from harness.cli.suites import print_suite
 from harness.config import read_suite
+from harness.console import console
 from harness.shipped import shipped_suites
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import ROOT
 from rich.table import Table
 
-from harness.cli.console import console
+from harness.console import console
 from harness.display import Display
 
 NAMES = ("[red]net[/]", "a:smile:b", ":warning:", "[/]", "[link=file:///]x", "\\[bold]")
@@ -44,4 +44,4 @@ def test_one_place_makes_consoles(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         found |= {path.relative_to(ROOT) for call in calls if ast.unparse(call.func) in MAKERS}
-    assert found <= {Path("harness/cli/console.py")}
+    assert found <= {Path("harness/console.py")}
