@@ -13,6 +13,7 @@ from rich.text import Text
 from harness.gate.compare import Comparison
 from harness.gate.judge import ExitCode, Verdict
 from harness.gate.limits import LimitResult
+from harness.report.labels import p_value
 
 SIGNS = {ExitCode.NO_WORSE: "✅", ExitCode.WORSE: "❌", ExitCode.CANNOT_COMPARE: "⚠️"}
 ROWS_SHOWN = 40  # of a table in a comment; JSON has all
@@ -75,7 +76,7 @@ def junit(verdict: Verdict) -> str:
     suite = ElementTree.Element("testsuite", name="patchbench gate")
     for c in verdict.comparisons:
         before, now, change, interval = _rates(c)
-        text = f"{before} before, {now} now, change {change} ({interval}), n {c.n}, p {_p(c.p)}"
+        text = f"{before} before, {now} now, change {change} ({interval}), n {c.n}, p {p_value(c.p)}"
         _add_case(suite, c.metric, c.name, text, failed=c.worse, details="; ".join(c.changes))
     for limit in verdict.limits:
         text = f"{_percent(limit.value)}, bound {_percent(limit.bound)}, n {limit.n}"
@@ -149,7 +150,7 @@ def _drift(verdict: Verdict) -> list[str]:
 
 
 def _comparison_cells(c: Comparison) -> tuple[str, ...]:
-    return c.name, c.metric, *_rates(c), str(c.n), _p(c.p)
+    return c.name, c.metric, *_rates(c), str(c.n), p_value(c.p)
 
 
 def _limit_cells(limit: LimitResult) -> tuple[str, ...]:
@@ -181,10 +182,6 @@ def _count(n: int, noun: str) -> str:
 
 def _percent(rate: float) -> str:
     return f"{100 * rate:.1f} %"
-
-
-def _p(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
 def _escape(text: str) -> str:

@@ -82,3 +82,8 @@ def _series(row: Mapping[Hashable, Any], varied: list[str]) -> str:
 def attack_label(attack: str, surrogate: str) -> str:
     """Return an attack and the surrogate of its patches: ``gap, crafted on float``."""
     return f"{attack}, crafted on {surrogate}" if surrogate else attack
+
+
+def p_value(p: float) -> str:
+    """Format a p-value to two digits."""
+    return f"{p:.2g}" if p >= 1e-4 else "<0.0001"

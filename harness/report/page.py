@@ -15,7 +15,7 @@ from harness.report import rows
 from harness.report.agreement import pages
 from harness.report.calibration import calibration_figures
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
-from harness.report.labels import attack_label, labelled
+from harness.report.labels import attack_label, labelled, p_value
 from harness.report.latency import latencies
 from harness.report.success import success_figures
 from harness.report.svg import page_style
@@ -63,6 +63,7 @@ def _environment() -> jinja2.Environment:
         "percent": percent,
         "pct": _number,
         "change": _change,
+        "p_value": p_value,
         "json": _json,
         "short": _short_hash,
         "attack_label": attack_label,

@@ -8,6 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.report.headline import percent
+from harness.report.labels import p_value
 from harness.report.svg import page_style
 
 HERE = Path(__file__).parent
@@ -22,7 +23,7 @@ def render(template: str, **content: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points}
+    environment.filters |= {"percent": percent, "points": points, "p_value": p_value}
     style = Markup(page_style())
     return environment.get_template(template).render(style=style, **content)
 
