@@ -103,6 +103,9 @@ def compose(kind: Kind, name: str, given: Mapping[str, str]) -> str:
     """Return a suite's text, with placeholders for what is not given."""
     if surplus := sorted(set(given) - set(ASKED[kind])):
         raise UserError(f"--{surplus[0]}: a suite for {kind} has none; it has {', '.join(ASKED[kind]) or 'no options'}")
+    for key, value in given.items():
+        if not value.isprintable():
+            raise UserError(f"--{key}: expected a text without control characters, got {value!r:.100}")
     values = {key: given.get(key, QUESTIONS[key].until) for key in ASKED[kind]}
     values["name"] = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-")[:100] or "suite"
     values["runtime"] = "onnxruntime" if values.get("file", "").endswith(".onnx") else "litert"

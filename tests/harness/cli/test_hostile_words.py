@@ -33,6 +33,11 @@ USUAL = {
     "baseline": ["nowhere", "--into", "into.json"],
     "gate": ["nowhere"],
     "history": ["nowhere", "nowhere"],
+    "compare": ["nowhere", "nowhere"],
+    "verify": ["nowhere"],
+    "view": ["nowhere", "--port", "none"],
+    "init": ["new.toml", "--kind", "network", "--force"],
+    "suites": ["nothing"],
 }
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 PARAMETERS = [(name, option) for name, command in COMMANDS.items() for option in command.params]
