@@ -13,6 +13,7 @@ from backends.device.reading import MEBIBYTE, DamagedFile, first_line, regular_f
 from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
 MODEL_BYTES = 2048 * MEBIBYTE  # protobuf has no larger ones
+FAULTS = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, StopIteration)
 INTEGER_KERNELS = ("QLinear", "QGemm")  # the dtype of their last zero point is that of their output
 
 
@@ -40,7 +41,7 @@ def describe(path: Path) -> Description:
         operators = _operators(graph, _tensors(graph))
         inputs, outputs = ([replace(t) for t in _ends(graph, which)] for which in ("input", "output"))
         return Description(path, "onnx", operators, _executed(executed), tuple(inputs), tuple(outputs))
-    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, StopIteration) as error:
+    except (onnx.shape_inference.InferenceError, *FAULTS) as error:
         raise DamagedFile(f"{path}: a damaged ONNX file ({first_line(error)})") from error
 
 

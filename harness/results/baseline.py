@@ -11,15 +11,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile, read_json
-from harness.results.columns import CELL_COLUMNS, RATES
+from harness.results.columns import CELL_COLUMNS, RATES, check_cells
 from harness.results.entries import (
     ArtifactEntry,
     CaseEntry,
@@ -76,7 +76,7 @@ class BaselineFile(Facts):
     images: Packed
     labels: Packed
     preds: Packed
-    cells: Cells
+    cells: Annotated[Cells, AfterValidator(check_cells)]
 
 
 class FrozenPatch(NamedTuple):

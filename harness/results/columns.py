@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.results.entries import Cells
 from harness.results.success import Kind
 
 # The columns that identify a cell, in the order of cells.csv and records.parquet.
@@ -10,6 +11,9 @@ CELL_COLUMNS = (
     "surrogate", "attack", "target_class", "seed", "patch_px", "patch_area", "shape", "placement", "defence", "split",
     "runtime", "target", "host", "arch", "cpu", "threads", "kernels", "patch",
 )  # fmt: skip
+# Those of them that are no texts.
+CELL_NUMBERS = {"target_class": int, "seed": int, "patch_px": int, "patch_area": float, "threads": int}
+LARGEST = 2**31 - 1  # of their integers
 # What a record adds: one row per image and cell.
 RECORD_COLUMNS = ("image", "label", "status", "pred", "margin")
 # Each rate with what it counts; its denominator is the column ``n_KIND``.
@@ -30,3 +34,14 @@ FLOAT = ("victim", "surrogate", "attack", "target_class", "seed", "patch_px", "s
 NOISE = (*CLEAN, "patch_px", "shape", "placement")
 # What is averaged over: all but what differs from patch to patch.
 OVER_PATCHES = tuple(c for c in CELL_COLUMNS if c not in ("target_class", "seed", "patch", *MACHINE))
+
+
+def check_cells(cells: Cells) -> Cells:
+    """Return the cells that a file lists; a `ValueError` names a value of another type than its column's."""
+    for row, cell in enumerate(cells, 1):
+        for column in CELL_COLUMNS:
+            kind = CELL_NUMBERS.get(column, str)
+            value = cell.get(column)
+            if type(value) is not kind or (isinstance(value, int) and abs(value) > LARGEST):
+                raise ValueError(f"cell {row}, {column}: expected {kind.__name__}, got {value!r:.100}")
+    return cells

@@ -22,9 +22,9 @@ AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # may lie between the 
 def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, layout: Layout | None) -> Twin:
     """Build the twin of a ``.tflite`` file; it ends before a final softmax or dequantization."""
     description = require_integer(path)
-    operators, output = _before_softmax(description)
     if [len(tensor.shape or ()) for tensor in description.inputs] != [4] or len(description.outputs) != 1:
         raise UserError(f"{path}: expected one image in and one vector out")
+    operators, output = _before_softmax(description)
     entry = description.inputs[0]
     start = quant_of(entry, path)
     preproc = preproc or guess_preproc(description, image_layout(description, layout))
@@ -47,7 +47,7 @@ def _before_softmax(description: Description) -> tuple[tuple[Operator, ...], Fil
     kept = description.operators
     output = last = description.outputs[0]
     for count, operator in reversed(list(enumerate(description.operators))):
-        if operator.name not in AFTER or operator.outputs[0].name != last.name:
+        if operator.name not in AFTER or not operator.inputs or [out.name for out in operator.outputs] != [last.name]:
             break
         last = operator.inputs[0]
         if operator.name in ("SOFTMAX", "DEQUANTIZE"):

@@ -10,6 +10,7 @@ from helpers.memory import reading
 
 from backends.device.errors import UserError
 from exporters.files import describe
+from patches.twins import twin
 
 
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
@@ -56,3 +57,15 @@ def test_a_tensor_that_is_listed_over_and_over_is_refused_unread(tmp_path):
     grown, said = reading(imports, "describe(Path(sys.argv[1]))", file)
     assert said == f"{file}: a damaged TFLite file: lists more parts than it holds"
     assert grown < 50
+
+
+@pytest.mark.parametrize("ends", ["inputs", "outputs"])
+def test_a_twin_needs_an_image_in_and_a_vector_out(tmp_path, ends):
+    file = tiny.tflite_file(tmp_path / "tiny.tflite")
+    model = tfl.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
+    setattr(model.subgraphs[0], ends, [])
+    builder = Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    file.write_bytes(builder.Output())
+    with pytest.raises(UserError, match=str(file)):
+        twin(file)

@@ -5,7 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers import bombs
 from helpers.datasets import some_images, spec
+from helpers.memory import reading
 
 from backends.device.errors import UserError
 from harness.data import datasets as data
@@ -29,6 +31,13 @@ def test_arrays_that_are_no_images(tmp_path, arrays, message):
     with pytest.raises(UserError, match=message) as caught:
         data.load(spec(), (6, 6), tmp_path, tmp_path)
     assert "some.npz" in str(caught.value)
+
+
+def test_images_that_unpack_to_more_than_photographs_do_are_refused_unread(tmp_path):
+    bomb = bombs.npz(tmp_path / "some.npz", "x", (400, 1024, 1024), y=np.zeros(400, int))
+    grown, said = reading("from harness.data.readers import read_pools", "read_pools(Path(sys.argv[1]))", bomb)
+    assert said.startswith(f"{bomb}: x: ")
+    assert grown < 50
 
 
 def test_labels_beyond_the_classes(npz, tmp_path):

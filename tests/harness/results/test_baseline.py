@@ -43,6 +43,11 @@ def test_a_baseline_holds_the_run_and_stays_small(tmp_path: Path) -> None:
     assert known.facts == run.facts
 
 
+def with_cell(raw: dict[str, Any], **values: object) -> dict[str, Any]:
+    first, *others = raw["cells"]
+    return raw | {"cells": [first | values, *others]}
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -57,6 +62,9 @@ def test_a_baseline_holds_the_run_and_stays_small(tmp_path: Path) -> None:
         ),
         (lambda raw: raw | {"cells": [raw["cells"][0] | {"n_clean": 599}, *raw["cells"][1:]]}, "n_clean is 599"),
         (lambda raw: {"schema": 1}, "got None of schema 1"),
+        (lambda raw: with_cell(raw, target_class=None), "cell 1, target_class: expected int, got None"),
+        (lambda raw: with_cell(raw, seed=10**12), "cell 1, seed: expected int, got 1000000000000"),
+        (lambda raw: with_cell(raw, surrogate=3), "cell 1, surrogate: expected str, got 3"),
     ],
 )
 def test_what_is_no_baseline_is_refused(before: Path, tmp_path: Path, damage: Any, says: str) -> None:
