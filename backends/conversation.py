@@ -28,6 +28,7 @@ class Ending(NamedTuple):
 TAIL_LINES = 20
 TAIL_BYTES = 4096  # of each
 PIECE = 1 << 16
+TAIL_SECONDS = 1.0  # for the last lines to arrive; a process that the ended one left behind may hold them up for ever
 LAST_SECONDS = 5.0  # for a process to exit after its last event
 
 
@@ -41,7 +42,7 @@ class Tail:
 
     def lines(self) -> list[str]:
         """Return the last lines, in characters that a terminal may show; the process has ended."""
-        self._reader.join(LAST_SECONDS)
+        self._reader.join(TAIL_SECONDS)
         return [printable(line.decode(errors="replace").rstrip()) for line in list(self._lines)]
 
     def _read(self, stream: IO[bytes]) -> None:
