@@ -36,11 +36,12 @@ def runs(made: Path) -> Iterator[Subject]:
         return verdict(file, made / "run"), patches_of(file)
 
     def tabulate(folder: Path) -> object:
+        from harness.console import console
         from harness.report.terminal import table
         from harness.results.run_directory import read_run, read_summary
 
         run = read_run(folder / "files")
-        return table(pd.DataFrame(read_summary(folder / "files", run).over_patches))
+        return table(pd.DataFrame(read_summary(folder / "files", run).over_patches), console())
 
     def report(folder: Path) -> object:
         from harness.run.run import write_results

@@ -45,7 +45,11 @@ def test_trials_of_another_seed_are_not_gone_on_with(trust, tmp_path):
     [
         (0, "a warning\nand another\n", ""),
         (2, "error: expected a folder\n", ""),
-        (2, "error: expected a folder\nwhich is not there\n", "2 lines instead of one"),
+        (
+            2,
+            "error: expected a folder\nwhich is not there\n",
+            "2 lines instead of one: error: expected a folder / which is not there",
+        ),
         (1, "Traceback (most recent call last):\nValueError\n", "traceback"),
         (-11, "", "killed by SIGSEGV"),
         (None, "", "no end within the limit"),
