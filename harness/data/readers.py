@@ -27,6 +27,7 @@ USUAL_PATHS = {"cifar10": "cifar10/cifar10.npz", "imagenet": "imagenet/images"}
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 DIGITS = 1797
 DIGITS_TRAIN = 1200  # the rest are the test pool
+MOST_CLASSES = 100_000
 MOST_COMPRESSED = 100  # times; digits on black compress three times
 CIFAR10_POOLS = {"train": 50_000, "test": 10_000}
 
@@ -143,6 +144,8 @@ def _checked(path: Path, pool: str, x: NDArray[Any], y: NDArray[Any]) -> tuple[P
         raise UserError(f"{path}: expected {expected}, got {x.dtype} {x.shape}")
     if y.shape not in ((len(x),), (len(x), 1)):
         raise UserError(f"{path}: expected {pool} labels as integers ({len(x)},), got {y.dtype} {y.shape}")
+    if y.max(initial=0) >= MOST_CLASSES:
+        raise UserError(f"{path}: expected {pool} labels below {MOST_CLASSES:,}, got {y.max()}")
     return np.repeat(x[..., None], 3, axis=3) if x.ndim == 3 else x, y.reshape(-1).astype(np.int64)
 
 

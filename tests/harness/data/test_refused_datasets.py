@@ -22,6 +22,7 @@ from harness.data import datasets as data
         ({"x": some_images(3), "y": np.zeros(4, int)}, r"labels as integers \(3,\), got int64 \(4,\)"),
         ({"x": some_images(3), "y": np.zeros(3)}, "y: expected integers"),
         ({"x": some_images(3), "y": np.array([0, -1, 1])}, "expected labels from 0 to 1, got -1 to 1"),
+        ({"x": some_images(3), "y": np.array([0, 2**40, 1])}, "labels below 100,000, got 1099511627776"),
         ({"x": some_images(3), "labels": np.zeros(3, int)}, "x, y"),
         ({"x": np.array([{}, {}, {}]), "y": np.zeros(3, int)}, "numbers .dtype object"),
     ],
