@@ -1,32 +1,34 @@
-"""Count images without decoding any, to refuse splits that ask for too many before work starts."""
+"""Count images without decoding any, and share them out to the splits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from backends.device.errors import UserError
-from backends.device.reading import INTEGERS, Expected, read_npz
 from harness import config
-from harness.data.readers import CIFAR10_POOLS, DIGITS, DIGITS_TRAIN, find_root, labelled_files
+from harness.data.readers import CIFAR10_POOLS, DIGITS, DIGITS_TRAIN, find_root, labelled_files, read_labels
 
 
-def check_splits(spec: config.DataTable, data_dir: Path | None) -> None:
-    """Raise a `UserError` where the splits ask for more images than the data has."""
-    sizes = pool_sizes(spec, data_dir)
-    left = dict(sizes)
-    for name, wanted in (
-        ("evaluate", spec.evaluate),
-        ("calibration", spec.calibration),
-        ("craft", spec.craft),
-        ("select", spec.select),
-    ):
-        pool = "all" if "all" in sizes else "test" if name == "evaluate" else "train"
-        if wanted > left[pool]:
-            raise UserError(
-                f"data.{name} asks for {wanted} images; {left[pool]} are left of the {sizes[pool]} in pool {pool!r} "
-                f"of {spec.name}"
-            )
-        left[pool] -= wanted
+def shares(sizes: Mapping[str, int], spec: config.DataTable) -> dict[str, tuple[str, slice]]:
+    """Return the pool that each split comes from, and its part of the pool's order; too few images are a `UserError`.
+
+    Evaluate comes first, so that it depends on nothing but the seed and its own size, and from the test pool where
+    there is one; the others come from train. More calibration images keep the fewer.
+    """
+    wanted = {"evaluate": spec.evaluate, "calibration": spec.calibration, "craft": spec.craft, "select": spec.select}
+    taken = dict.fromkeys(sizes, 0)
+    parts = {}
+    for name, count in wanted.items():
+        pool = "test" if name == "evaluate" else "train"
+        if "all" in sizes:
+            pool = "all"
+        if taken[pool] + count > sizes[pool]:
+            left = f"{sizes[pool] - taken[pool]} are left of the {sizes[pool]} in pool {pool!r}"
+            raise UserError(f"data.{name} asks for {count} images; {left} of {spec.name}")
+        parts[name] = (pool, slice(taken[pool], taken[pool] + count))
+        taken[pool] += count
+    return parts
 
 
 def pool_sizes(spec: config.DataTable, data_dir: Path | None) -> dict[str, int]:
@@ -38,7 +40,4 @@ def pool_sizes(spec: config.DataTable, data_dir: Path | None) -> dict[str, int]:
         return dict(CIFAR10_POOLS)
     if root.is_dir():
         return {"all": len(labelled_files(spec, root))}
-    names = {"all": "y", "train": "y_train", "test": "y_test"}
-    labels = read_npz(root, {name: Expected(INTEGERS, required=False) for name in names.values()})
-    pools = ("train", "test") if {"y_train", "y_test"} <= labels.keys() else ("all",)
-    return {pool: len(labels.get(names[pool], ())) for pool in pools}
+    return {pool: len(labels) for pool, labels in read_labels(root).items()}

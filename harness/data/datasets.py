@@ -11,6 +11,7 @@ from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile
 from harness import config
+from harness.data.counts import shares
 from harness.data.readers import (
     Images,
     Size,
@@ -21,6 +22,7 @@ from harness.data.readers import (
     labelled_files,
     read_digits,
     read_files,
+    read_labels,
     read_pools,
     sized,
 )
@@ -62,23 +64,11 @@ def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path)
 def split(pools: dict[str, Images], spec: config.DataTable) -> dict[str, Images]:
     """Split the pools into evaluate, calibration, craft and select: disjoint shares of a hashed order of the ids.
 
-    Evaluate comes first, so that it depends on nothing but the seed and its own size, and from the test pool where
-    there is one; the others come from train. More calibration images keep the fewer. Too few images are a `UserError`.
+    Which is taken from where is `counts.shares`'s to say. Too few images are a `UserError`.
     """
-    sizes = {"evaluate": spec.evaluate, "calibration": spec.calibration, "craft": spec.craft, "select": spec.select}
     order = {name: hashed_order(pool.ids, str(spec.seed)) for name, pool in pools.items()}
-    taken = dict.fromkeys(pools, 0)
-    parts = {}
-    for name, wanted in sizes.items():
-        pool = "test" if name == "evaluate" else "train"
-        if "all" in pools:
-            pool = "all"
-        if taken[pool] + wanted > len(order[pool]):
-            left = f"{len(order[pool]) - taken[pool]} are left of the {len(order[pool])} in pool {pool!r}"
-            raise UserError(f"data.{name} asks for {wanted} images; {left} of {spec.name}")
-        parts[name] = pools[pool].take(order[pool][taken[pool] : taken[pool] + wanted])
-        taken[pool] += wanted
-    return parts
+    parts = shares({name: len(pool.ids) for name, pool in pools.items()}, spec)
+    return {name: pools[pool].take(order[pool][part]) for name, (pool, part) in parts.items()}
 
 
 def training_images(pools: dict[str, Images], splits: dict[str, Images]) -> Images:
@@ -146,5 +136,5 @@ def _own_class_names(spec: config.DataTable, data_dir: Path | None) -> list[str]
         return [folder.name for folder in class_folders(root)]
     if spec.classes or root is None:
         return []
-    highest = max(int(labels.max()) for _, labels in read_pools(root).values())
+    highest = max(int(labels.max(initial=0)) for labels in read_labels(root).values())
     return [str(label) for label in range(highest + 1)]

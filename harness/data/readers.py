@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ USUAL_PATHS = {"cifar10": "cifar10/cifar10.npz", "imagenet": "imagenet/images"}
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 DIGITS = 1797
 DIGITS_TRAIN = 1200  # the rest are the test pool
+# The arrays of an npz: images and labels of each pool.
+NPZ_POOLS = {"all": ("x", "y"), "train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 MOST_CLASSES = 100_000
 MOST_COMPRESSED = 100  # times; digits on black compress three times
 CIFAR10_POOLS = {"train": 50_000, "test": 10_000}
@@ -121,15 +123,30 @@ def sized(spec: config.DataTable, size: Size, x: Pixels, y: Labels, pool: str) -
 
 def read_pools(path: Path) -> dict[str, tuple[Pixels, Labels]]:
     """Read the pools of an npz: x_train, y_train, x_test, y_test, or x and y; anything else is a `UserError`."""
-    names = {"all": ("x", "y"), "train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
     expected: dict[str, Expected] = {}
-    for x, y in names.values():
+    for x, y in NPZ_POOLS.values():
         expected |= {x: Expected((np.uint8,), required=False), y: Expected(INTEGERS, required=False)}
     arrays = reading.read_npz(path, expected, _most_bytes(path))
-    pools = ("train", "test") if arrays.keys() >= {"x_train", "y_train", "x_test", "y_test"} else ("all",)
-    if "all" in pools and not arrays.keys() >= {"x", "y"}:
-        raise DamagedFile(f"{path}: expected arrays x_train, y_train, x_test, y_test or x, y")
-    return {pool: _checked(path, pool, *(arrays[name] for name in names[pool])) for pool in pools}
+    return {
+        pool: _checked(path, pool, *(arrays[name] for name in NPZ_POOLS[pool]))
+        for pool in _pools(path, arrays, NPZ_POOLS)
+    }
+
+
+def read_labels(path: Path) -> dict[str, Labels]:
+    """Read the labels of an npz's pools alone: of `read_pools`, without unpacking an image."""
+    names = {pool: (y,) for pool, (_, y) in NPZ_POOLS.items()}
+    expected = {y: Expected(INTEGERS, required=False) for (y,) in names.values()}
+    arrays = reading.read_npz(path, expected, _most_bytes(path))
+    return {pool: _labels(path, pool, arrays[names[pool][0]]) for pool in _pools(path, arrays, names)}
+
+
+def _pools(path: Path, arrays: Mapping[str, NDArray[Any]], names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the pools that a file has all arrays of: train and test, or all."""
+    for pools in (("train", "test"), ("all",)):
+        if all(name in arrays for pool in pools for name in names[pool]):
+            return pools
+    raise DamagedFile(f"{path}: expected arrays x_train, y_train, x_test, y_test or x, y")
 
 
 def _most_bytes(path: Path) -> int:
@@ -144,9 +161,13 @@ def _checked(path: Path, pool: str, x: NDArray[Any], y: NDArray[Any]) -> tuple[P
         raise UserError(f"{path}: expected {expected}, got {x.dtype} {x.shape}")
     if y.shape not in ((len(x),), (len(x), 1)):
         raise UserError(f"{path}: expected {pool} labels as integers ({len(x)},), got {y.dtype} {y.shape}")
+    return np.repeat(x[..., None], 3, axis=3) if x.ndim == 3 else x, _labels(path, pool, y)
+
+
+def _labels(path: Path, pool: str, y: NDArray[Any]) -> Labels:
     if y.max(initial=0) >= MOST_CLASSES:
         raise UserError(f"{path}: expected {pool} labels below {MOST_CLASSES:,}, got {y.max()}")
-    return np.repeat(x[..., None], 3, axis=3) if x.ndim == 3 else x, y.reshape(-1).astype(np.int64)
+    return y.reshape(-1).astype(np.int64)
 
 
 def download_cifar10(cache: Path) -> dict[str, tuple[Pixels, Labels]]:

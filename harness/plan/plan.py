@@ -70,11 +70,11 @@ def make(
     ``frozen`` has a baseline's patches by name: the sha256 of each, and of the weights it was crafted on. A patch of
     that name is replaced by the baseline's, unless the weights have changed.
     """
-    from harness.data.counts import check_splits
+    from harness.data.counts import pool_sizes, shares
     from harness.data.datasets import class_names, fingerprint
 
     names = class_names(suite.data, data_dir)
-    check_splits(suite.data, data_dir)
+    shares(pool_sizes(suite.data, data_dir), suite.data)  # a UserError where there are too few images
     files = fingerprint(suite.data, data_dir, cache)
     brought = [described(table, data_dir) for table in suite.artifact]
     tables: list[config.VictimTable | config.ArtifactTable] = [*suite.victim, *brought]

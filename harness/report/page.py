@@ -15,8 +15,9 @@ from harness.report import rows
 from harness.report.agreement import pages
 from harness.report.calibration import calibration_figures
 from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
-from harness.report.labels import attack_label, labelled, p_value
+from harness.report.labels import attack_label, labelled
 from harness.report.latency import latencies
+from harness.report.pages import environment, points
 from harness.report.success import success_figures
 from harness.report.svg import page_style
 from harness.report.waterfall import chains_by_victim, unchanged
@@ -52,24 +53,16 @@ def text(run_dir: Path, run: Run, records: pd.DataFrame, notice: str = "") -> st
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
+    made = environment(jinja2.ChainableUndefined)
+    made.filters |= {
         "pct": _number,
         "change": _change,
-        "p_value": p_value,
         "json": _json,
         "short": _short_hash,
         "attack_label": attack_label,
     }
-    environment.tests["unchanged"] = unchanged
-    return environment
+    made.tests["unchanged"] = unchanged
+    return made
 
 
 def _assets() -> dict[str, object]:
@@ -132,7 +125,7 @@ def _change(change: Difference | None) -> Markup:
     """Format a change in points with its interval."""
     if change is None or pd.isna(change.value):
         return Markup("–")
-    value, low, high = (f"{round(100 * x, 1) + 0.0:+.1f}" for x in change[:3])
+    value, low, high = map(points, change[:3])
     return Markup("{} <small>({} to {})</small>").format(value, low, high)
 
 

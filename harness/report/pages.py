@@ -14,18 +14,22 @@ from harness.report.svg import page_style
 HERE = Path(__file__).parent
 
 
-def render(template: str, **content: object) -> str:
-    """Return the page that a template makes of its content; all text is escaped."""
-    environment = jinja2.Environment(
+def environment(undefined: type[jinja2.Undefined] = jinja2.StrictUndefined) -> jinja2.Environment:
+    """Return what renders the templates, with the filters that all pages use; all text is escaped."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=undefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "p_value": p_value}
-    style = Markup(page_style())
-    return environment.get_template(template).render(style=style, **content)
+    made.filters |= {"percent": percent, "points": points, "p_value": p_value}
+    return made
+
+
+def render(template: str, **content: object) -> str:
+    """Return the page that a template makes of its content."""
+    return environment().get_template(template).render(style=Markup(page_style()), **content)
 
 
 def points(change: float) -> str:
