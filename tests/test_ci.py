@@ -160,7 +160,7 @@ def steps(workspace: Path, **inputs: str) -> tuple[int, dict[str, str]]:
             env=environ(**environment, GITHUB_OUTPUT=str(outputs), GITHUB_STEP_SUMMARY=str(summary),
                         GITHUB_REPOSITORY="me/mine", GH_TOLD=str(workspace / "told"), GH_OLD=str(workspace / "old"),
                         PATH=f"{workspace / 'bin'}:{os.environ['PATH']}"),
-            capture_output=True, text=True, timeout=1500,
+            capture_output=True, text=True, timeout=1000,
         )  # fmt: skip
         print(done.stdout, done.stderr)
         if done.returncode:

@@ -89,7 +89,7 @@ def _cases(subject: Subject, cases: int, seed: str, folder: Path) -> Iterator[tu
     """Yield the outcome of each case, as a process of its own tells it; a process that dies is a crash."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
-        target=_run_cases, args=(subject, cases, seed, folder, theirs)
+        target=_run_cases, args=(subject, cases, seed, folder, theirs, ours)
     )
     process.start()
     theirs.close()
@@ -115,8 +115,9 @@ def _cases(subject: Subject, cases: int, seed: str, folder: Path) -> Iterator[tu
         process.join()
 
 
-def _run_cases(subject: Subject, cases: int, seed: str, folder: Path, pipe: Connection) -> None:
+def _run_cases(subject: Subject, cases: int, seed: str, folder: Path, pipe: Connection, parents: Connection) -> None:
     """Run cases in a child process, and tell the outcome of each."""
+    parents.close()  # so that the pipe ends, and this process, when the parent does
     for name in ("files", "out", "tmp"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()

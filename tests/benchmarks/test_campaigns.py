@@ -31,7 +31,7 @@ def folder(tmp_path_factory) -> Path:
 
 def campaign(name: str, folder: Path, *words: str) -> str:
     command = [sys.executable, TRUST / f"{name}.py", "--results", folder / f"{name}.jsonl", *words]
-    done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -15,7 +15,7 @@ def campaign(program: str, folder: Path, *arguments: object) -> list[dict]:
     """Run a program of `benchmarks/trust`; return its rows."""
     results = folder / f"{program}.jsonl"
     command = [sys.executable, ROOT / "benchmarks" / "trust" / f"{program}.py", "--results", results, *arguments]
-    done = subprocess.run([*map(str, command)], env=environ(), cwd=folder, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*map(str, command)], env=environ(), cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in results.read_text().splitlines()]
 

@@ -10,7 +10,7 @@ from helpers import ROOT
 
 def patchbench(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environ(**environment), capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=cwd, env=environ(**environment), capture_output=True, text=True, timeout=600)
 
 
 def environ(**extra: str) -> dict[str, str]:
