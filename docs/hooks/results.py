@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -12,9 +13,8 @@ SHOWN = (".md", ".svg", ".png", ".csv", ".json")
 
 
 def on_page_markdown(markdown: str, **others: object) -> str:
-    """Put a file of results where a page asks for it; before it was ever made, nothing."""
-    files = {name: RESULTS / name for name in HERE.findall(markdown)}
-    return HERE.sub(lambda found: files[found[1]].read_text() if files[found[1]].is_file() else "", markdown)
+    """Put a file of results where a page asks for it; a missing one ends the build."""
+    return HERE.sub(lambda found: _text(found[1]), markdown)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -26,3 +26,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             file.inclusion = InclusionLevel.NOT_IN_NAV
             files.append(file)
     return files
+
+
+def _text(name: str) -> str:
+    file = RESULTS / name
+    if not file.is_file():
+        raise PluginError(f"a page asks for the results in {file}, which does not exist")
+    return file.read_text()

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from helpers import ROOT
+from mkdocs.exceptions import PluginError
 from pydantic import BaseModel
 from typer.main import get_command
 
@@ -22,7 +23,7 @@ def hooks(monkeypatch):
     """The folder of the hooks, whose modules import each other."""
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "hooks"))
     yield
-    for name in ("suite_page", "attacks_page", "cli_page"):
+    for name in ("suite_page", "attacks_page", "cli_page", "results"):
         sys.modules.pop(name, None)
 
 
@@ -60,3 +61,12 @@ def test_the_page_of_commands_has_every_command(hooks):
     page = cli_page.page()
     for name in get_command(app).commands:
         assert f"## `patchbench {name}`" in page
+
+
+def test_a_page_that_asks_for_results_gets_them_or_ends_the_build(hooks):
+    import results
+
+    table = (ROOT / "benchmarks/results/trust/kill.md").read_text()
+    assert results.on_page_markdown("before\n<!-- results: trust/kill.md -->\nafter") == f"before\n{table}\nafter"
+    with pytest.raises(PluginError, match=r"trust/gone\.md"):
+        results.on_page_markdown("<!-- results: trust/gone.md -->")

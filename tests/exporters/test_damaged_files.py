@@ -2,6 +2,7 @@
 
 import random
 
+import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as tfl
 from flatbuffers import Builder
@@ -31,6 +32,20 @@ def test_a_mutated_model_is_one_line(tmp_path, kind):
             if not said.startswith(f"{file}: ") or "\n" in said:
                 pytest.fail(said)
     assert refused > 30
+
+
+def test_a_tensor_declared_with_a_shape_that_it_has_not_is_one_line(tmp_path):
+    """onnx's checker and onnxruntime take it: the inference of shapes alone raises."""
+    file = tiny.onnx_file(tmp_path / "tiny.onnx")
+    model = onnx.load(file)
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, [9]))
+    onnx.save(model, file)
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        onnx.shape_inference.infer_shapes(model)
+    with pytest.raises(UserError) as raised:
+        describe(file)
+    assert str(raised.value).startswith(f"{file}: a damaged ONNX file (")
+    assert "\n" not in str(raised.value)
 
 
 class Once(tfl.TensorT):
