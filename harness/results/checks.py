@@ -21,7 +21,7 @@ from harness.results.entries import (
     Where,
 )
 from harness.results.metrics import is_lab
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 from patches.patch import CONTROLS
 
 MAX_NOISE_SUCCESS = 0.15  # above it, size or place alone break the network, whatever lies there
@@ -40,7 +40,7 @@ Row = Mapping[Hashable, Any]
 Fault = tuple[str, Where]  # a text, and the cells it is about
 
 
-def checks(run: Run, cells: pd.DataFrame) -> tuple[Check, ...]:
+def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
     """Return all self-checks of a run, from its ``run.json`` and cells; ``unknown`` where nothing was recorded."""
     good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
     return (
@@ -94,7 +94,7 @@ def _repeat(repeats: Sequence[RepeatEntry]) -> Check:
     return _verdict(name, asks, f"{sum(one.images for one in repeats)} images on {len(repeats)} places", bad)
 
 
-def _arithmetic(run: Run) -> Check:
+def _arithmetic(run: RunFacts) -> Check:
     name = "arithmetic"
     asks = f"are the integers of each INT8 file within {MAX_STEPS} steps of exact arithmetic?"
     held = [one for one in run.arithmetic if not one.unknown]
@@ -203,7 +203,7 @@ def _calibration(artifacts: Sequence[ArtifactEntry]) -> Check:
     return _verdict(name, asks, f"by {min(images.values())} or more", bad, "; give more as data.calibration")
 
 
-def _accuracy(run: Run, cells: pd.DataFrame) -> Check:
+def _accuracy(run: RunFacts, cells: pd.DataFrame) -> Check:
     name = "accuracy as claimed"
     points = f"{100 * MAX_ACCURACY_LOSS:.0f} points"
     asks = f"is clean accuracy within {points} of the claim, or of the float network's, and above chance?"
