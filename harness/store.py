@@ -36,6 +36,7 @@ PACKAGES = {
     "patch": ("torch", "numpy"),
     "torch": ("torch",),
     "arithmetic": ("torch", "numpy"),
+    "twin": ("torch", "numpy", "onnxruntime", "ai-edge-litert"),
     "simulated": ("torch", "onnxruntime"),
     "qat": ("torch", "onnxruntime"),
     "defence": ("pillow",),
@@ -58,6 +59,7 @@ CODE = {
     "latency": ("harness/run", "backends/device"),
     "again": ("harness/run", "backends/device"),
     "arithmetic": (*NETWORKS, "exporters", "patches", "harness/results"),
+    "twin": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results"),
     "study": (*NETWORKS, "backends/device", "exporters", "patches", "harness/results", "harness/study"),
     "report": ("harness/run", "harness/results", "harness/report"),
 }

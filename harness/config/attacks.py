@@ -48,6 +48,10 @@ class AttackTable(Table):
     `[export.qat]` table of that precision says. `twin:ARTIFACT` and `twin:ARTIFACT:KERNELS` compute a file's integers.
     `device:ARTIFACT:TARGET` queries a target. A list within the list is an ensemble."""
 
+    twin_equal: float = Field(default=1.0, ge=0, le=1)
+    """Share of the output's integers in which a twin and its runtime have to be equal, on a few images, before patches
+    are made on it. Below 1, for kernels that no twin follows exactly."""
+
     defence: Axis[Defence] = ("",)
     """Defences that the attacker expects: each stands before the surrogate, with straight-through gradients."""
 

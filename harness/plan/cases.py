@@ -92,6 +92,7 @@ class Offer:
             options=table.options,
             label=table.label or table.name + ("-each" if table.per_image else ""),
             file=picture(table, victim),
+            twin_equal=table.twin_equal,
             fill=outline.fill,
         )
         if table.name == IMPORTED:

@@ -232,6 +232,7 @@ class PatchStep:
     frozen: tuple[str, str] | None = None
     label: str = ""  # the attack's name in results
     file: Path | None = field(default=None, compare=False)  # an imported patch, a control's mask, or a disguise
+    twin_equal: float = field(default=1.0, compare=False)  # share of integers that a twin must have as its runtime
     fill: float = field(default=1.0, compare=False)  # share of the square around it that the shape covers
 
     @property

@@ -17,27 +17,21 @@ from harness.results.entries import (
     OutputsEntry,
     PatchEntry,
     RepeatEntry,
-    TargetEntry,
-    Where,
 )
+from harness.results.integer_checks import arithmetic, twins
 from harness.results.metrics import is_lab
 from harness.results.run_directory import RunFacts
+from harness.results.verdicts import Fault, place, unknown, verdict
 from patches.patch import CONTROLS
 
 MAX_NOISE_SUCCESS = 0.15  # above it, size or place alone break the network, whatever lies there
 MAX_ZERO_GRADIENTS = 0.5  # above it, the attack was blind: its patch says little about the network
 MAX_ACCURACY_LOSS = 0.05  # between an artifact and its file's claim, or the float network
-MAX_STEPS = 12  # twice what kernels of different CPUs and runtimes differ by; saturated sums reach 50
 WORTHWHILE = 0.05  # success beyond noise; below it, a patch does not count as working
-SATURATION = (
-    "This x86 has AVX2 but no VNNI, so onnxruntime's 16-bit sums of unsigned activations and signed weights saturate: "
-    "export with signature s8s8 or u8u8, or use a CPU with VNNI"
-)
 SOFTMAX_SUM_OFF = 0.05
 SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: rounding loses up to half of it per class
 PREPROCESSING_KEYS = "mean, std, divisor and channel_order"  # of a suite
 Row = Mapping[Hashable, Any]
-Fault = tuple[str, Where]  # a text, and the cells it is about
 
 
 def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
@@ -45,7 +39,8 @@ def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
     good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
     return (
         _repeat(run.again),
-        _arithmetic(run),
+        arithmetic(run),
+        twins(run.twins),
         _outputs(run.outputs),
         _noise(good),
         _gradients(run.patches),
@@ -69,72 +64,22 @@ def doubts(cells: pd.DataFrame, found: Iterable[Check]) -> list[str]:
     return [", ".join(own) for own in names]
 
 
-def _verdict(name: str, asks: str, good: str, bad: Sequence[Fault], mend: str = "") -> Check:
-    if not bad:
-        return Check(name=name, asks=asks, status="passed", says=good, where=())
-    says = "; ".join(text for text, _ in bad[:3])
-    if len(bad) > 3:
-        says += f"; and {len(bad) - 3} more"
-    return Check(name=name, asks=asks, status="failed", says=says + mend, where=tuple(where for _, where in bad))
-
-
-def _unknown(name: str, asks: str, says: str = "not recorded by this run") -> Check:
-    return Check(name=name, asks=asks, status="unknown", says=says, where=())
-
-
 def _repeat(repeats: Sequence[RepeatEntry]) -> Check:
     name, asks = "twice equal", "does a second replay give the same answers, bit for bit?"
     if not repeats:
-        return _unknown(name, asks)
+        return unknown(name, asks)
     bad: list[Fault] = []
     for one in repeats:
         if one.error or one.equal < one.images:
             what = one.error or f"{one.images - one.equal} of {one.images} differ"
-            bad.append((f"{one.artifact} on {one.target}: {what}", _place(one.artifact, one.target)))
-    return _verdict(name, asks, f"{sum(one.images for one in repeats)} images on {len(repeats)} places", bad)
-
-
-def _arithmetic(run: RunFacts) -> Check:
-    name = "arithmetic"
-    asks = f"are the integers of each INT8 file within {MAX_STEPS} steps of exact arithmetic?"
-    held = [one for one in run.arithmetic if not one.unknown]
-    if not held:
-        reasons = dict.fromkeys(one.unknown for one in run.arithmetic)
-        return _unknown(name, asks, "; ".join(reasons)) if reasons else _unknown(name, asks)
-    targets = {target.name: target for target in run.targets}
-    bad: list[Fault] = []
-    causes: dict[str, None] = {}
-    for one in held:
-        if one.largest > MAX_STEPS:
-            text = (
-                f"{one.artifact} on {one.target}: up to {one.largest} steps, {1 - one.equal:.0%} of the integers differ"
-            )
-            bad.append((text, _place(one.artifact, one.target)))
-            if one.target in targets and saturates(one.signature, targets[one.target]):
-                causes[SATURATION] = None
-    good = f"at most {max(one.largest for one in held)} steps on {len(held)} places"
-    if len(held) < len(run.arithmetic):
-        good += f"; {len(run.arithmetic) - len(held)} more have no twin"
-    return _verdict(name, asks, good, bad, "".join(f". {cause}" for cause in causes))
-
-
-def saturates(signature: str, target: TargetEntry) -> bool:
-    """Return whether a target adds unsigned times signed products in 16 bits: onnxruntime on AVX2 without VNNI.
-
-    An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
-    """
-    words = target.machine.detected.lower().split()
-    if not target.emulated:
-        words += [word.lower() for word in target.features]
-    has_vnni = any("vnni" in word for word in words)
-    is_x86 = target.machine.arch in ("x86_64", "AMD64")
-    return target.runtime == "onnxruntime" and signature == "u8s8" and is_x86 and "avx2" in words and not has_vnni
+            bad.append((f"{one.artifact} on {one.target}: {what}", place(one.artifact, one.target)))
+    return verdict(name, asks, f"{sum(one.images for one in repeats)} images on {len(repeats)} places", bad)
 
 
 def _outputs(outputs: Sequence[OutputsEntry]) -> Check:
     name, asks = "kind of outputs", "are the outputs logits or softmax, as the artifact declares?"
     if not outputs:
-        return _unknown(name, asks)
+        return unknown(name, asks)
     bad: list[Fault] = []
     for one in outputs:
         off = max(SOFTMAX_SUM_OFF, one.classes * SOFTMAX_STEP / 2)
@@ -142,22 +87,22 @@ def _outputs(outputs: Sequence[OutputsEntry]) -> Check:
         if is_softmax != (one.declared == "softmax"):
             like = "softmax" if is_softmax else "logits"
             text = f"{one.artifact} on {one.target}: {like}, {one.declared} declared"
-            bad.append((text, _place(one.artifact, one.target)))
-    return _verdict(name, asks, f"on {len(outputs)} places", bad)
+            bad.append((text, place(one.artifact, one.target)))
+    return verdict(name, asks, f"on {len(outputs)} places", bad)
 
 
 def _noise(cells: pd.DataFrame) -> Check:
     name, asks = "noise is harmless", f"does noise of the same size mislead at most {MAX_NOISE_SUCCESS:.0%}?"
     draws = cells[(cells["attack"] == "noise") & cells["untargeted_success"].notna()]
     if draws.empty:
-        return _unknown(name, asks)
+        return unknown(name, asks)
     place = ["artifact", "target", "patch_px", "shape", "placement", "defence"]
     table = draws.groupby(place, sort=False, observed=True)["untargeted_success"].mean().reset_index()
     bad: list[Fault] = []
     for row in table[table["untargeted_success"] > MAX_NOISE_SUCCESS].to_dict("records"):
         where = f"{row['artifact']} on {row['target']}, {row['patch_px']} px{_placed(row)}"
         bad.append((f"{where}: {row['untargeted_success']:.1%}", {c: row[c] for c in place}))
-    return _verdict(name, asks, f"at most {table['untargeted_success'].max():.1%}", bad)
+    return verdict(name, asks, f"at most {table['untargeted_success'].max():.1%}", bad)
 
 
 def _gradients(patches: Sequence[PatchEntry]) -> Check:
@@ -167,30 +112,30 @@ def _gradients(patches: Sequence[PatchEntry]) -> Check:
     without = sum(bool(patch.attack == "imported" or patch.checks.queries) for patch in crafted)
     measured = {p.name: share for p in crafted if (share := p.checks.zero_gradient_share) is not None}
     if not measured and without and without == len(crafted):
-        return _unknown(name, asks, "no attack of this run follows gradients")
+        return unknown(name, asks, "no attack of this run follows gradients")
     if not measured:
-        return _unknown(name, asks)
+        return unknown(name, asks)
     bad: list[Fault] = [
         (f"{patch}: {share:.0%}", {"patch": patch}) for patch, share in measured.items() if share > MAX_ZERO_GRADIENTS
     ]
     good = f"at most {max(measured.values()):.1%} of {len(measured)} patches'"
     if without:
         good += f"; {without} more were crafted without gradients"
-    return _verdict(name, asks, good, bad)
+    return verdict(name, asks, good, bad)
 
 
 def _pixels(cases: Sequence[CaseEntry]) -> Check:
     name, asks = "pixels as crafted", "did the replay see the pixels that were crafted?"
     if not cases:
-        return _unknown(name, asks)
+        return unknown(name, asks)
     bad: list[Fault] = []
     for case in cases:
         for other in case.others:
-            where = _place(other.artifact, other.target)
+            where = place(other.artifact, other.target)
             if case.patch:
                 where["patch"] = case.patch
             bad.append((f"{case.patch or 'clean'} on {other.target}", where))
-    return _verdict(name, asks, f"in {len(cases)} stacks of images", bad)
+    return verdict(name, asks, f"in {len(cases)} stacks of images", bad)
 
 
 def _calibration(artifacts: Sequence[ArtifactEntry]) -> Check:
@@ -198,9 +143,9 @@ def _calibration(artifacts: Sequence[ArtifactEntry]) -> Check:
     given = {one.name: one.quant.get("calibration_images") for one in artifacts if one.quant}
     images = {file: n for file, n in given.items() if isinstance(n, int)}
     if not images:
-        return _unknown(name, asks, "this run calibrated no file")
+        return unknown(name, asks, "this run calibrated no file")
     bad: list[Fault] = [(f"{file}: {n}", {"artifact": file}) for file, n in images.items() if n < FEW_IMAGES]
-    return _verdict(name, asks, f"by {min(images.values())} or more", bad, "; give more as data.calibration")
+    return verdict(name, asks, f"by {min(images.values())} or more", bad, "; give more as data.calibration")
 
 
 def _accuracy(run: RunFacts, cells: pd.DataFrame) -> Check:
@@ -222,14 +167,14 @@ def _accuracy(run: RunFacts, cells: pd.DataFrame) -> Check:
         claim = claim if pd.notna(claim) else None
         known += bool(chance) or claim is not None
         at = f"{row['artifact']} on {row['target']}: {row['clean_accuracy']:.1%}"
-        where = _place(row["artifact"], row["target"])
+        where = place(row["artifact"], row["target"])
         low, high = row["clean_accuracy_low"], row["clean_accuracy_high"]
         if claim is not None and not low - MAX_ACCURACY_LOSS <= claim <= high + MAX_ACCURACY_LOSS:
             bad.append((f"{at}, {claim:.1%} claimed", where))
         elif chance and low <= chance:
             hint = hints.get(row["artifact"], f"are {PREPROCESSING_KEYS} the model's?")
             bad.append((f"{at}, {chance:.1%} by chance: {hint}", where))
-    return _verdict(name, asks, f"on {known} places", bad) if known else _unknown(name, asks)
+    return verdict(name, asks, f"on {known} places", bad) if known else unknown(name, asks)
 
 
 def _preprocessing(artifact: ArtifactEntry) -> str:
@@ -247,11 +192,11 @@ def _enough(cells: pd.DataFrame) -> Check:
     table = cells[~cells["attack"].isin(CONTROLS)]
     gain, low, high = (_beyond_noise(table, end) for end in ("", "_low", "_high"))
     if not len(table):
-        return _unknown(name, asks)
+        return unknown(name, asks)
     is_open = (low <= 0) & (high > WORTHWHILE)
     bad: list[Fault] = []
     for row, least, most in zip(table[is_open].to_dict("records"), low[is_open], high[is_open], strict=True):
-        where = _place(row["artifact"], row["target"]) | {"patch": row["patch"], "defence": row["defence"]}
+        where = place(row["artifact"], row["target"]) | {"patch": row["patch"], "defence": row["defence"]}
         beyond = f"{100 * least:.1f} to {100 * most:.1f} points beyond noise"
         bad.append((f"{row['artifact']} on {row['target']}, {row['patch']}: {beyond}", where))
     # An interval's width falls with the root of the number of images, until it leaves out 0, or what is worthwhile.
@@ -259,7 +204,7 @@ def _enough(cells: pd.DataFrame) -> Check:
     need = (table["n_clean"] * ((high - low) / 2 / margin) ** 2)[is_open].max()
     mend = f"; data.evaluate = {10 * math.ceil(need / 10)} would tell" if bad else ""
     points = f"{100 * WORTHWHILE:.0f} points"
-    return _verdict(name, asks, f"each of {len(table)} does, or does less than {points} better", bad, mend)
+    return verdict(name, asks, f"each of {len(table)} does, or does less than {points} better", bad, mend)
 
 
 def _beyond_noise(table: pd.DataFrame, end: str) -> pd.Series:
@@ -273,17 +218,13 @@ def _beyond_noise(table: pd.DataFrame, end: str) -> pd.Series:
 def _copies(count: int | None, patches: Sequence[PatchEntry]) -> Check:
     name, asks = "no copies", "is no evaluation image a copy of one used to calibrate or craft?"
     if count is None:
-        return _unknown(name, asks)
+        return unknown(name, asks)
     per_image = sum(patch.per_image for patch in patches)
     good = "none is"
     if per_image:
         good += f"; {per_image} patches were crafted on the evaluation images themselves, as per-image attacks are"
     bad: list[Fault] = [(f"{count} of the evaluation images are", {})] if count else []
-    return _verdict(name, asks, good, bad)
-
-
-def _place(artifact: str, target: str) -> Where:
-    return {"artifact": artifact, "target": target}
+    return verdict(name, asks, good, bad)
 
 
 def _placed(row: Row) -> str:

@@ -192,6 +192,24 @@ class ArithmeticEntry(Entry):
     unknown: str = ""
 
 
+class TwinEntry(Entry):
+    """A twin that patches were made on, against the runtime whose kernels it follows, in batches of several sizes.
+
+    ``equal`` is the share of the ``integers`` compared that are the same, the least of all batch sizes; ``wanted`` the
+    share that the suite asks for, and ``patches`` those made on it.
+    """
+
+    artifact: str
+    kernels: str
+    patches: tuple[str, ...] = ()
+    images: int = 0
+    batches: tuple[int, ...] = ()
+    integers: int = 0
+    equal: float = 0.0
+    largest: int = 0
+    wanted: float = 1.0
+
+
 class LatencyEntry(Entry):
     """The latency of one image on a target; ``throughput`` in images per second."""
 

@@ -32,6 +32,7 @@ from harness.results.entries import (
     RepeatEntry,
     SuiteEntry,
     TargetEntry,
+    TwinEntry,
     VictimEntry,
 )
 from harness.sealed import check_file, read_sealed, write_sealed
@@ -72,6 +73,7 @@ class RunFacts(Entry):
     outputs: tuple[OutputsEntry, ...] = ()
     again: tuple[RepeatEntry, ...] = ()
     arithmetic: tuple[ArithmeticEntry, ...] = ()
+    twins: tuple[TwinEntry, ...] = ()
     latency: tuple[LatencyEntry, ...] = ()
     agreement: tuple[AgreementEntry, ...] = ()
     examples: tuple[ExampleEntry, ...] = ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from backends.device.artifact import Layout, Pixels, Preproc
 from backends.device.errors import UserError
 from backends.device.runtimes import engine, prepare, real
 from exporters.failure import naming
-from exporters.files.tflite_cut import cut
+from exporters.files import describe, onnx_cut, tflite_cut
 from harness.results.agreement import output_integers
 from harness.results.success import top1
 
@@ -39,12 +41,15 @@ class Arithmetic:
     largest: int
 
 
-def compare(twin: Twin, pixels: Pixels, integers: NDArray[np.int64]) -> Arithmetic:
-    """Compare the integers ``(n, outputs)`` that a target answered to uint8 ``(n, h, w, 3)`` with those of a twin."""
+def compare(twin: Twin, pixels: Pixels, integers: NDArray[np.int64], size: int | None = None) -> Arithmetic:
+    """Compare the integers ``(n, outputs)`` that a target answered to uint8 ``(n, h, w, 3)`` with those of a twin.
+
+    The twin takes batches of `size`, by default as many images as stay in the cache.
+    """
     import torch
 
     parts = []
-    for batch in _batches(pixels):
+    for batch in _batches(pixels, size):
         x = torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
         parts.append(twin.integers(x.contiguous(memory_format=torch.channels_last)).numpy())
     exact = np.concatenate(parts)
@@ -66,28 +71,52 @@ def compare_with_runtime(
     from patches.twins import twin
 
     exact = twin(file, kernels, preproc, layout=layout)
-    return exact.kernels, compare(exact, pixels, _runtime_integers(exact, pixels))
+    return exact.kernels, compare_in_batches(exact, pixels, (None,))[0]
 
 
-def _batches(pixels: Pixels) -> list[Pixels]:
-    size = max(4, BATCH_PIXELS // (pixels.shape[1] * pixels.shape[2]))
-    return np.array_split(pixels, -(-len(pixels) // size))
+def compare_in_batches(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) -> list[Arithmetic]:
+    """Compare a twin with the runtime on this machine once for each batch size, which both take."""
+    with _runtime(twin) as integers:
+        return [
+            compare(twin, pixels, np.concatenate([integers(batch) for batch in _batches(pixels, size)]), size)
+            for size in sizes
+        ]
 
 
-def _runtime_integers(twin: Twin, pixels: Pixels) -> NDArray[np.int64]:
-    """Return the runtime's integers where the twin ends, in the file's order: int64 ``(n, outputs)``."""
+def _batches(pixels: Pixels, size: int | None = None) -> list[Pixels]:
+    if size is not None:
+        return [pixels[first : first + size] for first in range(0, len(pixels), size)]
+    most = max(4, BATCH_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+    return np.array_split(pixels, -(-len(pixels) // most))
+
+
+@contextmanager
+def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
+    """Open a twin's file on its runtime; yield what gives the integers ``(n, outputs)`` where the twin ends."""
     with tempfile.TemporaryDirectory() as folder:
-        file, options = twin.path, {}
-        if twin.path.suffix == ".tflite":
-            file, options = Path(folder) / "cut.tflite", {"kernels": twin.kernels}
-            cut(twin.path, twin.output, file)
-        runtime = engine("litert" if options else "onnxruntime")()
+        file = _cut(twin, Path(folder))
+        is_tflite = twin.path.suffix == ".tflite"
+        runtime = engine("litert" if is_tflite else "onnxruntime")()
+
+        def integers(pixels: Pixels) -> NDArray[np.int64]:
+            raw = runtime.run(prepare(runtime.input, twin.preproc(pixels), file)).reshape(len(pixels), -1)
+            own = None if raw.dtype == np.float32 else raw
+            found = output_integers(real(runtime.output, raw), own, twin.quant.scale, twin.quant.zero_point)
+            if found is None:
+                raise UserError(f"{twin.path}: its outputs are no multiples of a scale")
+            return found
+
         with naming(twin.path, file):
-            runtime.load(file, options, 1)
-            inputs = (prepare(runtime.input, twin.preproc(batch), file) for batch in _batches(pixels))
-            raw = np.concatenate([runtime.run(x) for x in inputs])
-    integers = None if raw.dtype == np.float32 else raw
-    found = output_integers(real(runtime.output, raw), integers, twin.quant.scale, twin.quant.zero_point)
-    if found is None:
-        raise UserError(f"{twin.path}: its outputs are no multiples of a scale, perhaps a softmax")
-    return found
+            runtime.load(file, {"kernels": twin.kernels} if is_tflite else {}, 1)
+            yield integers
+
+
+def _cut(twin: Twin, folder: Path) -> Path:
+    """Return a twin's file without what comes after the twin's end: of an ONNX file a softmax, if it has one."""
+    if twin.path.suffix == ".tflite":
+        tflite_cut.cut(twin.path, twin.output, folder / "cut.tflite")
+        return folder / "cut.tflite"
+    if all(operator.name != "Softmax" for operator in describe(twin.path).executed):
+        return twin.path
+    onnx_cut.cut(twin.path, twin.output, folder / "cut.onnx")
+    return folder / "cut.onnx"

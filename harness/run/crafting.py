@@ -53,10 +53,12 @@ def _sheet(made: Patch) -> np.ndarray:
 def _baseline_or_crafted(
     work: Work, step: PatchStep, surrogate: SurrogateStep, tick: Callable[[int, int, str], None]
 ) -> Patch:
-    """Return a baseline's patch where the weights are those that it was crafted on; otherwise craft one."""
-    if step.frozen and surrogate_sha256(work, surrogate) == step.frozen[1]:
-        return work.frozen[step.name]
-    return _craft(work, step, surrogate, tick)
+    return work.frozen[step.name] if is_baseline(work, step) else _craft(work, step, surrogate, tick)
+
+
+def is_baseline(work: Work, step: PatchStep) -> bool:
+    """Whether a baseline's patch takes a patch's place: the weights are those that it was crafted on."""
+    return bool(step.frozen and step.surrogate and surrogate_sha256(work, step.surrogate) == step.frozen[1])
 
 
 def surrogate_sha256(work: Work, step: SurrogateStep) -> str:

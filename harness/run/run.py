@@ -46,7 +46,7 @@ from harness.results.run_directory import (
     write_run,
     write_summary,
 )
-from harness.run import crafting, replays, stages
+from harness.run import crafting, replays, stages, twin_check
 from harness.run.run_json import Timing, commit, describe_run
 from harness.store import Store
 
@@ -210,6 +210,7 @@ def _run_stages(work: stages.Work) -> None:
         stages.check_victim(work, victim)
     for artifact in sorted(work.plan.artifacts, key=lambda step: step.brought is None):
         stages.artifact(work, artifact)
+    twin_check.require_equal(work)
     for patch in work.plan.patches:
         crafting.patch(work, patch)
     replays.replays(work, work.plan.replays)

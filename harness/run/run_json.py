@@ -39,6 +39,7 @@ from harness.run.arithmetic_check import arithmetics
 from harness.run.examples import examples
 from harness.run.repeat_check import repeats
 from harness.run.stages import Work
+from harness.run.twin_check import twins
 from harness.store import write_json
 
 PACKAGES = (
@@ -76,6 +77,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
         outputs=tuple(evidence.outputs(work)),
         again=tuple(repeats(work)),
         arithmetic=tuple(arithmetics(work)),
+        twins=tuple(twins(work)),
         latency=tuple(_latencies(work)),
         agreement=tuple(agreement(list(_replayed(work)))),
         examples=tuple(examples(work, records, run_dir)),

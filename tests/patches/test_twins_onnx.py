@@ -113,3 +113,10 @@ def test_an_operators_integers_are_onnxruntimes_own(tmp_path: Path, make, signat
         file = net.write(tmp_path, make(net))
         _, found = compare_with_runtime(file, None, None, PIXELS)
         assert (found.largest, found.equal) == (0, 1.0), f"seed {seed}: {found}"
+
+
+def test_a_final_softmax_hides_no_integers(tmp_path: Path) -> None:
+    net = Network("uint8", "int8", 3, SIZE)
+    mean = net.quantized(net.node("GlobalAveragePool", net.conv(channels=10)), 0.05)
+    file = net.write(tmp_path, net.node("Softmax", net.node("Flatten", mean), axis=1))
+    assert compare_with_runtime(file, None, None, PIXELS)[1].equal == 1

@@ -152,8 +152,9 @@ def test_two_runs_of_a_suite_are_compared_and_have_a_history(server: Server) -> 
 def test_the_command_serves_until_it_is_interrupted(runs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness.cli", "view", str(runs)]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background has none
+    )  # fmt: skip
     assert process.stdout
     said = process.stdout.readline()
     found = re.search(r"4 runs below .*: (http://\S+)$", said)
@@ -162,5 +163,8 @@ def test_the_command_serves_until_it_is_interrupted(runs: Path, tmp_path: Path) 
     with urlopen(found[1], timeout=120) as answer:
         assert b"4 runs" in answer.read()
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, "Traceback" in errors) == (130, False)

@@ -21,6 +21,10 @@ GOOD: dict[str, Any] = {
         {"artifact": "net-onnx-w8a8-u8s8-minmax", "target": "ort", "signature": "u8s8", "images": 32, "outputs": 320,
          "top1": 1.0, "equal": 0.46, "within_one": 0.9, "largest": 6},
     ],
+    "twins": [
+        {"artifact": "net-onnx-w8a8-s8s8-minmax", "kernels": "onnxruntime", "patches": ["net-gap-t3-s0"], "images": 8,
+         "batches": [1, 8, 5], "integers": 240, "equal": 1.0},
+    ],
     "outputs": [
         {"artifact": "net-torch-fp32", "target": "torch", "declared": "logits", "least": -3.0, "most": 9.0,
          "furthest_sum_from_one": 7.0},
@@ -51,7 +55,7 @@ def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) 
     run, table, _ = made
     found = checks(typed(run), table)
     assert {check.name: check.status for check in found} == dict.fromkeys([c.name for c in found], "passed")
-    assert len(found) == 10
+    assert len(found) == 11
     assert set(doubts(table, found)) == {""}
 
 
@@ -65,6 +69,8 @@ FAULTS: list[tuple[str, str, str, Any]] = [  # check, what it says, cells it tou
      {"again": [GOOD["again"][0] | {"equal": 31, "artifact": "net-onnx-w8a8-u8s8-minmax"}]}),
     ("twice equal", "hang", "artifact == 'net-onnx-fp32'",
      {"again": [{"artifact": "net-onnx-fp32", "target": "ort", "error": "hang"}]}),
+    ("twins", "net-onnx-w8a8-s8s8-minmax (onnxruntime): 72.0% differ, by up to 9 steps", "patch == 'net-gap-t3-s0'",
+     {"twins": [GOOD["twins"][0] | {"equal": 0.28, "largest": 9}]}),
     ("arithmetic", "up to 50 steps, 86% of the integers differ", "artifact == 'net-onnx-w8a8-u8s8-minmax'",
      {"arithmetic": [GOOD["arithmetic"][0] | {"largest": 50, "equal": 0.14}]}),
     ("kind of outputs", "softmax, logits declared", "artifact == 'net-onnx-fp32'",

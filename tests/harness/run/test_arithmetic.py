@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.results.checks import MAX_STEPS
+from harness.results.integer_checks import MAX_STEPS
 from harness.run.arithmetic import compare
 from patches.twins import Twin
 

@@ -1,0 +1,67 @@
+"""Self-checks of integers: those that targets answered, and those of the twins that patches were made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.results.entries import Check, TargetEntry, TwinEntry
+from harness.results.run_directory import RunFacts
+from harness.results.verdicts import Fault, place, unknown, verdict
+
+MAX_STEPS = 12  # twice what kernels of different CPUs and runtimes differ by; saturated sums reach 50
+SATURATION = (
+    "This x86 has AVX2 but no VNNI, so onnxruntime's 16-bit sums of unsigned activations and signed weights saturate: "
+    "export with signature s8s8 or u8u8, or use a CPU with VNNI"
+)
+
+
+def arithmetic(run: RunFacts) -> Check:
+    """Ask whether targets compute as the twins of their files do."""
+    name = "arithmetic"
+    asks = f"are the integers of each INT8 file within {MAX_STEPS} steps of exact arithmetic?"
+    held = [one for one in run.arithmetic if not one.unknown]
+    if not held:
+        reasons = dict.fromkeys(one.unknown for one in run.arithmetic)
+        return unknown(name, asks, "; ".join(reasons)) if reasons else unknown(name, asks)
+    targets = {target.name: target for target in run.targets}
+    bad: list[Fault] = []
+    causes: dict[str, None] = {}
+    for one in held:
+        if one.largest > MAX_STEPS:
+            text = (
+                f"{one.artifact} on {one.target}: up to {one.largest} steps, {1 - one.equal:.0%} of the integers differ"
+            )
+            bad.append((text, place(one.artifact, one.target)))
+            if one.target in targets and saturates(one.signature, targets[one.target]):
+                causes[SATURATION] = None
+    good = f"at most {max(one.largest for one in held)} steps on {len(held)} places"
+    if len(held) < len(run.arithmetic):
+        good += f"; {len(run.arithmetic) - len(held)} more have no twin"
+    return verdict(name, asks, good, bad, "".join(f". {cause}" for cause in causes))
+
+
+def saturates(signature: str, target: TargetEntry) -> bool:
+    """Return whether a target adds unsigned times signed products in 16 bits: onnxruntime on AVX2 without VNNI.
+
+    An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
+    """
+    words = target.machine.detected.lower().split()
+    if not target.emulated:
+        words += [word.lower() for word in target.features]
+    has_vnni = any("vnni" in word for word in words)
+    is_x86 = target.machine.arch in ("x86_64", "AMD64")
+    return target.runtime == "onnxruntime" and signature == "u8s8" and is_x86 and "avx2" in words and not has_vnni
+
+
+def twins(entries: Sequence[TwinEntry]) -> Check:
+    """Ask whether the twins that patches were made on compute as their runtimes do."""
+    name, asks = "twins", "do the twins that patches were made on compute the integers of their runtime?"
+    if not entries:
+        return unknown(name, asks, "no patch of this run was made on a twin")
+    bad: list[Fault] = [
+        (f"{one.artifact} ({one.kernels}): {1 - one.equal:.1%} differ, by up to {one.largest} steps", {"patch": patch})
+        for one in entries
+        if one.equal < 1
+        for patch in one.patches
+    ]
+    return verdict(name, asks, f"all {sum(one.integers for one in entries)} integers of {len(entries)} twins", bad)

@@ -1,0 +1,80 @@
+"""Twin check: before patches are made on a twin, hold it against the runtime whose kernels it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from backends.device.errors import UserError
+from backends.device.reading import read_json
+from harness.plan.steps import PatchStep, SurrogateStep
+from harness.results.entries import TwinEntry
+from harness.run import crafting, stages
+from harness.run.arithmetic import compare_in_batches
+from harness.store import key, write_json
+
+IMAGES = 8
+BATCHES = (1, IMAGES, 5)  # a twin that takes an image's axis for the batch is wrong in one of them
+
+
+def require_equal(work: stages.Work) -> None:
+    """Check every twin that patches are made on; one with fewer equal integers than wanted is a `UserError`."""
+    for entry in twins(work):
+        if entry.equal < entry.wanted:
+            share = "none" if not entry.equal else f"{entry.equal:.1%}"
+            raise UserError(
+                f"{entry.artifact}: the twin computes {share} of the integers of {entry.kernels} on {entry.images} "
+                f"images, and twin_equal wants {entry.wanted:.1%}; a patch made on it would say nothing about the "
+                f"file. Make it on another surrogate, or set the attack's twin_equal to what you accept"
+            )
+
+
+def twins(work: stages.Work) -> Iterator[TwinEntry]:
+    """Yield each twin that a patch of the plan is made on, and in how much it equals its runtime; kept in the store."""
+    made: dict[tuple[str, str], list[tuple[PatchStep, SurrogateStep]]] = {}
+    for patch in work.plan.patches:
+        for step in _of(work, patch):
+            made.setdefault((step.made_of, step.words.variant), []).append((patch, step))
+    for several in made.values():
+        patches = tuple(patch.name for patch, _ in several)
+        wanted = max(patch.twin_equal for patch, _ in several)
+        yield _entry(work, several[0][1]).model_copy(update={"patches": patches, "wanted": wanted})
+
+
+def _of(work: stages.Work, patch: PatchStep) -> Iterator[SurrogateStep]:
+    """Yield the twins that a patch is made on: of a baseline's patch none."""
+    if patch.surrogate and not crafting.is_baseline(work, patch):
+        for step in patch.surrogate.members or (patch.surrogate,):
+            if step.kind == "twin":
+                yield step
+
+
+def _entry(work: stages.Work, step: SurrogateStep) -> TwinEntry:
+    assert step.artifact is not None
+    name = key("twin", artifact=step.artifact.key, kernels=step.words.variant, images=IMAGES)
+    if not work.store.has("twin", name):
+        with work.display.doing("check", f"twin of {step.artifact.name}"):
+            entry = _compare(work, step)
+        with work.store.writing("twin", name) as folder:
+            write_json(folder / "twin.json", entry.plain())
+    return TwinEntry.model_validate(read_json(work.store.path("twin", name) / "twin.json"))
+
+
+def _compare(work: stages.Work, step: SurrogateStep) -> TwinEntry:
+    from patches.surrogates.twin import surrogate
+
+    assert step.artifact is not None
+    described, folder = stages.artifact(work, step.artifact)
+    twin = surrogate(folder / f"{described.name}.json", step.words.variant)
+    pixels = np.array(stages.images(work, step.victim.data, "craft").pixels[:IMAGES])
+    found = compare_in_batches(twin, pixels, BATCHES)
+    return TwinEntry(
+        artifact=described.name,
+        kernels=twin.kernels,
+        images=len(pixels),
+        batches=BATCHES,
+        integers=sum(one.outputs for one in found),
+        equal=min(one.equal for one in found),
+        largest=max(one.largest for one in found),
+    )
