@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.gate.changes import short_hash
+from harness.gate.causes import short_hash
 from harness.results.baseline import Frozen
 from harness.results.entries import CaseEntry
 from harness.results.outcomes import ABSENT

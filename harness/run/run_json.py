@@ -33,7 +33,7 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.results.run_directory import SCHEMA, Run
+from harness.results.run_directory import SCHEMA, RunFacts
 from harness.run import crafting, evidence, replays, stages
 from harness.run.arithmetic_check import arithmetics
 from harness.run.examples import examples
@@ -55,11 +55,11 @@ PACKAGES = (
 )
 
 
-def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing) -> Run:
+def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing) -> RunFacts:
     """Return the content of run.json; put artifacts, patches and example pictures into the run directory."""
     plan = work.plan
     machine = describe()
-    return Run(
+    return RunFacts(
         schema=SCHEMA,
         suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
         title=plan.suite.title,
