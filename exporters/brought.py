@@ -9,6 +9,7 @@ from backends.device.artifact import Artifact
 from backends.device.errors import UserError
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
+from exporters.files.image_input import require_free_batch
 
 
 def bring(file: Path, artifact: Artifact, folder: Path) -> Description:
@@ -21,6 +22,7 @@ def bring(file: Path, artifact: Artifact, folder: Path) -> Description:
         raise UserError(f'{file}: described as fp32, but its tensors have integer scales; try precision = "w8a8"')
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
+    require_free_batch(found)
     height, width = artifact.input_size
     shape = found.inputs[0].shape
     wanted = (height, width, 3) if artifact.preproc.layout == "nhwc" else (3, height, width)
