@@ -20,7 +20,6 @@ from patches.twins.network import Quant
 from patches.twins.onnx_moves import MOVES, constant, optional
 from patches.twins.pixels import Quantized
 from patches.twins.scaling import Float32
-from patches.twins.uses import no_twin
 
 
 class Layer(NamedTuple):
@@ -52,8 +51,6 @@ def _convolution(operator: Operator, quants: dict[str, Quant], path: Path) -> La
     settings = operator.attributes
     x, out = _quant(operator, 1, path), _quant(operator, 6, path)
     weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
-    if scales.size not in (1, len(weights)) or zero_points.size not in (1, len(weights)):
-        raise no_twin(operator, path, f"with {scales.size} scales for {len(weights)} channels")
     if weights.ndim != 4 or settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise UserError(f"{path}: {operator.name} (number {operator.index}): expected two dimensions and explicit pads")
     centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape(-1, 1, 1, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files import require_integer
@@ -28,9 +30,10 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
     require_free_batch(description)
     operators, output = _before_softmax(description)
     entry = description.inputs[0]
-    start = quant_of(entry, path)
     preproc = preproc or guess_preproc(description, image_layout(description, layout))
-    prepared = Sequential(Preprocess(preproc), Quantized(start))
+    prepared: nn.Module = Preprocess(preproc)
+    if entry.dtype != "float32":
+        prepared = Sequential(prepared, Quantized(quant_of(entry, path)))
     nodes = [Node(("pixels",), entry.name, prepared)]
     taken = delegated(path) if kernels == "xnnpack" else frozenset()
     for operator in operators:

@@ -154,8 +154,11 @@ def _contiguous(operator: Operator) -> int:
     return out[-1] if a[-1:] == b[-1:] else 1
 
 
-def _requantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
+def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert a rescaling, or the step from a file's float input to integers."""
     out = quant_of(operator.outputs[0], path)
+    if operator.inputs[0].dtype == "float32":
+        return Rounded(kernel.quantize(kernels, out, prod(of_one(operator.outputs[0]))), out.bounds, (1 / out.scale,))
     x = quant_of(operator.inputs[0], path)
     return Rounded(kernel.requantize(kernels, x, out), out.bounds, (x.scale / out.scale,))
 
@@ -205,6 +208,6 @@ def _window(operator: Operator) -> tuple[tuple[int, int], tuple[int, int], tuple
 
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
-    "ADD": _add_or_multiply, "MUL": _add_or_multiply, "QUANTIZE": _requantize, "MEAN": _mean,
+    "ADD": _add_or_multiply, "MUL": _add_or_multiply, "QUANTIZE": _quantize, "MEAN": _mean,
     "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES,
 }  # fmt: skip

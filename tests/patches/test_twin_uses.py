@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.onnx_networks import Network as OnnxNetwork
+from helpers.tflite_networks import T, write
 from helpers.twin_networks import KERNELS, PIXELS, SIZE, Network
 
 from backends.device.errors import UserError
@@ -168,6 +169,22 @@ def test_a_use_that_no_twin_follows_is_refused_by_name(
         twin(net.write(tmp_path, make(net), any_batch=False), "reference")
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_a_float_input_is_quantized_as_the_kernels_do(tmp_path: Path, dtype: str, kernels: str) -> None:
+    """At a scale of two levels, every other pixel is a tie."""
+    for scale in (2 / 255, 0.0078):
+        net = Network(dtype, 0)
+        net.tensors["pixels"] = T((1, SIZE, SIZE, 3), "float32")
+        net.tensors["x"] = net.tensors["x"]._replace(scale=(float(np.float32(scale)),))
+        net.tensors["reals"] = T((1, SIZE, SIZE, 3), "float32")
+        net.add("QUANTIZE", ("pixels",), "x", "Quantize")
+        net.add("DEQUANTIZE", ("x",), "reals", "Dequantize")
+        file = write(tmp_path / "net.tflite", net.tensors, net.ops, "pixels", "reals", any_batch=False)
+        found = compare_in_batches(twin(file, kernels), PIXELS, BATCHES)
+        assert [one.equal for one in found] == [1.0] * len(BATCHES), f"{scale}: {found}"
+
+
 def test_a_file_of_eight_images_at_a_time_is_refused(tmp_path: Path) -> None:
     net = Network("int8", 0)
     net.tensors["x"] = net.tensors["x"]._replace(shape=(8, SIZE, SIZE, 3))
@@ -236,3 +253,13 @@ def test_onnx_operators_that_mix_images_are_refused_by_name(tmp_path: Path) -> N
     net = onnx()
     with pytest.raises(UserError, match="takes 8 images at a time"):
         twin(net.write(tmp_path, net.conv(), 8))
+
+
+def test_scales_along_the_inputs_of_a_convolution_are_refused(tmp_path: Path) -> None:
+    """onnxruntime fuses it all the same, and then cannot run it."""
+    net = onnx()
+    weights, _ = net.fixed((8, 3, 1, 1), axis=1)
+    with pytest.raises(
+        UserError, match=r"QLinearConv \(number 1\) has 3 scales for 8 output channels, and onnxruntime"
+    ):
+        twin(net.write(tmp_path, net.quantized(net.node("Conv", net.entry, weights), 0.1)))
