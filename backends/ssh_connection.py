@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import threading
 import time
@@ -170,7 +172,7 @@ class Talk:
 
     def _give_up(self) -> None:
         self.is_silent = True
-        self.process.kill()
+        _kill(self.process)
 
 
 @contextmanager
@@ -183,7 +185,9 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
         f"answer(describe()._asdict(), installed({package!r}))"
     )
     started = command(address, f'{FIND_PYTHON}; exec "$p" -c {shlex.quote(script)}')
-    process = subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -204,7 +208,7 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
         said = "\n".join(tail.lines()).strip()[-2000:]
         raise _explained(address, code, said) from None
     finally:
-        process.kill()
+        _kill(process)
         process.wait()
         with suppress(BrokenPipeError):
             process.stdin.close()
@@ -215,8 +219,14 @@ def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
 def _exit_code(process: subprocess.Popen[bytes]) -> int:
     with suppress(subprocess.TimeoutExpired):
         return process.wait(LAST_SECONDS)
-    process.kill()
+    _kill(process)
     return process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a connection and what it started, which may hold its pipes open."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def patiently(address: str, attempt: Callable[[], None]) -> None:
