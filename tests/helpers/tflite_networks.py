@@ -32,13 +32,13 @@ class Op(NamedTuple):
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
-def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: str) -> Path:
+def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: str, any_batch: bool = True) -> Path:
     index = {name: i for i, name in enumerate(tensors)}
     model, graph = tfl.ModelT(), tfl.SubGraphT()
     model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [tfl.BufferT()], []
     graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [index[entry]], [index[output]]
     for name, spec in tensors.items():
-        graph.tensors.append(_tensor(name, spec, model.buffers))
+        graph.tensors.append(_tensor(name, spec, model.buffers, any_batch))
     for op in ops:
         code, made = tfl.OperatorCodeT(), tfl.OperatorT()
         code.builtinCode = getattr(CODES, op.name)
@@ -67,12 +67,12 @@ VERSIONS = {
 }  # fmt: skip
 
 
-def _tensor(name: str, spec: T, buffers: list) -> Any:
+def _tensor(name: str, spec: T, buffers: list, any_batch: bool) -> Any:
     made = tfl.TensorT()
     made.name, made.shape, made.type = name.encode(), list(spec.shape), getattr(tfl.TensorType, spec.dtype.upper())
     made.buffer = 0
     if spec.values is None:
-        made.shapeSignature = [-1, *spec.shape[1:]]
+        made.shapeSignature = [-1 if any_batch else spec.shape[0], *spec.shape[1:]]
     else:
         buffer = tfl.BufferT()
         buffer.data = np.frombuffer(_bytes(spec.values, spec.dtype), np.uint8)
