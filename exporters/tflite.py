@@ -17,6 +17,7 @@ from exporters.calibration import Floats, Range, batches, collector
 from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
+from exporters.files.tflite_buffers import inside
 from exporters.proof import require_scales
 from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
@@ -35,6 +36,7 @@ def write(
         float_file = path if quant is None else Path(folder) / "float.tflite"
         _convert(network, victim, float_file)
         if quant is None:
+            path.write_bytes(inside(path))
             return
         description = describe(float_file)
         statistic = collector(quant)
@@ -43,6 +45,7 @@ def write(
         ranges = resolve(description, statistic.ranges())
         scales = weights(description, ranges, quant, learned)
         path.write_bytes(_quantized(description, ranges, scales, quant))
+        path.write_bytes(inside(path))
         require_scales(require_integer(path), ranges, scales, quant)
         _require_runnable(path)
 

@@ -36,10 +36,23 @@ def require_integer(path: Path) -> Description:
         )
     if not any(t.scale for o in description.operators for t in o.outputs):
         raise UserError(f"{path}: expected integers, but no tensor has a scale")
+    _require_scales_by_output(description)
     for tensor in (t for o in description.operators for t in (*o.inputs, *o.outputs)):
         if not all(0 < scale < math.inf for scale in tensor.scale) or len(tensor.scale) != len(tensor.zero_point):
             raise UserError(f"{path}: tensor {tensor.name!r} needs a scale above 0 and a zero point for each")
     return description
+
+
+def _require_scales_by_output(description: Description) -> None:
+    """Raise a `UserError` for a convolution that onnxruntime fuses and then cannot run."""
+    for operator in description.executed:
+        weights, scales = (t.values for t in operator.inputs[3:5]) if operator.name == "QLinearConv" else (None, None)
+        if weights is not None and scales is not None and scales.size not in (1, len(weights)):
+            raise UserError(
+                f"{description.path}: QLinearConv (number {operator.index}) has {scales.size} scales for "
+                f"{len(weights)} output channels, and onnxruntime cannot run it: quantize the weights along axis 0, "
+                "or with one scale"
+            )
 
 
 def plain(name: str) -> str:

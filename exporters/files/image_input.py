@@ -43,6 +43,16 @@ def image_layout(file: Description, given: Layout | None = None) -> Layout:
     return found
 
 
+def require_free_batch(file: Description) -> None:
+    """Raise a `UserError` for a file whose first axis takes another number of images than one, or than any."""
+    shape = file.inputs[0].shape if file.inputs else None
+    if shape and shape[0] not in (1, -1):
+        raise UserError(
+            f"{file.path}: takes {shape[0]} images at a time, expected one or any number: export it with a batch of 1, "
+            "or with a dynamic first axis"
+        )
+
+
 def image_axes(file: Description, layout: Layout) -> tuple[int, int]:
     """Return (height, width) of a file's image, -1 where it takes any."""
     shape = file.inputs[0].shape or ()

@@ -18,16 +18,35 @@ INTEGER_KERNELS = ("QLinear", "QGemm")  # the dtype of their last zero point is 
 
 
 def read(path: Path) -> Any:
-    """Return the ``onnx.ModelProto`` of a file that onnx's checker accepts; any other is a `DamagedFile`."""
+    """Return the ``onnx.ModelProto`` of a file that onnx's checker accepts; any other is a `DamagedFile`.
+
+    Weights that lie in files beside it are read from there.
+    """
     import onnx
 
-    regular_file(path, MODEL_BYTES)
+    for file in data_files(path):
+        if not file.is_file():
+            raise UserError(f"{path}: its weights are in {file.name}, which is not beside it: copy that file there too")
+        regular_file(file, MODEL_BYTES)
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's have no common base
         raise DamagedFile(f"{path}: not an ONNX file, or a damaged one ({first_line(error)})") from error
     return model
+
+
+def data_files(path: Path) -> tuple[Path, ...]:
+    """Return the files beside an ``.onnx`` file that it keeps weights in, as torch's exporter and large models do."""
+    import onnx
+
+    regular_file(path, MODEL_BYTES)
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception as error:  # protobuf's and onnx's have no common base
+        raise DamagedFile(f"{path}: not an ONNX file, or a damaged one ({first_line(error)})") from error
+    names = {e.value for tensor in graph.initializer for e in tensor.external_data if e.key == "location"}
+    return tuple(path.parent / name for name in sorted(names) if Path(name).name == name)
 
 
 def describe(path: Path) -> Description:
@@ -45,6 +64,13 @@ def describe(path: Path) -> Description:
         raise DamagedFile(f"{path}: a damaged ONNX file ({first_line(error)})") from error
 
 
+def write_whole(path: Path, into: Path) -> None:
+    """Write a copy of an ``.onnx`` file that holds its weights itself."""
+    import onnx
+
+    onnx.save(read(path), into)
+
+
 def optimised(path: Path) -> Any:
     """Return the graph that onnxruntime runs (extended optimisations, CPU) as an ``onnx.ModelProto``."""
     import onnx
@@ -56,6 +82,7 @@ def optimised(path: Path) -> Any:
     options.intra_op_num_threads = 1
     # Off by default on x86, where half of a network with int8 activations would stay in float.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = f"{folder}/optimised.onnx"
         try:

@@ -10,6 +10,7 @@ from backends.device.errors import UserError
 from exporters.files import describe
 from exporters.files.description import Description
 from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout
+from exporters.files.onnx import data_files
 from exporters.sidecar import description_beside
 from harness.extras import require
 
@@ -41,6 +42,8 @@ def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Art
     if known and preproc not in (None, known.preproc):
         raise UserError(f"{file}: the description beside it says {known.preproc}, got {preproc}: leave preproc out")
     known = known or _read(file, images, preproc)
+    if file.suffix == ".onnx" and (beside := data_files(file)):
+        raise UserError(f"{file}: keeps its weights in {beside[0].name}: save it as one file, as onnx.save does")
     if known.input_size != images.shape[1:3]:
         takes, got = ("x".join(map(str, size)) for size in (known.input_size, images.shape[1:3]))
         raise UserError(f"{file}: takes images of {takes} pixels, got {got}; resize them first")

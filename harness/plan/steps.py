@@ -14,6 +14,7 @@ from backends.device.artifact import QuantSpec, sha256_file
 from backends.device.errors import UserError
 from backends.device.names import plain_name
 from backends.hosts import Target, identity
+from exporters.files.onnx import data_files
 from harness import config
 from harness.store import key
 from patches.patch import CONTROLS
@@ -55,7 +56,7 @@ class VictimStep:
         """Leave out the images where nothing is trained, and the claimed accuracy, which changes no answer."""
         if isinstance(self.table, config.ArtifactTable):
             table = self.table.model_dump(exclude={"claimed_accuracy"})
-            return key("brought", table=table, file=sha256_file(self.brought_file()), size=self.data.size)
+            return key("brought", table=table, file=self._file_sha256(), size=self.data.size)
         return key(
             "victim",
             table=self.table.model_dump(exclude={"claimed_accuracy"}),
@@ -75,6 +76,13 @@ class VictimStep:
         if self.table.sha256 and (found := sha256_file(file)) != self.table.sha256:
             raise UserError(f"{file}: expected sha256 {self.table.sha256}, got {found}")
         return file
+
+    def _file_sha256(self) -> str:
+        """Return the hash of a user's file; of an ONNX file with weights beside it, of all their hashes."""
+        file = self.brought_file()
+        beside = data_files(file) if file.suffix == ".onnx" else ()
+        hashes = [sha256_file(one) for one in (file, *beside) if one.is_file()]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest() if beside else hashes[0]
 
     def _weights(self, table: config.VictimTable) -> str:
         file = self.data_dir / table.weights if self.data_dir and table.weights else None

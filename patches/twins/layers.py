@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -137,15 +137,45 @@ class Function(nn.Module):
         return out
 
 
-class Concat(nn.Module):
-    """Tensors concatenated along an axis, each rescaled by its own layer first."""
+def each_to(*shape: int) -> Function:
+    """Return the layer that gives each image's part of a tensor another shape."""
+    return Function(lambda x: x.reshape(len(x), *shape))
 
-    def __init__(self, axis: int, layers: Sequence[nn.Module] = ()) -> None:
+
+class Aligned(nn.Module):
+    """A layer whose operands have `rank` axes, or the most that one has: fewer are those behind the images' axis."""
+
+    def __init__(self, layer: nn.Module, rank: int = 0) -> None:
+        super().__init__()
+        self.layer = layer
+        self.rank = rank
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        """Return the layer's output."""
+        rank = max(self.rank, *(x.ndim for x in operands))
+        out: Tensor = self.layer(*(x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:]) for x in operands))
+        return out
+
+
+class Concat(nn.Module):
+    """Tensors concatenated along an axis, each rescaled by its own layer first; `fixed` are constants by position."""
+
+    def __init__(self, axis: int, layers: Sequence[nn.Module] = (), fixed: Mapping[int, Tensor] | None = None) -> None:
         super().__init__()
         self.axis, self.layers = axis, nn.ModuleList(layers)
+        self.positions = sorted(fixed or {})
+        for position in self.positions:
+            self.register_buffer(f"fixed{position}", (fixed or {})[position])
 
-    def forward(self, *parts: Tensor) -> Tensor:
-        """Return the concatenated steps."""
+    def forward(self, *given: Tensor) -> Tensor:
+        """Return the concatenated steps; along the axis of the images it is a `ValueError`."""
+        images, rank = len(given[0]), given[0].ndim
+        if self.axis % rank == 0:
+            raise ValueError("joins images")
+        parts = list(given)
+        for position in self.positions:
+            values = self.get_buffer(f"fixed{position}")
+            parts.insert(position, values.expand(images, *values.shape[1:]))
         if self.layers:
-            parts = tuple(layer(x) for layer, x in zip(self.layers, parts, strict=True))
+            parts = [layer(x) for layer, x in zip(self.layers, parts, strict=True)]
         return torch.cat(parts, self.axis)

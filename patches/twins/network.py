@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
+from backends.device.reading import first_line
 
 
 class Quant(NamedTuple):
@@ -29,11 +30,16 @@ class Quant(NamedTuple):
 
 
 class Node(NamedTuple):
-    """An operator: the names of its inputs and its output, and the layer that computes it."""
+    """An operator: the names of its inputs and its output, and the layer that computes it.
+
+    ``label`` names the operator; ``shape`` is that of one image's output, -1 where an axis is free, if it is known.
+    """
 
     inputs: tuple[str, ...]
     output: str
     layer: nn.Module
+    label: str = "of the pixels"
+    shape: tuple[int, ...] | None = None
 
 
 class Twin(nn.Module):
@@ -78,13 +84,37 @@ class Twin(nn.Module):
     def _run(self, pixels: Tensor) -> Tensor:
         values = {"pixels": pixels}
         waiting = Counter(self._uses)
-        for (inputs, output, _), layer in zip(self._nodes, self.layers, strict=True):
-            values[output] = layer(*(values[name] for name in inputs))
-            waiting.subtract(inputs)
-            for name in inputs:
+        for node, layer in zip(self._nodes, self.layers, strict=True):
+            values[node.output] = self._step(node, layer, [values[name] for name in node.inputs])
+            waiting.subtract(node.inputs)
+            for name in node.inputs:
                 if not waiting[name] and name != self.output:
                     values.pop(name, None)
         return values[self.output].reshape(len(pixels), -1)
+
+    def _step(self, node: Node, layer: nn.Module, operands: list[Tensor]) -> Tensor:
+        """Compute an operator; one that does not fit its tensors, or mixes images, is a `UserError` that names it."""
+        try:
+            out: Tensor = layer(*operands)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, LookupError, ValueError, TypeError) as error:
+            raise self._misfit(node, first_line(error)) from error
+        images = len(operands[0])
+        if len(out) != images or not _fits(out.shape[1:], node.shape):
+            expected = f"expected {(images, *node.shape)}" if node.shape is not None else f"of {images} images"
+            raise self._misfit(node, f"it gives {tuple(out.shape)}, {expected}")
+        return out
+
+    def _misfit(self, node: Node, why: str) -> UserError:
+        return UserError(f"{self.path}: operator {node.label} has no twin in this use: {why}")
+
+
+def _fits(shape: torch.Size, expected: tuple[int, ...] | None) -> bool:
+    """Whether a shape is the expected one, which may have free axes, or be unknown."""
+    if expected is None:
+        return True
+    return len(shape) == len(expected) and all(want in (-1, have) for have, want in zip(shape, expected, strict=True))
 
 
 def require_unique_outputs(nodes: Sequence[Node], path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files import require_integer
-from exporters.files.image_input import image_layout
+from exporters.files.image_input import image_layout, require_free_batch
 from patches.twins.network import Node, Quant, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS
 from patches.twins.pixels import Preprocess
+from patches.twins.uses import converted
 
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
@@ -20,6 +21,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     description = require_integer(path)
     if len(description.inputs) != 1 or len(description.outputs) != 1 or description.inputs[0].dtype != "float32":
         raise UserError(f"{path}: expected one float32 image in and one vector out")
+    require_free_batch(description)
     preproc = preproc or Preproc(image_layout(description, layout))
     nodes = [Node(("pixels",), description.inputs[0].name, Preprocess(preproc))]
     quants: dict[str, Quant] = {}
@@ -32,9 +34,10 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         make = LAYERS.get(operator.name)
         if make is None:
             raise UserError(f"{path}: operator {operator.name} (number {operator.index}) has no twin yet")
-        layer, inputs, quant = make(operator, quants, path)
+        layer, inputs, quant = converted(make, operator, quants, path)
         output = operator.outputs[0].name
-        nodes.append(Node(tuple(t.name for t in inputs if t.values is None), output, layer))
+        taken = tuple(t.name for t in inputs if t.values is None)
+        nodes.append(Node(taken, output, layer, f"{operator.name} (number {operator.index})"))
         quants[output] = quant
     require_unique_outputs(nodes, path)
     return Twin(path, "onnxruntime", preproc, nodes, output, quants[output], class_offset)

@@ -40,9 +40,20 @@ class Float64(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers, float64."""
-        real = x.to(torch.float64) * self.scale
-        whole = real.trunc()
-        return whole + (real - whole).mul_(2).trunc_()
+        return _half_away(x.to(torch.float64) * self.scale)
+
+
+class Quotient(nn.Module):
+    """Divide in float32 or float64 and round half away from zero: LiteRT's portable code that quantizes floats."""
+
+    def __init__(self, scale: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor(scale, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return whole numbers of that dtype."""
+        return _half_away(x.to(self.scale.dtype) / self.scale)
 
 
 class FixedPoint(nn.Module):
@@ -60,3 +71,8 @@ class FixedPoint(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers, int64."""
         return multiply(x.to(torch.int64), Factor(self.multiplier, self.shift), self.away)
+
+
+def _half_away(real: Tensor) -> Tensor:
+    whole = real.trunc()
+    return whole + (real - whole).mul_(2).trunc_()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files import require_integer
 from exporters.files.description import Description, Operator
 from exporters.files.description import Tensor as FileTensor
-from exporters.files.image_input import guess_preproc, image_layout
+from exporters.files.image_input import guess_preproc, image_layout, require_free_batch
 from exporters.files.tflite import delegated
 from patches.twins.layers import Sequential
 from patches.twins.network import Node, Twin, require_unique_outputs
 from patches.twins.pixels import Preprocess, Quantized
 from patches.twins.tflite_layers import LAYERS, quant_of
+from patches.twins.uses import converted, of_one
 
 AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # may lie between the last integers and the output
 
@@ -24,11 +27,13 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
     description = require_integer(path)
     if [len(tensor.shape or ()) for tensor in description.inputs] != [4] or len(description.outputs) != 1:
         raise UserError(f"{path}: expected one image in and one vector out")
+    require_free_batch(description)
     operators, output = _before_softmax(description)
     entry = description.inputs[0]
-    start = quant_of(entry, path)
     preproc = preproc or guess_preproc(description, image_layout(description, layout))
-    prepared = Sequential(Preprocess(preproc), Quantized(start))
+    prepared: nn.Module = Preprocess(preproc)
+    if entry.dtype != "float32":
+        prepared = Sequential(prepared, Quantized(quant_of(entry, path)))
     nodes = [Node(("pixels",), entry.name, prepared)]
     taken = delegated(path) if kernels == "xnnpack" else frozenset()
     for operator in operators:
@@ -37,7 +42,8 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
             raise UserError(f"{path}: operator {operator.name} (number {operator.index}) has no twin yet")
         inputs = tuple(t.name for t in operator.inputs if t.values is None)
         own = "builtin" if kernels == "xnnpack" and operator.index not in taken else kernels
-        nodes.append(Node(inputs, operator.outputs[0].name, make(operator, own, path)))
+        layer, out = converted(make, operator, own, path), operator.outputs[0]
+        nodes.append(Node(inputs, out.name, layer, f"{operator.name} (number {operator.index})", of_one(out)))
     require_unique_outputs(nodes, path)
     return Twin(path, kernels, preproc, nodes, output.name, quant_of(output, path), class_offset)
 

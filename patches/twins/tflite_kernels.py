@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from patches.twins.fixed_point import Factor, factor
 from patches.twins.network import Quant
-from patches.twins.scaling import FixedPoint, Float32, Float64, Floats
+from patches.twins.scaling import FixedPoint, Float32, Float64, Floats, Quotient
 
 # Channels that a vector kernel of `builtin` takes at a time (1: any number); the portable code takes the rest.
 VECTORS = {("CONV_2D", "int8"): 1, ("CONV_2D", "uint8"): 1, ("FULLY_CONNECTED", "int8"): 1}
 VECTORS |= {("FULLY_CONNECTED", "uint8"): 1, ("DEPTHWISE_CONV_2D", "int8"): 8}
 MEAN_VECTOR = 16
+QUANTIZE_VECTOR = 8
 SUM_VECTORS = {True: 16, False: 8}  # by whether the integers are signed
 
 
@@ -58,6 +59,16 @@ def scale_product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
     return Float32(scale) if kernels == "xnnpack" else FixedPoint(factor([float(scale)]), PORTABLE)
 
 
+def quantize(kernels: str, out: Quant, span: int) -> nn.Module:
+    """Convert reals, float32, to steps; `span` are those of an image."""
+    product = Float32(np.float32(1) / np.float32(out.scale))
+    if kernels == "xnnpack":
+        return product
+    if kernels == "builtin":
+        return VectorQuantize(product, Quotient(out.scale, torch.float64), span)
+    return Quotient(out.scale, torch.float32)
+
+
 def requantize(kernels: str, x: Quant, out: Quant) -> nn.Module:
     """Convert steps to steps of another scale."""
     if kernels == "xnnpack":
@@ -73,6 +84,22 @@ def add(kernels: str, a: Quant, b: Quant, out: Quant, span: int) -> nn.Module:
     portable = FixedSum(a, b, out)
     vector = SUM_VECTORS[a.lowest < 0]
     return VectorSum(portable, a, b, span, vector) if kernels == "builtin" and span >= vector else portable
+
+
+class VectorQuantize(nn.Module):
+    """The built-in kernels' step from reals: those of an image that do not fill a vector go to the portable code."""
+
+    def __init__(self, product: nn.Module, portable: nn.Module, span: int) -> None:
+        super().__init__()
+        self.product, self.portable, self.span = product, portable, span
+        self.rest = span % QUANTIZE_VECTOR
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return whole numbers, float32."""
+        flat = x.reshape(-1, self.span)
+        whole = self.span - self.rest
+        parts = self.product(flat[:, :whole]), self.portable(flat[:, whole:]).to(x.dtype)
+        return torch.cat(parts, dim=1).reshape(x.shape)
 
 
 class ShiftedSum(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,19 @@ from backends.device.errors import UserError
 from exporters.files.description import Operator
 from exporters.files.description import Tensor as FileTensor
 from patches.twins import tflite_kernels as kernel
-from patches.twins.layers import Concat, Function, IntegerProducts, Multiply, Rounded, Sequential, WithConstant
+from patches.twins.layers import (
+    Aligned,
+    Function,
+    IntegerProducts,
+    Multiply,
+    Rounded,
+    Sequential,
+    WithConstant,
+    each_to,
+)
 from patches.twins.network import Quant
+from patches.twins.tflite_moves import MOVES, constant
+from patches.twins.uses import image_shape, no_twin, of_one, require_batch, require_same_quant
 
 SAME, NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 0, 1, 2, 3  # the schema's numbers
 
@@ -43,17 +55,19 @@ def _bounds(operator: Operator, out: Quant) -> tuple[int, int]:
 
 
 def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    settings, (x, weights, *bias) = operator.attributes, operator.inputs
+    settings, (x, weights, *_) = operator.attributes, operator.inputs
     quant, out = quant_of(x, path), quant_of(operator.outputs[0], path)
-    channels = (x.shape or ())[3]
-    values = _weights(weights, path)
-    values = values.transpose((3, 0, 1, 2) if operator.name == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2))
-    groups = channels // values.shape[1]
+    *_, channels = image_shape(operator, path)
+    is_depthwise = operator.name == "DEPTHWISE_CONV_2D"
+    values = _weights(operator, 3 if is_depthwise else 0, path)
+    values = values.transpose((3, 0, 1, 2) if is_depthwise else (0, 3, 1, 2))
+    groups, rest = divmod(channels, values.shape[1])
+    if rest or len(values) % groups:
+        raise no_twin(operator, path, f"of {channels} channels with weights of shape {weights.shape}")
     stride = settings["strideH"], settings["strideW"]
     dilation = settings.get("dilationHFactor", 1), settings.get("dilationWFactor", 1)
     pads = _pads(operator, values.shape[2:], stride, dilation)
-    added = bias[0].values if bias else None
-    sums = IntegerProducts(values, added, _largest(quant), stride, pads, dilation, groups)
+    sums = IntegerProducts(values, _bias(operator, path), _largest(quant), stride, pads, dilation, groups)
     return Sequential(
         Function(Tensor.permute, 0, 3, 1, 2),
         sums,
@@ -63,13 +77,16 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 
 def _fully_connected(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    x, weights, *bias = operator.inputs
+    """Convert a dense layer: each row of as many numbers as there are weights for, however the axes lie."""
+    x, weights, *_ = operator.inputs
     quant, out = quant_of(x, path), quant_of(operator.outputs[0], path)
-    values = _weights(weights, path)
-    sums = IntegerProducts(values, bias[0].values if bias else None, _largest(quant))
-    return Sequential(
-        Function(Tensor.reshape, -1, values.shape[1]), sums, _scaled(operator, kernels, quant, weights, out)
-    )
+    values = _weights(operator, 0, path)
+    rows, rest = divmod(prod(of_one(x)), values.shape[1])
+    if rest or prod(of_one(operator.outputs[0])) != rows * len(values) or operator.attributes.get("weightsFormat"):
+        raise no_twin(operator, path, f"on a tensor of shape {x.shape} with weights of shape {weights.shape}")
+    sums = IntegerProducts(values, _bias(operator, path), _largest(quant))
+    scaled = _scaled(operator, kernels, quant, weights, out)
+    return Sequential(each_to(-1, values.shape[1]), sums, scaled, each_to(*of_one(operator.outputs[0])))
 
 
 def _scaled(operator: Operator, kernels: str, x: Quant, weights: FileTensor, out: Quant) -> nn.Module:
@@ -79,12 +96,20 @@ def _scaled(operator: Operator, kernels: str, x: Quant, weights: FileTensor, out
     return Rounded(arithmetic, _bounds(operator, out), (slope,))
 
 
-def _weights(weights: FileTensor, path: Path) -> np.ndarray:
+def _weights(operator: Operator, axis: int, path: Path) -> np.ndarray:
+    """Return the weights minus their zero points; those of several scales have them along `axis`."""
+    weights = operator.inputs[1]
     if weights.values is None or weights.dtype not in ("int4", "int8", "uint8"):
         raise UserError(f"{path}: expected constant weights of 8 or 4 bits, but {weights.name!r} is {weights.dtype}")
+    if weights.axis not in (None, axis):
+        raise no_twin(operator, path, f"with scales along axis {weights.axis} of its weights")
     zero_points = np.array(weights.zero_point, np.int64)
     shape = [-1 if axis == weights.axis else 1 for axis in range(weights.values.ndim)]
     return weights.values.astype(np.int64) - zero_points.reshape(shape if zero_points.size > 1 else ())
+
+
+def _bias(operator: Operator, path: Path) -> np.ndarray | None:
+    return constant(operator, 2, path) if len(operator.inputs) > 2 else None
 
 
 def _largest(quant: Quant) -> int:
@@ -116,21 +141,25 @@ def _add_or_multiply(operator: Operator, kernels: str, path: Path) -> nn.Module:
         layer = Multiply(kernel.scale_product(kernels, a, b, out), bounds, a.scale * b.scale / out.scale)
     for position, (tensor, quant) in enumerate(zip(operator.inputs, (a, b), strict=True)):
         if tensor.values is not None:
-            fixed = torch.from_numpy(tensor.values.astype(np.float32)) - quant.zero_point
+            fixed = torch.from_numpy(np.array(tensor.values, np.float32)) - quant.zero_point
             layer = WithConstant(layer, fixed, position)
-    return layer
+    return Aligned(layer, len(of_one(operator.outputs[0])) + 1)
 
 
 def _contiguous(operator: Operator) -> int:
     """Return how many elements of an addition are contiguous: an image's, those of its last axis, or one."""
     (a, b), out = (t.shape or () for t in operator.inputs), operator.outputs[0].shape or ()
     if a[1:] == b[1:]:
-        return int(np.prod(out[1:]))
+        return prod(of_one(operator.outputs[0]))
     return out[-1] if a[-1:] == b[-1:] else 1
 
 
-def _requantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    x, out = quant_of(operator.inputs[0], path), quant_of(operator.outputs[0], path)
+def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert a rescaling, or the step from a file's float input to integers."""
+    out = quant_of(operator.outputs[0], path)
+    if operator.inputs[0].dtype == "float32":
+        return Rounded(kernel.quantize(kernels, out, prod(of_one(operator.outputs[0]))), out.bounds, (1 / out.scale,))
+    x = quant_of(operator.inputs[0], path)
     return Rounded(kernel.requantize(kernels, x, out), out.bounds, (x.scale / out.scale,))
 
 
@@ -138,24 +167,30 @@ def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
     tensor = operator.inputs[0]
     keep = bool(operator.attributes["keepDims"])
     x, out, shape = quant_of(tensor, path), quant_of(operator.outputs[0], path), tensor.shape or ()
-    axes = sorted({int(a) % len(shape) for a in np.ravel(_constant(operator, 1, path))})
+    axes = sorted({int(a) % len(shape) for a in np.ravel(constant(operator, 1, path))})
+    require_batch(operator, path, tuple(axes))
+    if not axes or min(shape[a] for a in axes) < 1:
+        raise no_twin(operator, path, f"over axes {axes} of shape {shape}")
     n = int(np.prod([shape[a] for a in axes]))
     arithmetic = kernel.mean(kernels, x, out, n, shape[3] if keep and len(shape) == 4 and axes == [1, 2] else None)
     return Sequential(Function(Tensor.sum, axes, keep), Rounded(arithmetic, out.bounds, (x.scale / out.scale / n,)))
 
 
 def _average_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    out, shape = quant_of(operator.outputs[0], path), operator.inputs[0].shape or ()
+    require_same_quant(operator, path)
+    out, (height, width, _) = quant_of(operator.outputs[0], path), image_shape(operator, path)
     window, stride, pads = _window(operator)
     pool = Function(functional.avg_pool2d, window, stride, divisor_override=1)
     sums = Sequential(
         Function(Tensor.permute, 0, 3, 1, 2), Function(functional.pad, pads), pool, Function(Tensor.permute, 0, 2, 3, 1)
     )
-    counts = sums(torch.ones(1, *shape[1:3], 1))
+    counts = sums(torch.ones(1, height, width, 1))
     return Sequential(sums, Rounded(kernel.Average(out, counts), _bounds(operator, out), (1 / counts,)))
 
 
 def _max_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    require_same_quant(operator, path)
+    image_shape(operator, path)
     low, high = _bounds(operator, quant_of(operator.outputs[0], path))
     window, stride, pads = _window(operator)
     pool = Function(functional.max_pool2d, window, stride)
@@ -171,56 +206,8 @@ def _window(operator: Operator) -> tuple[tuple[int, int], tuple[int, int], tuple
     return window, stride, _pads(operator, window, stride)
 
 
-def _pad(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    quant = quant_of(operator.outputs[0], path)
-    widths = [int(n) for row in reversed(_constant(operator, 1, path)) for n in row]
-    value = float(np.ravel(_constant(operator, 2, path))[0]) - quant.zero_point if len(operator.inputs) > 2 else 0.0
-    return Function(functional.pad, widths, value=value)
-
-
-def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    shape, settings = operator.inputs[0].shape or (), operator.attributes
-    first, second = (np.ravel(_constant(operator, i, path)).tolist() for i in (1, 2))
-    if operator.name == "SLICE":
-        cuts = [slice(a, None if n < 0 else a + n) for a, n in zip(first, second, strict=True)]
-    else:
-        if any(settings.get(mask) for mask in ("ellipsisMask", "newAxisMask", "shrinkAxisMask", "offset")):
-            raise UserError(f"{path}: STRIDED_SLICE (number {operator.index}) that changes the rank has no twin yet")
-        strides = np.ravel(_constant(operator, 3, path)).tolist()
-        begin, end = settings.get("beginMask", 0), settings.get("endMask", 0)
-        cuts = [
-            slice(None if begin >> i & 1 else first[i], None if end >> i & 1 else second[i], strides[i])
-            for i in range(len(shape))
-        ]
-    return Function(Tensor.__getitem__, (slice(None), *cuts[1:]))
-
-
-def _transpose(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    return Function(Tensor.permute, *np.ravel(_constant(operator, 1, path)).tolist())
-
-
-def _reshape(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    return Function(lambda x, *shape: x.reshape(len(x), *shape), *(operator.outputs[0].shape or ())[1:])
-
-
-def _concat(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    scales = {(t.scale, t.zero_point) for t in (*operator.inputs, *operator.outputs)}
-    if len(scales) > 1:
-        raise UserError(f"{path}: {operator.name} (number {operator.index}) of different scales has no twin yet")
-    return Concat(operator.attributes["axis"])
-
-
-def _constant(operator: Operator, position: int, path: Path) -> np.ndarray:
-    values = operator.inputs[position].values if position < len(operator.inputs) else None
-    if values is None:
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected constant parameters")
-    return values
-
-
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
-    "ADD": _add_or_multiply, "MUL": _add_or_multiply, "QUANTIZE": _requantize, "MEAN": _mean,
-    "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, "CONCATENATION": _concat, "PAD": _pad, "PADV2": _pad,
-    "SLICE": _slice, "STRIDED_SLICE": _slice, "TRANSPOSE": _transpose, "RESHAPE": _reshape, "SQUEEZE": _reshape,
-    "EXPAND_DIMS": _reshape,
+    "ADD": _add_or_multiply, "MUL": _add_or_multiply, "QUANTIZE": _quantize, "MEAN": _mean,
+    "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES,
 }  # fmt: skip

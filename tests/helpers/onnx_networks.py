@@ -92,8 +92,8 @@ class Network:
             out = self.node(*relu(self, out))
         return self.quantized(out, spread / 40, int(np.iinfo(self.activations).min) if relu else None)
 
-    def write(self, folder: Path, output: str) -> Path:
-        ends = [("pixels", ["n", 3, self.size, self.size]), (output, None)]
+    def write(self, folder: Path, output: str, batch: int | str = "n") -> Path:
+        ends = [("pixels", [batch, 3, self.size, self.size]), (output, None)]
         pixels, end = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
         graph = helper.make_graph(self.nodes, "net", [pixels], [end], self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

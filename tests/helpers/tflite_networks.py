@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as tfl
 from flatbuffers import Builder
 
 CODES = tfl.BuiltinOperator
+FLATBUFFER_BYTES = 1 << 16  # of a file with constants behind
 
 
 class T(NamedTuple):
@@ -31,13 +32,13 @@ class Op(NamedTuple):
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
-def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: str) -> Path:
+def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: str, any_batch: bool = True) -> Path:
     index = {name: i for i, name in enumerate(tensors)}
     model, graph = tfl.ModelT(), tfl.SubGraphT()
     model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], [tfl.BufferT()], []
     graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [index[entry]], [index[output]]
     for name, spec in tensors.items():
-        graph.tensors.append(_tensor(name, spec, model.buffers))
+        graph.tensors.append(_tensor(name, spec, model.buffers, any_batch))
     for op in ops:
         code, made = tfl.OperatorCodeT(), tfl.OperatorT()
         code.builtinCode = getattr(CODES, op.name)
@@ -66,12 +67,12 @@ VERSIONS = {
 }  # fmt: skip
 
 
-def _tensor(name: str, spec: T, buffers: list) -> Any:
+def _tensor(name: str, spec: T, buffers: list, any_batch: bool) -> Any:
     made = tfl.TensorT()
     made.name, made.shape, made.type = name.encode(), list(spec.shape), getattr(tfl.TensorType, spec.dtype.upper())
     made.buffer = 0
     if spec.values is None:
-        made.shapeSignature = [-1, *spec.shape[1:]]
+        made.shapeSignature = [-1 if any_batch else spec.shape[0], *spec.shape[1:]]
     else:
         buffer = tfl.BufferT()
         buffer.data = np.frombuffer(_bytes(spec.values, spec.dtype), np.uint8)
@@ -90,3 +91,18 @@ def _bytes(values: np.ndarray, dtype: str) -> bytes:
         return np.ascontiguousarray(values).astype(dtype).tobytes()
     halves = [int(v) % 16 for v in values.ravel()] + [0]
     return bytes(low + 16 * high for low, high in zip(halves[0::2], halves[1::2], strict=False))
+
+
+def with_weights_outside(file: Path, into: Path) -> Path:
+    """A copy with all constants behind the flatbuffer, as ai-edge-quantizer writes large networks."""
+    model = tfl.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
+    constants = b""
+    for buffer in model.buffers:
+        if buffer.data is not None:
+            buffer.offset, buffer.size = FLATBUFFER_BYTES + len(constants), len(buffer.data)
+            constants += bytes(buffer.data) + bytes(-buffer.size % 16)
+            buffer.data = None
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    into.write_bytes(bytes(builder.Output()).ljust(FLATBUFFER_BYTES, b"\0") + constants)
+    return into

@@ -67,8 +67,19 @@ class Network:
         given = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "padding": 0} | settings
         return self.weighted("CONV_2D", x, shape, 0, channels, (1, side, side, channels), "Conv2D", **given)
 
-    def write(self, folder: Path, output: str) -> Path:
-        return write(folder / "net.tflite", self.tensors, self.ops, "x", output)
+    def like(self, x: str, *shape: int) -> str:
+        """An activation with the scale of another."""
+        return self.activation(shape, self.tensors[x].scale[0], self.tensors[x].zero_point[0])
+
+    def moved(
+        self, name: str, x: str, shape: tuple[int, ...], *parameters: object, options: str = "", **settings
+    ) -> str:
+        """An operator that moves values: its parameters are constants of int32."""
+        fixed = [self.constant(np.array(values), "int32") for values in parameters]
+        return self.add(name, (x, *fixed), self.like(x, *shape), options, **settings)
+
+    def write(self, folder: Path, output: str, any_batch: bool = True) -> Path:
+        return write(folder / "net.tflite", self.tensors, self.ops, "x", output, any_batch)
 
 
 def _conv(net: Network) -> str:

@@ -1,0 +1,111 @@
+"""Convert ONNX operators that give integers of the same scale as they take: those move them, or choose the largest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional
+
+from backends.device.errors import UserError
+from exporters.files.description import Operator
+from patches.twins.layers import Function, Sequential
+from patches.twins.network import Quant
+from patches.twins.uses import no_twin
+
+
+def constant(operator: Operator, position: int, path: Path) -> np.ndarray[Any, Any]:
+    """Return the values of an operator's input; one that is no constant is a `UserError`."""
+    tensor = operator.inputs[position] if position < len(operator.inputs) else None
+    if tensor is None or tensor.values is None:
+        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected constant parameters")
+    return tensor.values
+
+
+def optional(operator: Operator, position: int, path: Path) -> np.ndarray[Any, Any] | None:
+    """Return the values of an input that may be left out."""
+    is_given = position < len(operator.inputs) and bool(operator.inputs[position].name)
+    return constant(operator, position, path) if is_given else None
+
+
+def _max_pool(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    settings = operator.attributes
+    if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or len(settings["kernel_shape"]) != 2:
+        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected two dimensions and explicit pads")
+    top, left, bottom, right = settings.get("pads", (0, 0, 0, 0))
+    padded = Function(functional.pad, (left, right, top, bottom), value=-256.0)  # below every step
+    stride, dilation = (tuple(settings.get(name, (1, 1))) for name in ("strides", "dilations"))
+    ceil = bool(settings.get("ceil_mode", 0))
+    return Sequential(
+        padded, Function(functional.max_pool2d, tuple(settings["kernel_shape"]), stride, 0, dilation, ceil)
+    )
+
+
+def _pad(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    widths = constant(operator, 1, path).tolist()
+    value = optional(operator, 2, path)
+    if operator.attributes.get("mode", b"constant") != b"constant" or optional(operator, 3, path) is not None:
+        raise UserError(f"{path}: Pad (number {operator.index}): expected constant values on all axes")
+    rank = len(widths) // 2
+    pairs = [n for axis in reversed(range(rank)) for n in (widths[axis], widths[rank + axis])]
+    if any(pairs[2 * rank - 2 :]):
+        raise no_twin(operator, path, "along the axis of the images")
+    steps = (0 if value is None else int(np.ravel(value)[0])) - quant.zero_point
+    return Function(functional.pad, pairs, value=float(steps))
+
+
+def _slice(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    starts, ends = (constant(operator, p, path).tolist() for p in (1, 2))
+    axes, strides = optional(operator, 3, path), optional(operator, 4, path)
+    at = range(len(starts)) if axes is None else axes.tolist()
+    by = [1] * len(starts) if strides is None else strides.tolist()
+    if min(by) < 1 or min(at) < 1:
+        raise no_twin(operator, path, "backwards, of axes from the end, or of that of the images,")
+    cuts = [slice(None)] * (max(at) + 1)
+    for axis, start, end, step in zip(at, starts, ends, by, strict=True):
+        cuts[axis] = slice(start, end, step)
+    return Function(Tensor.__getitem__, tuple(cuts))
+
+
+def _reshape(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    wanted = [int(n) for n in constant(operator, 1, path)]
+    if operator.attributes.get("allowzero"):
+        raise no_twin(operator, path, "with allowzero")
+    return Reshape(lambda shape: [shape[i] if n == 0 else n for i, n in enumerate(wanted)])
+
+
+def _flatten(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    axis = operator.attributes.get("axis", 1)
+    return Reshape(lambda shape: [math.prod(shape[:axis]), -1])
+
+
+class Reshape(nn.Module):
+    """Give each image another shape: that which `wanted` says for a batch of one, given the shape of one."""
+
+    def __init__(self, wanted: Callable[[tuple[int, ...]], list[int]]) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the same values; where one image becomes several rows it is a `ValueError`."""
+        images, *shape = x[:1].reshape(self.wanted((1, *x.shape[1:]))).shape
+        if images != 1:
+            raise ValueError(f"makes {images} rows of an image of shape {tuple(x.shape[1:])}")
+        return x.reshape(len(x), *shape)
+
+
+def _transpose(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    order = operator.attributes.get("perm", [1])
+    if order[0] != 0:
+        raise no_twin(operator, path, "of the axis of the images")
+    return Function(Tensor.permute, *order)
+
+
+MOVES: dict[str, Callable[[Operator, Quant, Path], nn.Module]] = {
+    "MaxPool": _max_pool, "Pad": _pad, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten,
+    "Transpose": _transpose,
+}  # fmt: skip

@@ -1,0 +1,105 @@
+"""Convert TFLite's operators that move integers without computing, which are the same for all kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from backends.device.errors import UserError
+from exporters.files.description import Operator
+from patches.twins.layers import Concat, Function, Sequential, each_to
+from patches.twins.uses import has_batch, no_twin, of_one, require_batch, require_same_quant, require_same_size
+
+
+def constant(operator: Operator, position: int, path: Path) -> np.ndarray:
+    """Return the values of an operator's input; one that is no constant is a `UserError`."""
+    values = operator.inputs[position].values if position < len(operator.inputs) else None
+    if values is None:
+        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected constant parameters")
+    return values
+
+
+def _pad(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    require_same_quant(operator, path)
+    pairs = constant(operator, 1, path).tolist()
+    require_batch(operator, path, tuple(axis for axis, pair in enumerate(pairs) if any(pair)))
+    zero_point = operator.outputs[0].zero_point[0]
+    value = float(np.ravel(constant(operator, 2, path))[0]) - zero_point if len(operator.inputs) > 2 else 0.0
+    return Function(functional.pad, [int(n) for pair in reversed(pairs) for n in pair], value=value)
+
+
+def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert a slice, whose axes may run backwards: such an axis is turned around first."""
+    require_same_quant(operator, path)
+    shape = operator.inputs[0].shape or ()
+    cuts = _cuts(operator, path)
+    some = max(shape[0], 1) if shape[0] > 0 else 2  # images
+    require_batch(operator, path, () if cuts[0].indices(some) == (0, some, 1) else (0,))
+    turned = [axis for axis, cut in enumerate(cuts) if (cut.step or 1) < 0]
+    for axis in turned:
+        if shape[axis] < 1:
+            raise no_twin(operator, path, "backwards along an axis of any length")
+        backwards = range(*cuts[axis].indices(shape[axis]))
+        first = shape[axis] - 1 - backwards.start
+        cuts[axis] = slice(first, first - len(backwards) * backwards.step, -backwards.step)
+    cut = Function(Tensor.__getitem__, (slice(None), *cuts[1:]))
+    return Sequential(Function(torch.flip, turned), cut) if turned else cut
+
+
+def _cuts(operator: Operator, path: Path) -> list[slice]:
+    settings = operator.attributes
+    first, second = (np.ravel(constant(operator, i, path)).tolist() for i in (1, 2))
+    if operator.name == "SLICE":
+        return [slice(a, None if n < 0 else a + n) for a, n in zip(first, second, strict=True)]
+    if any(settings.get(mask) for mask in ("ellipsisMask", "newAxisMask", "shrinkAxisMask", "offset")):
+        raise no_twin(operator, path, "that changes the rank")
+    strides = np.ravel(constant(operator, 3, path)).tolist()
+    begin, end = settings.get("beginMask", 0), settings.get("endMask", 0)
+    return [
+        slice(None if begin >> i & 1 else first[i], None if end >> i & 1 else second[i], strides[i])
+        for i in range(len(strides))
+    ]
+
+
+def _transpose(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    require_same_quant(operator, path)
+    order = np.ravel(constant(operator, 1, path)).tolist()
+    x, out = operator.inputs[0], operator.outputs[0]
+    if has_batch(x) and order[0] == 0:
+        return Function(Tensor.permute, *order)
+    require_same_size(operator, path)
+    whole = (1, *of_one(x)) if has_batch(x) else of_one(x)  # the file's axes, behind that of the images
+    return Sequential(each_to(*whole), Function(Tensor.permute, 0, *(n + 1 for n in order)), each_to(*of_one(out)))
+
+
+def _reshape(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    require_same_quant(operator, path)
+    require_same_size(operator, path)
+    return each_to(*of_one(operator.outputs[0]))
+
+
+def _concat(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert a concatenation, of which some parts may be constants."""
+    out = operator.outputs[0]
+    scales = {(t.scale, t.zero_point) for t in (*operator.inputs, out)}
+    if len(scales) > 1 or operator.attributes.get("fusedActivationFunction"):
+        raise no_twin(operator, path, "of different scales, or with an activation")
+    axis = operator.attributes["axis"] % len(out.shape or ())
+    require_batch(operator, path, (axis,))
+    fixed = {
+        position: torch.from_numpy(np.array(tensor.values, np.float32)) - out.zero_point[0]
+        for position, tensor in enumerate(operator.inputs)
+        if tensor.values is not None
+    }
+    return Concat(axis, fixed=fixed)
+
+
+MOVES: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
+    "CONCATENATION": _concat, "PAD": _pad, "PADV2": _pad, "SLICE": _slice, "STRIDED_SLICE": _slice,
+    "TRANSPOSE": _transpose, "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
+}  # fmt: skip

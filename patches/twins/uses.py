@@ -1,0 +1,74 @@
+"""In which use an operator has a twin: how many axes, which of them holds the images, what is constant.
+
+A file's tensors are those of one image, or of any number along a first axis of 1 or -1. A twin's tensors hold images
+along their first axis: in place of that axis where a file's tensor has it, in front of the others where it has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import TypeVar
+
+from backends.device.errors import UserError
+from backends.device.reading import first_line
+from exporters.files.description import Operator
+from exporters.files.description import Tensor as FileTensor
+
+Made = TypeVar("Made")
+How = TypeVar("How")
+
+
+def no_twin(operator: Operator, path: Path, use: str) -> UserError:
+    """Return the error for an operator that has a twin, but not in this use."""
+    return UserError(f"{path}: {operator.name} (number {operator.index}) {use} has no twin yet")
+
+
+def has_batch(tensor: FileTensor) -> bool:
+    """Whether the first axis of a file's tensor holds the images."""
+    return bool(tensor.shape) and tensor.shape[0] in (1, -1)  # type: ignore[index]
+
+
+def of_one(tensor: FileTensor) -> tuple[int, ...]:
+    """Return the shape of one image's part of a tensor."""
+    shape = tensor.shape or ()
+    return shape[1:] if has_batch(tensor) else shape
+
+
+def image_shape(operator: Operator, path: Path) -> tuple[int, int, int]:
+    """Return (height, width, channels) of an operator's first input, which has to be images."""
+    shape = of_one(operator.inputs[0])
+    if not has_batch(operator.inputs[0]) or len(shape) != 3 or min(shape) < 1:
+        raise no_twin(operator, path, f"on a tensor of shape {operator.inputs[0].shape}")
+    height, width, channels = shape
+    return height, width, channels
+
+
+def require_batch(operator: Operator, path: Path, axes: tuple[int, ...] = ()) -> None:
+    """Refuse an operator on tensors whose first axis does not hold the images, or along that axis."""
+    tensors = [tensor for tensor in (*operator.inputs[:1], *operator.outputs) if tensor.values is None]
+    if not all(map(has_batch, tensors)) or 0 in axes:
+        raise no_twin(operator, path, "along the axis of the images")
+
+
+def require_same_quant(operator: Operator, path: Path) -> None:
+    """Refuse an operator that moves integers to a tensor of another scale."""
+    x, out = operator.inputs[0], operator.outputs[0]
+    if (x.scale, x.zero_point, x.dtype) != (out.scale, out.zero_point, out.dtype):
+        raise no_twin(operator, path, "between different scales")
+
+
+def require_same_size(operator: Operator, path: Path) -> None:
+    """Refuse an operator that turns one image into several."""
+    before, after = (of_one(tensor) for tensor in (operator.inputs[0], operator.outputs[0]))
+    if min(before + after, default=1) > 0 and prod(before) != prod(after):
+        raise no_twin(operator, path, "along the axis of the images")
+
+
+def converted(make: Callable[[Operator, How, Path], Made], operator: Operator, how: How, path: Path) -> Made:
+    """Convert an operator; what its converter did not foresee is a `UserError` that names it."""
+    try:
+        return make(operator, how, path)
+    except (RuntimeError, LookupError, ValueError, TypeError) as error:
+        raise no_twin(operator, path, f"in this form ({first_line(error)})") from error
