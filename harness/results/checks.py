@@ -73,7 +73,9 @@ def _repeat(repeats: Sequence[RepeatEntry]) -> Check:
         if one.error or one.equal < one.images:
             what = one.error or f"{one.images - one.equal} of {one.images} differ"
             bad.append((f"{one.artifact} on {one.target}: {what}", place(one.artifact, one.target)))
-    return verdict(name, asks, f"{sum(one.images for one in repeats)} images on {len(repeats)} places", bad)
+    return verdict(
+        name, asks, f"{sum(one.images for one in repeats)} images of {len(repeats)} pairs of artifact and target", bad
+    )
 
 
 def _outputs(outputs: Sequence[OutputsEntry]) -> Check:
@@ -88,7 +90,7 @@ def _outputs(outputs: Sequence[OutputsEntry]) -> Check:
             like = "softmax" if is_softmax else "logits"
             text = f"{one.artifact} on {one.target}: {like}, {one.declared} declared"
             bad.append((text, place(one.artifact, one.target)))
-    return verdict(name, asks, f"on {len(outputs)} places", bad)
+    return verdict(name, asks, f"in {len(outputs)} pairs of artifact and target", bad)
 
 
 def _noise(cells: pd.DataFrame) -> Check:
@@ -174,7 +176,7 @@ def _accuracy(run: RunFacts, cells: pd.DataFrame) -> Check:
         elif chance and low <= chance:
             hint = hints.get(row["artifact"], f"are {PREPROCESSING_KEYS} the model's?")
             bad.append((f"{at}, {chance:.1%} by chance: {hint}", where))
-    return verdict(name, asks, f"on {known} places", bad) if known else unknown(name, asks)
+    return verdict(name, asks, f"in {known} pairs of artifact and target", bad) if known else unknown(name, asks)
 
 
 def _preprocessing(artifact: ArtifactEntry) -> str:

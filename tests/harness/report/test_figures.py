@@ -58,7 +58,7 @@ def test_an_axis_covers_every_interval_and_steps_without_a_change_are_left_out(f
     texts = [text.get_text() for text in axes.texts]
     assert "float, in the runtime" not in texts
     assert "fake-quantized" in texts
-    assert "1 step without a change" in axes.get_xlabel()
+    assert "1 link without a change" in axes.get_xlabel()
 
 
 def link(stage: str, success: float, change: Difference | None, of: int = -1) -> Link:
