@@ -106,6 +106,9 @@ def anew(entry: dict[str, Any]) -> str:
 OTHER_WEIGHTS = facts("victims", sha256="e" * 64)
 
 
+OTHER_FILES = facts("artifacts", sha256=lambda entry: entry["sha256"] and "d" * 64)
+
+
 NEW_VERSION = facts("targets", info={"version": "2.0", "kernels": "xnnpack"})
 
 
