@@ -17,6 +17,7 @@ from exporters.calibration import Floats, Range, batches, collector, require_spa
 from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
+from exporters.files.tflite_buffers import inside
 from exporters.proof import require_scales
 from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights
@@ -35,6 +36,7 @@ def write(
         float_file = path if quant is None else Path(folder) / "float.tflite"
         _convert(network, victim, float_file)
         if quant is None:
+            path.write_bytes(inside(path))
             return
         description = describe(float_file)
         _require_one_graph(description, victim)
@@ -45,6 +47,7 @@ def write(
         ranges = resolve(description, collected)
         scales = weights(description, ranges, quant, learned)
         path.write_bytes(_quantized(description, ranges, scales, quant))
+        path.write_bytes(inside(path))
         file = require_integer(path)
         require_spans(collected)
         require_scales(file, ranges, scales, quant)

@@ -68,6 +68,7 @@ class Description:
 
     ``operators`` are the file's own; ``executed`` are those that a runtime runs: for ONNX the graph that onnxruntime
     optimised, of whose tensors only dtypes and constants' values are known; for TFLite the same as ``operators``.
+    ``outside`` counts the constants that a TFLite file keeps behind its flatbuffer, where not every runtime reads them.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Description:
     executed: tuple[Operator, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    outside: int = 0
 
     @property
     def in_float(self) -> tuple[Operator, ...]:

@@ -30,7 +30,7 @@ def describe(path: Path) -> Description:
     try:
         return _describe(path, model, blob)
     except FAULTS as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def read(path: Path) -> tuple[Any, bytes]:
@@ -46,7 +46,7 @@ def read(path: Path) -> tuple[Any, bytes]:
             raise DamagedFile(f"{path}: a damaged TFLite file: lists more parts than it holds")
         return schema.ModelT.InitFromPackedBuf(blob, 0), blob
     except FAULTS as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _least_bytes(blob: bytes) -> int:
@@ -68,7 +68,13 @@ def _least_bytes(blob: bytes) -> int:
     return least
 
 
-def _damaged(path: Path, error: Exception) -> DamagedFile:
+def is_outside(buffer: Any) -> bool:
+    """Whether a buffer lies behind the flatbuffer, at an offset into the file."""
+    return bool(buffer.offset > 1)
+
+
+def damaged(path: Path, error: Exception) -> DamagedFile:
+    """Return the error for a file that cannot be taken apart."""
     return DamagedFile(f"{path}: a damaged TFLite file, perhaps truncated ({first_line(error)})")
 
 
@@ -93,7 +99,8 @@ def _describe(path: Path, model: Any, blob: bytes) -> Description:
             in_float = computes_in_float(name, inputs, outputs, final=set(op.outputs) <= set(graph.outputs))
             attributes = vars(op.builtinOptions) if op.builtinOptions is not None else {}
             operators.append(Operator(len(operators), name, inputs, outputs, in_float, attributes))
-    return Description(path, "tflite", tuple(operators), tuple(operators), ends[0], ends[1])
+    outside = sum(map(is_outside, model.buffers))
+    return Description(path, "tflite", tuple(operators), tuple(operators), ends[0], ends[1], outside)
 
 
 def delegated(path: Path) -> frozenset[int]:
@@ -134,9 +141,9 @@ def _tensor(tensor: Any, name: str, dtypes: dict[int, str], buffers: list[Any], 
 
 
 def _values(tensor: Any, dtype: str, buffers: list[Any], blob: bytes) -> NDArray[Any] | None:
-    """Return a constant's values; ai-edge-quantizer may put them behind the flatbuffer, at an offset into the file."""
+    """Return a constant's values."""
     buffer = buffers[tensor.buffer]
-    if buffer.offset > 1:
+    if is_outside(buffer):
         raw = blob[buffer.offset : buffer.offset + buffer.size]
         if len(raw) < buffer.size:
             raise ValueError("constants beyond its end")

@@ -27,7 +27,7 @@ class Run:
     path: Path
     """Its directory."""
 
-    facts: run_directory.Run
+    facts: run_directory.RunFacts
     """What was attacked, with what and where, and the checks of the run: the contents of ``run.json``."""
 
     @cached_property
@@ -92,16 +92,16 @@ def run(
         device: What patches are crafted on: ``cpu``, ``cuda`` or ``cuda:N``.
         quiet: Print nothing, neither progress nor the table of results.
     """
-    from harness.config import Changes, read_suite
+    from harness.config import Overrides, read_suite
     from harness.run.run import run_suite
 
     file = suite_file(str(suite))
     folder = data or os.environ.get("PATCHBENCH_DATA")
-    changes = Changes(tuple(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()), limit)
-    run_dir = Path(out) if out else Path("out") / read_suite(file, changes).name
-    given = {"--data": [folder], "--out": [out], "--set": changes.settings, "--limit": [limit], "--targets": targets}
+    overrides = Overrides(tuple(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()), limit)
+    run_dir = Path(out) if out else Path("out") / read_suite(file, overrides).name
+    given = {"--data": [folder], "--out": [out], "--set": overrides.settings, "--limit": [limit], "--targets": targets}
     run_suite(
-        file, Path(folder) if folder else None, run_dir, changes=changes, targets=tuple(targets), device=device,
+        file, Path(folder) if folder else None, run_dir, overrides=overrides, targets=tuple(targets), device=device,
         label=label, command=_command(suite, given),
         console=console(quiet=quiet),
     )  # fmt: skip

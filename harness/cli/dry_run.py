@@ -16,7 +16,7 @@ from backends.device.errors import about
 from backends.device.json_types import typed
 from backends.device.reading import DamagedFile, read_json
 from harness.config import read_suite
-from harness.config.changes import Changes
+from harness.config.overrides import Overrides
 from harness.gate.notes import LARGE_UNSEEN
 from harness.plan.plan import Plan, make
 from harness.plan.warnings import warnings
@@ -55,13 +55,13 @@ def dry_run(
     data_dir: Path | None,
     out: Path | None,
     *,
-    changes: Changes,
+    overrides: Overrides,
     targets: tuple[str, ...],
     frozen: Path | None,
     console: Console,
 ) -> None:
     """Plan a run as `harness.run.run.run_suite` does, and print the plan; nothing is made but the plan."""
-    suite = read_suite(suite_file, changes)
+    suite = read_suite(suite_file, overrides)
     check_data(data_dir)
     run_dir = out or Path("out") / suite.name
     store = run_dir / "store"

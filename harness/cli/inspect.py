@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backends.device.files import replacing
 from harness.cli.options import ModelFile, SuiteFile, examples
 from harness.console import console
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 PANEL = "Inspect"
 app = typer.Typer()
+
+Inside = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="COPY", help="Write a copy of a .tflite file with all weights inside the flatbuffer, for any runtime."
+    ),
+]
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets demo"))
@@ -32,11 +40,20 @@ def targets(suite: SuiteFile) -> None:
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog=examples("patchbench inspect out/demo/artifacts/cnn-tflite-s8s8-minmax.tflite"),
+    epilog=examples(
+        "patchbench inspect out/demo/artifacts/cnn-tflite-s8s8-minmax.tflite",
+        "patchbench inspect vendor.tflite --inside inside.tflite",
+    ),
 )
-def inspect(file: ModelFile) -> None:
+def inspect(file: ModelFile, inside: Inside = None) -> None:
     """List a model file's operators with their dtypes, scales, and zero points; float operators are flagged."""
     print_file(file, console())
+    if inside is not None:
+        from exporters.files import tflite_buffers
+
+        content = tflite_buffers.inside(file)
+        with replacing(inside) as draft:
+            draft.write_bytes(content)
 
 
 def print_targets(suite: Suite, out: Console) -> None:
@@ -76,6 +93,13 @@ def print_file(file: Path, out: Console) -> None:
         for tensor in tensors:
             out.print(f"{role} {tensor.name}: {_shape(tensor)} {_quantization(tensor)}", highlight=False)
     _print_counts(description.counts, out)
+    if description.outside:
+        out.print(
+            f"constants outside the flatbuffer: {description.outside}; OpenVINO and TFLite Micro do not read them, "
+            "--inside COPY writes a file that all runtimes read",
+            highlight=False,
+            style="yellow",
+        )
 
 
 def _print_counts(counts: dict[str, int], out: Console) -> None:

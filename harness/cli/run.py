@@ -54,14 +54,14 @@ def run(
     Exit codes: 0, every cell ran; 1, some cells failed and are reported as errors; 2, the run could not be completed,
     and one line says why; 3, a fault of patchbench; 130 and 143, interrupted and terminated.
     """
-    from harness.config import Changes
+    from harness.config import Overrides
 
-    changes = Changes(tuple(settings or ()), limit)
+    overrides = Overrides(tuple(settings or ()), limit)
     patterns = tuple(targets or ["*"])
     if dry_run:
         from harness.cli.dry_run import dry_run as tell
 
-        tell(suite, data, out, changes=changes, targets=patterns, frozen=frozen, console=console())
+        tell(suite, data, out, overrides=overrides, targets=patterns, frozen=frozen, console=console())
         return
     from harness.run.run import run_suite
 
@@ -69,7 +69,7 @@ def run(
         suite,
         data,
         out,
-        changes=changes,
+        overrides=overrides,
         targets=patterns,
         device=device,
         frozen=frozen,
@@ -110,12 +110,12 @@ def study(
     Writes `study.html` to the run directory, and each analysis as CSV and SVG to its `study` folder. Running again
     redoes only what changed. Exit codes are those of `run`.
     """
-    from harness.config import Changes
+    from harness.config import Overrides
     from harness.study.study import run_study
 
-    changes = Changes(tuple(settings or ()), limit)
+    overrides = Overrides(tuple(settings or ()), limit)
     all_ok = run_study(
-        suite, data, out, changes=changes, only=only or [], device=device, quiet=quiet, console=console()
+        suite, data, out, overrides=overrides, only=only or [], device=device, quiet=quiet, console=console()
     )
     if not all_ok:
         raise typer.Exit(FAILED_CELLS)

@@ -4,9 +4,9 @@ The reference of suite keys in the documentation is generated from these models.
 """
 
 from harness.config.attacks import AttackTable, ControlsTable, PoseTable
-from harness.config.changes import Changes
 from harness.config.data import DataTable
 from harness.config.exports import ExportTable, QatTable
+from harness.config.overrides import Overrides
 from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.config.suite import Suite, read_suite
 from harness.config.targets import LatencyTable, TargetTable
@@ -18,13 +18,13 @@ __all__ = [
     "Analysis",
     "ArtifactTable",
     "AttackTable",
-    "Changes",
     "ControlsTable",
     "DataTable",
     "Defence",
     "ExportTable",
     "LatencyTable",
     "Name",
+    "Overrides",
     "PoseTable",
     "Precision",
     "QatTable",

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from backends.device.reading import read_toml
 from harness.config.attacks import AttackTable, ControlsTable
-from harness.config.changes import NO_CHANGES, Changes, change
 from harness.config.data import DataTable
 from harness.config.exports import ExportTable
+from harness.config.overrides import NO_OVERRIDES, Overrides, change
 from harness.config.study import StudyTable
 from harness.config.targets import LatencyTable, TargetTable
 from harness.config.values import Defence, Name
@@ -82,14 +82,14 @@ class Suite(Table):
         return self
 
 
-def read_suite(path: Path, changes: Changes = NO_CHANGES) -> Suite:
+def read_suite(path: Path, overrides: Overrides = NO_OVERRIDES) -> Suite:
     """Read and check a suite, changed as a command line says; all that is wrong with it is one `UserError`."""
     raw = read_toml(path)
-    for setting in changes.settings:
+    for setting in overrides.settings:
         change(raw, setting)
-    changed = f" with {changes}" if changes.settings else ""
+    changed = f" with {overrides}" if overrides.settings else ""
     suite = validate(raw, Suite, f"{path}{changed}: not a suite")
-    if changes.limit is None or suite.data.evaluate <= changes.limit:
+    if overrides.limit is None or suite.data.evaluate <= overrides.limit:
         return suite
-    fewer = suite.data.model_copy(update={"evaluate": changes.limit})
+    fewer = suite.data.model_copy(update={"evaluate": overrides.limit})
     return suite.model_copy(update={"data": fewer})

@@ -16,7 +16,7 @@ from harness.report.labels import labelled
 from harness.report.rows import results
 from harness.results.metrics import cells
 from harness.results.outcomes import outcomes
-from harness.results.run_directory import CELLS, REPORT, RUN, Run, read_records, read_run, read_summary
+from harness.results.run_directory import CELLS, REPORT, RUN, RunFacts, read_records, read_run, read_summary
 from patches.patch import CONTROLS
 
 STUDY = "study.html"
@@ -32,7 +32,7 @@ class Listed(NamedTuple):
     """
 
     place: str
-    run: Run | None
+    run: RunFacts | None
     verdict: Answer
     sentence: str
     worst: tuple[str, ...]

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from harness.results.columns import CELL_COLUMNS
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 LEFT_OUT = frozenset({"command", "examples", "files", "file", "kernel", "image", "emulator"})  # keys, wherever they are
 PROSE = frozenset({"title", "note"})  # keys of a suite: their words are no names
@@ -40,7 +40,7 @@ PATTERNS = (
 class Redaction:
     """Takes what is private out of texts; a word becomes the same other word everywhere, so that cells stay apart."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunFacts) -> None:
         self._words = _private_words(run)
         ordered = sorted(self._words, key=len, reverse=True)
         anyone = "|".join(map(re.escape, ordered)) or r"(?!)"
@@ -53,9 +53,9 @@ class Redaction:
             text = pattern.sub(other, text)
         return text
 
-    def run(self, run: Run) -> Run:
+    def run(self, run: RunFacts) -> RunFacts:
         """Return ``run.json`` without what is private."""
-        return Run.model_validate(self._json(run.plain()))
+        return RunFacts.model_validate(self._json(run.plain()))
 
     def records(self, records: pd.DataFrame) -> pd.DataFrame:
         """Return records whose cells are named as those of the run; images keep their names, which no page shows."""
@@ -74,7 +74,7 @@ class Redaction:
         return self.text(value) if isinstance(value, str) else value
 
 
-def _private_words(run: Run) -> dict[str, str]:
+def _private_words(run: RunFacts) -> dict[str, str]:
     """Return the words that a run and this machine give away, in small letters, each with what stands in its place."""
     suite = run.suite.plain()
     public = {word.lower() for word in _public(suite)} | KNOWN
@@ -112,7 +112,7 @@ def _files(value: object) -> Iterator[str]:
         yield from (value, last.name, last.stem, *names, *(name.partition(".")[0] for name in names))
 
 
-def _modules(run: Run) -> Iterator[str]:
+def _modules(run: RunFacts) -> Iterator[str]:
     """Yield the modules that a network comes from, ``package.module:function``: they are files."""
     for victim in run.victims:
         module, colon, _ = victim.model.partition(":")

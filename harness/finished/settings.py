@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from harness.results.entries import TargetEntry
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 ABSENT = "–"
 DIGITS = 12  # of a hash
@@ -19,7 +19,7 @@ class Setting(NamedTuple):
     values: tuple[str, ...]
 
 
-def differing(runs: Sequence[Run]) -> list[Setting]:
+def differing(runs: Sequence[RunFacts]) -> list[Setting]:
     """Return the keys that are not alike in all runs; tables of a suite are known by their names."""
     known = [dict(_settings(run)) for run in runs]
     keys = dict.fromkeys(key for settings in known for key in settings)
@@ -27,7 +27,7 @@ def differing(runs: Sequence[Run]) -> list[Setting]:
     return [row for row in rows if len(set(row.values)) > 1]
 
 
-def _settings(run: Run) -> Iterator[tuple[str, str]]:
+def _settings(run: RunFacts) -> Iterator[tuple[str, str]]:
     yield from _flat("suite", run.suite.plain())
     yield "commit", run.commit or ABSENT
     yield from _flat("images", dict(run.data.sizes))

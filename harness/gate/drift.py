@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.gate.changes import environment_changes, same_file
+from harness.gate.causes import environment_changes, same_file
 from harness.gate.pairs import Pair, image_order
 from harness.results.baseline import Frozen
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.gate.changes import short_hash
+from harness.gate.causes import same_file, short_hash
 from harness.results.baseline import Frozen
 from harness.results.entries import CaseEntry
 from harness.results.outcomes import ABSENT
@@ -51,7 +51,7 @@ def _other_images(base: Frozen, run: Frozen) -> list[str]:
         f"(the first that is not: {first!r})"
     )
     if old < new or new < old:
-        cause = "data.evaluate was changed"
+        cause = "data.evaluate was changed, or --limit given"
     else:
         cause = "data.seed or data.name was changed, or files were added or removed"
     return [f"{counts}: {cause}; set it back, or freeze a new baseline"]
@@ -100,6 +100,11 @@ def patch_faults(base: Frozen, run: Frozen, columns: pd.Series, cells: Cells) ->
             reason = f", or {defence} transforms them differently" if defence else ""
             faults.append(f"images with patch {names[1]} have different pixels: its placement changed{reason}")
     anew = weights_changed and all(patches_changed)
+    if anew and all(same_file(base, run, pair) for pair in cells):
+        faults.append(
+            f"the file is the baseline's, but the weights of {source}, which its patches are made on, changed, and a "
+            f"weaker network makes weaker patches: make them on twin:{columns['artifact']}, or freeze a new baseline"
+        )
     if anew and len(cells) < 2:
         faults.append("a single new patch says nothing about how patches vary: use at least two seeds or classes")
     return anew, list(dict.fromkeys(faults))

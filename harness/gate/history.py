@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from harness.gate.changes import cell_changes
+from harness.gate.causes import cell_changes
 from harness.gate.faults import run_faults
 from harness.gate.pairs import Pair, image_order, pairs
 from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, percent_axis, shortened, show_on_hover, ticks

@@ -103,10 +103,10 @@ class _Compared:
 def _compare_all(base: Frozen, run: Frozen, rules: Rules) -> _Compared:
     paired = pairs(base, run)
     faults = run_faults(base, run)
-    comparable = not faults
+    if faults:  # other pixels of patched images would follow from these
+        faults += [f"{pair.name}: {gap}" for pair in paired for gap in pair.gaps]
+        return _Compared((*other_suite(base, run), *faults))
     faults += [f"{pair.name}: {fault}" for pair in paired for fault in pair.faults]
-    if not comparable:
-        return _Compared(tuple(faults), notes=tuple(other_suite(base, run)))
     comparisons = []
     for rule in rules.compare:
         some = compare(base, run, rule, rules.alpha(rule), paired)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.gate.changes import cell_changes
+from harness.gate.causes import cell_changes
 from harness.gate.faults import cell_name, missing_or_failed, patch_faults
 from harness.results.baseline import Frozen
 from harness.results.columns import SERIES

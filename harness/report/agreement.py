@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.report.svg import INK, SOFT, drawing, shortened, ticks
 from harness.results.entries import AgreementEntry, TargetEntry
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 from patches.patch import CONTROLS
 
 CELL_INCHES = 0.42
@@ -40,7 +40,7 @@ class Page(NamedTuple):
     pairs: int
 
 
-def pages(run: Run, cells: pd.DataFrame) -> list[Page]:
+def pages(run: RunFacts, cells: pd.DataFrame) -> list[Page]:
     """Return a page for each artifact that several targets ran; ``cells`` are labelled."""
     labels = dict(zip(cells["artifact"], cells["victim"] + ", " + cells["artifact_label"], strict=True))
     traits = {target.name: _traits(target) for target in run.targets}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from harness.results.entries import ArtifactEntry, LatencyEntry, TargetEntry
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 COARSE_CLOCK = 0.01  # share of a latency above which a tick of the clock is too coarse for it
 SLOW = 3.0  # times another file's latency on the same CPU, from which on its cause is told
@@ -36,7 +36,7 @@ class Latency(NamedTuple):
     why: str = ""
 
 
-def latencies(run: Run, cells: pd.DataFrame) -> list[Latency]:
+def latencies(run: RunFacts, cells: pd.DataFrame) -> list[Latency]:
     """Return the latencies by victim, emulated ones last: they are not comparable."""
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
@@ -54,7 +54,7 @@ def latencies(run: Run, cells: pd.DataFrame) -> list[Latency]:
     return sorted(out, key=lambda row: (row.victim, row.entry.emulated))
 
 
-def _explained(run: Run, slow: Latency, others: Sequence[Latency]) -> Latency:
+def _explained(run: RunFacts, slow: Latency, others: Sequence[Latency]) -> Latency:
     """Add how a latency compares with the fastest of its victim on its CPU, and why."""
     targets = {target.name: target for target in run.targets}
     artifacts = {artifact.name: artifact for artifact in run.artifacts}

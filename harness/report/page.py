@@ -25,7 +25,7 @@ from harness.results import paired
 from harness.results.checks import checks, doubts
 from harness.results.metrics import cells, summarise
 from harness.results.outcomes import outcomes
-from harness.results.run_directory import REPORT, Run, read_records, read_run
+from harness.results.run_directory import REPORT, RunFacts, read_records, read_run
 from harness.results.stats import Difference
 from harness.store import write_text
 from patches.patch import CONTROLS
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 CELLS_SHOWN = 3000  # rows of the table of cells; cells.csv has all
 
 
-def build(run_dir: Path, run: Run | None = None, records: pd.DataFrame | None = None) -> Path:
+def build(run_dir: Path, run: RunFacts | None = None, records: pd.DataFrame | None = None) -> Path:
     """Write ``report.html`` to a run directory from its records and ``run.json``, and return its path.
 
     ``run`` and ``records`` are those of a run.json that is not written yet. The page fetches nothing: pictures are data
@@ -46,7 +46,7 @@ def build(run_dir: Path, run: Run | None = None, records: pd.DataFrame | None = 
     return path
 
 
-def text(run_dir: Path, run: Run, records: pd.DataFrame, notice: str = "") -> str:
+def text(run_dir: Path, run: RunFacts, records: pd.DataFrame, notice: str = "") -> str:
     """Return the page, with a ``notice`` below its headline; it has the pictures that lie in the run directory."""
     content = _content(run_dir, run, records) | {"notice": notice}
     return _environment().get_template("report.html").render(_assets() | content)
@@ -74,7 +74,7 @@ def _assets() -> dict[str, object]:
     }
 
 
-def _content(run_dir: Path, run: Run, records: pd.DataFrame) -> dict[str, object]:
+def _content(run_dir: Path, run: RunFacts, records: pd.DataFrame) -> dict[str, object]:
     """Return what the templates show, by the name that they use."""
     every = cells(records)
     self_checks = run.checks or checks(run, every)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.results.entries import ExampleEntry, PatchEntry
 from harness.results.metrics import is_lab
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 from patches.patch import CONTROLS
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -79,7 +79,7 @@ def filters(cells: pd.DataFrame) -> dict[str, list[str]]:
     return {name: list(dict.fromkeys(cells[column])) for name, column in columns.items()}
 
 
-def failures(cells: pd.DataFrame, run: Run) -> list[Failure]:
+def failures(cells: pd.DataFrame, run: RunFacts) -> list[Failure]:
     """Return the cells that failed, by place and message, then the run's errors that no cell shows."""
     failed = cells[cells["status"] == "error"]
     keys = ["target", "error", "victim", "artifact_label"]
@@ -119,7 +119,7 @@ def controls_shown(summary: pd.DataFrame) -> dict[str, str]:
     return {name: text for name, text in CONTROL_NAMES.items() if name in summary and summary[name].notna().any()}
 
 
-def attacks(run: Run) -> list[Attack]:
+def attacks(run: RunFacts) -> list[Attack]:
     """Return a row for each kind of patch."""
     kinds: dict[tuple[str, str, int, str], list[PatchEntry]] = defaultdict(list)
     for patch in run.patches:
@@ -143,7 +143,7 @@ def attacks(run: Run) -> list[Attack]:
     return out
 
 
-def patches(run: Run, cells: pd.DataFrame, run_dir: Path) -> list[PatchCard]:
+def patches(run: RunFacts, cells: pd.DataFrame, run_dir: Path) -> list[PatchCard]:
     """Return every patch, controls last; success is without a defence, where there is such a cell."""
     ok = cells[cells["status"] == "ok"]
     undefended = ok["defence"] == ""
@@ -160,7 +160,7 @@ def patches(run: Run, cells: pd.DataFrame, run_dir: Path) -> list[PatchCard]:
     return sorted(out, key=lambda card: card.entry.attack in CONTROLS)
 
 
-def examples(run: Run, labels: Mapping[str, str], run_dir: Path) -> list[ExampleCard]:
+def examples(run: RunFacts, labels: Mapping[str, str], run_dir: Path) -> list[ExampleCard]:
     """Return every example; ``labels`` are the artifacts'."""
     patch_of = {patch.name: patch for patch in run.patches}
     out = []

@@ -26,7 +26,7 @@ from harness.report.svg import (
 )
 from harness.results.lab_to_device import Chain, Link, chains
 from harness.results.outcomes import Outcomes
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 AROUND_INCHES = 0.85  # of a panel, above and below its rows
 EQUAL = 1e-9  # two means of the same hits
@@ -55,7 +55,7 @@ class Section(NamedTuple):
     shown: int
 
 
-def chains_by_victim(run: Run, matrix: Outcomes, labels: Mapping[str, str]) -> list[Section]:
+def chains_by_victim(run: RunFacts, matrix: Outcomes, labels: Mapping[str, str]) -> list[Section]:
     """Return each victim's chains, drawn and as data; ``labels`` are the artifacts'."""
     versions = {target.name: str(target.info.get("version", "")) for target in run.targets}
     found = chains(matrix, versions)

@@ -33,7 +33,7 @@ from harness.results.entries import (
 from harness.results.metrics import cells
 from harness.results.outcomes import ABSENT, ERROR, Outcomes, clean_rows, outcomes
 from harness.results.packed import Packed, PackedPatch, pack
-from harness.results.run_directory import Run, read_records, read_run, verify
+from harness.results.run_directory import RunFacts, read_records, read_run, verify
 from harness.sealed import sealed, unsealed
 from harness.store import write_text
 from harness.tables import explain
@@ -246,7 +246,7 @@ def _unpacked_patch(file: Path, entry: PatchEntry, packed: PackedPatch | None) -
     return patch
 
 
-def _read_run(run_dir: Path) -> tuple[Run, pd.DataFrame]:
+def _read_run(run_dir: Path) -> tuple[RunFacts, pd.DataFrame]:
     run = read_run(run_dir)
     records = read_records(run_dir, run)
     if not len(records[records["split"] == "evaluate"]):
@@ -254,7 +254,7 @@ def _read_run(run_dir: Path) -> tuple[Run, pd.DataFrame]:
     return run, records
 
 
-def _facts(run: Run) -> Facts:
+def _facts(run: RunFacts) -> Facts:
     kept = {
         name: [entry.plain(without=DROPPED) for entry in getattr(run, name)]
         for name in ("victims", "artifacts", "patches", "targets", "cases", "errors")
@@ -272,7 +272,7 @@ def _facts(run: Run) -> Facts:
     return Facts.model_validate(content | kept)
 
 
-def _packed_patch(run_dir: Path, run: Run, entry: PatchEntry) -> PackedPatch:
+def _packed_patch(run_dir: Path, run: RunFacts, entry: PatchEntry) -> PackedPatch:
     name = str(Path(entry.file).with_suffix(".npz"))
     if entry.per_image or name not in run.files:
         return PackedPatch(name=entry.name)

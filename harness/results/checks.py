@@ -20,7 +20,7 @@ from harness.results.entries import (
 )
 from harness.results.integer_checks import arithmetic, twins
 from harness.results.metrics import is_lab
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
 from patches.patch import CONTROLS
 
@@ -34,7 +34,7 @@ PREPROCESSING_KEYS = "mean, std, divisor and channel_order"  # of a suite
 Row = Mapping[Hashable, Any]
 
 
-def checks(run: Run, cells: pd.DataFrame) -> tuple[Check, ...]:
+def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
     """Return all self-checks of a run, from its ``run.json`` and cells; ``unknown`` where nothing was recorded."""
     good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
     return (
@@ -148,7 +148,7 @@ def _calibration(artifacts: Sequence[ArtifactEntry]) -> Check:
     return verdict(name, asks, f"by {min(images.values())} or more", bad, "; give more as data.calibration")
 
 
-def _accuracy(run: Run, cells: pd.DataFrame) -> Check:
+def _accuracy(run: RunFacts, cells: pd.DataFrame) -> Check:
     name = "accuracy as claimed"
     points = f"{100 * MAX_ACCURACY_LOSS:.0f} points"
     asks = f"is clean accuracy within {points} of the claim, or of the float network's, and above chance?"

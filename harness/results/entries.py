@@ -211,7 +211,10 @@ class TwinEntry(Entry):
 
 
 class LatencyEntry(Entry):
-    """The latency of one image on a target; ``throughput`` in images per second."""
+    """The latency of one image on a target; ``throughput`` in images per second.
+
+    ``arena_kb`` is the smallest tensor arena in which the file loads, where the runtime is a microcontroller's.
+    """
 
     p50_ms: float
     p90_ms: float
@@ -225,6 +228,7 @@ class LatencyEntry(Entry):
     clock_ns: int = 0
     cold_start_ms: float
     peak_rss_mb: float
+    arena_kb: float | None = None
     emulated: bool = False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.results.entries import Check, TargetEntry, TwinEntry
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
 
 MAX_STEPS = 12  # twice what kernels of different CPUs and runtimes differ by; saturated sums reach 50
@@ -15,7 +15,7 @@ SATURATION = (
 )
 
 
-def arithmetic(run: Run) -> Check:
+def arithmetic(run: RunFacts) -> Check:
     """Ask whether targets compute as the twins of their files do."""
     name = "arithmetic"
     asks = f"are the integers of each INT8 file within {MAX_STEPS} steps of exact arithmetic?"

@@ -50,7 +50,7 @@ CELLS, REPORT = "cells.csv", "report.html"
 MEND = "run the suite again"
 
 
-class Run(Entry):
+class RunFacts(Entry):
     """``run.json``: what was attacked, with what, and where; everything but the rates.
 
     ``files`` has the SHA-256 of each file that a verdict or the report rests on, by its path in the run directory.
@@ -95,27 +95,27 @@ class Summary(Entry):
     over_patches: Cells
 
 
-M = TypeVar("M", Run, Summary)
+M = TypeVar("M", RunFacts, Summary)
 
 
-def read_run(run_dir: Path, mend: str = MEND) -> Run:
+def read_run(run_dir: Path, mend: str = MEND) -> RunFacts:
     """Read a finished run's ``run.json``; another schema or a damaged file is a `UserError` that ends with its mend."""
-    return _read(run_dir / RUN, Run, mend)
+    return _read(run_dir / RUN, RunFacts, mend)
 
 
-def read_summary(run_dir: Path, run: Run) -> Summary:
+def read_summary(run_dir: Path, run: RunFacts) -> Summary:
     """Read the ``summary.json`` of a finished run; another run's or a damaged file is a `UserError`."""
     verify(run_dir, run, SUMMARY)
     return _read(run_dir / SUMMARY, Summary, MEND)
 
 
-def read_records(run_dir: Path, run: Run) -> pd.DataFrame:
+def read_records(run_dir: Path, run: RunFacts) -> pd.DataFrame:
     """Read the records of a finished run; another run's or a damaged file is a `UserError`."""
     verify(run_dir, run, RECORDS)
     return read_parquet(run_dir / RECORDS, RECORD_KINDS)
 
 
-def verify(run_dir: Path, run: Run, *names: str, mend: str = MEND) -> None:
+def verify(run_dir: Path, run: RunFacts, *names: str, mend: str = MEND) -> None:
     """Check that files of a run, by default all, are those that it wrote; another is a `DamagedFile`."""
     for name in names or run.files:
         if name not in run.files:
@@ -123,7 +123,7 @@ def verify(run_dir: Path, run: Run, *names: str, mend: str = MEND) -> None:
         check_file(run_dir / name, run.files[name], mend)
 
 
-def write_run(run_dir: Path, run: Run) -> None:
+def write_run(run_dir: Path, run: RunFacts) -> None:
     """Write ``run.json``, with the hashes of the files that are there."""
     files = {name: sha256_file(run_dir / name) for name in sorted(set(_files(run))) if (run_dir / name).is_file()}
     write_sealed(run_dir / RUN, run.model_copy(update={"files": files}).plain())
@@ -135,7 +135,7 @@ def write_summary(run_dir: Path, suite: str, cells: pd.DataFrame, over_patches: 
     write_sealed(run_dir / SUMMARY, content.plain())
 
 
-def _files(run: Run) -> Iterator[str]:
+def _files(run: RunFacts) -> Iterator[str]:
     yield from (RECORDS, CELLS, SUMMARY, REPORT, splits.FILE)
     for entries, beside in ((run.artifacts, ".json"), (run.patches, ".npz")):
         for entry in entries:

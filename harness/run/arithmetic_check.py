@@ -23,7 +23,7 @@ from harness.run.repeat_check import first_clean
 from harness.store import key, write_json
 
 IMAGES = 32
-TFLITE_RUNTIMES = ("litert", "tflite_runtime", "tensorflow")
+TFLITE_RUNTIMES = ("litert", "tflite_runtime", "tensorflow", "tflite_micro")
 WEIGHTED = ("Conv", "Gemm", "MatMul")  # in the names of ONNX operators that sum products
 
 

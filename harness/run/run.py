@@ -21,7 +21,7 @@ from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from backends.hosts import availability
 from harness.config import VictimTable, read_suite
-from harness.config.changes import NO_CHANGES, Changes
+from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
 from harness.extras import require
 from harness.plan.plan import Plan, make
@@ -38,7 +38,7 @@ from harness.results.run_directory import (
     REPORT,
     RUN,
     SUMMARY,
-    Run,
+    RunFacts,
     read_records,
     read_run,
     read_summary,
@@ -58,7 +58,7 @@ def run_suite(
     data_dir: Path | None,
     out: Path | None,
     *,
-    changes: Changes = NO_CHANGES,
+    overrides: Overrides = NO_OVERRIDES,
     targets: tuple[str, ...] = ("*",),
     device: str = "cpu",
     frozen: Path | None = None,
@@ -74,7 +74,7 @@ def run_suite(
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    suite = read_suite(suite_file, changes)
+    suite = read_suite(suite_file, overrides)
     stages.check_device(device)
     check_data(data_dir)
     run_dir = out or Path("out") / suite.name
@@ -105,7 +105,7 @@ def run_suite(
         return _print_results(run_dir, console)
 
 
-def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: Run | None = None) -> Path:
+def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: RunFacts | None = None) -> Path:
     """Write records, cells, summary, report and, last, run.json; return the report's path.
 
     What is not given is read from the run directory, whose files are verified first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -33,7 +34,7 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.results.run_directory import SCHEMA, Run
+from harness.results.run_directory import SCHEMA, RunFacts
 from harness.run import crafting, evidence, replays, stages
 from harness.run.arithmetic_check import arithmetics
 from harness.run.examples import examples
@@ -55,11 +56,11 @@ PACKAGES = (
 )
 
 
-def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing) -> Run:
+def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing) -> RunFacts:
     """Return the content of run.json; put artifacts, patches and example pictures into the run directory."""
     plan = work.plan
     machine = describe()
-    return Run(
+    return RunFacts(
         schema=SCHEMA,
         suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
         title=plan.suite.title,
@@ -221,6 +222,7 @@ def _latencies(work: Work) -> Iterator[LatencyEntry]:
     for step in work.plan.latencies:
         if work.store.has("latency", step.key):
             measured = read_json(work.store.path("latency", step.key) / "latency.json")
+            arena = str(measured["info"].get("arena_bytes", ""))
             yield LatencyEntry(
                 p50_ms=measured["p50_ms"],
                 p90_ms=measured["p90_ms"],
@@ -234,6 +236,7 @@ def _latencies(work: Work) -> Iterator[LatencyEntry]:
                 clock_ns=measured["clock_resolution_ns"],
                 cold_start_ms=1000 * measured["cold_start_seconds"],
                 peak_rss_mb=measured["peak_rss_bytes"] / 1e6,
+                arena_kb=int(arena) / 1e3 if re.fullmatch(r"[0-9]{1,15}", arena) else None,
                 emulated=bool(measured["machine"].get("emulated", False)),
             )
 

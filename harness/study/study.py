@@ -14,7 +14,7 @@ from rich.text import Text
 
 from backends.device.errors import UserError, about
 from harness.config import read_suite
-from harness.config.changes import NO_CHANGES, Changes
+from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.display import Display
 from harness.plan.plan import Plan, make
@@ -49,7 +49,7 @@ def run_study(
     data_dir: Path | None,
     out: Path | None,
     *,
-    changes: Changes = NO_CHANGES,
+    overrides: Overrides = NO_OVERRIDES,
     only: Sequence[str] = (),
     device: str = "cpu",
     quiet: bool = False,
@@ -61,12 +61,12 @@ def run_study(
     """
     if unknown := sorted(set(only) - set(ANALYSES)):
         raise UserError(f"no analysis named {', '.join(unknown)}; choose from {', '.join(ANALYSES)}")
-    suite = read_suite(suite_file, changes)
+    suite = read_suite(suite_file, overrides)
     run_dir = out or Path("out") / suite.name
     with about(suite_file):
         plan = make(suite, data_dir, run_dir / "store")
         _check(suite.study, plan)
-    all_ok = run.run_suite(suite_file, data_dir, out, changes=changes, device=device, quiet=quiet, console=console)
+    all_ok = run.run_suite(suite_file, data_dir, out, overrides=overrides, device=device, quiet=quiet, console=console)
     folder = run_dir / "study"
     with run.held(run_dir), about(suite_file):
         display = Display(console, quiet)

@@ -24,6 +24,7 @@ TARGETS = [
     ("reference", ""),
     ("tflite_runtime", "environments"),
     ("tensorflow", "environments"),
+    ("tflite_micro", "environments"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),

@@ -14,7 +14,7 @@ from backends.device.errors import UserError
 from backends.device.runtimes import engine, prepare, real
 
 # Those whose packages this Python lacks run in an environment of their own.
-ELSEWHERE = ("tflite_runtime", "tensorflow")
+ELSEWHERE = ("tflite_runtime", "tensorflow", "tflite_micro")
 TFLITE = ("litert", *ELSEWHERE)
 # Every runtime with every option of its own.
 ENGINES = [
@@ -31,6 +31,7 @@ ENGINES = [
     ("tensorflow", {}),
     ("tensorflow", {"kernels": "builtin"}),
     ("tensorflow", {"kernels": "reference"}),
+    ("tflite_micro", {}),
 ]
 
 
@@ -129,13 +130,15 @@ def test_an_integer_output_of_onnx_keeps_its_integers(tmp_path, name):
 
 @EACH
 def test_info_says_what_is_in_force(tmp_path, name, options):
-    info = loaded(name, tiny_file(tmp_path, name), options, threads=2).info()
+    threads = 1 if name == "tflite_micro" else 2
+    info = loaded(name, tiny_file(tmp_path, name), options, threads).info()
     assert all(isinstance(value, str) for value in info.values())
     assert {"version", "kernels", "threads"} <= set(info)
-    assert info["threads"] == "2"
+    assert info["threads"] == str(threads)
     if name in TFLITE:
-        assert info["kernels"] == options.get("kernels", "builtin" if name == "tflite_runtime" else "xnnpack")
-        assert (int(info["delegates"]) > 0) == (info["kernels"] == "xnnpack")
+        default = {"tflite_runtime": "builtin", "tflite_micro": "reference"}.get(name, "xnnpack")
+        assert info["kernels"] == options.get("kernels", default)
+        assert (int(info.get("delegates", "0")) > 0) == (info["kernels"] == "xnnpack")
     if name == "onnxruntime":
         assert info["provider"] == "CPUExecutionProvider"
         assert info["optimization"] == options.get("optimization", "all")
@@ -146,7 +149,7 @@ def test_unknown_options_and_values_are_refused(tmp_path, name):
     file = tiny_file(tmp_path, name)
     with pytest.raises(UserError, match="unknown option 'speed'"):
         loaded(name, file, {"speed": 9})
-    known = {"onnxruntime": "optimization", "reference": None}.get(name, "kernels")
+    known = {"onnxruntime": "optimization", "reference": None, "tflite_micro": None}.get(name, "kernels")
     if known:
         with pytest.raises(UserError, match=f"{known} = 'best': expected one of"):
             loaded(name, file, {known: "best"})
@@ -190,7 +193,7 @@ def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(t
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
-        match="no runtime named 'abacus'; there are dummy, litert, onnxruntime, reference, tensorflow, tflite_runtime",
+        match="'abacus'; there are dummy, litert, onnxruntime, reference, tensorflow, tflite_micro, tflite_runtime",
     ):
         engine("abacus")
 

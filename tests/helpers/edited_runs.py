@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.run_directory import Run, write_run
+from harness.results.run_directory import RunFacts, write_run
 from helpers.made_run import FILES
 
 SOME = [FILES[0], FILES[4], FILES[6]]
@@ -43,7 +43,7 @@ def rewrite(run_dir: Path, records: pd.DataFrame | None = None, run: dict[str, A
     """Write other records or facts into a run directory, sealed as a run would have."""
     if records is not None:
         records.to_parquet(run_dir / "records.parquet", index=False)
-    write_run(run_dir, Run.model_validate(facts_of(run_dir) if run is None else run))
+    write_run(run_dir, RunFacts.model_validate(facts_of(run_dir) if run is None else run))
 
 
 def flip(share: float, attack: str = "gap", artifact: str = MOVING) -> Edit:
@@ -104,6 +104,9 @@ def anew(entry: dict[str, Any]) -> str:
 
 
 OTHER_WEIGHTS = facts("victims", sha256="e" * 64)
+
+
+OTHER_FILES = facts("artifacts", sha256=lambda entry: entry["sha256"] and "d" * 64)
 
 
 NEW_VERSION = facts("targets", info={"version": "2.0", "kernels": "xnnpack"})

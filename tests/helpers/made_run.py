@@ -16,7 +16,7 @@ from harness.report.labels import labelled
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.metrics import cells
 from harness.results.outcomes import outcomes
-from harness.results.run_directory import Run, write_run
+from harness.results.run_directory import RunFacts, write_run
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 VICTIMS = ("resnet20", "resnet56")
@@ -141,7 +141,7 @@ def make_run(
                      "emulated": "arm" in t}
                     for a, (*_, targets) in zip(artifacts, files * len(victims), strict=False) for t in targets],
     }  # fmt: skip
-    write_run(root, Run.model_validate(run))
+    write_run(root, RunFacts.model_validate(run))
     return root
 
 

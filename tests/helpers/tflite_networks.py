@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as tfl
 from flatbuffers import Builder
 
 CODES = tfl.BuiltinOperator
+FLATBUFFER_BYTES = 1 << 16  # of a file with constants behind
 
 
 class T(NamedTuple):
@@ -90,3 +91,18 @@ def _bytes(values: np.ndarray, dtype: str) -> bytes:
         return np.ascontiguousarray(values).astype(dtype).tobytes()
     halves = [int(v) % 16 for v in values.ravel()] + [0]
     return bytes(low + 16 * high for low, high in zip(halves[0::2], halves[1::2], strict=False))
+
+
+def with_weights_outside(file: Path, into: Path) -> Path:
+    """A copy with all constants behind the flatbuffer, as ai-edge-quantizer writes large networks."""
+    model = tfl.ModelT.InitFromPackedBuf(file.read_bytes(), 0)
+    constants = b""
+    for buffer in model.buffers:
+        if buffer.data is not None:
+            buffer.offset, buffer.size = FLATBUFFER_BYTES + len(constants), len(buffer.data)
+            constants += bytes(buffer.data) + bytes(-buffer.size % 16)
+            buffer.data = None
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    into.write_bytes(bytes(builder.Output()).ljust(FLATBUFFER_BYTES, b"\0") + constants)
+    return into

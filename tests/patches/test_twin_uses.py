@@ -263,3 +263,11 @@ def test_scales_along_the_inputs_of_a_convolution_are_refused(tmp_path: Path) ->
         UserError, match=r"QLinearConv \(number 1\) has 3 scales for 8 output channels, and onnxruntime"
     ):
         twin(net.write(tmp_path, net.quantized(net.node("Conv", net.entry, weights), 0.1)))
+
+
+def test_a_bias_of_another_length_is_refused(tmp_path: Path) -> None:
+    net = onnx()
+    weights, scales = net.fixed((8, 3, 1, 1), per_channel=False)
+    out = net.node("Conv", net.entry, weights, net.bias(net.entry, scales, 4), kernel_shape=[1, 1])
+    with pytest.raises(UserError, match=r"QLinearConv \(number \d\) in this form \(.* has no twin yet"):
+        twin(net.write(tmp_path, net.quantized(out, 0.05), 1))

@@ -21,7 +21,7 @@ from harness.finished.sharing import differences, share
 from harness.report.page import build
 from harness.results.baseline import freeze
 from harness.results.metrics import cells
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 FILE = "acme_secret_v7"
 MACHINE = "annas-laptop"
@@ -111,7 +111,7 @@ def test_a_run_is_left_as_it_is(run: Path, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_other_texts_stay(run: Path, text: str) -> None:
-    assert Redaction(Run.model_validate(facts_of(run))).text(text) == text
+    assert Redaction(RunFacts.model_validate(facts_of(run))).text(text) == text
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_other_texts_stay(run: Path, text: str) -> None:
     ],
 )  # fmt: skip
 def test_whatever_looks_private_goes(run: Path, text: str) -> None:
-    said = Redaction(Run.model_validate(facts_of(run))).text(text)
+    said = Redaction(RunFacts.model_validate(facts_of(run))).text(text)
     assert "secret" not in said
     assert not any(part in said for part in ("passwd", "192.168", "fe80", "me@"))
 

@@ -15,6 +15,7 @@ from helpers.edited_runs import (
     MOVING,
     NEW_PATCHES,
     NEW_VERSION,
+    OTHER_FILES,
     OTHER_WEIGHTS,
     SOME,
     Edit,
@@ -62,8 +63,9 @@ CASES: dict[str, tuple[Edit, int, str]] = {  # what happens, the exit code, what
     "a crash": (broken, 2, "with net-gap-t3-s0 failed on 600 images (and 3 more cells): crash: SIGSEGV"),
     "a patch's bytes": (NEW_PATCHES, 2, "net-gap-t3-s0 changed (sha256"),
     "other weights, old patches": (OTHER_WEIGHTS, 2, "only a transfer attack"),
-    "other weights, new patches": (both(OTHER_WEIGHTS, NEW_PATCHES), 0, "the patch is the unit"),
-    "other weights, new patches, worse": (both(OTHER_WEIGHTS, NEW_PATCHES, flip(0.3)), 1, MOVING),
+    "other weights, new patches": (both(OTHER_WEIGHTS, OTHER_FILES, NEW_PATCHES), 0, "the patch is the unit"),
+    "other weights, new patches, worse": (both(OTHER_WEIGHTS, OTHER_FILES, NEW_PATCHES, flip(0.3)), 1, MOVING),
+    "other weights, new patches, old file": (both(OTHER_WEIGHTS, NEW_PATCHES), 2, "a weaker network makes weaker"),
     "another calibration": (both(flip(0.15), renamed), 2, "net-onnx-w8a8-u8s8-moving_average on ort: missing from"),
 }  # fmt: skip
 
@@ -129,6 +131,20 @@ def test_a_run_of_another_plan_or_commit_is_refused(before: Path, commit: str, o
     else:
         with pytest.raises(UserError, match=f"--of {of}: .* is of plan {PLAN}, commit".replace("+", "[+]")):
             check_origin(run, of)
+
+
+def test_what_follows_from_other_images_is_not_said_again(before: Path, tmp_path: Path) -> None:
+    fewer = after(before, tmp_path, both(CASES["an image is gone"][0], NEW_PATCHES))
+    (fault,) = judge(read(before), read(fewer), DEFAULT).faults
+    assert "data.evaluate was changed, or --limit given" in fault
+
+
+def test_a_baseline_of_another_suite_and_other_images_is_the_first_reason(before: Path, tmp_path: Path) -> None:
+    fewer = read(after(before, tmp_path, CASES["an image is gone"][0]))
+    other = replace(fewer, facts=fewer.facts.model_copy(update={"suite": "another"}))
+    faults = judge(read(before), other, DEFAULT).faults
+    assert faults[0] == f"the baseline is of the suite {fewer.facts.suite!r}, the run of 'another'"
+    assert len(faults) == 2
 
 
 def test_a_baseline_of_another_suite_is_named(before: Path) -> None:

@@ -75,6 +75,12 @@ def test_targets_are_selected_by_pattern(tmp_path: Path) -> None:
         plan(tmp_path, targets=("litert*",))
 
 
+def test_a_runtime_of_one_thread_is_timed_on_one(tmp_path: Path) -> None:
+    text = QUICK.replace('"onnx"', '"tflite"').replace("runs = 5", 'threads = ["all"]')
+    threads = {step.target.threads for step in plan(tmp_path, text.replace("onnxruntime", "tflite_micro")).latencies}
+    assert threads == {1}
+
+
 def test_two_targets_alike_share_replays_and_keep_their_names(tmp_path: Path) -> None:
     twin = '\n[[target]]\nname = "again"\nruntime = "onnxruntime"\n'
     made = plan(tmp_path, QUICK + twin)

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from harness.report.latency import NO_S8S8, NOT_OPTIMISED, REFERENCE, latencies
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 CELLS = pd.DataFrame(
     [{"artifact": f"net-{name}", "artifact_label": name, "victim": "net"} for name in ("u8s8", "s8s8", "tflite")]
 )
 
 
-def run(p50_ms: dict[tuple[str, str], float], features: tuple[str, ...] = ("avx2",), cpu: str = "Xeon") -> Run:
+def run(p50_ms: dict[tuple[str, str], float], features: tuple[str, ...] = ("avx2",), cpu: str = "Xeon") -> RunFacts:
     kernels = {"onnxruntime": "cpu-all", "plain": "cpu-disabled", "litert": "xnnpack", "litert-reference": "reference"}
     targets = [
         {"name": name, "runtime": "litert" if "litert" in name else "onnxruntime", "info": {"kernels": info},
@@ -25,10 +25,10 @@ def run(p50_ms: dict[tuple[str, str], float], features: tuple[str, ...] = ("avx2
     latency = [
         common | {"artifact": f"net-{name}", "target": target, "p50_ms": ms} for (name, target), ms in p50_ms.items()
     ]
-    return Run.model_validate({"schema": 2, "targets": targets, "artifacts": artifacts, "latency": latency})
+    return RunFacts.model_validate({"schema": 2, "targets": targets, "artifacts": artifacts, "latency": latency})
 
 
-def causes(given: Run) -> dict[str, str]:
+def causes(given: RunFacts) -> dict[str, str]:
     return {f"{one.label} on {one.entry.target}": one.why for one in latencies(given, CELLS) if one.why}
 
 

@@ -56,6 +56,17 @@ def test_the_page_holds_the_run(run: Path, page: str) -> None:
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert not re.search(r"url\((?!#)", page)
     assert list(run.glob("*.part")) == []
+    assert "arena" not in text
+
+
+def test_an_arena_has_a_column_where_a_target_tells_it(tmp_path: Path) -> None:
+    root = make_run(tmp_path)
+    known = facts_of(root)
+    known["latency"][0]["arena_kb"] = 82.512
+    rewrite(root, run=known)
+    table = text_of(build(root).read_text()).partition("arena, kB")[2]
+    assert " 81 83 " in table  # peak memory and arena of the first
+    assert " 81 – " in table  # of the others
 
 
 def test_categories_make_the_same_page(run: Path, page: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from harness.report.agreement import pages
 from harness.results.agreement import Replayed, agreement, output_integers
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 SCALE = 0.5
 CLEAN = np.array([[4, 1, 0], [0, 3, 3], [1, 1, 2]])  # of 2 targets, in steps
@@ -60,7 +60,7 @@ def test_the_page_names_what_two_targets_differ_in_and_who_is_identical() -> Non
         {"artifact": ["file"], "victim": ["v"], "artifact_label": ["INT8"], "attack": ["gap"], "status": ["ok"],
          "target": ["a"], "targeted_success": [0.25], "untargeted_success": [0.5]}
     )  # fmt: skip
-    (page,) = pages(Run.model_validate(run), cells)
+    (page,) = pages(RunFacts.model_validate(run), cells)
     assert page.artifact == "v, INT8"
     assert page.identical == [["a", "b"]]
     differ = {(row.entry.a, row.entry.b): row.differ for row in page.rows}
@@ -69,4 +69,4 @@ def test_the_page_names_what_two_targets_differ_in_and_who_is_identical() -> Non
     assert (page.rows[0].entry.a, page.rows[0].entry.b) == ("a", "c")
     assert page.rows[0].success_a == 0.25
     assert "<svg" in page.figure
-    assert pages(Run(schema=2), cells) == []
+    assert pages(RunFacts(schema=2), cells) == []

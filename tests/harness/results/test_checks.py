@@ -13,7 +13,7 @@ from helpers.made_run import FILES, make_run
 from harness.report.page import build
 from harness.results.checks import checks, doubts
 from harness.results.metrics import cells, summarise
-from harness.results.run_directory import Run
+from harness.results.run_directory import RunFacts
 
 GOOD: dict[str, Any] = {
     "again": [{"artifact": "net-onnx-w8a8-s8s8-minmax", "target": "ort", "images": 32, "equal": 32}],
@@ -35,8 +35,8 @@ GOOD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def typed(run: dict[str, Any]) -> Run:
-    return Run.model_validate({"schema": 2} | run)
+def typed(run: dict[str, Any]) -> RunFacts:
+    return RunFacts.model_validate({"schema": 2} | run)
 
 
 @pytest.fixture(scope="module")

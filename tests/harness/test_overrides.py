@@ -6,13 +6,13 @@ import pytest
 from helpers.suites import QUICK, SECOND_TARGET, write
 
 from backends.device.errors import UserError
-from harness.config import Changes, Suite, read_suite
+from harness.config import Overrides, Suite, read_suite
 
 LABELLED = '\n[[attack]]\nname = "gap"\nlabel = "far.off"\ntarget_classes = 4\npixels = 6\n'
 
 
 def changed(folder: Path, *settings: str, text: str = QUICK + SECOND_TARGET + LABELLED) -> Suite:
-    return read_suite(write(folder, text), Changes(settings))
+    return read_suite(write(folder, text), Overrides(settings))
 
 
 @pytest.mark.parametrize(
@@ -75,5 +75,5 @@ def test_a_mistake_names_the_setting_and_the_mend(tmp_path: Path, setting: str, 
 def test_a_limit_is_the_most_images_and_never_more_than_the_suite_has(
     tmp_path: Path, limit: int | None, evaluated: int
 ) -> None:
-    suite = read_suite(write(tmp_path), Changes(limit=limit))
+    suite = read_suite(write(tmp_path), Overrides(limit=limit))
     assert suite == read_suite(write(tmp_path, QUICK.replace("evaluate = 40", f"evaluate = {evaluated}")))

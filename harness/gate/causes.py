@@ -1,4 +1,4 @@
-"""What changed between baseline and run: weights, files, and the environments of targets."""
+"""What else differs between baseline and run and may cause a change: weights, files, environments of targets."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from backends.device.reading import DamagedFile, parse_toml
 
 
 @dataclass(frozen=True)
-class Changes:
+class Overrides:
     """Settings, such as ``data.evaluate=50`` or ``target.litert.threads=2``, and the most images to evaluate on.
 
     A setting's key is written as in TOML; the entry of a list is named by its number, or a table's label or name. Its
@@ -26,7 +26,7 @@ class Changes:
         return " ".join(f"--set {setting}" for setting in self.settings)
 
 
-NO_CHANGES = Changes()
+NO_OVERRIDES = Overrides()
 
 
 def change(raw: dict[str, Any], setting: str) -> None:
