@@ -18,6 +18,8 @@ EXTRAS = {  # by module; pyproject.toml has the versions
     "flatbuffers": "inspect",
 }
 
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # torch without several GB of CUDA
+
 
 def require(module: str) -> None:
     """Raise a `UserError` that says what to install, unless a module of an extra is installed."""
@@ -27,4 +29,6 @@ def require(module: str) -> None:
 
 def missing(module: str) -> str:
     """Return the error for a module of an extra that is not installed."""
-    return f"{module} is not installed: pip install 'patchbench[{EXTRAS[module]}]'"
+    extra = EXTRAS[module]
+    index = f" --extra-index-url {CPU_INDEX}" if extra == "craft" else ""
+    return f"{module} is not installed: pip install 'patchbench[{extra}]'{index}"

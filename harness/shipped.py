@@ -1,10 +1,11 @@
-"""The suites that ship with patchbench, and the file that a user means by a name or a path."""
+"""The suites that ship with patchbench: the file that a user means, and what an error calls it."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from backends.device.errors import UserError, did_you_mean
+from backends.device.errors import UserError, about, did_you_mean
 
 SUITES = (Path(__file__).parent / "suites").resolve()  # in a checkout a link to benchmarks/suites
 
@@ -26,5 +27,11 @@ def suite_file(word: str) -> Path:
     known = shipped_suites()
     if word not in known:
         yours = f" (the file in this folder is ./{word})" if path.is_file() else ""
-        raise UserError(f"no suite named {word!r}{yours}; {did_you_mean(word, known)}")
+        here = [file.name for file in Path().glob("*.toml")]
+        raise UserError(f"no suite named {word!r}{yours}; {did_you_mean(word, [*known, *here])}")
     return known[word]
+
+
+def about_suite(file: Path) -> AbstractContextManager[None]:
+    """Name a suite in each `UserError` of a block: one that ships by its name, any other by its file."""
+    return about(f"suite {file.stem}" if file.parent == SUITES else file)

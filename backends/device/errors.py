@@ -22,8 +22,8 @@ class NotWritten(UserError):
 
 
 @contextmanager
-def about(file: Path) -> Iterator[None]:
-    """Name a file, such as a suite, in each `UserError` of a block that does not name it already."""
+def about(file: Path | str) -> Iterator[None]:
+    """Name a file, such as a suite's, in each `UserError` of a block that does not name it already."""
     try:
         yield
     except UserError as error:

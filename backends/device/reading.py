@@ -103,7 +103,9 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        if reason.startswith("Invalid value"):
+            reason += "; text needs quotes"
         raise DamagedFile(f"{where}: not TOML: {reason}") from error
 
 

@@ -29,10 +29,10 @@ def require_integer(path: Path) -> Description:
     if floats := description.in_float:
         names = Counter(o.name for o in floats).most_common()
         first = floats[0].outputs[0].name[-80:] if floats[0].outputs else floats[0].index
+        compute, which = ("operator computes", "it") if len(floats) == 1 else ("operators compute", "the first")
         raise UserError(
-            f"{path}: expected integers throughout, but {len(floats)} operators compute in float: "
-            f"{', '.join(f'{n} {name}' for name, n in names)} (the first gives {first!r}). If this is an INT8 export, "
-            "the format's quantizer or runtime has no integer version of them: try the other format or architecture"
+            f"{path}: expected integers throughout, but {len(floats)} {compute} in float: "
+            f"{', '.join(f'{n} {name}' for name, n in names)} ({which} gives {first!r}). {float_mend(description)}"
         )
     if not any(t.scale for o in description.operators for t in o.outputs):
         raise UserError(f"{path}: expected integers, but no tensor has a scale")
@@ -41,6 +41,22 @@ def require_integer(path: Path) -> Description:
         if not all(0 < scale < math.inf for scale in tensor.scale) or len(tensor.scale) != len(tensor.zero_point):
             raise UserError(f"{path}: tensor {tensor.name!r} needs a scale above 0 and a zero point for each")
     return description
+
+
+def float_mend(description: Description) -> str:
+    """Return what can be done about the operators of a file that compute in float."""
+    if not any(tensor.scale for operator in description.operators for tensor in operator.outputs):
+        return 'It is a float file: quantize it, or give it precision = "fp32" in a suite'
+    names = {operator.name for operator in description.in_float}
+    if names == {"ReduceMean"}:
+        return (
+            "ReduceMean has no INT8 kernel in onnxruntime: build the network with AdaptiveAvgPool2d(1) in place of "
+            "x.mean((2, 3)), and export it again"
+        )
+    return (
+        "The quantizer left them out, or the runtime has no INT8 kernel for them: quantize them too, build the network "
+        "with others in their place, or try the other format"
+    )
 
 
 def _require_scales_by_output(description: Description) -> None:

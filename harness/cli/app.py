@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from harness.cli import finished, gate, init, inspect, run, stages, suites, twin
 
 ABOUT = """Does an adversarial patch that works in the lab still work on the device?
@@ -23,6 +23,13 @@ integer runtimes, and counts how often each patch succeeds.
 
 class Commands(TyperGroup):
     """The group of all commands; code that a command loads cannot end it as if it were done."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command by its name; an unknown one is a `UserError` with the nearest."""
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            raise UserError(f"no command {name!r}; {did_you_mean(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; `sys.exit` in a user's module is a `UserError` that names the place."""

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backends.device.errors import about
 from backends.device.json_types import typed
 from backends.device.reading import DamagedFile, read_json
 from harness.config import read_suite
 from harness.config.overrides import Overrides
 from harness.gate.notes import LARGE_UNSEEN
+from harness.plan.described import check_brought
 from harness.plan.plan import Plan, make
 from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
@@ -25,6 +25,7 @@ from harness.results.checks import WORTHWHILE
 from harness.results.run_directory import RUN, read_run
 from harness.results.stats import paired_interval
 from harness.run.run import check_data
+from harness.shipped import about_suite
 from harness.store import TOOK, Took
 
 FLIPS = 0.02  # of a patch's outcomes, where something unimportant changed
@@ -61,14 +62,17 @@ def dry_run(
     console: Console,
 ) -> None:
     """Plan a run as `harness.run.run.run_suite` does, and print the plan; nothing is made but the plan."""
+    from harness.data.datasets import class_names
+
     suite = read_suite(suite_file, overrides)
     check_data(data_dir)
     run_dir = out or Path("out") / suite.name
     store = run_dir / "store"
     known = patches_of(frozen) if frozen else {}
-    with about(suite_file):
+    with about_suite(suite_file):
         cache = store if store.is_dir() else None
         plan = make(suite, data_dir, cache, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
+        check_brought(plan.artifacts, len(class_names(suite.data, data_dir)))
     for line in warnings(plan):
         console.print(Text(line, "yellow"), soft_wrap=True)
     print_dry_run(plan, run_dir, console)

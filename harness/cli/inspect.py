@@ -74,7 +74,7 @@ def print_targets(suite: Suite, out: Console) -> None:
 
 def print_file(file: Path, out: Console) -> None:
     """Print a model file's operators, its inputs and outputs, and how many operators compute in float."""
-    from exporters.files import describe
+    from exporters.files import describe, float_mend
 
     description = describe(file)
     quantized = any(tensor.scale for operator in description.operators for tensor in operator.outputs)
@@ -93,6 +93,8 @@ def print_file(file: Path, out: Console) -> None:
         for tensor in tensors:
             out.print(f"{role} {tensor.name}: {_shape(tensor)} {_quantization(tensor)}", highlight=False)
     _print_counts(description.counts, out)
+    if quantized and description.in_float:
+        out.print(f"suites take no INT8 file that computes in float. {float_mend(description)}", soft_wrap=True)
     if description.outside:
         out.print(
             f"constants outside the flatbuffer: {description.outside}; OpenVINO and TFLite Micro do not read them, "

@@ -122,6 +122,6 @@ def _unfinished(code: int) -> int:
         endings.say(f"{STOPS[number]}; {endings.RESUME}")
     elif number == signal.SIGKILL:
         endings.fail(f"killed, most often because memory ran out; {endings.RESUME}")
-    else:
+    elif number != signal.SIGPIPE:  # its reader left: nobody waits for a word
         return endings.crashed(number.name)
     return 128 + number

@@ -1,9 +1,10 @@
-"""Standard output that says in one line why it cannot be written: a reader that is gone, a full disk."""
+"""Standard output: a full disk is said in one line; a reader that is gone, as `head` is, ends the command."""
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import Any
 
@@ -14,9 +15,13 @@ class Descriptor(io.FileIO):
     """File descriptor 1; once it has failed, what comes later goes nowhere."""
 
     def write(self, data: Any) -> int:
-        """Write bytes; a failure is a `UserError`."""
+        """Write bytes; a failure is a `UserError`, a closed pipe the signal that it is to any other filter."""
         try:
             return super().write(data)
+        except BrokenPipeError:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGPIPE)
+            raise
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from backends.device.errors import UserError, about
+from backends.device.errors import UserError
 from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
 from backends.device.runtimes import Option
 from harness.cli.options import DataDir, Device, Into, Only, SuiteFile, examples
 from harness.console import console
+from harness.shipped import about_suite
 
 if TYPE_CHECKING:
     from backends.hosts import Target
@@ -185,7 +186,7 @@ def _work(suite_file: Path, data_dir: Path | None, device: str = "cpu") -> Itera
     suite = read_suite(suite_file)
     stages.check_device(device)
     run_dir = Path("out") / suite.name
-    with held(run_dir), about(suite_file):
+    with held(run_dir), about_suite(suite_file):
         display = Display(console())
         store = Store(run_dir / "store", display.warn)
         yield stages.Work(make(suite, data_dir, store.root), store, display, device)

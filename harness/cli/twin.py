@@ -11,9 +11,10 @@ import typer
 from rich.table import Table
 
 from backends.device.artifact import Layout
-from backends.device.errors import UserError, about
+from backends.device.errors import UserError
 from harness.cli.options import DataDir, examples
 from harness.console import console
+from harness.shipped import about_suite
 
 if TYPE_CHECKING:
     from backends.device.artifact import Pixels, Preproc
@@ -95,7 +96,7 @@ def _images(
         source = f"pieces of photographs, {height}x{width}"
     else:
         suite = read_suite(suite_file)
-        with about(suite_file):
+        with about_suite(suite_file):
             every = datasets.load(suite.data, size, data_dir, Path("out") / suite.name / "store")
             chosen = datasets.split(every, suite.data)["evaluate"]
         pixels = chosen.pixels

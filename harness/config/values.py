@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 from pydantic.fields import FieldInfo
 
 from backends.device.defences import parse_defence
@@ -17,8 +17,16 @@ FUNCTION = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
 
 Triple = tuple[float, float, float]
 Pixels = Annotated[int, Field(ge=1, le=10_000)]
-Size = tuple[Pixels, Pixels]
 Seed = Annotated[int, Field(ge=0)]
+
+
+def _two(size: object) -> object:
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f"expected height, width, such as [224, 224], got {size!r:.100}")
+    return size
+
+
+Size = Annotated[tuple[Pixels, Pixels], BeforeValidator(_two)]
 Classes = Annotated[int, Field(ge=1, le=100_000)]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backends.device.errors import UserError
+from backends.device.errors import UserError, did_you_mean
 from harness.torchvision_import import import_torchvision
 
 CIFAR_RESNETS = (8, 20, 32, 44, 56)  # 6n + 2 layers
@@ -157,12 +157,31 @@ def _of_user(model: str, classes: int) -> nn.Module:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        module = importlib.import_module(module_name)
+        function = getattr(module, function_name, None)
+        if function is None:
+            known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+            raise UserError(
+                f"model {model!r}: no {function_name!r} in {module_name}; {did_you_mean(function_name, known)}"
+            )
         parameters = inspect.signature(function).parameters.values()
         takes_classes = any(p.name == "num_classes" or p.kind is p.VAR_KEYWORD for p in parameters)
         network = function(num_classes=classes) if takes_classes else function()
+    except UserError:
+        raise
     except Exception as error:  # a user's code can raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
+            raise UserError(
+                f"model {model!r}: no module {error.name!r}; it is imported from the current folder, {Path.cwd()}: "
+                "run from the folder that has it"
+            ) from error
         raise UserError(f"model {model!r} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"model {model!r}: expected a torch.nn.Module, got {type(network).__name__}")
     return network
+
+
+def _parents(module: str) -> list[str]:
+    """Return a module's name and those of its packages: ``a.b`` and ``a``."""
+    parts = module.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]

@@ -1,13 +1,17 @@
-"""A file that patchbench exported describes itself: what the suite leaves out is read from beside the file."""
+"""A user's own model file: what the suite says of it, and what the description beside it says, held against it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal, cast
 
+from backends.device.artifact import Artifact, Preproc, sha256_file
 from backends.device.errors import UserError
 from exporters.sidecar import description_beside
 from harness import config
+from harness.plan.steps import ArtifactStep
 
 TOLD = ("precision", "classes", "class_offset", "input_size", "output_kind")
 
@@ -27,3 +31,33 @@ def described(table: config.ArtifactTable, data_dir: Path | None) -> config.Arti
                 f"{value!r}: leave {name} out"
             )
     return table.model_copy(update=told)
+
+
+def check_brought(artifacts: Iterable[ArtifactStep], classes: int) -> None:
+    """Hold the files of the user's among a plan's artifacts against their tables; a difference is a `UserError`.
+
+    ``classes`` are the data's.
+    """
+    from exporters.brought import check
+
+    for step in artifacts:
+        if step.brought:
+            check(step.victim.brought_file(), brought_artifact(step, step.brought.classes or classes))
+
+
+def brought_artifact(step: ArtifactStep, classes: int) -> Artifact:
+    """Return a user's own file as its table describes it."""
+    from exporters.files import describe
+    from exporters.files.image_input import layout_or_default
+
+    table = step.brought
+    assert table is not None
+    file = step.victim.brought_file()
+    layout = layout_or_default(describe(file), table.layout)
+    return Artifact(
+        name=step.name, victim=step.victim.name, format=cast(Literal["onnx", "tflite"], step.format),
+        precision=step.precision, file=f"{step.name}.{step.format}", sha256=sha256_file(file),
+        input_size=step.victim.data.size, classes=classes, class_offset=table.class_offset,
+        preproc=Preproc(layout, table.divisor, table.mean, table.std, table.channel_order),
+        output_kind=table.output_kind,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
-from backends.device.errors import UserError, about
+from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from backends.hosts import availability
@@ -48,6 +48,7 @@ from harness.results.run_directory import (
 )
 from harness.run import crafting, replays, stages, twin_check
 from harness.run.run_json import Timing, commit, describe_run
+from harness.shipped import about_suite
 from harness.store import Store
 
 DERIVED = (CELLS, SUMMARY, REPORT)  # from the other files of a run
@@ -83,7 +84,7 @@ def run_suite(
         store = Store(run_dir / "store", display.warn)
         known = patches_of(frozen) if frozen else {}
         frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
-        with about(suite_file):
+        with about_suite(suite_file):
             plan = make(suite, data_dir, store.root, targets, frozen_patches)
         for line in warnings(plan):
             display.warn(line)
@@ -95,7 +96,7 @@ def run_suite(
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, display, device, patches)
             _warn_of_targets(work)
-            with about(suite_file):
+            with about_suite(suite_file):
                 _run_stages(work)
             display.say("counting and writing the report ...")
             given = command or shlex.join(["patchbench", *sys.argv[1:]])
@@ -204,11 +205,14 @@ def _steps(work: stages.Work) -> Mapping[str, int]:
 def _run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
     work.display.expect(_steps(work))
+    for artifact in work.plan.artifacts:
+        if artifact.brought:
+            stages.artifact(work, artifact)
     if work.plan.needs_torch:
         require("torch")
     for victim in work.plan.victims:
         stages.check_victim(work, victim)
-    for artifact in sorted(work.plan.artifacts, key=lambda step: step.brought is None):
+    for artifact in work.plan.artifacts:
         stages.artifact(work, artifact)
     twin_check.require_equal(work)
     for patch in work.plan.patches:

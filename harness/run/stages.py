@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from backends.device.artifact import Artifact, Preproc, QuantSpec, sha256_file
+from backends.device.artifact import Artifact, QuantSpec
 from backends.device.errors import UserError
 from backends.device.reading import Expected, map_npy, read_json
 from exporters.victim import Victim
 from harness import config
 from harness.data.readers import Images
 from harness.display import Display
+from harness.plan.described import brought_artifact
 from harness.plan.plan import Plan
 from harness.plan.steps import ArtifactStep, DataStep, TrainingStep, VictimStep
 from harness.store import UNLIMITED, Store, Took, place, write_json
@@ -168,7 +169,7 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
             work.display.doing("read", step.name),
             work.store.writing("artifact", step.key, Took(step.name)) as beside,
         ):
-            described = _described(step, step.brought, classes(work, step.victim))
+            described = brought_artifact(step, classes(work, step.victim))
             _write_contents(bring(step.victim.brought_file(), described, beside), beside)
     if not work.store.has("artifact", step.key):
         from exporters.export import export
@@ -241,21 +242,6 @@ def _write_contents(file: Description, folder: Path) -> None:
         takes.zero_point[0] if takes.zero_point else None,
     )
     write_json(folder / "found.json", contents._asdict())
-
-
-def _described(step: ArtifactStep, table: config.ArtifactTable, classes: int) -> Artifact:
-    from exporters.files import describe
-    from exporters.files.image_input import layout_or_default
-
-    file = step.victim.brought_file()
-    layout = layout_or_default(describe(file), table.layout)
-    return Artifact(
-        name=step.name, victim=step.victim.name, format=cast(Literal["onnx", "tflite"], step.format),
-        precision=step.precision, file=f"{step.name}.{step.format}", sha256=sha256_file(file),
-        input_size=step.victim.data.size, classes=classes, class_offset=table.class_offset,
-        preproc=Preproc(layout, table.divisor, table.mean, table.std, table.channel_order),
-        output_kind=table.output_kind,
-    )  # fmt: skip
 
 
 def place_artifact(work: Work, step: ArtifactStep, into: Path) -> Path:

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from backends.device.errors import UserError, about
+from backends.device.errors import UserError
 from harness.config import read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.config.study import ANALYSES, Analysis, StudyTable
@@ -20,6 +20,7 @@ from harness.display import Display
 from harness.plan.plan import Plan, make
 from harness.results.run_directory import read_run, read_summary
 from harness.run import run, stages
+from harness.shipped import about_suite
 from harness.store import Store, write_text
 from harness.study import findings, output, page
 from harness.study.lib.inputs import Figure, Inputs
@@ -63,12 +64,12 @@ def run_study(
         raise UserError(f"no analysis named {', '.join(unknown)}; choose from {', '.join(ANALYSES)}")
     suite = read_suite(suite_file, overrides)
     run_dir = out or Path("out") / suite.name
-    with about(suite_file):
+    with about_suite(suite_file):
         plan = make(suite, data_dir, run_dir / "store")
         _check(suite.study, plan)
     all_ok = run.run_suite(suite_file, data_dir, out, overrides=overrides, device=device, quiet=quiet, console=console)
     folder = run_dir / "study"
-    with run.held(run_dir), about(suite_file):
+    with run.held(run_dir), about_suite(suite_file):
         display = Display(console, quiet)
         work = stages.Work(plan, Store(run_dir / "store", display.warn), display, device)
         inputs = _inputs(work, suite.study, run_dir)

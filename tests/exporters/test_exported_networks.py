@@ -84,8 +84,6 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path, format, per_channel):
 @pytest.mark.parametrize(
     ("function", "format", "message"),
     [
-        (torch.erf, "onnx", "1 operators compute in float: 1 Erf"),
-        (torch.erf, "tflite", "compute in float"),
         (
             lambda x: torch.maximum(x, x * 0.3 + 0.2),
             "tflite",
@@ -96,6 +94,8 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path, format, per_channel):
             "tflite",
             "writes STABLEHLO_REDUCE_W",
         ),
+        (torch.erf, "onnx", "1 operator computes in float: 1 Erf"),
+        (torch.erf, "tflite", "computes? in float"),
         (lambda x: x * 0, "onnx", "is the network trained"),
         (lambda x: x * 0, "tflite", "is it trained"),
         (lambda x: x.reshape(2, 8, 8, 8), "onnx", "one batch size only"),

@@ -156,7 +156,14 @@ def test_onnx_by_onnxruntime_is_integer_as_it_runs(tmp_path):
 @pytest.mark.parametrize("operator", ["Sub", "Div", "Pow"])
 def test_an_operator_left_in_float_is_named(tmp_path, operator):
     source = with_nodes(tmp_path / "float.onnx", helper.make_node(operator, ["r", "half"], ["m"], "odd"))
-    with pytest.raises(UserError, match=f"1 operators compute in float: 1 {operator} .*'m'"):
+    with pytest.raises(UserError, match=f"1 operator computes in float: 1 {operator} .*'m'"):
+        require_integer(quantized(tmp_path / "int8.onnx", source))
+
+
+def test_a_mean_that_has_no_kernel_is_named_with_what_has_one(tmp_path):
+    mean = helper.make_node("ReduceMean", ["r"], ["m"], "odd", axes=[2, 3], keepdims=1)
+    source = with_nodes(tmp_path / "float.onnx", mean)
+    with pytest.raises(UserError, match=r"1 ReduceMean \(it gives 'm'\)\. ReduceMean has .*AdaptiveAvgPool2d\(1\) in"):
         require_integer(quantized(tmp_path / "int8.onnx", source))
 
 

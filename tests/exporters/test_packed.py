@@ -132,7 +132,7 @@ def test_onnxruntime_computes_them_in_float_and_the_proof_says_so(tmp_path):
     model.ir_version = 10
     onnx.save(model, path)
     assert describe(path).counts["Conv (float)"] == 1
-    with pytest.raises(UserError, match="1 operators compute in float: 1 Conv"):
+    with pytest.raises(UserError, match="1 operator computes in float: 1 Conv"):
         require_integer(path)
 
 
@@ -187,7 +187,7 @@ def test_an_export_packs_the_very_levels_of_the_embedded_file(tmp_path):
 
 @pytest.mark.slow
 def test_the_quantizer_packs_no_depthwise_convolution_and_the_proof_says_so(tmp_path):
-    with pytest.raises(UserError, match="1 operators compute in float: 1 DEPTHWISE_CONV_2D"):
+    with pytest.raises(UserError, match="1 operator computes in float: 1 DEPTHWISE_CONV_2D"):
         small.write(tmp_path, small.branches(), "tflite", replace(W4A8, packed=True))
     assert list(tmp_path.iterdir()) == []
 

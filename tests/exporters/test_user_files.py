@@ -106,8 +106,8 @@ def test_a_file_that_is_as_its_user_says_is_copied_and_described(tmp_path: Path)
     [
         ("tflite", {"precision": "fp32"}, "integer scales"),
         ("onnx", {}, "compute in float"),
-        ("tflite", {"input_size": (9, 9)}, "input_size"),
-        ("tflite", {"preproc": Preproc("nchw")}, "layout"),
+        ("tflite", {"input_size": (9, 9)}, r"takes images of 8x8, the suite says 9x9: set input_size = \[8, 8\]"),
+        ("tflite", {"preproc": Preproc("nchw")}, "takes inputs nx8x8x3, which is not nchw"),
         ("tflite", {"class_offset": 1}, "has 4 outputs, expected at least 5"),
     ],
 )

@@ -39,6 +39,12 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
         ("seconds = 0", "seconds = -1", "latency.seconds: expected a number of at least 0, got -1"),
         ('name = "quick"', 'name = "../quick"', "name: expected a name of at most 100 letters"),
         ("[data]", "[data", "not TOML"),
+        ('name = "quick"', "name = quick", "not TOML: Invalid value (at line 3, column 8); text needs quotes"),
+        (
+            'model = "resnet8"',
+            'model = "resnet8"\ninput_size = [48]',
+            "victim.0.input_size: expected height, width, such as [224, 224], got [48]",
+        ),
         ("schema = 1", "", "schema: missing"),
         ("calibration = 8", 'calibration = "x"', "data.calibration: expected an integer, got 'x'"),
         ("calibration = 8", "calibration = 1.5", "data.calibration: expected an integer, got 1.5"),

@@ -28,6 +28,9 @@ NEED_TORCH = {
     "harness.study": "features gradients places saturation strength",
     "harness.study.lib": "layers pixel_gradients readings",
 }
+NO_TORCH = (
+    "torch is not installed: pip install 'patchbench[craft]' --extra-index-url https://download.pytorch.org/whl/cpu"
+)
 IMPORT_ALL = """
 import importlib, json, sys
 failed = {}
@@ -134,14 +137,19 @@ def test_files_and_patches_that_are_there_are_run_reported_judged_and_looked_int
 def test_a_suite_that_makes_networks_says_what_to_install(python: Python, tmp_path: Path) -> None:
     suite = write(tmp_path, QUICK)
     done = python("-m", "harness.cli", "run", suite, cwd=tmp_path)
-    assert done.stderr == f"error: {suite}: torch is not installed: pip install 'patchbench[craft]'\n"
+    assert done.stderr == f"error: {suite}: {NO_TORCH}\n"
     assert done.returncode == 2
     assert "train" not in done.stdout
 
 
+def test_a_suite_that_ships_is_called_by_its_name(python: Python, tmp_path: Path) -> None:
+    done = python("-m", "harness.cli", "run", "demo", cwd=tmp_path)
+    assert done.stderr == f"error: suite demo: {NO_TORCH}\n"
+
+
 def test_a_command_that_needs_a_package_says_which_extra_has_it(python: Python, tmp_path: Path) -> None:
     done = python("-m", "harness.cli", "train", write(tmp_path, QUICK), "--into", "weights", cwd=tmp_path)
-    assert done.stderr == "error: torch is not installed: pip install 'patchbench[craft]'\n"
+    assert done.stderr == f"error: {NO_TORCH}\n"
     assert done.returncode == 2
 
 

@@ -26,6 +26,9 @@ def test_an_unknown_name_is_told_with_the_nearest_and_with_the_file_of_that_name
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no suite named 'dmo'; did you mean 'demo'"):
         suite_file("dmo")
+    Path("mine.toml").touch()
+    with pytest.raises(UserError, match=r"no suite named 'mine\.toml\.'; did you mean 'mine\.toml'"):
+        suite_file("mine.toml.")
     Path("dmo").touch()
     with pytest.raises(UserError, match="the file in this folder is"):
         suite_file("dmo")

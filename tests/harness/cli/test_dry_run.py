@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import tiny
 from helpers.command import patchbench
 from helpers.plans import plan
-from helpers.suites import QUICK
+from helpers.suites import QUICK, write
 
+from backends.device.errors import UserError
 from harness.cli.dry_run import (
     Task,
+    dry_run,
     duration,
     estimate,
     images_to_beat_noise,
@@ -19,8 +22,27 @@ from harness.cli.dry_run import (
     print_dry_run,
     rows_of,
 )
+from harness.config.overrides import NO_OVERRIDES
 from harness.console import console
 from harness.store import Store, Took
+
+BROUGHT = """
+schema = 1
+name = "brought"
+[data]
+name = "digits"
+evaluate = 100
+[[artifact]]
+name = "theirs"
+file = "{file}"
+input_size = [{size}, {size}]
+[[attack]]
+name = "noise"
+pixels = 2
+[[target]]
+name = "here"
+runtime = "{runtime}"
+"""
 
 
 def test_the_steps_of_a_plan_are_counted_by_kind_and_what_is_stored_is_left_out(tmp_path: Path) -> None:
@@ -101,6 +123,22 @@ def test_it_fits_a_terminal(columns: int, tmp_path: Path) -> None:
     assert "6 patches" in shown
     assert "40 images" in shown
     assert "…" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "says"),
+    [
+        ("onnx", 8, "theirs.onnx: expected integers .* 1 MatMul .* It is a float file: quantize it, or give"),
+        ("tflite", 9, "theirs.tflite: takes images of 8x8, the suite says 9x9: set input_size"),
+    ],
+)
+def test_a_file_that_a_run_would_refuse_is_refused(tmp_path: Path, name: str, size: int, says: str) -> None:
+    getattr(tiny, f"{name}_file")(tmp_path / f"theirs.{name}")
+    runtime = {"onnx": "onnxruntime", "tflite": "litert"}[name]
+    suite = write(tmp_path, BROUGHT.format(file=f"theirs.{name}", size=size, runtime=runtime))
+    out = console(120, io.StringIO())
+    with pytest.raises(UserError, match=says):
+        dry_run(suite, tmp_path, None, overrides=NO_OVERRIDES, targets=("*",), frozen=None, console=out)
 
 
 @pytest.mark.slow

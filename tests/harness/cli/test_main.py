@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import environ
+from helpers.command import environ, patchbench
 from helpers.rogue import rogue_attack
 from helpers.suites import write
 
@@ -136,6 +136,23 @@ def test_a_limit_on_memory_is_one_line(tmp_path, kilobytes):
     assert done.returncode == 2
     assert done.stderr.startswith("error: not enough memory")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_ends_the_command_without_a_word(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "harness.cli", "suites", "demo"]
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environ(), stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize(("typed", "near"), [("rn", "run"), ("run.", "run"), ("insepct", "inspect")])
+def test_a_command_that_there_is_not_is_one_line_with_the_nearest(tmp_path, typed, near):
+    done = patchbench(typed, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"error: no command {typed!r}; did you mean {near!r}?\n")
 
 
 def test_closed_streams_are_replaced_by_no_file(tmp_path):

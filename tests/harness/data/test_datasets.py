@@ -170,11 +170,11 @@ def test_the_order_is_that_of_the_seeded_sha256():
     [
         (
             {"calibration": 10, "craft": 11, "evaluate": 5},
-            "data.craft asks for 11 images; 10 are left of the 20 in pool 'train'",
+            "data.craft = 11: some.npz has 20 training images: calibration 10 leave at most 10 for craft",
         ),
         (
             {"calibration": 1, "craft": 1, "evaluate": 11},
-            "data.evaluate asks for 11 images; 10 are left of the 10 in pool 'test'",
+            "data.evaluate = 11: some.npz has 10 test images",
         ),
     ],
 )

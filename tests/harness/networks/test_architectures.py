@@ -115,8 +115,8 @@ def test_a_users_function_of_the_current_folder(own_module, function, classes):
     [
         ("ownnets:broken", "RuntimeError: out of ideas"),
         ("ownnets:no_network", r"expected a torch.nn.Module, got list"),
-        ("ownnets:absent", "no attribute 'absent'"),
-        ("no_such_package.nets:f", "No module named 'no_such_package'"),
+        ("ownnets:plian", "no .plian. in ownnets; did you mean .plain."),
+        ("no_such_package.nets:f", "no module 'no_such_package'; it is imported from the current folder, /.*run from"),
         (":f", "cannot be built"),
     ],
 )
