@@ -63,10 +63,9 @@ def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tup
 def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONFIDENCE) -> Estimate:
     """Return the mean over patches of their rates ``sum(hits & among) / sum(among)``; ``classes`` int ``(patches,)``.
 
-    One patch: Wilson. No class with two patches, or patches that answer all images alike: over images alone, by
-    Wilson's interval with the effective size of images as clusters. Below `BOOTSTRAP_FROM` patches: t over the patches'
-    rates within their classes, to whose variance that of drawing images is added. From there on the crossed bootstrap,
-    its percentiles widened to t's
+    One patch: Wilson. No class with two patches: over images alone, by Wilson's interval with the effective size of
+    images as clusters. Below `BOOTSTRAP_FROM` patches: t over the patches' rates within their classes, to whose
+    variance that of drawing images is added. From there on the crossed bootstrap, its percentiles widened to t's
     (Hesterberg 2015, Am. Stat. 69, "expanded percentile interval") and scaled to that same variance, since resampling
     both counts the residual three times (Owen 2007).
     """
@@ -76,12 +75,12 @@ def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONF
     n = among.sum(axis=1)
     rates = hit.sum(axis=1) / n
     value, df = float(rates.mean()), len(rates) - len(np.unique(classes))
-    error, freedom = _two_way(hit - rates[:, None] * among, rates, n, classes) if df else (0.0, 0.0)
-    if error == 0:
+    if df == 0 or value in (0, 1):
         spread = _image_variance(hit, among) if len(rates) > 1 else 0.0
         effective = value * (1 - value) / spread if spread > 0 else n.mean()
         least, most = wilson(value * effective, effective, confidence)
         return Estimate(value, float(least), float(most), "images" if df == 0 else "patches and images")
+    error, freedom = _two_way(hit - rates[:, None] * among, rates, n, classes)
     t = float(stdtrit(freedom, (1 + confidence) / 2))
     low, high = value - t * error, value + t * error
     if len(rates) >= BOOTSTRAP_FROM:
@@ -144,7 +143,7 @@ def difference(
 
     ``over`` "images": the patches are fixed. The test is `sign_flip` by image, for one patch McNemar's exact one; the
     interval is `paired_interval` over images as clusters. "patches and images": t over the patches' own differences
-    within their classes; over images where no class has two patches, or each answers all images alike.
+    within their classes; where no class has two patches, or nothing differs at all, over images.
     """
     rise, among, classes = _counting(steps, among, classes)
     if not len(rise):
@@ -153,15 +152,14 @@ def difference(
     n = among.sum(axis=1)
     rises = rise.sum(axis=1) / n
     value, df = float(rises.mean()), len(rises) - len(np.unique(classes))
-    is_crossed = over != "images" and df > 0
-    error, freedom = _two_way(rise - rises[:, None] * among, rises, n, classes) if is_crossed else (0.0, 0.0)
-    if error == 0:
+    if over == "images" or df == 0 or not rise.any():
         scores = (rise / n[:, None]).mean(axis=0)
         images = scores * n.mean()
         low, high = paired_interval(images.sum(), (images**2).sum(), n.mean(), confidence, patches=len(rise))
         return Difference(value, float(low), float(high), *sign_flip(scores), "images")
+    error, freedom = _two_way(rise - rises[:, None] * among, rises, n, classes)
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
-    above = float(stdtr(freedom, -value / error))
+    above = float(stdtr(freedom, -value / error)) if error > 0 else float(value <= 0)
     least, most = max(-1.0, value - half), min(1.0, value + half)
     return Difference(value, least, most, min(1.0, 2 * min(above, 1 - above)), above, "patches and images")
 
@@ -238,8 +236,7 @@ def _two_way(residuals: Floats, rates: Floats, n: Ints, classes: Ints) -> tuple[
     """Return the standard error of the mean of ``rates``, over patches within classes and images, and its freedom.
 
     With patch, image and residual components A, B, E over P patches and N images it estimates A/P + B/N + E/PN; the
-    first term alone, s^2/P, gives A/P + E/PN (Searle, Casella and McCulloch 1992, "Variance Components"). A component
-    that comes out below zero is zero (Thompson 1962, Ann. Math. Stat. 33): a few patches that happen to agree leave E.
+    first term alone, s^2/P, gives A/P + E/PN (Searle, Casella and McCulloch 1992, "Variance Components").
     The degrees of freedom are Satterthwaite's (1946, Biometrics Bull. 2): few where patches, many where images decide.
     """
     patches = len(rates)
@@ -250,7 +247,6 @@ def _two_way(residuals: Floats, rates: Floats, n: Ints, classes: Ints) -> tuple[
     mean = parts.mean(axis=0)
     interaction = float(((parts - mean) ** 2).sum()) / (patches * (patches - 1))
     images = max(0.0, float((mean**2).sum()) - interaction)
-    between = max(between, interaction)
     whole = between + images
     spread = between**2 / df + images**2 / max(int((parts != 0).any(axis=0).sum()) - 1, 1)
     return math.sqrt(whole), whole**2 / spread if spread > 0 else float(df)

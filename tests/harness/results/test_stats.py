@@ -210,35 +210,6 @@ def test_over_patches_a_paired_difference_is_a_paired_t() -> None:
     assert (found.low, found.high) == pytest.approx(known.confidence_interval(0.95), abs=0.004)
 
 
-def test_two_patches_that_happen_to_agree_are_not_certainty() -> None:
-    """Equal changes on unlike images: what is left is the residual of a two-way layout."""
-    change = np.zeros((2, 40))
-    change[0, :6] = 1
-    change[1, 6:12] = 1
-    columns = change.mean(axis=0)
-    ms_image = 2 * ((columns - 0.15) ** 2).sum() / 39
-    ms_rest = ((change - columns) ** 2).sum() / 39  # the rows' means are equal
-    assert ms_image < ms_rest
-    half = scipy.stats.t.ppf(0.975, 1) * np.sqrt(ms_rest / change.size)
-    everywhere, one_class = np.ones(change.shape, bool), np.zeros(2, np.int64)
-    found = difference(change, everywhere, one_class, "patches and images")
-    assert (found.low, found.high) == pytest.approx((0.15 - half, 0.15 + half), rel=0.03)  # n for n - 1
-    assert found.p > 0.1
-    rate = mean_rate(change > 0, everywhere, one_class)
-    assert (rate.low, rate.high) == pytest.approx((0, 0.15 + half), rel=0.03)
-
-
-def test_patches_that_answer_all_images_alike_are_judged_over_images() -> None:
-    rise = np.repeat([1.0, 1.0, 0.0, 0.0], 30).reshape(4, 30)
-    everywhere, classes = np.ones(rise.shape, bool), np.array([0, 0, 1, 1])
-    found = difference(rise, everywhere, classes, "patches and images")
-    assert found.over == "images"
-    assert found.low < found.value == 0.5 < found.high
-    assert 0 < found.p < 1e-6
-    rate = mean_rate(rise > 0, everywhere, classes)
-    assert (rate.low, rate.high) == pytest.approx(scipy.stats.binomtest(15, 30).proportion_ci(method="wilson"))
-
-
 def test_no_difference_at_all_is_not_certainty() -> None:
     still = difference(np.zeros((4, 200)), np.ones((4, 200), bool), np.array([0, 0, 1, 1]), "patches and images")
     assert (still.value, still.p, still.p_above, still.over) == (0, 1, 1, "images")
