@@ -7,6 +7,7 @@ import numpy as np
 from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files.description import Description
+from exporters.files.input_range import held
 
 CHANNEL_AXIS: dict[Layout, int] = {"nchw": 1, "nhwc": 3}
 
@@ -76,12 +77,10 @@ def guess_preproc(file: Description, layout: Layout) -> Preproc:
     entry = file.inputs[0]
     if entry.dtype not in ("int8", "uint8") or len(entry.scale) != 1:
         return Preproc(layout=layout)
-    limits = np.iinfo(entry.dtype)
     scale = float(np.float32(entry.scale[0]))
-    low = scale * (int(limits.min) - entry.zero_point[0])
-    high = scale * (int(limits.max) - entry.zero_point[0])
-    if abs(low) < scale and abs(high - 1) < scale:
+    holds = held(file)
+    if holds and abs(holds[0]) < scale and abs(holds[1] - 1) < scale:
         return Preproc(layout=layout)
-    mean = float(entry.zero_point[0] - int(limits.min))
+    mean = float(entry.zero_point[0] - int(np.iinfo(entry.dtype).min))
     std = 1 / scale
     return Preproc(layout=layout, divisor=1.0, mean=(mean,) * 3, std=(std,) * 3)

@@ -13,8 +13,8 @@ from rich.text import Text
 from harness.finished.changes import Change, Comparison, compare
 from harness.finished.settings import Setting, differing
 from harness.gate.history import label
-from harness.report.headline import percent
 from harness.report.pages import points, render
+from harness.report.wording import percent
 from harness.results.baseline import of_run
 from harness.results.run_directory import read_run
 

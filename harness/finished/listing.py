@@ -11,9 +11,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from backends.device.errors import UserError
-from harness.report.headline import Answer, headline, percent, span
+from harness.report.headline import headline
 from harness.report.labels import labelled
 from harness.report.rows import results
+from harness.report.wording import Answer, percent, span
 from harness.results.metrics import cells
 from harness.results.outcomes import outcomes
 from harness.results.run_directory import BEGUN, CELLS, REPORT, RUN, RunFacts, read_records, read_run, read_summary

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from harness.plan.plan import Plan
+from harness.plan.preprocessing import input_doubt
 from patches import attacks
 
 FEW_IMAGES = 32  # to set ranges by, or to make a patch for all images on
@@ -17,6 +18,7 @@ def warnings(plan: Plan) -> Iterator[str]:
     for artifact in plan.unused:
         yield f"no target runs {artifact.name}: left out"
     yield from _idle_targets(plan)
+    yield from _misfits(plan)
     yield from _few_images(plan)
     yield from _few_queries(plan)
     yield from _other_classes(plan)
@@ -28,6 +30,12 @@ def _idle_targets(plan: Plan) -> Iterator[str]:
     for target in plan.targets:
         if target.name not in busy:
             yield f"target {target.name!r} runs none of the suite's files: left out"
+
+
+def _misfits(plan: Plan) -> Iterator[str]:
+    for artifact in plan.artifacts:
+        if doubt := input_doubt(artifact):
+            yield f"artifact {artifact.name!r}: {doubt}"
 
 
 def _few_images(plan: Plan) -> Iterator[str]:

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
+from harness.report.factors import depends_on
+from harness.report.on_device import on_device
+from harness.report.wording import (
+    NO,
+    WORKS,
+    YES,
+    Answer,
+    Headline,
+    Tile,
+    aim,
+    beyond_noise,
+    noise_tile,
+    numbers,
+    on_average,
+    percent,
+    span,
+    spread,
+    with_interval,
+    within,
+)
 from harness.results.entries import Check
 from harness.results.outcomes import Outcomes
-from harness.results.stats import Difference, Estimate
-from harness.results.survival import Survival, on_integers, survivals
+from harness.results.survival import Reach, Survival, on_integers, survivals, without_lab
 from patches.patch import CONTROLS
-
-QUESTION = "Does the patch that works in the lab work on the device?"
-# These define the words of the sentence; the page states them below it.
-WORKS_IN_LAB = 0.05  # success beyond noise that a patch needs in the lab for its loss on a device to mean anything
-YES = 0.8  # "yes" from this surviving share of success on
-NO = 0.2  # "no" up to this share
-
-Answer = Literal["yes", "no", "in part", "depends", "can't say", "nothing"]
-
-
-class Tile(NamedTuple):
-    """One figure below the sentence, with its interval and what it is over."""
-
-    name: str
-    value: str
-    interval: str
-    where: str
-
-
-class Headline(NamedTuple):
-    """The answer, its sentence, what casts doubt on it, details in prose, and figures."""
-
-    verdict: Answer
-    sentence: str
-    warnings: tuple[str, ...] = ()
-    details: str = ""
-    tiles: tuple[Tile, ...] = ()
-
-
-def percent(rate: float, digits: int = 1) -> str:
-    """Format a fraction in percent with its sign; NaN is an en dash."""
-    return "–" if pd.isna(rate) else f"{100 * rate:.{digits}f}\u00a0%"
-
-
-def span(low: float, high: float) -> str:
-    """Format an interval of fractions in percent without the sign: ``12.3–15.0``."""
-    return "–" if pd.isna(low) else f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 def headline(
@@ -56,42 +38,64 @@ def headline(
 ) -> Headline:
     """Compare each patch's success in the lab with its success on every integer target.
 
-    ``cells`` are those of the outcomes, labelled. Only patches that ran on both sides count. Targeted patches are
-    compared by their success beyond noise where noise was measured; untargeted ones, if there are no targeted ones, by
-    their success. Patches named in ``per_image`` are another threat than one patch for all images, and are reported
-    separately. Each failed check is a warning.
+    ``cells`` are those of the outcomes, labelled. Targeted patches are compared by their success beyond noise where
+    noise was measured; untargeted ones, if there are no targeted ones, by their success. Where no patch ran in a lab,
+    success on the device is all there is to tell. Patches named in ``per_image`` are another threat than one patch for
+    all images, and are reported separately. Each failed check is a warning.
     """
     own = cells["patch"].isin(list(per_image)) & ~cells["attack"].isin(CONTROLS)
-    found = survivals(known)
-    universal = [one for one in found if not set(one.patches) & set(per_image)]
-    separate = [one for one in found if set(one.patches) & set(per_image)]
+    found, alone = survivals(known), without_lab(known)
     warnings = tuple(f"Self-check failed: {check.asks} {check.says}" for check in checks if check.status == "failed")
     if not own.any() or not (~own & ~cells["attack"].isin(CONTROLS)).any():
-        return _headline(found, cells)._replace(warnings=warnings)
-    head, each = _headline(universal, cells[~own]), _headline(separate, cells[own | cells["attack"].isin(CONTROLS)])
+        return _headline(found, alone, cells)._replace(warnings=warnings)
+    for_each = set(per_image)
+    head, each = (
+        _headline(
+            [one for one in found if for_each.isdisjoint(one.device.patches) != separate],
+            [one for one in alone if for_each.isdisjoint(one.patches) != separate],
+            cells[own | cells["attack"].isin(CONTROLS)] if separate else cells[~own],
+        )
+        for separate in (False, True)
+    )
     details = f"{head.details} Per-image patches, separately: {each.sentence} {each.details}".strip()
     tiles = tuple(tile._replace(name=f"per image, {tile.name}") for tile in each.tiles)
     return head._replace(details=details, tiles=head.tiles + tiles, warnings=warnings)
 
 
-def _headline(found: Sequence[Survival], cells: pd.DataFrame) -> Headline:
+def _headline(found: Sequence[Survival], alone: Sequence[Reach], cells: pd.DataFrame) -> Headline:
     attacked = cells[~cells["attack"].isin(CONTROLS)]
     if attacked.empty:
         return Headline("nothing", "No patch was replayed: this run measured clean accuracy only.")
     if missing := _missing(attacked):
         return Headline("nothing", f"No answer: {missing}.")
-    targeted = [one for one in found if one.kind == "targeted" and one.n]
-    compared = targeted or [one for one in found if one.n]
-    if not compared:
-        return Headline("nothing", "No answer: no patch ran both in the lab and on an integer target.")
+    compared = [one for one in found if one.n]
+    compared = [one for one in compared if one.device.kind == "targeted"] or compared
+    beside = [one for one in alone if one.n]
+    beside = [one for one in beside if one.kind == "targeted"] or beside
     places = _Places(cells)
-    working = [one for one in compared if one.gain.low > WORKS_IN_LAB]
+    apart = on_device(beside, [places.name(one, with_series=True) for one in beside]) if beside else None
+    controls = tuple(_control_tiles(cells[on_integers(cells)]))
+    if compared:
+        head = _compared(compared, places)
+        details = [head.details, f"Of patches that ran in no lab: {apart.sentence}" if apart else ""]
+        shown = controls if compared[0].device.kind == "targeted" else ()
+    elif apart:
+        head, details = apart, [apart.details]
+        shown = controls if beside[0].kind == "targeted" else ()
+    else:
+        return Headline("nothing", "No answer: no place classifies an image correctly on which a patch could succeed.")
+    details += _left_out(attacked)
+    return head._replace(details=" ".join(filter(None, details)), tiles=(*head.tiles, *shown))
+
+
+def _compared(compared: Sequence[Survival], places: _Places) -> Headline:
+    """Answer from the patches that ran in the lab too."""
+    working = [one for one in compared if one.lab.gain.low > WORKS and not pd.isna(one.share.value)]
     if not working:
         return Headline("can't say", _not_in_lab(compared), tiles=(_lab_tile(compared), *_noise_tiles(compared)))
-    verdict, sentence = _answer(working)
-    controls = _control_tiles(cells[on_integers(cells)]) if targeted else ()
-    tiles = (_lab_tile(working), *_kept_tiles(working, places), *_noise_tiles(working), *controls)
-    return Headline(verdict, sentence, details=" ".join(_details(working, compared, attacked, places)), tiles=tiles)
+    verdict, sentence = _answer(working, places)
+    tiles = (_lab_tile(working), *_kept_tiles(working, places), *_noise_tiles(working))
+    return Headline(verdict, sentence, details=" ".join(_details(working, compared, places)), tiles=tiles)
 
 
 def _missing(attacked: pd.DataFrame) -> str:
@@ -105,53 +109,9 @@ def _missing(attacked: pd.DataFrame) -> str:
     return f"no patched cell{where} ran without an error"
 
 
-def _not_in_lab(compared: Sequence[Survival]) -> str:
-    best = max(compared, key=lambda one: one.gain.value)
-    limit = percent(WORKS_IN_LAB, 0)
-    reached = f"there it {_aim(best)} {_with_interval(best.lab)} of the images"
-    if _beyond_noise(best):
-        reached += f", {_with_interval(best.gain)} beyond noise"
-    if best.gain.value <= WORKS_IN_LAB:
-        return f"Can’t say: the patch does not work in the lab either; {reached}."
-    more = f"more patches or images would tell whether it is above {limit}"
-    return f"Can’t say: whether the patch works in the lab is open; {reached}, and {more}."
-
-
-def _answer(working: Sequence[Survival]) -> tuple[Answer, str]:
-    """Return the answer that the intervals of all places allow."""
-    shares = [one.share for one in working]
-    lows, highs = [share.low for share in shares], [share.high for share in shares]
-    what = "success beyond noise" if all(map(_beyond_noise, working)) else "success"
-    kept = f"{_range([max(0.0, share.value) for share in shares], 0)} of its {what} {_within(lows, highs)}"
-    everywhere = "on every integer target that ran" if len(shares) > 1 else "on the integer target"
-    if min(lows) >= YES:
-        return "yes", f"Yes: {everywhere}, the patch keeps {kept}."
-    if max(highs) <= NO:
-        return "no", f"No: {everywhere}, the patch keeps {kept}."
-    if max(lows) > min(highs):
-        return "depends", f"It depends on the artifact and the target: the patch keeps {kept}."
-    if min(lows) > NO and max(highs) < YES:
-        return "in part", f"In part: {everywhere}, the patch keeps {kept}."
-    if min(lows) > NO:
-        return "in part", f"At least in part: {everywhere}, the patch keeps {kept}."
-    if max(highs) < YES:
-        return "in part", f"At most in part: {everywhere}, the patch keeps {kept}."
-    return "can't say", f"Can’t say: the patch keeps {kept}; more patches or images would tell."
-
-
-def _details(
-    working: Sequence[Survival], compared: Sequence[Survival], attacked: pd.DataFrame, places: _Places
-) -> list[str]:
-    lab = _range([one.lab.value for one in working])
-    out = [f"In the lab (the float network in PyTorch), a patch {_aim(working[0])} {lab} of the images."]
-    least, most = _least_and_most(working)
-    for word, one in (("Least", least), ("Most", most))[: 1 if least is most else 2]:
-        change = f"from {percent(one.lab.value)} to {percent(one.device.value)}"
-        out.append(f"{word} survives on {places.name(one, with_series=True)}: {change}.")
-    if left_out := len(compared) - len(working):
-        out.append(
-            f"{left_out} of {len(compared)} comparisons are left out: their patches are not shown to work there."
-        )
+def _left_out(attacked: pd.DataFrame) -> list[str]:
+    """Return what is said of cells that failed, and of those that a failed check casts doubt on."""
+    out = []
     integer = ~attacked["precision"].isin(["fp32", ""])
     if failed := int(((attacked["status"] == "error") & integer).sum()):
         out.append(f"{failed} patched cells on integer targets failed and are excluded.")
@@ -161,49 +121,102 @@ def _details(
     return out
 
 
+def _not_in_lab(compared: Sequence[Survival]) -> str:
+    best = max((one.lab for one in compared), key=lambda lab: lab.gain.value)
+    limit = percent(WORKS, 0)
+    reached = f"there it {aim(best)} {with_interval(best.success)} of the images"
+    if beyond_noise(best):
+        reached += f", {with_interval(best.gain)} beyond noise"
+    if best.gain.value <= WORKS:
+        return f"Can’t say: the patch does not work in the lab either; {reached}."
+    more = f"more patches or images would tell whether it is above {limit}"
+    return f"Can’t say: whether the patch works in the lab is open; {reached}, and {more}."
+
+
+def _answer(working: Sequence[Survival], places: _Places) -> tuple[Answer, str]:
+    """Return the answer that the intervals of all places allow."""
+    shares = [one.share for one in working]
+    lows, highs = [share.low for share in shares], [share.high for share in shares]
+    noise = all(beyond_noise(one.lab) and beyond_noise(one.device) for one in working)
+    what = "success beyond noise" if noise else "success"
+    rates = spread([max(0.0, share.value) for share in shares], 0)
+    kept = f"{rates} of its {what} {within(shares)}"
+    everywhere = "on every integer target that ran" if len(shares) > 1 else "on the integer target"
+    if min(lows) >= YES:
+        return "yes", f"Yes: {everywhere}, the patch keeps {kept}."
+    if max(highs) <= NO:
+        return "no", f"No: {everywhere}, the patch keeps {kept}."
+    if max(lows) > min(highs):
+        factor, each = depends_on([places.row(one.device) for one in working], shares)
+        kept = f"of its {what}, the patch keeps {each or rates} {within(shares)}"
+        return "depends", f"It depends on {factor}: {kept}."
+    if min(lows) > NO and max(highs) < YES:
+        return "in part", f"In part: {everywhere}, the patch keeps {kept}."
+    if min(lows) > NO:
+        return "in part", f"At least in part: {everywhere}, the patch keeps {kept}."
+    if max(highs) < YES:
+        return "in part", f"At most in part: {everywhere}, the patch keeps {kept}."
+    return "can't say", f"Can’t say: the patch keeps {kept}; more patches or images would tell."
+
+
+def _details(working: Sequence[Survival], compared: Sequence[Survival], places: _Places) -> list[str]:
+    labs = [one.lab for one in working]
+    reached = f"{aim(labs[0])} {spread([lab.success.value for lab in labs])} of the images{on_average(labs)}"
+    out = [f"In the lab (the float network in PyTorch), the patch {reached}."]
+    for word, one in _extremes(working):
+        change = f"from {percent(one.lab.success.value)} to {percent(one.device.success.value)}"
+        name = places.name(one.device, with_series=True)
+        subject = word.title() or "It"
+        out.append(f"{subject} survives on {name}{_alike(one, working)}: {change}.")
+    if left_out := len(compared) - len(working):
+        out.append(
+            f"{left_out} of {len(compared)} comparisons are left out: their patches are not shown to work there."
+        )
+    return out
+
+
 class _Places:
     """The labels of places, from labelled cells."""
 
     def __init__(self, cells: pd.DataFrame) -> None:
-        keys = ("victim", "artifact", "target", "attack", "patch", "defence", "placement")
         self._by_patch = {
             (row["artifact"], row["target"], row["patch"], row["defence"]): row
-            for row in cells[[*keys, "artifact_label", "series_label"]].to_dict("records")
-            if row["attack"] not in CONTROLS
+            for row in cells[~cells["attack"].isin(CONTROLS)].to_dict("records")
         }
         self._several = len({row["series_label"] for row in self._by_patch.values()}) > 1
 
-    def name(self, one: Survival, *, with_series: bool = False) -> str:
-        row = self._by_patch[one.artifact, one.target, one.patches[0], one.defence]
+    def row(self, one: Reach) -> Mapping[Hashable, Any]:
+        return self._by_patch[one.artifact, one.target, one.patches[0], one.defence]
+
+    def name(self, one: Reach, *, with_series: bool = False) -> str:
+        row = self.row(one)
         where = f"{row['victim']}, {row['artifact_label']} on {row['target']}"
         return f"{where} ({row['series_label']})" if with_series and self._several else where
 
 
 def _lab_tile(compared: Sequence[Survival]) -> Tile:
-    best = max(compared, key=lambda one: one.lab.value)
-    patches = len(best.patches)
-    over = f"{best.kind} success, mean over {patches} patch{'' if patches == 1 else 'es'}, float network in PyTorch"
-    lows, highs = [one.lab.low for one in compared], [one.lab.high for one in compared]
-    value = _range([one.lab.value for one in compared])
-    return Tile("in the lab", value, f"{span(min(lows), max(highs))}, n {_counts(compared)}", over)
+    labs = [one.lab for one in compared]
+    over = f"{labs[0].kind} success{on_average(labs)}, float network in PyTorch"
+    rates = [lab.success for lab in labs]
+    interval = span(min(rate.low for rate in rates), max(rate.high for rate in rates))
+    return Tile(
+        "in the lab", spread([rate.value for rate in rates]), f"{interval}, n {numbers([lab.n for lab in labs])}", over
+    )
 
 
 def _kept_tiles(working: Sequence[Survival], places: _Places) -> list[Tile]:
-    least, most = _least_and_most(working)
     out = []
-    for name, one in (("survives least", least), ("survives most", most))[: 1 if least is most else 2]:
-        change = f"{percent(one.lab.value)} in the lab, {percent(one.device.value)} on {places.name(one)}"
-        interval = f"{span(max(0.0, one.share.low), one.share.high)}, n {one.n}"
-        out.append(
-            Tile(name if least is not most else "survives", percent(max(0.0, one.share.value), 0), interval, change)
-        )
+    for word, one in _extremes(working):
+        lab, device = percent(one.lab.success.value), percent(one.device.success.value)
+        where = f"{lab} in the lab, {device} on {places.name(one.device)}{_alike(one, working)}"
+        interval = f"{span(max(0.0, one.share.low), one.share.high)}, n {one.n} in pairs"
+        out.append(Tile(f"survives {word}".strip(), percent(max(0.0, one.share.value), 0), interval, where))
     return out
 
 
 def _noise_tiles(compared: Sequence[Survival]) -> list[Tile]:
-    noise = [one.noise for one in compared if _beyond_noise(one)]
-    where = "same size and place, not optimised"
-    return [Tile("noise, integer targets", _range(noise), f"n {_counts(compared)}", where)] if noise else []
+    devices = [one.device for one in compared if beyond_noise(one.device)]
+    return [noise_tile(devices)] if devices else []
 
 
 def _control_tiles(integer: pd.DataFrame) -> list[Tile]:
@@ -212,37 +225,19 @@ def _control_tiles(integer: pd.DataFrame) -> list[Tile]:
         drawn = integer[integer["attack"] == control]
         rates = drawn.groupby(["victim", "artifact", "target"])["targeted_success"].mean()
         if rates.notna().any():
-            out.append(Tile(f"{name}, integer targets", _range([rates.min(), rates.max()]), "", "same size and place"))
+            out.append(Tile(f"{name}, integer targets", spread([rates.min(), rates.max()]), "", "same size and place"))
     return out
 
 
-def _least_and_most(working: Sequence[Survival]) -> tuple[Survival, Survival]:
+def _extremes(working: Sequence[Survival]) -> list[tuple[str, Survival]]:
+    """Return the places that keep least and most of a patch, each with the word for it; no word for the only one."""
     by_share = sorted(working, key=lambda one: one.share.value)
-    return by_share[0], by_share[-1]
+    if len(by_share) == 1:
+        return [("", by_share[0])]
+    return [("least", by_share[0]), ("most", by_share[-1])]
 
 
-def _beyond_noise(one: Survival) -> bool:
-    return not pd.isna(one.noise)
-
-
-def _aim(one: Survival) -> str:
-    return "reaches its target class on" if one.kind == "targeted" else "misleads the network on"
-
-
-def _with_interval(rate: Estimate | Difference) -> str:
-    return f"{percent(rate.value)} ({span(rate.low, rate.high)})"
-
-
-def _within(lows: Sequence[float], highs: Sequence[float]) -> str:
-    ends = f"{100 * max(0.0, min(lows)):.0f}–{100 * max(highs):.0f}\u00a0%"
-    return f"(95\u00a0% interval {ends})" if len(lows) == 1 else f"(95\u00a0% intervals within {ends})"
-
-
-def _counts(compared: Sequence[Survival]) -> str:
-    counts = sorted({one.n for one in compared})
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
-
-
-def _range(rates: Sequence[float], digits: int = 1) -> str:
-    least, most = percent(min(rates), digits), percent(max(rates), digits)
-    return most if least == most else f"{least.split()[0]} to {most}"
+def _alike(one: Survival, working: Sequence[Survival]) -> str:
+    """Say how many other places keep a share that lies within this one's interval."""
+    others = sum(one.share.low <= other.share.value <= one.share.high for other in working if other is not one)
+    return f" and {others} more within its interval" if others else ""

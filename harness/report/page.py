@@ -14,13 +14,14 @@ from markupsafe import Markup
 from harness.report import rows
 from harness.report.agreement import pages
 from harness.report.calibration import calibration_figures
-from harness.report.headline import NO, QUESTION, WORKS_IN_LAB, YES, headline, percent
+from harness.report.headline import headline
 from harness.report.labels import attack_label, labelled
 from harness.report.latency import latencies
 from harness.report.pages import environment, points
 from harness.report.success import success_figures
 from harness.report.svg import page_style
 from harness.report.waterfall import chains_by_victim, unchanged
+from harness.report.wording import NO, QUESTION, WORKS, YES, percent
 from harness.results import paired
 from harness.results.checks import checks, doubts
 from harness.results.metrics import cells, summarise
@@ -89,7 +90,7 @@ def _content(run_dir: Path, run: RunFacts, records: pd.DataFrame) -> dict[str, o
     return {
         "run": run,
         "question": QUESTION,
-        "rules": {"lab": WORKS_IN_LAB, "yes": YES, "no": NO},
+        "rules": {"works": WORKS, "yes": YES, "no": NO},
         "controls": CONTROLS,
         "labels": labels,
         "head": headline(matrix, table, [patch.name for patch in run.patches if patch.per_image], self_checks),

@@ -7,9 +7,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from harness.report.headline import percent
 from harness.report.labels import p_value
 from harness.report.svg import page_style
+from harness.report.wording import percent
 
 HERE = Path(__file__).parent
 

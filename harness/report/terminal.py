@@ -14,9 +14,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.headline import percent, span
 from harness.report.labels import labelled
 from harness.report.rows import controls_shown, results
+from harness.report.wording import percent, span
 from harness.results.entries import ErrorEntry
 
 UNLIMITED = 10_000  # columns of text

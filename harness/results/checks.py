@@ -17,6 +17,7 @@ from harness.results.entries import (
     OutputsEntry,
     PatchEntry,
     RepeatEntry,
+    VictimEntry,
 )
 from harness.results.integer_checks import arithmetic, twins
 from harness.results.metrics import is_lab
@@ -25,12 +26,12 @@ from harness.results.verdicts import Fault, place, unknown, verdict
 from patches.patch import CONTROLS
 
 MAX_NOISE_SUCCESS = 0.15  # above it, size or place alone break the network, whatever lies there
-MAX_ZERO_GRADIENTS = 0.5  # above it, the attack was blind: its patch says little about the network
+MAX_ZERO_GRADIENTS = 0.5  # above it, the attack was blind, unless its patch works
 MAX_ACCURACY_LOSS = 0.05  # between an artifact and its file's claim, or the float network
 WORTHWHILE = 0.05  # success beyond noise; below it, a patch does not count as working
 SOFTMAX_SUM_OFF = 0.05
 SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: rounding loses up to half of it per class
-PREPROCESSING_KEYS = "mean, std, divisor and channel_order"  # of a suite
+PREPROCESSING = "are mean, std, divisor and channel_order the model's?"
 Row = Mapping[Hashable, Any]
 
 
@@ -43,7 +44,7 @@ def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
         twins(run.twins),
         _outputs(run.outputs),
         _noise(good),
-        _gradients(run.patches),
+        _gradients(run.patches, good),
         _pixels(run.cases),
         _calibration(run.artifacts),
         _accuracy(run, good),
@@ -105,9 +106,12 @@ def _noise(cells: pd.DataFrame) -> Check:
     return verdict(name, asks, f"at most {table['untargeted_success'].max():.1%}", bad)
 
 
-def _gradients(patches: Sequence[PatchEntry]) -> Check:
+def _gradients(patches: Sequence[PatchEntry], cells: pd.DataFrame) -> Check:
     name = "gradients"
-    asks = f"were at most {MAX_ZERO_GRADIENTS:.0%} of the gradients zero, where an attack follows them?"
+    asks = (
+        f"could each attack follow its gradients: were at most {MAX_ZERO_GRADIENTS:.0%} of them zero, "
+        "or does its patch do better than noise?"
+    )
     crafted = [patch for patch in patches if patch.attack not in CONTROLS]
     without = sum(bool(patch.attack == "imported" or patch.checks.queries) for patch in crafted)
     measured = {p.name: share for p in crafted if (share := p.checks.zero_gradient_share) is not None}
@@ -115,13 +119,16 @@ def _gradients(patches: Sequence[PatchEntry]) -> Check:
         return unknown(name, asks, "no attack of this run follows gradients")
     if not measured:
         return unknown(name, asks)
-    bad: list[Fault] = [
-        (f"{patch}: {share:.0%}", {"patch": patch}) for patch, share in measured.items() if share > MAX_ZERO_GRADIENTS
-    ]
-    good = f"at most {max(measured.values()):.1%} of {len(measured)} patches'"
+    works = set(cells["patch"][_beyond_noise(cells, "_low") > WORTHWHILE])
+    zero = {patch: share for patch, share in measured.items() if share > MAX_ZERO_GRADIENTS}
+    bad: list[Fault] = [(f"{p}: {share:.0%} zero", {"patch": p}) for p, share in zero.items() if p not in works]
+    good = f"at most {max(measured.values()):.1%} of {len(measured)} patches' were zero"
+    if zero:
+        good += f"; the {len(zero)} above {MAX_ZERO_GRADIENTS:.0%} do better than noise all the same"
     if without:
         good += f"; {without} more were crafted without gradients"
-    return verdict(name, asks, good, bad)
+    mend = "; craft it on another surrogate, or by an attack that follows none, as sparse_rs"
+    return verdict(name, asks, good, bad, mend)
 
 
 def _pixels(cases: Sequence[CaseEntry]) -> Check:
@@ -153,38 +160,38 @@ def _accuracy(run: RunFacts, cells: pd.DataFrame) -> Check:
     points = f"{100 * MAX_ACCURACY_LOSS:.0f} points"
     asks = f"is clean accuracy within {points} of the claim, or of the float network's, and above chance?"
     victims = {victim.name: victim for victim in run.victims}
-    float_accuracies = {victim.name: victim.float_accuracy for victim in run.victims}
-    claims = {a.name: a.claimed_accuracy or float_accuracies.get(a.victim) for a in run.artifacts}
+    claims = {a.name: a.claimed_accuracy or _float_accuracy(victims.get(a.victim)) for a in run.artifacts}
     chance = 1 / len(run.class_names) if run.class_names else None
-    hints = {one.name: _preprocessing(one) for one in run.artifacts if one.victim not in victims}
+    hints = {one.name: one.input_doubt for one in run.artifacts if one.input_doubt}
     clean = cells[(cells["attack"] == "none") & (cells["defence"] == "")]
-    known = 0
+    claimed = 0
+    unclaimed: list[str] = []
     bad: list[Fault] = []
     for row, is_float in zip(clean.to_dict("records"), is_lab(clean), strict=True):
         claim = claims.get(row["artifact"])
         if is_float:
             claim = victims[row["victim"]].claimed_accuracy if row["victim"] in victims else None
-        claim = claim if pd.notna(claim) else None
-        known += bool(chance) or claim is not None
+        claimed += claim is not None
         at = f"{row['artifact']} on {row['target']}: {row['clean_accuracy']:.1%}"
         where = place(row["artifact"], row["target"])
         low, high = row["clean_accuracy_low"], row["clean_accuracy_high"]
+        hint = hints.get(row["artifact"], "")
         if claim is not None and not low - MAX_ACCURACY_LOSS <= claim <= high + MAX_ACCURACY_LOSS:
-            bad.append((f"{at}, {claim:.1%} claimed", where))
+            bad.append((f"{at}, {claim:.1%} claimed" + (f": {hint}" if hint else ""), where))
         elif chance and low <= chance:
-            hint = hints.get(row["artifact"], f"are {PREPROCESSING_KEYS} the model's?")
-            bad.append((f"{at}, {chance:.1%} by chance: {hint}", where))
-    return verdict(name, asks, f"on {known} places", bad) if known else unknown(name, asks)
+            bad.append((f"{at}, {chance:.1%} by chance: {hint or PREPROCESSING}", where))
+        elif claim is None and hint:
+            bad.append((f"{at}, no claimed_accuracy: {hint}", where))
+        elif claim is None and not is_float:
+            unclaimed.append(row["artifact"])
+    if not claimed and not bad:
+        return unknown(name, asks, "not known: no claimed_accuracy" if len(clean) else "not recorded by this run")
+    left_out = f"; not known of {', '.join(dict.fromkeys(unclaimed))}: no claimed_accuracy" if unclaimed else ""
+    return verdict(name, asks, f"on {claimed} places{left_out}", bad)
 
 
-def _preprocessing(artifact: ArtifactEntry) -> str:
-    """Say what the scale of a file's input tells of the pixels that it takes: as they are, or from 0 to 1."""
-    if artifact.input_scale and artifact.input_zero_point in (-128, 0):
-        for divisor in (255, 1):
-            if math.isclose(artifact.input_scale, 1 / divisor, rel_tol=0.01):
-                held = f"scale {artifact.input_scale:.6g} and zero point {artifact.input_zero_point}"
-                return f"its input has {held}, as for divisor = {divisor} without mean and std"
-    return f"are {PREPROCESSING_KEYS} the model's?"
+def _float_accuracy(victim: VictimEntry | None) -> float | None:
+    return victim.float_accuracy if victim and pd.notna(victim.float_accuracy) else None
 
 
 def _enough(cells: pd.DataFrame) -> Check:

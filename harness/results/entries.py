@@ -69,7 +69,10 @@ class VictimEntry(Entry):
 
 
 class ArtifactEntry(Entry):
-    """A model file: what it was exported from and how, and its operators as executed."""
+    """A model file: what it was exported from and how, and its operators as executed.
+
+    ``input_doubt`` says why the preprocessing of a file that was brought may be another than its input's.
+    """
 
     name: str
     victim: str = ""
@@ -84,6 +87,7 @@ class ArtifactEntry(Entry):
     operators: dict[str, int] = Field(default_factory=dict)
     input_scale: float | None = None
     input_zero_point: int | None = None
+    input_doubt: str = ""
     claimed_accuracy: float | None = None
 
 

@@ -20,13 +20,11 @@ PLACE = ("victim", "artifact", "target", *SERIES)
 ON_BOTH = ("attack", "target_class", "seed", "patch", "patch_px", "shape", "placement", "defence")
 
 
-class Survival(NamedTuple):
-    """One place's patches of a series, and the same patches in the lab, on the images that both classify correctly.
+class Reach(NamedTuple):
+    """The success of one place's patches of a series, on the images that this place classifies correctly.
 
-    ``lab`` and ``device`` are success, ``gain`` is the lab's success beyond
-    noise, ``share`` is the device's success beyond noise over the lab's; ``noise`` is the device's mean, NaN where no
-    noise was measured, and then ``gain`` and ``share`` are of plain success. ``n`` are the images of one patch, at
-    most.
+    ``gain`` is success beyond noise; plain success where no noise was measured, and then ``noise``, its mean success,
+    is NaN. ``n`` are the images, summed over the patches.
     """
 
     artifact: str
@@ -34,21 +32,30 @@ class Survival(NamedTuple):
     defence: str
     kind: Kind
     patches: tuple[str, ...]
-    n: int
-    lab: Estimate
-    device: Estimate
+    success: Estimate
     gain: Difference
-    share: Estimate
     noise: float
+    n: int
+
+
+class Survival(NamedTuple):
+    """The same patches in the lab and on a device; ``share`` is what the device keeps of the lab's gain.
+
+    Each side's rates are its own; ``share`` is paired: over the ``n`` images that both classify correctly, summed over
+    the patches.
+    """
+
+    lab: Reach
+    device: Reach
+    share: Estimate
+    n: int
 
 
 class _Pair(NamedTuple):
-    """The rows of one patch in the lab and on a device, and of the noise that stands in for it there."""
+    """The rows of one patch in the lab and on a device."""
 
     lab: int
     device: int
-    lab_noise: tuple[int, ...]
-    device_noise: tuple[int, ...]
 
 
 def on_integers(cells: pd.DataFrame) -> pd.Series:
@@ -63,27 +70,40 @@ def survivals(known: Outcomes) -> list[Survival]:
     ran on one side only are left out.
     """
     pairs = dict(_pairs(known))
-    attacked = known.cells.loc[list(pairs)]
-    groups = attacked.groupby(list(PLACE), sort=False, dropna=False)
-    return [_survival(known, [pairs[row] for row in members.index]) for _, members in groups]
+    noise = _noise_rows(known)
+    groups = known.cells.loc[list(pairs)].groupby(list(PLACE), sort=False, dropna=False)
+    return [_survival(known, [pairs[row] for row in members.index], noise) for _, members in groups]
+
+
+def without_lab(known: Outcomes) -> list[Reach]:
+    """Return what each series reaches on each integer target where none of its patches ran in a lab."""
+    pairs = dict(_pairs(known))
+    noise = _noise_rows(known)
+    groups = known.cells[_attacked(known) & on_integers(known.cells)].groupby(list(PLACE), sort=False, dropna=False)
+    rows = [members.index.tolist() for _, members in groups if not any(row in pairs for row in members.index)]
+    whole = [[row for row in each if known.whole(row)] for each in rows]
+    return [_reach(known, each, noise) for each in whole if each]
+
+
+def _attacked(known: Outcomes) -> pd.Series:
+    return ~known.cells["attack"].isin(CONTROLS)
 
 
 def _pairs(known: Outcomes) -> Iterator[tuple[int, _Pair]]:
     """Yield each row of a device with its pair, if the patch ran whole in the lab too."""
     cells = known.cells
     labs: dict[tuple[object, ...], dict[str, int]] = {}
-    attacked = ~cells["attack"].isin(CONTROLS)
+    attacked = _attacked(known)
     for row in np.flatnonzero(attacked & is_lab(cells)).tolist():
         if known.whole(row):
             labs.setdefault(_patch_of(cells, row), {}).setdefault(str(cells["victim"].iloc[row]), row)
-    noise = _noise_rows(known)
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
     for row in np.flatnonzero(attacked & on_integers(cells)).tolist():
         there = labs.get(_patch_of(cells, row), {})
         networks = [str(cells["victim"].iloc[row]), *_crafted_on(str(cells["surrogate"].iloc[row]), victims)]
         lab = next((there[network] for network in networks if network in there), None)
         if lab is not None and known.whole(row):
-            yield row, _Pair(lab, row, noise[lab], noise[row])
+            yield row, _Pair(lab, row)
 
 
 def _patch_of(cells: pd.DataFrame, row: int) -> tuple[object, ...]:
@@ -109,36 +129,52 @@ def _noise_rows(known: Outcomes) -> list[tuple[int, ...]]:
     return [draws.get(int(group), ()) for group in groups]
 
 
-def _survival(known: Outcomes, pairs: Sequence[_Pair]) -> Survival:
+def _survival(known: Outcomes, pairs: Sequence[_Pair], noise: Sequence[tuple[int, ...]]) -> Survival:
     labs, devices = [pair.lab for pair in pairs], [pair.device for pair in pairs]
-    columns = known.cells.iloc[devices[0]]
-    goals = known.goals[devices]
-    kind: Kind = "targeted" if goals[0] >= 0 else "untargeted"
+    kind = _kind(known, devices)
     among = known.among_each(labs, kind) & known.among_each(devices, kind)
-    lab, device = known.hits_each(labs, kind), known.hits_each(devices, kind)
-    lab_gain, device_gain = lab.astype(np.float64), device.astype(np.float64)
-    noise = np.nan
-    if kind == "targeted" and all(pair.lab_noise and pair.device_noise for pair in pairs):
-        lab_gain -= _noise_hits(known, [pair.lab_noise for pair in pairs], kind)
-        noisy = _noise_hits(known, [pair.device_noise for pair in pairs], kind)
-        device_gain -= noisy
-        noise = float(noisy[among].mean())
-    return Survival(
+    both = [_noise_hits(known, rows, noise, kind) for rows in (labs, devices)]
+    gains = [known.hits_each(rows, kind).astype(np.float64) for rows in (labs, devices)]
+    if both[0] is not None and both[1] is not None:
+        gains = [gains[0] - both[0], gains[1] - both[1]]
+    share = ratio(gains[1], gains[0], among, known.goals[devices])
+    return Survival(_reach(known, labs, noise), _reach(known, devices, noise), share, int(among.sum()))
+
+
+def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]]) -> Reach:
+    columns = known.cells.iloc[rows[0]]
+    kind = _kind(known, rows)
+    among, hits, goals = known.among_each(rows, kind), known.hits_each(rows, kind), known.goals[list(rows)]
+    noisy = _noise_hits(known, rows, noise, kind)
+    gain = hits.astype(np.float64) if noisy is None else hits - noisy
+    return Reach(
         artifact=str(columns["artifact"]),
         target=str(columns["target"]),
         defence=str(columns["defence"]),
         kind=kind,
-        patches=tuple(str(known.cells["patch"].iloc[row]) for row in devices),
-        n=int(among.sum(axis=1).max()),
-        lab=mean_rate(lab, among, goals),
-        device=mean_rate(device, among, goals),
-        gain=difference(lab_gain, among, goals, "patches and images"),
-        share=ratio(device_gain, lab_gain, among, goals),
-        noise=noise,
+        patches=tuple(str(known.cells["patch"].iloc[row]) for row in rows),
+        success=mean_rate(hits, among, goals),
+        gain=difference(gain, among, goals, "patches and images"),
+        noise=np.nan if noisy is None else _mean(noisy, among),
+        n=int(among.sum()),
     )
 
 
-def _noise_hits(known: Outcomes, draws: Sequence[tuple[int, ...]], kind: Kind) -> Floats:
-    """Return the share of each patch's noise draws that hit each image, float ``(patches, images)``."""
-    hits: list[Bools] = [known.hits_each(rows, kind) for rows in draws]
+def _kind(known: Outcomes, rows: Sequence[int]) -> Kind:
+    return "targeted" if known.goals[rows[0]] >= 0 else "untargeted"
+
+
+def _noise_hits(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]], kind: Kind) -> Floats | None:
+    """Return the share of each patch's noise draws that hit each image, float ``(patches, images)``; None without."""
+    if kind == "untargeted" or not all(noise[row] for row in rows):
+        return None
+    hits: list[Bools] = [known.hits_each(noise[row], kind) for row in rows]
     return np.array([each.mean(axis=0) for each in hits])
+
+
+def _mean(values: Floats, among: Bools) -> float:
+    """Return the mean over patches of their means over the images that count; NaN where none do."""
+    n = among.sum(axis=1)
+    counting = n > 0
+    means = (values * among).sum(axis=1)[counting] / n[counting]
+    return float(means.mean()) if len(means) else np.nan

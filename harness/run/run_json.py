@@ -20,6 +20,7 @@ from harness.data import splits
 from harness.data.datasets import class_names
 from harness.data.splits import SPLITS
 from harness.plan.cells import LatencyStep, ReplayStep
+from harness.plan.preprocessing import input_doubt
 from harness.plan.steps import TORCH, ArtifactStep, PatchStep, VictimStep
 from harness.results.agreement import Replayed, agreement, output_integers
 from harness.results.entries import (
@@ -159,8 +160,11 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> ArtifactEntry:
         input_scale=held.input_scale,
         input_zero_point=held.input_zero_point,
     )
-    claim = step.brought.claimed_accuracy if step.brought else None
-    return entry.model_copy(update={"claimed_accuracy": claim}) if claim else entry
+    told = {
+        "claimed_accuracy": step.brought.claimed_accuracy if step.brought else None,
+        "input_doubt": input_doubt(step),
+    }
+    return entry.model_copy(update={key: value for key, value in told.items() if value})
 
 
 def _patch(work: Work, step: PatchStep, run_dir: Path) -> PatchEntry:

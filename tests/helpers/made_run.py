@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from harness.report.headline import Headline, headline
+from harness.report.headline import headline
 from harness.report.labels import labelled
+from harness.report.wording import Headline
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.metrics import cells
 from harness.results.outcomes import outcomes

@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 from helpers.made_run import FILES, headline_of, labelled_cells, make_run
 
+from harness.report.factors import depends_on
 from harness.report.headline import headline
 from harness.report.labels import labelled
 from harness.results.columns import CELL_COLUMNS
 from harness.results.entries import Check
+from harness.results.metrics import cells, summarise
 from harness.results.outcomes import Outcomes, outcomes
+from harness.results.stats import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +27,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("survives", "verdict", "sentence"),
     [
-        (0.55, "depends", "It depends on the artifact and the target"),
+        (0.55, "depends", "It depends on the calibration: of its success beyond noise, the patch keeps 99"),
         (1.0, "yes", "Yes: on every"),
-        (-1.0, "depends", "keeps 0 to 10"),
+        (-1.0, "depends", "\u00a0% with minmax, 0\u00a0% with moving average (95"),
     ],
 )
 def test_the_headline_says_what_the_run_was_made_to_be(
@@ -68,14 +71,72 @@ def test_a_file_without_a_float_network_is_compared_with_its_surrogate() -> None
     assert "from 60.0\u00a0% to 57.0\u00a0%" in head.details
 
 
+@pytest.mark.parametrize(
+    ("hits", "noise", "verdict", "sentence"),
+    [
+        (81, 7, "yes", "On the device, the patch reaches its target class on 81.0\u00a0% of the images "),
+        (9, 7, "can't say", "more patches or images would tell whether it is 5\u00a0% better"),
+        (7, 60, "no", "No: on the device, the patch reaches its target class on 7.0\u00a0%"),
+    ],
+)
+def test_a_patch_without_a_lab_is_told_by_what_it_reaches(hits: int, noise: int, verdict: str, sentence: str) -> None:
+    """A patch made on the twin of the only file there is."""
+    table = table_of(lab_hits=0, device_hits=hits, images=100, device_noise=noise, surrogate="twin:net-onnx")
+    head = headline_of(table[table["format"] == "onnx"])
+    assert (head.verdict, sentence in head.sentence) == (verdict, True), head.sentence
+    assert f"noise of the same size and place on {noise}.0\u00a0%" in head.sentence
+    assert [tile.name for tile in head.tiles] == ["on the device", "noise, integer targets"]
+    assert [tile.value for tile in head.tiles] == [f"{hits}.0\u00a0%", f"{noise}.0\u00a0%"]
+    assert head.tiles[0].interval.endswith(", n 100")
+    assert "No lab network was given" in head.details
+    assert "lab" not in head.question
+
+
+def test_what_it_depends_on_is_the_factor_that_tells_places_apart() -> None:
+    """Two calibrations on two targets each: the targets agree, the calibrations do not."""
+    rows = [
+        {"calibration": calibration, "target": target, "artifact_label": calibration, "signature": "s8s8"}
+        | dict.fromkeys(("granularity", "format", "victim", "series_label", "defence"), "same")
+        for calibration in ("minmax", "moving_average")
+        for target in ("ort", "litert")
+    ]
+    high, low = Estimate(0.7, 0.6, 0.8, "images"), Estimate(0.4, 0.3, 0.5, "images")
+    each = "70\u00a0% with minmax, 40\u00a0% with moving average"
+    assert depends_on(rows, [high, high, low, low]) == ("the calibration", each)
+    mixed = [row | {"signature": "s8s8" if row["calibration"] == "minmax" else "u8s8"} for row in rows]
+    assert depends_on(mixed, [high, high, low, low]) == ("the calibration or the signature", each)
+    by_target = ("the target", "70\u00a0% with ort, 40\u00a0% with litert")
+    assert depends_on(rows, [high, low, high, low]) == by_target
+    assert depends_on(rows, [high, low, low, low]) == ("the artifact and the target", "")
+
+
+def test_the_lab_has_one_number_and_it_is_the_tables(run: Path) -> None:
+    records = records_of(run)
+    table = summarise(cells(records), records)
+    lab = table[(table["format"] == "torch") & (table["attack"] == "gap") & (table["victim"] == "resnet20")].iloc[0]
+    head = headline_of(records[records["victim"] == "resnet20"])
+    rate = f"{100 * lab['targeted_success']:.1f}\u00a0%"
+    assert head.tiles[0].value == rate
+    assert head.tiles[0].interval.endswith(f", n {lab['n_targeted']}")
+    assert (
+        f"reaches its target class on {rate} of the images, on average over {lab['n_patches']} patches" in head.details
+    )
+    assert all(tile.where.startswith(f"{rate} in the lab") for tile in head.tiles[1:3])
+
+
 def table_of(
-    lab_hits: int, device_hits: int, images: int, device_victim: str = "net", surrogate: str = "float"
+    lab_hits: int,
+    device_hits: int,
+    images: int,
+    device_victim: str = "net",
+    surrogate: str = "float",
+    device_noise: int = 0,
 ) -> pd.DataFrame:
     """Records of one patch of class 1 on images of class 0, on the float network and on one INT8 file, and of noise."""
     frames = []
-    places = [("torch", "fp32", "net", lab_hits), ("onnx", "w8a8", device_victim, device_hits)]
-    for form, precision, victim, hits in places:
-        for attack, goal, hit in (("none", -1, 0), ("gap", 1, hits), ("noise", 1, 0)):
+    places = [("torch", "fp32", "net", lab_hits, 0), ("onnx", "w8a8", device_victim, device_hits, device_noise)]
+    for form, precision, victim, hits, noise in places:
+        for attack, goal, hit in (("none", -1, 0), ("gap", 1, hits), ("noise", 1, noise)):
             row = dict.fromkeys(CELL_COLUMNS, "") | {
                 "victim": victim, "precision": precision, "format": form, "artifact": f"{victim}-{form}",
                 "surrogate": surrogate if attack == "gap" else "", "attack": attack, "target_class": goal, "seed": 0,

@@ -122,7 +122,8 @@ def test_what_is_not_there_is_said(tmp_path: Path, kind: str) -> None:
         "no patches": ["No patch was replayed", "No patch was crafted or imported", "97.7"],
         "all errors": ["No answer: no patched cell ran", "Failures", "hung"],
         "one artifact": [
-            "No answer: no patch ran both in the lab",
+            "On the device, the patch reaches its target class on",
+            "No lab network was given",
             "one calibration, minmax, and nothing to compare it with",
         ],
         "bare run.json": ["It depends", "No latency was measured", "No patch was crafted or imported"],
