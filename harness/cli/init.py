@@ -115,7 +115,7 @@ def compose(kind: Kind, name: str, given: Mapping[str, str], found: Mapping[str,
     values: dict[str, object] = {key: given.get(key, QUESTIONS[key].until) for key in ASKED[kind]}
     if "size" in given:
         values["size"] = [int(given["size"])] * 2
-    values |= {"divisor": 255, "mean": "<your mean of each channel>", "std": "<your std of each channel>"} | found
+    values |= {"divisor": 255, "mean": "<your mean of each channel>", "std": "<your std of each channel>", **found}
     values["name"] = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-")[:100] or "suite"
     values["runtime"] = "onnxruntime" if given.get("file", "").endswith(".onnx") else "litert"
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
