@@ -58,7 +58,7 @@ def test_the_stages_one_by_one_give_what_a_run_gives(quick: Path, tmp_path: Path
         (("run", "suite.toml", "--data", "nowhere"), "no such folder"),
         (("run", "suite.toml", "--targets", "litert*"), "the suite has ort"),
         (("inspect", "suite.toml"), "suite.toml"),
-        (("report", "nowhere"), "expected the run.json and records.parquet of a finished run"),
+        (("report", "nowhere"), "nowhere: no such folder; run the suite first"),
         (("replay", "nowhere", "--runtime", "litert", "--into", "x"), "nowhere"),
         (("train", "suite.toml", "--set", "data.evaluat=1", "--into", "x"), "mean 'evaluate'?"),
         (("export", "suite.toml", "--only", "tflite*", "--into", "x"), "--only tflite*: nothing matches"),
