@@ -14,7 +14,7 @@ from harness.config.exports import ExportTable
 from harness.config.overrides import NO_OVERRIDES, Overrides, change
 from harness.config.study import StudyTable
 from harness.config.targets import LatencyTable, TargetTable
-from harness.config.values import Defence, Name
+from harness.config.values import DataPath, Defence, Name
 from harness.config.victims import ArtifactTable, VictimTable
 from harness.tables import Axis, Table, validate
 
@@ -34,6 +34,9 @@ class Suite(Table):
 
     title: str = ""
     """Title of the report."""
+
+    files: DataPath | None = None
+    """Folder beside this file that its paths start from; `--data` where there is none, as beside a copy."""
 
     data: DataTable
     """The images."""
@@ -71,6 +74,12 @@ class Suite(Table):
     def _has_files(self) -> Suite:
         if not self.artifact and not (self.victim and self.export):
             raise ValueError("nothing to run: give a [[victim]] with an [[export]], or an [[artifact]] of your own")
+        return self
+
+    @model_validator(mode="after")
+    def _has_calibration(self) -> Suite:
+        if self.victim and not self.data.calibration:
+            raise ValueError("data.calibration = 0: the files of a [[victim]] need images that set their ranges")
         return self
 
     @model_validator(mode="after")
