@@ -114,17 +114,25 @@ def batches(pixels: Pixels, spec: QuantSpec) -> Iterator[Pixels]:
         yield pixels[start : min(start + spec.calibration_batch, spec.calibration_images)]
 
 
-def activation_affine(name: str, span: Range, spec: QuantSpec) -> Affine:
-    """Return an activation's scale and zero point, by the formulas of `QuantSpec`; an empty range is a `UserError`.
+def require_spans(collected: Mapping[str, Range]) -> None:
+    """Raise a `UserError` for an activation that is the same, or almost, on all calibration images."""
+    for name, span in collected.items():
+        low, high = min(span[0], 0.0), max(span[1], 0.0)
+        if not high - low > SMALLEST_SPAN:
+            raise UserError(
+                f"activation {short(name)!r} stays within [{low:g}, {high:g}] over the calibration images, no range "
+                "for integers: is the network trained, and are its weights loaded?"
+            )
 
-    Unsigned symmetric integers are the signed ones plus 2^(bits - 1).
+
+def activation_affine(name: str, span: Range, spec: QuantSpec) -> Affine:
+    """Return the scale and zero point of an activation or a constant, by the formulas of `QuantSpec`.
+
+    Unsigned symmetric integers are the signed ones plus 2^(bits - 1). An empty range is a `UserError`.
     """
     low, high = min(span[0], 0.0), max(span[1], 0.0)
-    if not high - low > SMALLEST_SPAN:
-        raise UserError(
-            f"activation {short(name)!r} stays within [{low:g}, {high:g}] over the calibration images, no range for "
-            "integers: is the network trained, and are its weights loaded?"
-        )
+    if not high - low > 0:
+        raise UserError(f"{short(name)!r} is always 0, no range for integers")
     half = 2 ** (spec.activation_bits - 1)
     offset = 0 if spec.activation_signed else half
     if spec.symmetric_activations:

@@ -14,7 +14,7 @@ from torch import nn
 
 from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
-from exporters.calibration import Floats, Range, activation_affine, batches, collector
+from exporters.calibration import Floats, Range, activation_affine, batches, collector, require_spans
 from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.onnx import read
@@ -54,7 +54,9 @@ def write(
         statistic = collector(quant)
         for batch in run(exported, to_collect(description), pixels, quant):
             statistic.feed(batch)
-        ranges = resolve(description, statistic.ranges())
+        collected = statistic.ranges()
+        require_spans(collected)
+        ranges = resolve(description, collected)
         scales = weights(description, ranges, quant, learned)
         onnx.save(_quantized(model, ranges, scales, quant), path)
         require_scales(require_integer(path), ranges, scales, quant)

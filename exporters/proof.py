@@ -10,7 +10,7 @@ from backends.device.artifact import QuantSpec
 from backends.device.errors import UserError
 from exporters.calibration import Range, activation_affine, short
 from exporters.files import plain
-from exporters.files.description import Description
+from exporters.files.description import QUANTIZERS, Description
 from exporters.ranges import WEIGHTED, Weights
 
 
@@ -54,7 +54,10 @@ def require_scales(
 
 
 def _differs(file: Description, name: str, what: str, wanted: np.ndarray, found: np.ndarray | str) -> UserError:
+    touching = [o.name for o in file.operators if any(plain(t.name) == name for t in (*o.inputs, *o.outputs))]
+    known = ", ".join(dict.fromkeys(one for one in touching if one not in QUANTIZERS))
     return UserError(
         f"{file.path}: the {what} of {short(name)!r} is not what its QuantSpec implies: "
         f"expected {np.array2string(wanted, threshold=4)}, the file has {np.array2string(np.array(found), threshold=4)}"
+        f": the quantizer does not support one of its operators in this use: {known}"
     )

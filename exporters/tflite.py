@@ -13,7 +13,7 @@ from torch import nn
 
 from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
-from exporters.calibration import Floats, Range, batches, collector
+from exporters.calibration import Floats, Range, batches, collector, require_spans
 from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
@@ -39,14 +39,18 @@ def write(
             path.write_bytes(inside(path))
             return
         description = describe(float_file)
+        _require_one_graph(description, victim)
         statistic = collector(quant)
         for batch in run(float_file, description, to_collect(description), pixels, quant):
             statistic.feed(batch)
-        ranges = resolve(description, statistic.ranges())
+        collected = statistic.ranges()
+        ranges = resolve(description, collected)
         scales = weights(description, ranges, quant, learned)
         path.write_bytes(_quantized(description, ranges, scales, quant))
         path.write_bytes(inside(path))
-        require_scales(require_integer(path), ranges, scales, quant)
+        file = require_integer(path)
+        require_spans(collected)
+        require_scales(file, ranges, scales, quant)
         _require_runnable(path)
 
 
@@ -59,6 +63,15 @@ def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
             litert_torch.convert(nhwc, (torch.zeros(1, *victim.input_size, 3),)).export(str(path))
     except Exception as error:  # the converter raises what it meets
         raise UserError(f"{victim.name}: litert-torch cannot convert this network: {reason(error)}") from error
+
+
+def _require_one_graph(file: Description, victim: Victim) -> None:
+    """Raise a `UserError` for operators that run a graph of their own: the quantizer does not look into it."""
+    if found := [o.name for o in file.operators if o.name.startswith("STABLEHLO_") or o.name in ("WHILE", "IF")]:
+        raise UserError(
+            f"{victim.name}: litert-torch writes {found[0]} for an operator of this network, such as average pooling "
+            "that does not count its padding, and TFLite has no integers for it: use ONNX, or another operator"
+        )
 
 
 def run(

@@ -1,4 +1,4 @@
-"""Cut a TFLite file: make an inner tensor its output."""
+"""Cut a TFLite file: make an inner tensor its output, or keep one operator alone."""
 
 from __future__ import annotations
 
@@ -21,4 +21,21 @@ def cut(path: Path, tensor: str, into: Path) -> None:
     graph.operators = graph.operators[: last + 1]
     graph.outputs = found[:1]
     model.signatureDefs = None  # they name the old output
+    into.write_bytes(packed(path, model, blob))
+
+
+def alone(path: Path, index: int, numbers: int, into: Path) -> None:
+    """Write a ``.tflite`` file of one operator of another, which has no constants, on a vector of `numbers`."""
+    from ai_edge_litert.schema_py_generated import BufferT
+
+    model, blob = read(path)
+    graph = model.subgraphs[0]
+    operator = graph.operators[index]
+    graph.tensors = [graph.tensors[i] for i in (operator.inputs[0], operator.outputs[0])]
+    for tensor in graph.tensors:
+        tensor.shape, tensor.shapeSignature, tensor.buffer = [1, numbers], None, 0
+    operator.inputs, operator.outputs = [0], [1]
+    graph.operators, graph.inputs, graph.outputs = [operator], [0], [1]
+    model.subgraphs, model.buffers = [graph], [BufferT()]
+    model.metadata = model.metadataBuffer = model.signatureDefs = None
     into.write_bytes(packed(path, model, blob))

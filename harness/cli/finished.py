@@ -52,7 +52,7 @@ def view(
     from harness.finished.server import Server
 
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: no such folder; run the suite first")
     server = Server(folder, port)
     console().print(f"{len(below(folder))} runs below {folder}, until Ctrl-C: {server.url}", soft_wrap=True)
     sys.stdout.flush()

@@ -37,8 +37,8 @@ class DataTable(Table):
     seed: Seed = 0
     """Another seed draws other splits."""
 
-    calibration: int = Field(128, ge=1)
-    """Images that set the activation ranges."""
+    calibration: int = Field(128, ge=0)
+    """Images that set the activation ranges; 0 where nothing is exported."""
 
     craft: int = Field(512, ge=1)
     """Images that patches are made on."""

@@ -74,6 +74,12 @@ class Suite(Table):
         return self
 
     @model_validator(mode="after")
+    def _has_calibration(self) -> Suite:
+        if self.victim and not self.data.calibration:
+            raise ValueError("data.calibration = 0: the files of a [[victim]] need images that set their ranges")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_unique(self) -> Suite:
         networks = [*(v.name for v in self.victim), *(a.name for a in self.artifact)]
         for what, names in (("victim]] or [[artifact", networks), ("target", [t.name for t in self.target])):

@@ -17,12 +17,11 @@ from harness.report.rows import results
 from harness.report.wording import Answer, percent, span
 from harness.results.metrics import cells
 from harness.results.outcomes import outcomes
-from harness.results.run_directory import CELLS, REPORT, RUN, RunFacts, read_records, read_run, read_summary
+from harness.results.run_directory import BEGUN, CELLS, REPORT, RUN, RunFacts, read_records, read_run, read_summary
 from patches.patch import CONTROLS
 
 STUDY = "study.html"
 PAGES = (REPORT, STUDY, CELLS)
-BEGUN = ("store", ".lock")  # what a run writes before its run.json
 MOST_WORST = 3
 
 

@@ -59,9 +59,10 @@ def check_origin(run: Frozen, of: str) -> None:
     is_commit = commit.startswith(of) or (commit and of.startswith(commit))
     if of == commit or (len(of) >= SHORTEST and (plan.startswith(of) or (is_commit and not commit.endswith(CHANGED)))):
         return
-    raise UserError(
-        f"--of {of}: {run.source} is of plan {plan or 'unknown'}, commit {commit or 'unknown'}; run the suite again"
+    where = (
+        f"commit {commit}; run the suite again" if commit else "no commit, as it ran in no git checkout; give its plan"
     )
+    raise UserError(f"--of {of}: {run.source} is of plan {plan or 'unknown'}, {where}")
 
 
 def judge(base: Frozen | None, run: Frozen, rules: Rules) -> Verdict:

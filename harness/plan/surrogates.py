@@ -124,6 +124,10 @@ class Resolver:
             if victim.name == name:
                 return victim
         names = ", ".join(f"{words.kind}:{v.name}" for v in self.victims) or "no [[victim]] here"
+        if any(artifact.brought and artifact.name == name for artifact in self.artifacts):
+            raise self._error(
+                words, f'{name!r} is a file: surrogate = "twin:{name}" makes patches on it; there is {names}'
+            )
         raise self._error(words, f"no victim of this suite is named {name!r}; there is {names}")
 
     def _check_gradients(self, words: Surrogate) -> None:

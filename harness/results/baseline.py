@@ -143,6 +143,9 @@ def read(path: Path) -> Frozen:
     """Read a baseline file or a run directory; another schema, damage or a baseline without cells is a `UserError`."""
     if path.is_dir():
         return of_run(path)
+    if not path.exists():
+        what = "file; `patchbench baseline` freezes one" if path.suffix else "folder; run the suite first"
+        raise UserError(f"{path}: no such {what}")
     raw = read_file(path)
     try:
         labels = raw.labels.array().astype(np.int64)

@@ -47,6 +47,7 @@ RECORD_KINDS: dict[str, Kind] = {
     for name in (*CELL_COLUMNS, *RECORD_COLUMNS)
 }
 CELLS, REPORT = "cells.csv", "report.html"
+BEGUN = ("store", ".lock")  # what a run writes before its run.json
 MEND = "run the suite again"
 
 
@@ -149,12 +150,21 @@ def _files(run: RunFacts) -> Iterator[str]:
 
 def _read(file: Path, model: type[M], mend: str) -> M:
     if not file.is_file():
-        raise DamagedFile(f"{file.parent}: expected the {RUN} and {RECORDS} of a finished run")
+        raise DamagedFile(f"{file.parent}: {_absent(file.parent)}")
     raw = read_sealed(file, SCHEMA, mend)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         raise DamagedFile(f"{file}: {explain(error, raw, model)[0]}; {mend}") from error
+
+
+def _absent(run_dir: Path) -> str:
+    """Say why a directory has no finished run, and what to do."""
+    if not run_dir.is_dir():
+        return "no such folder; run the suite first"
+    if any((run_dir / name).exists() for name in BEGUN):
+        return "its run was interrupted, or is still at work; run it again to finish"
+    return f"expected the {RUN} and {RECORDS} of a finished run; run the suite first"
 
 
 def _rows(table: pd.DataFrame) -> Cells:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from backends.device.artifact import Pixels, QuantSpec
-from exporters.calibration import Floats, Range, activation_affine, batches, collector
+from exporters.calibration import Floats, Range, activation_affine, batches, collector, require_spans
 from exporters.files.description import Description
 from exporters.ranges import AS_INPUT, AS_OUTPUT, WEIGHTED, Learned, resolve, sources, to_collect, weights
 from patches.fake_quant.graph import attribute, describe, fold, insert, layers, trace
@@ -141,7 +141,10 @@ def collect(graph: GraphModule, wanted: list[str], pixels: Pixels, quant: QuantS
     statistic = collector(quant)
     for batch in batches(pixels, quant):
         statistic.feed(watch(graph, wanted, batch))
-    return statistic.ranges()
+    ranges = statistic.ranges()
+    if quant.activation_bits < FLOAT:
+        require_spans(ranges)
+    return ranges
 
 
 def watch(graph: GraphModule, wanted: list[str], pixels: Pixels) -> dict[str, Floats]:

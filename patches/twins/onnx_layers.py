@@ -20,6 +20,7 @@ from patches.twins.network import Quant
 from patches.twins.onnx_moves import MOVES, constant, optional
 from patches.twins.pixels import Quantized
 from patches.twins.scaling import Float32
+from patches.twins.tables import table
 
 
 class Layer(NamedTuple):
@@ -163,6 +164,11 @@ class LeakyRelu(nn.Module):
         return steps
 
 
+def _table(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
+    x, out = _quant(operator, 1, path), _quant(operator, 3, path)
+    return Layer(table(operator, x, out, path, "onnxruntime"), operator.inputs[:1], out)
+
+
 def _keeps_quant(function: Callable[[Operator, Quant, Path], nn.Module]) -> Converter:
     """Convert an operator whose output has the quantization of its first input."""
 
@@ -181,6 +187,6 @@ def _keeps_quant(function: Callable[[Operator, Quant, Path], nn.Module]) -> Conv
 LAYERS: dict[str, Converter] = {
     "QuantizeLinear": _quantize, "QLinearConv": _convolution, "QGemm": _fully_connected,
     "QLinearAdd": _add_or_multiply, "QLinearMul": _add_or_multiply, "QLinearGlobalAveragePool": _global_mean,
-    "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu,
+    "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu, "QLinearSigmoid": _table,
     **{name: _keeps_quant(function) for name, function in MOVES.items()},
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """The arithmetic of LiteRT's three sets of kernels on x86-64, operator by operator, found by measurement.
 
-``reference``: TFLite's portable kernels round twice, half up, then half away from zero; a dense layer of signed
-integers rounds once, in float64. ``builtin`` rounds twice half up in its vector code, as far as channels fill a vector,
+``reference``: TFLite's portable kernels round twice, half up, then half away from zero; a dense layer rounds once, in
+float64. ``builtin`` rounds twice half up in its vector code, as far as channels fill a vector,
 and as the portable kernels elsewhere. ``xnnpack`` scales in float32 and rounds once, half to even; it adds in 21-bit
 fixed point and rounds once, half up. What XNNPACK does not take, such as average pooling, stays ``builtin``.
 """
@@ -24,6 +24,7 @@ VECTORS = {("CONV_2D", "int8"): 1, ("CONV_2D", "uint8"): 1, ("FULLY_CONNECTED", 
 VECTORS |= {("FULLY_CONNECTED", "uint8"): 1, ("DEPTHWISE_CONV_2D", "int8"): 8}
 MEAN_VECTOR = 16
 QUANTIZE_VECTOR = 8
+REQUANTIZE_VECTOR = 16
 SUM_VECTORS = {True: 16, False: 8}  # by whether the integers are signed
 
 
@@ -43,7 +44,7 @@ def scale_products(
     scales = np.array(weights, np.float32)
     if kernels == "xnnpack":
         return Float32(np.float32(x.scale) * scales / np.float32(out.scale))
-    if kernels == "reference" and operator == "FULLY_CONNECTED" and x.lowest < 0:
+    if kernels == "reference" and operator == "FULLY_CONNECTED":
         return Float64(x.scale * scales.astype(np.float64) / out.scale)
     # per tensor and of unsigned integers or a dense layer, TFLite multiplies the two scales in float32
     in_float32 = len(scales) == 1 and (x.lowest == 0 or operator == "FULLY_CONNECTED")
@@ -69,11 +70,14 @@ def quantize(kernels: str, out: Quant, span: int) -> nn.Module:
     return Quotient(out.scale, torch.float32)
 
 
-def requantize(kernels: str, x: Quant, out: Quant) -> nn.Module:
-    """Convert steps to steps of another scale."""
+def requantize(kernels: str, x: Quant, out: Quant, shape: tuple[int, ...]) -> nn.Module:
+    """Convert steps to steps of another scale; an image's part of them has a `shape`."""
     if kernels == "xnnpack":
         return ShiftedSum([np.float32(x.scale) / np.float32(out.scale)], 8)
-    return FixedPoint(factor([x.scale / out.scale]), PORTABLE)
+    by = factor([x.scale / out.scale])
+    if kernels == "builtin":
+        return FixedPoint(by, _away(math.prod(shape), REQUANTIZE_VECTOR).reshape(shape))
+    return FixedPoint(by, PORTABLE)
 
 
 def add(kernels: str, a: Quant, b: Quant, out: Quant, span: int) -> nn.Module:
@@ -102,6 +106,14 @@ class VectorQuantize(nn.Module):
         return torch.cat(parts, dim=1).reshape(x.shape)
 
 
+def subtract(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
+    """Subtract the second of two tensors of steps from the first."""
+    if kernels == "xnnpack":
+        ratios = [np.float32(q.scale) / np.float32(out.scale) for q in (a, b)]
+        return ShiftedSum([ratios[0], -ratios[1]], 20 - (math.frexp(max(ratios))[1] - 1))
+    return FixedSum(a, b, out, sign=-1)
+
+
 class ShiftedSum(nn.Module):
     """XNNPACK's weighted sum of steps: weights with `bits` fractional bits, one shift that rounds half up."""
 
@@ -117,17 +129,22 @@ class ShiftedSum(nn.Module):
 
 
 class FixedSum(nn.Module):
-    """TFLite's addition: scale both operands to the larger scale with 20 spare bits, then the sum to the output's."""
+    """TFLite's addition: scale both operands to the larger scale with 20 spare bits, then the sum to the output's.
 
-    def __init__(self, a: Quant, b: Quant, out: Quant) -> None:
+    A ``sign`` of -1 subtracts.
+    """
+
+    def __init__(self, a: Quant, b: Quant, out: Quant, sign: int = 1) -> None:
         super().__init__()
+        self.sign = sign
         twice = 2 * max(a.scale, b.scale)
         self.one, self.other = (FixedPoint(factor([q.scale / twice]), PORTABLE) for q in (a, b))
         self.out = FixedPoint(factor([twice / ((1 << 20) * out.scale)]), PORTABLE)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return whole numbers, int64."""
-        total: Tensor = self.out(self.one(a.to(torch.int64) << 20) + self.other(b.to(torch.int64) << 20))
+        one, other = self.one(a.to(torch.int64) << 20), self.other(b.to(torch.int64) << 20)
+        total: Tensor = self.out(one + self.sign * other)
         return total
 
 

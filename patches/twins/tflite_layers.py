@@ -26,6 +26,7 @@ from patches.twins.layers import (
     each_to,
 )
 from patches.twins.network import Quant
+from patches.twins.tables import REALS, table
 from patches.twins.tflite_moves import MOVES, constant
 from patches.twins.uses import image_shape, no_twin, of_one, require_batch, require_same_quant
 
@@ -129,14 +130,16 @@ def _pads(
     return (*sides[1], *sides[0])
 
 
-def _add_or_multiply(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    """Convert an addition or multiplication, of which one operand may be a constant."""
+def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert an addition, subtraction or multiplication, of which one operand may be a constant."""
     a, b = (quant_of(t, path) for t in operator.inputs)
     out = quant_of(operator.outputs[0], path)
     bounds = _bounds(operator, out)
+    slopes = a.scale / out.scale, b.scale / out.scale
     if operator.name == "ADD":
-        slopes = a.scale / out.scale, b.scale / out.scale
         layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, _contiguous(operator)), bounds, slopes)
+    elif operator.name == "SUB":
+        layer = Rounded(kernel.subtract(kernels, a, b, out), bounds, (slopes[0], -slopes[1]))
     else:
         layer = Multiply(kernel.scale_product(kernels, a, b, out), bounds, a.scale * b.scale / out.scale)
     for position, (tensor, quant) in enumerate(zip(operator.inputs, (a, b), strict=True)):
@@ -160,7 +163,7 @@ def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
     if operator.inputs[0].dtype == "float32":
         return Rounded(kernel.quantize(kernels, out, prod(of_one(operator.outputs[0]))), out.bounds, (1 / out.scale,))
     x = quant_of(operator.inputs[0], path)
-    return Rounded(kernel.requantize(kernels, x, out), out.bounds, (x.scale / out.scale,))
+    return Rounded(kernel.requantize(kernels, x, out, of_one(operator.outputs[0])), out.bounds, (x.scale / out.scale,))
 
 
 def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -171,8 +174,9 @@ def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
     require_batch(operator, path, tuple(axes))
     if not axes or min(shape[a] for a in axes) < 1:
         raise no_twin(operator, path, f"over axes {axes} of shape {shape}")
-    n = int(np.prod([shape[a] for a in axes]))
-    arithmetic = kernel.mean(kernels, x, out, n, shape[3] if keep and len(shape) == 4 and axes == [1, 2] else None)
+    n = prod(shape[a] for a in axes)
+    in_vectors = keep and len(shape) == 4 and axes == [1, 2]
+    arithmetic = kernel.mean(kernels, x, out, n, shape[3] if in_vectors else None)
     return Sequential(Function(Tensor.sum, axes, keep), Rounded(arithmetic, out.bounds, (x.scale / out.scale / n,)))
 
 
@@ -206,8 +210,16 @@ def _window(operator: Operator) -> tuple[tuple[int, int], tuple[int, int], tuple
     return window, stride, _pads(operator, window, stride)
 
 
+def _table(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    x, out = quant_of(operator.inputs[0], path), quant_of(operator.outputs[0], path)
+    if len(operator.inputs) != 1:
+        raise no_twin(operator, path, f"of {len(operator.inputs)} inputs")
+    return table(operator, x, out, path, kernels)
+
+
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
-    "ADD": _add_or_multiply, "MUL": _add_or_multiply, "QUANTIZE": _quantize, "MEAN": _mean,
+    "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "QUANTIZE": _quantize, "MEAN": _mean,
     "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES,
+    **{name: _table for name in REALS if name.isupper()},
 }  # fmt: skip

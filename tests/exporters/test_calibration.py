@@ -14,7 +14,7 @@ from onnxruntime.quantization.quant_utils import compute_scale_zp
 
 from backends.device.artifact import QuantSpec
 from backends.device.errors import UserError
-from exporters.calibration import activation_affine, batches, collector, weight_scales
+from exporters.calibration import activation_affine, batches, collector, require_spans, weight_scales
 
 ENDS = st.floats(-1e4, 1e4, width=32)
 
@@ -139,7 +139,13 @@ def test_zero_is_an_integer_and_the_ends_are_within_half_a_step(low, high, signe
 
 def test_a_constant_activation_is_an_error():
     with pytest.raises(UserError, match="is the network trained"):
-        activation_affine("x", (0.0, 1e-9), QuantSpec())
+        require_spans({"x": (0.0, 1e-9)})
+    with pytest.raises(UserError, match="'x' is always 0, no range for integers"):
+        activation_affine("x", (0.0, 0.0), QuantSpec())
+
+
+def test_a_constant_may_be_as_small_as_an_epsilon():
+    assert activation_affine("epsilon", (1e-6, 1e-6), QuantSpec()).scale == pytest.approx(1e-6 / 255)
 
 
 @pytest.mark.parametrize("axis", [None, 0, 3])

@@ -28,6 +28,7 @@ FUNCTIONS = {
     "leaky": nn.LeakyReLU(0.3),
     "parts joined twice": lambda x: torch.cat([a := functional.relu(x), torch.cat([a, x], 1)], 1)[:, 4:12],
     "padding": lambda x: functional.pad(functional.relu(x), (1, 1, 1, 1))[:, :, ::2],
+    "tiny constant": lambda x: functional.relu(x) + 1e-6,
     "average": lambda x: functional.avg_pool2d(x, 2),
 }
 
@@ -83,6 +84,16 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path, format, per_channel):
 @pytest.mark.parametrize(
     ("function", "format", "message"),
     [
+        (
+            lambda x: torch.maximum(x, x * 0.3 + 0.2),
+            "tflite",
+            "not support one of its operators.*MAXIMUM",
+        ),
+        (
+            lambda x: functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+            "tflite",
+            "writes STABLEHLO_REDUCE_W",
+        ),
         (torch.erf, "onnx", "1 operator computes in float: 1 Erf"),
         (torch.erf, "tflite", "computes? in float"),
         (lambda x: x * 0, "onnx", "is the network trained"),

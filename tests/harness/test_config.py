@@ -23,6 +23,7 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
     ("old", "new", "says"),
     [
         ("calibration = 8", "calibraton = 8", "data.calibraton: unknown key; did you mean 'calibration'?"),
+        ("calibration = 8", "calibration = 0", "data.calibration = 0: the files of a [[victim]] need images"),
         ("epochs = 1", "epoch = 1", "victim.0.train.epoch: unknown key; did you mean 'epochs'?"),
         ("noise = 1", "nosie = 1", "controls.nosie: unknown key; did you mean 'noise'?"),
         ('format = "onnx"', 'format = "onx"', "export.0.format: expected 'onnx', 'tflite' or 'torch', got 'onx'"),

@@ -30,7 +30,7 @@ def test_a_suite_that_ships_is_as_the_schema_says(path: Path) -> None:
     [
         ("calibration = 8", "calibraton = 8", "data.calibraton"),
         ("calibration = 8", "calibration = 1.5", "data.calibration"),
-        ("calibration = 8", "calibration = 0", "data.calibration"),
+        ("calibration = 8", "calibration = -1", "data.calibration"),
         ('name = "digits"', 'name = "digit"', "data.name"),
         ('format = "onnx"', 'format = "onx"', "export.0.format"),
         ('format = "onnx"', "format = []", "export.0.format"),

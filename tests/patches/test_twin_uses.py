@@ -110,8 +110,8 @@ def _mirrored(net: Network) -> str:
 
 
 USES = [
-    _dense_on_tokens, _dense_on_rows, _dense_that_folds, _vector_added, _number_multiplied, _joined_with_channels,
-    _joined_with_rows, _shuffled, _turned_over, _mirrored,
+    _dense_on_tokens, _dense_on_rows, _dense_that_folds, _vector_added, _number_multiplied,
+    _joined_with_channels, _joined_with_rows, _shuffled, _turned_over, _mirrored,
 ]  # fmt: skip
 
 

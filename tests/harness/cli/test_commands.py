@@ -57,7 +57,7 @@ def test_the_stages_one_by_one_give_what_a_run_gives(quick: Path, tmp_path: Path
         (("run", "suite.toml", "--data", "nowhere"), "no such folder"),
         (("run", "suite.toml", "--targets", "litert*"), "the suite has ort"),
         (("inspect", "suite.toml"), "suite.toml"),
-        (("report", "nowhere"), "expected the run.json and records.parquet of a finished run"),
+        (("report", "nowhere"), "nowhere: no such folder; run the suite first"),
         (("replay", "nowhere", "--runtime", "litert", "--into", "x"), "nowhere"),
         (("export", "suite.toml", "--only", "tflite*", "--into", "x"), "--only tflite*: nothing matches"),
         (("twin", "suite.toml", "--suite", "suite.toml"), "suite.toml: expected a file that ends in"),

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from helpers import tiny
 from helpers.command import environ, patchbench
 from typer.testing import CliRunner
 
@@ -23,6 +24,7 @@ GIVEN = {
     Kind.FILE: {"file": "vendor/v.onnx", "images": "photos", "size": "96"},
     Kind.DIGITS: {},
 }
+FOUND = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 
 
 def written(folder: Path, text: str) -> Path:
@@ -32,7 +34,7 @@ def written(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_suite_with_all_that_is_asked_is_valid_and_has_it(kind: Kind, tmp_path: Path) -> None:
-    text = compose(kind, "mine", GIVEN[kind])
+    text = compose(kind, "mine", GIVEN[kind], FOUND)
     suite = read_suite(written(tmp_path, text))
     assert suite.name == "mine"
     assert set(GIVEN[kind].values()) - {"96"} <= set(strings(tomllib.loads(text)))
@@ -60,11 +62,23 @@ def test_a_file_runs_where_its_format_does(name: str, runtime: str) -> None:
             Kind.NETWORK,
             [
                 "data.path: fill in <your folder of images>",
+                "victim.0.input_size: fill in <your [height, width]>",
+                "victim.0.mean: fill in <your mean of each channel>",
                 "victim.0.model: fill in <your package.module:function>",
+                "victim.0.std: fill in <your std of each channel>",
                 "victim.0.weights: fill in <your weights.pth>",
             ],
         ),
-        (Kind.FILE, ["artifact.0.file: fill in <your model.tflite>", "data.path: fill in <your folder of images>"]),
+        (
+            Kind.FILE,
+            [
+                "artifact.0.file: fill in <your model.tflite>",
+                "artifact.0.input_size: fill in <your [height, width]>",
+                "artifact.0.mean: fill in <your mean of each channel>",
+                "artifact.0.std: fill in <your std of each channel>",
+                "data.path: fill in <your folder of images>",
+            ],
+        ),
     ],
 )
 def test_a_placeholder_that_was_left_is_named(kind: Kind, lines: list[str], tmp_path: Path) -> None:
@@ -82,6 +96,24 @@ def test_a_template_has_a_place_for_all_that_is_asked_and_fits_a_line(kind: Kind
     assert text.startswith("# ")
     assert set(ASKED[kind]) <= set(re.findall(r"\$(\w+)", text))
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_comments_of_neighbouring_lines_begin_in_one_column(kind: Kind) -> None:
+    for block in compose(kind, "mine", GIVEN[kind]).split("\n\n"):
+        assert len({line.index("  # ") for line in block.splitlines() if "  # " in line}) <= 1
+
+
+@pytest.mark.parametrize(("kind", "input_size"), [("onnx", [8, 8]), ("tflite", [8, 8])])
+def test_a_model_file_says_how_large_its_images_are(kind: str, input_size: list[int], tmp_path: Path) -> None:
+    getattr(tiny, f"{kind}_file")(tmp_path / f"theirs.{kind}")
+    words = ["init", str(tmp_path / "mine.toml"), "--kind", "file", "--file", f"theirs.{kind}", "--data", str(tmp_path)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    (table,) = tomllib.loads((tmp_path / "mine.toml").read_text())["artifact"]
+    assert table["input_size"] == input_size
+    is_known = kind == "tflite"  # by the scale of its input; a float input says nothing of its mean
+    assert (table["mean"] == "<your mean of each channel>") is not is_known
+    assert ("fill in path, mean, std" in done.output) is not is_known
 
 
 @pytest.mark.parametrize(
@@ -112,7 +144,10 @@ def test_force_replaces_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     Path("there.toml").touch()
     done = CliRunner().invoke(app, ["init", "there.toml", "--kind", "file", "--file", "a.tflite", "--force"])
-    assert done.output == "there.toml: written; fill in images\nthen: patchbench run there.toml --data DIR\n"
+    assert (
+        done.output
+        == "there.toml: written; fill in path, input_size, mean, std\nthen: patchbench run there.toml --data DIR\n"
+    )
     assert tomllib.loads(Path("there.toml").read_text())["name"] == "there"
 
 
@@ -126,10 +161,9 @@ def test_on_a_terminal_it_asks_for_what_no_option_says(tmp_path: Path) -> None:
     )  # fmt: skip
     os.write(ours, b"flie\nfile\nvendor.tflite\n\n")
     assert asked.wait(120) == 0, os.read(ours, 10_000)
-    suite = read_suite(tmp_path / "mine.toml")
-    assert (suite.artifact[0].file, suite.data.path, suite.artifact[0].input_size) == (
-        "vendor.tflite", "photos", (224, 224),
-    )  # fmt: skip
+    suite = tomllib.loads((tmp_path / "mine.toml").read_text())
+    table = suite["artifact"][0]
+    assert (table["file"], suite["data"]["path"], table["input_size"]) == ("vendor.tflite", "photos", [224, 224])
     said = os.read(ours, 10_000).decode()
     assert "What to attack (network, file, digits)" in said
     assert "'flie' is not one of" in said

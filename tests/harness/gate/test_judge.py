@@ -129,7 +129,8 @@ def test_a_run_of_another_plan_or_commit_is_refused(before: Path, commit: str, o
     if accepted:
         check_origin(run, of)
     else:
-        with pytest.raises(UserError, match=f"--of {of}: .* is of plan {PLAN}, commit".replace("+", "[+]")):
+        which = "commit" if commit else "no commit, as it ran in no git checkout"
+        with pytest.raises(UserError, match=f"--of {of}: .* is of plan {PLAN}, {which}".replace("+", "[+]")):
             check_origin(run, of)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import tiny
 from helpers.plans import keys, plan
 from helpers.suites import QUICK, SECOND_TARGET, write
 from PIL import Image
@@ -98,6 +99,36 @@ def test_two_targets_alike_share_replays_and_keep_their_names(tmp_path: Path) ->
 def test_what_cannot_be_planned_is_said(tmp_path: Path, old: str, new: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         plan(tmp_path, QUICK.replace(old, new, 1))
+
+
+BROUGHT = """
+schema = 1
+name = "brought"
+[data]
+name = "digits"
+calibration = 0
+evaluate = 40
+[[artifact]]
+name = "theirs"
+file = "theirs.onnx"
+[[attack]]
+name = "gap"
+target_classes = [3]
+pixels = 8
+[[target]]
+name = "ort"
+runtime = "onnxruntime"
+"""
+
+
+def test_a_file_is_attacked_on_its_twin_and_needs_no_calibration(tmp_path: Path) -> None:
+    tiny.onnx_file(tmp_path / "theirs.onnx")
+    with pytest.raises(UserError, match=r"'theirs' is a file: surrogate = \"twin:theirs\" makes patches on it"):
+        plan(tmp_path, BROUGHT, tmp_path)
+    on_twin = BROUGHT.replace("pixels", 'surrogate = "twin:theirs"\npixels')
+    assert [patch.surrogate.name for patch in plan(tmp_path, on_twin, tmp_path).patches if patch.surrogate] == [
+        "twin-theirs"
+    ]
 
 
 def test_planning_loads_no_torch(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from helpers.made_run import make_run
 
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile
+from harness.results import baseline
 from harness.results.run_directory import read_records, read_run, read_summary, verify
 from harness.run.run import write_results
 
@@ -27,6 +28,31 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_dir(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ((), "no such folder; run the suite first"),
+        (("report.html",), "expected the run.json and records.parquet of a finished run; run the suite first"),
+        (("store",), "its run was interrupted, or is still at work; run it again to finish"),
+    ],
+)
+def test_a_folder_without_a_finished_run_is_told_with_what_to_do(
+    tmp_path: Path, there: tuple[str, ...], says: str
+) -> None:
+    for name in there:
+        (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(DamagedFile, match=f"run: {says}"):
+        read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("before.json", "no such file; `patchbench baseline`"), ("run", "no such folder; run the suite")]
+)
+def test_a_run_or_a_baseline_that_is_not_there_is_told_with_what_makes_it(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(UserError, match=f"{name}: {says}"):
+        baseline.read(tmp_path / name)
 
 
 def test_a_run_lists_every_file_that_its_report_rests_on(run_dir: Path) -> None:
