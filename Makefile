@@ -51,7 +51,7 @@ lint: $(VENV)/ready
 
 # files and patches that lie here, against their baseline: is anything worse than when it was frozen?
 gate: $(VENV)/ready
-	$(BIN)/patchbench run $(GATE) --data $(BASELINES) --frozen $(BASELINES)/gate.json
+	$(BIN)/patchbench run $(GATE) --frozen $(BASELINES)/gate.json
 	$(BIN)/patchbench gate $(BASELINES)/gate.json out/gate
 
 # the image `bench`, under the name patchbench

@@ -133,7 +133,8 @@ def _pad_integers(
     value = _constant(optional[0]) if optional and optional[0] is not None else np.zeros(1)
     if len(padded.uses()) != 1 or value is None or np.any(value):
         return None
-    return op.op("Pad", [integers, pads, zero_point, *optional[1:]], node.attributes)
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    return op.Pad(integers, pads, zero_point, *optional[1:], **attributes)
 
 
 STATISTICS = ("gamma", "beta", "mean", "variance")

@@ -21,9 +21,13 @@ EVERY = 60.0  # seconds between two lines about one task, where no bar can be sh
 
 @dataclass
 class Whole:
-    """A run's steps by kind, and how long those of each kind took: the rest is expected to take as long."""
+    """A run's steps by kind, and how long those of each kind took: the rest is expected to take as long.
+
+    ``before`` are the seconds of a step in earlier runs, for the kinds that are still to come for the first time.
+    """
 
     left: dict[str, int]
+    before: Mapping[str, float] = field(default_factory=dict)
     took: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -45,10 +49,11 @@ class Whole:
         return True
 
     def remaining(self) -> str:
-        """Return about how long the rest takes; "over", where a kind of step is still to come for the first time."""
-        seconds = sum(n * sum(took) / len(took) for kind, n in self.left.items() if (took := self.took.get(kind)))
-        is_known = all(kind in self.took for kind, n in self.left.items() if n)
-        return f"{'about' if is_known else 'over'} {_minutes(seconds)} left" if seconds else ""
+        """Return about how long the rest takes; "over", where nothing is known of a kind of step that is to come."""
+        means = dict(self.before) | {kind: sum(took) / len(took) for kind, took in self.took.items()}
+        seconds = sum(n * means.get(kind, 0.0) for kind, n in self.left.items())
+        is_known = all(kind in means for kind, n in self.left.items() if n)
+        return f"{'about' if is_known else 'over'} {in_words(seconds)} left" if seconds else ""
 
 
 @dataclass
@@ -64,10 +69,10 @@ class _Task:
         """Say how far the task is."""
         seconds = now - self.begun
         if 0 < self.done < self.of:
-            left = _minutes(seconds / self.done * (self.of - self.done))
+            left = in_words(seconds / self.done * (self.of - self.done))
             about = f"{self.done} of {self.of}, about {left} left"
         else:
-            about = f"{_minutes(seconds)} so far"
+            about = f"{in_words(seconds)} so far"
         return " · ".join(filter(None, [f"… {self.verb} {self.what}: {about}", self.word]))
 
 
@@ -95,10 +100,12 @@ class Display:
         self._whole: Whole | None = None
         self._whole_bar = bars.TaskID(0)
 
-    def expect(self, steps: Mapping[str, int]) -> None:
-        """Announce a whole run: how many steps of each verb `doing` is going to see."""
-        self._whole = Whole(dict(steps))
-        self._whole_bar = self._progress.add_task("the whole run", total=self._whole.of, word="", left="")
+    def expect(self, steps: Mapping[str, int], seconds: Mapping[str, float]) -> None:
+        """Announce a whole run: how many steps of each verb `doing` is going to see, and what one took before."""
+        self._whole = Whole(dict(steps), seconds)
+        self._whole_bar = self._progress.add_task(
+            "the whole run", total=self._whole.of, word="", left=self._whole.remaining()
+        )
 
     @contextmanager
     def doing(self, verb: str, what: str) -> Iterator[Progress]:
@@ -187,6 +194,14 @@ class Display:
                 self._progress.stop()
 
 
+def in_words(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2 h 5 min``; rounded up."""
+    if seconds <= 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class _What(bars.ProgressColumn):
     """The task, and what is happening; names are no markup."""
 
@@ -199,16 +214,8 @@ class _Extent(bars.ProgressColumn):
 
     def render(self, task: bars.Task) -> Text:
         if task.total is None:
-            return Text(_minutes(task.elapsed or 0), "progress.elapsed")
+            return Text(in_words(task.elapsed or 0), "progress.elapsed")
         left = task.fields.get("left")
         if left is None and task.time_remaining:
-            left = f"{_minutes(task.time_remaining)} left"
+            left = f"{in_words(task.time_remaining)} left"
         return Text(", ".join(filter(None, [f"{int(task.completed)}/{int(task.total)}", left])), "progress.download")
-
-
-def _minutes(seconds: float) -> str:
-    """``40 s``, ``3 min``, ``2 h 5 min``; rounded up."""
-    if seconds <= 90:
-        return f"{math.ceil(seconds)} s"
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -93,8 +93,9 @@ def code_digest(*paths: str) -> str:
 
 @dataclass(frozen=True)
 class Took:
-    """How long a result took: of what, and of how many images; without ``seconds``, as long as it was written."""
+    """How long a result took: what was done to what, and to how many images; without ``seconds``, as it was written."""
 
+    verb: str
     what: str
     seconds: float | None = None
     images: int = 0

@@ -59,6 +59,14 @@ def test_it_holds_every_file_of_the_packages_and_no_other(unpacked: Path) -> Non
     assert here == there
 
 
+def test_a_suite_whose_files_ship_runs_by_name_whatever_data_there_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    only = ("--targets", "onnxruntime", "--limit", "20", "--set", "attack.gap.options.steps=1", "--quiet")
+    done = run("run", "gate", "--data", "data", *only, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out" / "gate" / "report.html").is_file()
+
+
 def test_it_resumes_a_checkouts_run_and_studies_judges_and_reports_it(run: Run, quick: Path, tmp_path: Path) -> None:
     """The same code makes the same store: nothing is trained, exported or replayed again."""
     shutil.copytree(quick, tmp_path, dirs_exist_ok=True)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backends.device.json_types import typed
-from backends.device.reading import DamagedFile, read_json
+from backends.device.reading import DamagedFile
 from harness.config import read_suite
 from harness.config.overrides import Overrides
+from harness.display import in_words
 from harness.gate.notes import LARGE_UNSEEN
 from harness.plan.described import check_brought
 from harness.plan.plan import Plan, make
@@ -24,28 +23,32 @@ from harness.results.baseline import patches_of
 from harness.results.checks import WORTHWHILE
 from harness.results.run_directory import RUN, read_run
 from harness.results.stats import paired_interval
-from harness.run.run import check_data
+from harness.run.run import data_folder
+from harness.run.tasks import estimate, known_times, tasks
 from harness.shipped import about_suite
-from harness.store import TOOK, Took
 
 FLIPS = 0.02  # of a patch's outcomes, where something unimportant changed
 FRESH = 21  # patches a side, crafted anew: a rise of 5 points is found in 90 % of gates; docs/pages/findings/gate.md
 STEP = 10  # images
-
-
-class Task(NamedTuple):
-    """A step of a plan: the folder and the key of its result, what it does, and on how many images."""
-
-    stage: str
-    key: str
-    what: str
-    images: int = 0
+KINDS = {
+    ("data", "read"): "read images",
+    ("victim", "load"): "load a victim",
+    ("victim", "train"): "train a victim",
+    ("qat", "train"): "train to a precision",
+    ("artifact", "read"): "read a file",
+    ("artifact", "export"): "export a file",
+    ("patch", "craft"): "craft a patch",
+    ("patch", "make"): "make a control",
+    ("replay", "run"): "run a case in torch",
+    ("replay", "replay"): "replay a case",
+    ("latency", "time"): "time a file",
+}
 
 
 class Row(NamedTuple):
-    """Steps of one kind: how many, how many are stored, and the seconds that the others take, None for unknown."""
+    """Work of one kind: how many tasks, how many are stored, and the seconds that the others take, None for unknown."""
 
-    verb: str
+    words: str
     all: int
     stored: int
     seconds: list[float | None]
@@ -65,14 +68,14 @@ def dry_run(
     from harness.data.datasets import class_names
 
     suite = read_suite(suite_file, overrides)
-    check_data(data_dir)
+    folder = data_folder(suite, suite_file, data_dir)
     run_dir = out or Path("out") / suite.name
     store = run_dir / "store"
     known = patches_of(frozen) if frozen else {}
     with about_suite(suite_file):
         cache = store if store.is_dir() else None
-        plan = make(suite, data_dir, cache, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
-        check_brought(plan.artifacts, len(class_names(suite.data, data_dir)))
+        plan = make(suite, folder, cache, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
+        check_brought(plan.artifacts, len(class_names(suite.data, folder)))
     for line in warnings(plan):
         console.print(Text(line, "yellow"), soft_wrap=True)
     print_dry_run(plan, run_dir, console)
@@ -81,94 +84,38 @@ def dry_run(
 def print_dry_run(plan: Plan, run_dir: Path, out: Console) -> None:
     """Print what a run into a directory would do, and how many images and seeds its questions need."""
     rows = list(rows_of(plan, run_dir))
-    table = Table("step", "in all", "stored", "to do", "about")
+    table = Table("work", "in all", "stored", "to do", "about")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
-        table.add_row(row.verb, str(row.all), str(row.stored), str(len(row.seconds)), duration(row.seconds))
+        table.add_row(row.words, str(row.all), str(row.stored), str(len(row.seconds)), duration(row.seconds))
     seconds = [one for row in rows for one in row.seconds]
     out.print(f"{plan.suite.name}: {len(plan.cells)} cells, into {run_dir}", soft_wrap=True)
     out.print(table)
-    out.print(f"to do: {duration(seconds)}, one step after the other" if seconds else "nothing is left to do")
+    out.print(f"to do: {duration(seconds)}, one after the other" if seconds else "nothing is left to do")
     out.print(_needs(plan))
     for line in _last_run(run_dir):
         out.print(Text(line, "yellow"), soft_wrap=True)
 
 
 def rows_of(plan: Plan, run_dir: Path) -> Iterator[Row]:
-    """Yield a row for each kind of step that a plan has."""
+    """Yield a row for each kind of work that a plan has."""
     known = known_times(run_dir)
-    for verb, tasks in _tasks(plan).items():
-        unique = {task.key: task for task in tasks}.values()
-        missing = [task for task in unique if not (run_dir / "store" / task.stage / task.key).is_dir()]
-        if unique:
-            yield Row(verb, len(unique), len(unique) - len(missing), [estimate(task, known) for task in missing])
-
-
-def _tasks(plan: Plan) -> dict[str, list[Task]]:
-    artifacts = {*plan.artifacts, *(replay.artifact for replay in plan.replays)}
-    trainings = [artifact.training for artifact in artifacts if artifact.training]
-    crafted = [patch for patch in plan.patches if patch.surrogate]
-    controls = [patch for patch in plan.patches if not patch.surrogate]
-    counted = plan.suite.data.evaluate
-    return {
-        "read images": [Task("data", step.key, step.spec.name) for step in plan.data],
-        "train or load a victim": [Task("victim", step.key, step.name) for step in plan.victims],
-        "train to a precision": [Task("qat", step.key, step.name) for step in trainings],
-        "export or read a file": [Task("artifact", step.key, step.name) for step in plan.artifacts],
-        "craft a patch": [Task("patch", step.key, step.name) for step in crafted],
-        "make a control": [Task("patch", step.key, step.name) for step in controls],
-        "replay a case": [
-            Task("replay", step.key, step.what, counted if step.case.split == "evaluate" else 0)
-            for step in plan.replays
-        ],
-        "time a file": [Task("latency", step.key, step.what) for step in plan.latencies],
-    }
-
-
-def known_times(run_dir: Path) -> dict[str, list[Took]]:
-    """Return what steps took, by stage: in this run's store, else in those of the runs beside it."""
-    found: dict[str, list[Took]] = {}
-    for store in (run_dir / "store", *sorted(run_dir.parent.glob("*/store"))):
-        times: dict[str, list[Took]] = {}
-        for file in sorted(store.glob(f"*/*/{TOOK}")):
-            with suppress(DamagedFile):
-                took = typed(Took, read_json(file), str(file))
-                times.setdefault(file.parent.parent.name, []).append(took)
-        for stage, several in times.items():
-            found.setdefault(stage, several)
-    return found
-
-
-def estimate(task: Task, known: dict[str, list[Took]]) -> float | None:
-    """Return the median of what the same task took before, or else one of its kind; None where there was none."""
-    before = known.get(task.stage, [])
-    same = [took for took in before if took.what == task.what]
-    alike = [took for took in before if _kind(task.stage, took.what) == _kind(task.stage, task.what)]
-    seconds = [_scaled(took, task.images) for took in same or alike]
-    return median(seconds) if seconds else None
-
-
-def _kind(stage: str, what: str) -> str:
-    """Return what decides how long a task takes: of a patch its attack, of a replay or a timing its target."""
-    if stage == "patch":
-        return what.partition("-")[0]
-    return what.rpartition(" on ")[2] if stage in ("replay", "latency") else ""
-
-
-def _scaled(took: Took, images: int) -> float:
-    return (took.seconds or 0.0) * (images / took.images if images and took.images else 1)
+    every = tasks(plan)
+    for (stage, verb), words in KINDS.items():
+        chosen = [task for task in every if (task.stage, task.verb) == (stage, verb)]
+        missing = [task for task in chosen if not (run_dir / "store" / stage / task.key).is_dir()]
+        if chosen:
+            yield Row(words, len(chosen), len(chosen) - len(missing), [estimate(task, known) for task in missing])
 
 
 def duration(seconds: Sequence[float | None]) -> str:
-    """Return the sum in words, and for how many steps nothing is known; empty for no steps."""
+    """Return the sum in words, and for how many tasks nothing is known; empty for no tasks."""
     if seconds and not any(one is not None for one in seconds):
         return "unknown"
     known = [one for one in seconds if one is not None]
-    total = sum(known)
-    words = f"{total:.0f} s" if total < 100 else f"{total / 60:.0f} min" if total < 5400 else f"{total / 3600:.1f} h"
     unknown = len(seconds) - len(known)
-    return " + ".join(([words] if known else []) + ([f"{unknown} unknown"] if unknown else []))
+    return " + ".join(([in_words(sum(known))] if known else []) + ([f"{unknown} unknown"] if unknown else []))
 
 
 def _needs(plan: Plan) -> Table:

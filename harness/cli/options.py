@@ -41,7 +41,7 @@ DataDir = Annotated[
 RunDir = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory [default: out/SUITE].")]
 Into = Annotated[Path, typer.Option("--into", "-o", metavar="DIR", help="Folder to write to.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only warnings and results.")]
-Device = Annotated[str, typer.Option(help="Device that crafts the patches: cpu, cuda, or cuda:N.")]
+Device = Annotated[str, typer.Option(help="What torch crafts patches on: cpu, cuda, or cuda:N.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,7 +13,7 @@ import typer
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
 from backends.device.runtimes import Option
-from harness.cli.options import DataDir, Device, Into, Only, SuiteFile, examples
+from harness.cli.options import DataDir, Device, Into, Limit, Only, Settings, SuiteFile, examples
 from harness.console import console
 from harness.shipped import about_suite
 
@@ -29,12 +29,19 @@ app = typer.Typer()
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("patchbench train demo --into weights/"))
-def train(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
+def train(
+    suite: SuiteFile,
+    into: Into,
+    data: DataDir = None,
+    only: Only = None,
+    settings: Settings = None,
+    limit: Limit = None,
+) -> None:
     """Train a suite's victims or fetch their weights, and write each state dict to DIR/VICTIM.pt."""
     from harness.run import stages
     from harness.store import place
 
-    with _work(suite, data) as work:
+    with _work(suite, data, settings, limit) as work:
         for step in _matching(work.plan.victims, only):
             path = into / f"{step.name}.pt"
             place(stages.victim(work, step).weights, path)
@@ -45,11 +52,18 @@ def train(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None)
     rich_help_panel=PANEL,
     epilog=examples("patchbench export demo --only '*tflite*' --into models/"),
 )
-def export(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None) -> None:
+def export(
+    suite: SuiteFile,
+    into: Into,
+    data: DataDir = None,
+    only: Only = None,
+    settings: Settings = None,
+    limit: Limit = None,
+) -> None:
     """Export a suite's victims to DIR/ARTIFACT.onnx or .tflite, each with a description, DIR/ARTIFACT.json."""
     from harness.run import stages
 
-    with _work(suite, data) as work:
+    with _work(suite, data, settings, limit) as work:
         for step in _matching(work.plan.artifacts, only):
             _print_path(stages.place_artifact(work, step, into))
 
@@ -58,7 +72,15 @@ def export(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None
     rich_help_panel=PANEL,
     epilog=examples("patchbench craft demo --only 'gap*c3*' --into patches/"),
 )
-def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None, device: Device = "cpu") -> None:
+def craft(
+    suite: SuiteFile,
+    into: Into,
+    data: DataDir = None,
+    only: Only = None,
+    settings: Settings = None,
+    limit: Limit = None,
+    device: Device = "cpu",
+) -> None:
     """Craft a suite's patches and controls: DIR/PATCH.npz, with a preview, DIR/PATCH.png.
 
     A query attack (surrogate `device:ARTIFACT:TARGET`) sends the target 10000 images unless its option `queries` says
@@ -66,7 +88,7 @@ def craft(suite: SuiteFile, into: Into, data: DataDir = None, only: Only = None,
     """
     from harness.run import crafting
 
-    with _work(suite, data, device) as work:
+    with _work(suite, data, settings, limit, device) as work:
         for step in _matching(work.plan.patches, only):
             _print_path(crafting.place_patch(work, step, into))
 
@@ -88,6 +110,8 @@ def bundle(
     placement: Annotated[str, typer.Option(help="random, center, top-left, ..., or ROW,COLUMN.")] = "random",
     placement_seed: Annotated[int, typer.Option(help="Seed of the random placement.")] = 0,
     data: DataDir = None,
+    settings: Settings = None,
+    limit: Limit = None,
 ) -> None:
     """Pack an artifact, a suite's evaluation images, and patches into a bundle: a folder that a device can replay."""
     import numpy as np
@@ -105,7 +129,7 @@ def bundle(
     names = sorted({one.name for one in patches})
     if len(names) < len(patches):
         raise UserError(f"--patch: expected patches of different names, got {len(patches)} named {', '.join(names)}")
-    with _work(suite, data) as work:
+    with _work(suite, data, settings, limit) as work:
         step = next((one for one in work.plan.data if one.size == description.input_size), None)
         if step is None:
             sizes = ", ".join("x".join(map(str, one.size)) for one in work.plan.data)
@@ -174,22 +198,25 @@ def parse_options(pairs: Sequence[str]) -> Mapping[str, Option]:
 
 
 @contextmanager
-def _work(suite_file: Path, data_dir: Path | None, device: str = "cpu") -> Iterator[Work]:
+def _work(
+    suite_file: Path, data_dir: Path | None, settings: Sequence[str] | None, limit: int | None, device: str = "cpu"
+) -> Iterator[Work]:
     """Plan a suite, and hold its run directory, ``out/SUITE``, while a stage works in it."""
-    from harness.config import read_suite
+    from harness.config import Overrides, read_suite
     from harness.display import Display
     from harness.plan.plan import make
     from harness.run import stages
-    from harness.run.run import held
+    from harness.run.run import data_folder, held
     from harness.store import Store
 
-    suite = read_suite(suite_file)
+    suite = read_suite(suite_file, Overrides(tuple(settings or ()), limit))
     stages.check_device(device)
+    folder = data_folder(suite, suite_file, data_dir)
     run_dir = Path("out") / suite.name
     with held(run_dir), about_suite(suite_file):
         display = Display(console())
         store = Store(run_dir / "store", display.warn)
-        yield stages.Work(make(suite, data_dir, store.root), store, display, device)
+        yield stages.Work(make(suite, folder, store.root), store, display, device)
 
 
 def _matching(steps: Sequence[AnyStep], patterns: Sequence[str] | None) -> list[AnyStep]:

@@ -75,6 +75,8 @@ def print_suite(name: str, suite: Suite, out: Console) -> None:
 
 def files_needed(suite: Suite) -> Iterator[str]:
     """Yield what a suite reads from ``--data``: its images, weights, model files and pictures."""
+    if suite.files:
+        return
     if suite.data.name != "digits":
         yield suite.data.path or f"the images of {suite.data.name}"
     for victim in suite.victim:

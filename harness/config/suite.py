@@ -14,7 +14,7 @@ from harness.config.exports import ExportTable
 from harness.config.overrides import NO_OVERRIDES, Overrides, change
 from harness.config.study import StudyTable
 from harness.config.targets import LatencyTable, TargetTable
-from harness.config.values import Defence, Name
+from harness.config.values import DataPath, Defence, Name
 from harness.config.victims import ArtifactTable, VictimTable
 from harness.tables import Axis, Table, validate
 
@@ -34,6 +34,9 @@ class Suite(Table):
 
     title: str = ""
     """Title of the report."""
+
+    files: DataPath | None = None
+    """Folder beside this file that its paths start from; `--data` where there is none, as beside a copy."""
 
     data: DataTable
     """The images."""

@@ -28,10 +28,19 @@ from harness.data.readers import (
 )
 from harness.sealed import read_sealed, write_sealed
 
-__all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "split", "training_images"]
+__all__ = ["Images", "class_names", "default_size", "fingerprint", "load", "short_side", "split", "training_images"]
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 Remembered = tuple[int, int, str]  # a file's size in bytes, modification time in nanoseconds, sha256
+
+
+def short_side(spec: config.DataTable, size: Size) -> int | None:
+    """Return the pixels that an image's short side is resized to; None without. Too few for a size: a `UserError`."""
+    pixels = spec.resize if spec.crop is None else round(min(size) / spec.crop)
+    if pixels is not None and pixels < max(size):
+        given = f"data.crop = {spec.crop:g}: a short side of {pixels}" if spec.crop else f"data.resize = {pixels}"
+        raise UserError(f"{given} is less than the input size {size[0]}x{size[1]}")
+    return pixels
 
 
 def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path) -> dict[str, Images]:
@@ -40,10 +49,7 @@ def load(spec: config.DataTable, size: Size, data_dir: Path | None, cache: Path)
     With ``spec.resize`` the short side is resized to it, antialiased, and the centre cropped; without, the image is
     resized to the size unless it has it. ``cache`` is the folder for torchvision's download.
     """
-    if spec.crop is not None:
-        spec = spec.model_copy(update={"resize": round(min(size) / spec.crop), "crop": None})
-    if spec.resize is not None and spec.resize < max(size):
-        raise UserError(f"data.resize = {spec.resize} is less than the input size {size[0]}x{size[1]}")
+    spec = spec.model_copy(update={"resize": short_side(spec, size), "crop": None})
     root = find_root(spec, data_dir)
     if spec.name == "digits":
         pools = read_digits(size)

@@ -154,13 +154,17 @@ def _with_baseline_patch(case: Case, frozen: Mapping[str, tuple[str, str]]) -> C
 
 
 def _size(suite: config.Suite, victim: config.VictimTable | config.ArtifactTable) -> tuple[int, int]:
-    from harness.data.datasets import default_size
+    from harness.data.datasets import default_size, short_side
 
     size = victim.input_size or default_size(suite.data)
     if size is None:
         raise UserError(
             f"victim {victim.name!r}: give its input_size = [height, width]; the images of this data set differ in size"
         )
+    try:
+        short_side(suite.data, size)
+    except UserError as error:
+        raise UserError(f"victim {victim.name!r}: {error}") from error
     return size
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from backends.device.names import plain_name
 from backends.hosts import Target, identity
 from exporters.files.onnx import data_files
 from harness import config
+from harness.plan.user_code import code_sha256
 from harness.store import key
 from patches.patch import CONTROLS
 from patches.surrogate import SIMULATED, Surrogate
@@ -61,7 +60,7 @@ class VictimStep:
             "victim",
             table=self.table.model_dump(exclude={"claimed_accuracy"}),
             weights=self._weights(self.table),
-            code=_code(self.table),
+            code=code_sha256(self.table.model),
             data=self.data.key if self.table.train else self.data.size,
             teacher=self.teacher.key if self.teacher else "",
         )
@@ -293,17 +292,3 @@ def deciding(target: Target) -> dict[str, object]:
     if target.name == TORCH:
         return {}
     return {"target": replace(target, name="", time_limit=0.0), "found": identity(target)}
-
-
-def _code(table: config.VictimTable) -> str:
-    """Return the hash of the file that defines a user's own network."""
-    module, colon, _ = table.model.partition(":")
-    if not colon:
-        return ""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        spec = importlib.util.find_spec(module)
-    except Exception:  # a user's package can raise anything; building the network tells it
-        spec = None
-    return sha256_file(Path(spec.origin)) if spec and spec.origin and Path(spec.origin).is_file() else ""

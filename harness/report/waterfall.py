@@ -119,8 +119,8 @@ def _draw_chain(axes: Axes, links: Sequence[Link], rows: Sequence[int], layout: 
     ticks(axes, "y", targets if not layout.is_narrow else [""] * len(rows), 26)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     left_out = len(links) - len(rows)
-    steps = f" ({left_out} step{'s' if left_out > 1 else ''} without a change)" if left_out else ""
-    percent_axis(axes, "x", covering(ends), f"success, %{steps}", low=min(ends))
+    unchanged = f" ({left_out} link{'s' if left_out > 1 else ''} without a change)" if left_out else ""
+    percent_axis(axes, "x", covering(ends), f"success, %{unchanged}", low=min(ends))
 
 
 def _write_beside(axes: Axes, y: int, link: Link, change: str, is_new: bool, layout: _Layout) -> None:

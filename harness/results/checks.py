@@ -74,7 +74,9 @@ def _repeat(repeats: Sequence[RepeatEntry]) -> Check:
         if one.error or one.equal < one.images:
             what = one.error or f"{one.images - one.equal} of {one.images} differ"
             bad.append((f"{one.artifact} on {one.target}: {what}", place(one.artifact, one.target)))
-    return verdict(name, asks, f"{sum(one.images for one in repeats)} images on {len(repeats)} places", bad)
+    return verdict(
+        name, asks, f"{sum(one.images for one in repeats)} images of {len(repeats)} pairs of artifact and target", bad
+    )
 
 
 def _outputs(outputs: Sequence[OutputsEntry]) -> Check:
@@ -89,7 +91,7 @@ def _outputs(outputs: Sequence[OutputsEntry]) -> Check:
             like = "softmax" if is_softmax else "logits"
             text = f"{one.artifact} on {one.target}: {like}, {one.declared} declared"
             bad.append((text, place(one.artifact, one.target)))
-    return verdict(name, asks, f"on {len(outputs)} places", bad)
+    return verdict(name, asks, f"in {len(outputs)} pairs of artifact and target", bad)
 
 
 def _noise(cells: pd.DataFrame) -> Check:
@@ -187,7 +189,7 @@ def _accuracy(run: RunFacts, cells: pd.DataFrame) -> Check:
     if not claimed and not bad:
         return unknown(name, asks, "not known: no claimed_accuracy" if len(clean) else "not recorded by this run")
     left_out = f"; not known of {', '.join(dict.fromkeys(unclaimed))}: no claimed_accuracy" if unclaimed else ""
-    return verdict(name, asks, f"on {claimed} places{left_out}", bad)
+    return verdict(name, asks, f"on {claimed} pairs of artifact and target{left_out}", bad)
 
 
 def _float_accuracy(victim: VictimEntry | None) -> float | None:

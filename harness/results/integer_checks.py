@@ -34,7 +34,7 @@ def arithmetic(run: RunFacts) -> Check:
             bad.append((text, place(one.artifact, one.target)))
             if one.target in targets and saturates(one.signature, targets[one.target]):
                 causes[SATURATION] = None
-    good = f"at most {max(one.largest for one in held)} steps on {len(held)} places"
+    good = f"at most {max(one.largest for one in held)} steps over {len(held)} pairs of artifact and target"
     if len(held) < len(run.arithmetic):
         good += f"; {len(run.arithmetic) - len(held)} more have no twin"
     return verdict(name, asks, good, bad, "".join(f". {cause}" for cause in causes))

@@ -17,6 +17,7 @@ from harness.plan.steps import TORCH, ArtifactStep, PatchStep, SurrogateStep
 from harness.run import queries
 from harness.run.bundles import pack
 from harness.run.stages import Work, artifact, images, source, trained, victim
+from harness.run.tasks import verb
 from harness.store import Took, place
 from patches.patch import Patch
 
@@ -30,8 +31,8 @@ def patch(work: Work, step: PatchStep) -> Patch:
     if not work.store.has("patch", step.key):
         from PIL import Image
 
-        took = None if step.frozen else Took(step.name)  # to take a baseline's is no craft
-        with work.display.doing("craft", step.name) as tick, work.store.writing("patch", step.key, took) as beside:
+        took = None if step.frozen else Took(verb(step), step.name)  # to take a baseline's is no craft
+        with work.display.doing(verb(step), step.name) as tick, work.store.writing("patch", step.key, took) as beside:
             made = (
                 _given(work, step) if step.surrogate is None else _baseline_or_crafted(work, step, step.surrogate, tick)
             )

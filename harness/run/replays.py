@@ -25,6 +25,7 @@ from harness.results.records import Answers
 from harness.run import crafting, stages
 from harness.run.lanes import Job, Share, side_by_side
 from harness.run.stages import Work
+from harness.run.tasks import verb
 from harness.store import Took, write_json
 
 # An emulated latency compares with nothing: a few runs show that it works.
@@ -110,7 +111,7 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
     finished = 0
     with (
         tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
-        work.display.doing("replay", f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
+        work.display.doing(verb(first), f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
     ):
 
         def hear(event: Event | CaseFailed) -> None:
@@ -132,7 +133,7 @@ def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> Non
 
 def _keep(work: Work, step: ReplayStep, event: Answered, ran: Ran, images: int) -> None:
     facts = event.model_dump(include={"seconds", "pixels_sha256", "defended_sha256"}, exclude_defaults=True)
-    with work.store.writing("replay", step.key, Took(step.what, event.seconds, images)) as beside:
+    with work.store.writing("replay", step.key, Took(verb(step), step.what, event.seconds, images)) as beside:
         Path(event.file).rename(beside / "answers.npz")
         write_json(beside / "ran.json", {**ran, **facts})
 
@@ -143,14 +144,14 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
     from backends.device.machine import describe
     from harness.networks.victims import logits
 
-    with work.display.doing("run", f"{todo[0].artifact.name}, {len(todo)} cases") as tick:
+    with work.display.doing(verb(todo[0]), f"{todo[0].artifact.name}, {len(todo)} cases") as tick:
         for done, step in enumerate(todo, 1):
             seen = stages.images(work, step.case.data, step.case.split)
             stamps = crafting.stamps(work, step.case, seen.ids)
             pixels = np.array(seen.pixels) if stamps is None else paste(seen.pixels, *stamps)
             if step.case.defence:
                 pixels = defend(step.case.defence, pixels)
-            with work.store.writing("replay", step.key, Took(step.what, images=len(pixels))) as beside:
+            with work.store.writing("replay", step.key, Took(verb(step), step.what, images=len(pixels))) as beside:
                 np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
                 ran = {"info": {"version": torch.__version__}, "machine": describe()._asdict()}
                 write_json(beside / "ran.json", ran)
@@ -175,7 +176,7 @@ def _latency(work: Work, step: LatencyStep) -> None:
     if step.defence:
         what += f", {step.defence}"
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=work.store.scratch) as out, work.display.doing("time", what) as tick:
+    with tempfile.TemporaryDirectory(dir=work.store.scratch) as out, work.display.doing(verb(step), what) as tick:
 
         def hear(event: Event | CaseFailed) -> None:
             if isinstance(event, Progress):
@@ -185,7 +186,7 @@ def _latency(work: Work, step: LatencyStep) -> None:
         if outcome.latency is None:
             work.errors[step.key] = outcome.latency_error or "no latency came back"
             return
-        took = Took(step.what, time.monotonic() - begun)
+        took = Took(verb(step), step.what, time.monotonic() - begun)
         with work.store.writing("latency", step.key, took) as beside:
             (Path(out) / "latency.npy").rename(beside / "latency.npy")
             write_json(

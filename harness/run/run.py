@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from backends.hosts import availability
-from harness.config import VictimTable, read_suite
+from harness.config import Suite, read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
 from harness.extras import require
@@ -48,6 +48,7 @@ from harness.results.run_directory import (
 )
 from harness.run import crafting, replays, stages, twin_check
 from harness.run.run_json import Timing, commit, describe_run
+from harness.run.tasks import batches, expected, known_times, tasks
 from harness.shipped import about_suite
 from harness.store import Store
 
@@ -77,7 +78,7 @@ def run_suite(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file, overrides)
     stages.check_device(device)
-    check_data(data_dir)
+    folder = data_folder(suite, suite_file, data_dir)
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
         display = Display(console, quiet)
@@ -85,7 +86,7 @@ def run_suite(
         known = patches_of(frozen) if frozen else {}
         frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
         with about_suite(suite_file):
-            plan = make(suite, data_dir, store.root, targets, frozen_patches)
+            plan = make(suite, folder, store.root, targets, frozen_patches)
         for line in warnings(plan):
             display.warn(line)
         if _is_done(run_dir, plan, display):
@@ -130,10 +131,13 @@ def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: RunFact
     return report
 
 
-def check_data(data_dir: Path | None) -> None:
-    """Check that the folder of ``--data`` is there; else a `UserError`."""
+def data_folder(suite: Suite, suite_file: Path, data_dir: Path | None) -> Path | None:
+    """Return the folder that a suite's paths start from: its own, else that of ``--data``, which has to be there."""
+    if suite.files and (suite_file.parent / suite.files).is_dir():
+        return suite_file.parent / suite.files
     if data_dir and not data_dir.is_dir():
         raise UserError(f"--data {data_dir}: no such folder")
+    return data_dir
 
 
 @contextmanager
@@ -182,29 +186,16 @@ def _warn_of_targets(work: stages.Work) -> None:
             work.display.warn(f"target {target.name!r} cannot run now and will fail: {reason.splitlines()[0]}")
 
 
-def _steps(work: stages.Work) -> Mapping[str, int]:
-    """Return how many steps of each kind, by the verb that is shown for it, the store does not hold yet."""
-    plan = work.plan
-    has = work.store.has
-    simulated = {replay.artifact for replay in plan.replays if replay.target.name == TORCH}
-    trainings = {step.training for step in (*plan.artifacts, *simulated) if step.training}
-    trained = [victim for victim in plan.victims if isinstance(victim.table, VictimTable) and victim.table.train]
-    replayed = {
-        (step.target.name, step.artifact.key, step.case.split) for step in plan.replays if not has("replay", step.key)
-    }
-    return {
-        "train": sum(not has("victim", v.key) for v in trained) + sum(not has("qat", t.key) for t in trainings),
-        "export": sum(not has("artifact", step.key) for step in plan.artifacts if not step.brought),
-        "craft": sum(not has("patch", step.key) for step in plan.patches),
-        "run": sum(target == TORCH for target, _, _ in replayed),
-        "replay": sum(target != TORCH for target, _, _ in replayed),
-        "time": sum(not has("latency", step.key) for step in plan.latencies),
-    }
+def _expect(work: stages.Work) -> None:
+    """Announce what the store does not hold yet, and how long it takes as earlier runs tell."""
+    missing = [task for task in tasks(work.plan) if not work.store.has(task.stage, task.key)]
+    counted = [task for task in missing if task.verb not in ("read", "load")]
+    work.display.expect(batches(counted), expected(counted, known_times(work.store.root.parent)))
 
 
 def _run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
-    work.display.expect(_steps(work))
+    _expect(work)
     for artifact in work.plan.artifacts:
         if artifact.brought:
             stages.artifact(work, artifact)

@@ -19,6 +19,7 @@ from harness.display import Display
 from harness.plan.described import brought_artifact
 from harness.plan.plan import Plan
 from harness.plan.steps import ArtifactStep, DataStep, TrainingStep, VictimStep
+from harness.run.tasks import verb
 from harness.store import UNLIMITED, Store, Took, place, write_json
 from patches.patch import Patch
 
@@ -86,12 +87,12 @@ def images(work: Work, step: DataStep, split: str) -> Images:
 
     spec = work.plan.suite.data
     if not work.store.has("data", step.key):
-        with work.display.doing("read", f"{spec.name} at {step.size[0]}x{step.size[1]}"):
+        with work.display.doing(verb(step), f"{spec.name} at {step.size[0]}x{step.size[1]}"):
             pools = data.load(spec, step.size, work.plan.data_dir, work.store.root / "downloads")
             splits = data.split(pools, spec)
             pixels, labels, ids = (np.concatenate(parts) for parts in zip(*pools.values(), strict=True))
             every = Images(pixels, labels, tuple(map(str, ids)))
-            with work.store.writing("data", step.key, Took(spec.name)) as folder:
+            with work.store.writing("data", step.key, Took(verb(step), spec.name)) as folder:
                 for name, part in {**splits, "all": every, "train": data.training_images(pools, splits)}.items():
                     for what, array in part._asdict().items():
                         np.save(folder / f"{name}.{what}.npy", np.asarray(array, DTYPES[what]), allow_pickle=False)
@@ -119,8 +120,8 @@ def victim(work: Work, step: VictimStep) -> Victim:
         seen = images(work, step.data, "train") if train else None
         teacher = _teacher(work, step.teacher) if step.teacher else None
         with (
-            work.display.doing("train" if train else "load", step.name) as tick,
-            work.store.writing("victim", step.key, Took(step.name)) as beside,
+            work.display.doing(verb(step), step.name) as tick,
+            work.store.writing("victim", step.key, Took(verb(step), step.name)) as beside,
         ):
             victims.prepare(
                 step.table, data_dir=work.plan.data_dir, images=seen, size=step.data.size,
@@ -166,8 +167,8 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
         from exporters.brought import bring
 
         with (
-            work.display.doing("read", step.name),
-            work.store.writing("artifact", step.key, Took(step.name)) as beside,
+            work.display.doing(verb(step), step.name),
+            work.store.writing("artifact", step.key, Took(verb(step), step.name)) as beside,
         ):
             described = brought_artifact(step, classes(work, step.victim))
             _write_contents(bring(step.victim.brought_file(), described, beside), beside)
@@ -179,8 +180,8 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
         known, made = victim(work, step.victim), source(work, step)
         network = folded(made.network, made.trained) if made.trained else made.network
         with (
-            work.display.doing("export", step.name),
-            work.store.writing("artifact", step.key, Took(step.name)) as beside,
+            work.display.doing(verb(step), step.name),
+            work.store.writing("artifact", step.key, Took(verb(step), step.name)) as beside,
         ):
             export(
                 network, name=step.name, victim=known, format=step.format, quant=step.quant,
@@ -199,8 +200,8 @@ def trained(work: Work, step: TrainingStep) -> Trained:
         network = work.network(step.victim)
         seen, ranged = (images(work, step.victim.data, split) for split in ("train", "calibration"))
         with (
-            work.display.doing("train", step.name) as tick,
-            work.store.writing("qat", step.key, Took(step.name)) as beside,
+            work.display.doing(verb(step), step.name) as tick,
+            work.store.writing("qat", step.key, Took(verb(step), step.name)) as beside,
         ):
             made = qat.train(network, step.quant, seen, np.array(ranged.pixels), step.table, checkpoint, tick)
             qat.write(made, beside)

@@ -65,7 +65,7 @@ def run_study(
     suite = read_suite(suite_file, overrides)
     run_dir = out or Path("out") / suite.name
     with about_suite(suite_file):
-        plan = make(suite, data_dir, run_dir / "store")
+        plan = make(suite, run.data_folder(suite, suite_file, data_dir), run_dir / "store")
         _check(suite.study, plan)
     all_ok = run.run_suite(suite_file, data_dir, out, overrides=overrides, device=device, quiet=quiet, console=console)
     folder = run_dir / "study"

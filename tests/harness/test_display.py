@@ -78,7 +78,7 @@ def test_a_quiet_display_warns_and_says_nothing_else() -> None:
 def test_a_step_of_the_whole_run_says_which_and_what_is_left() -> None:
     out = console()
     shown = display.Display(out)
-    shown.expect({"export": 2, "replay": 1})
+    shown.expect({"export": 2, "replay": 1}, {})
     for verb in ("export", "bundle", "export", "replay"):
         with shown.doing(verb, "net"):
             pass
@@ -97,3 +97,11 @@ def test_what_is_left_takes_as_long_as_what_was_done() -> None:
     assert whole.remaining() == "about 7 min left"
     assert not whole.finish("bundle", 1)
     assert (whole.done, whole.of) == (2, 5)
+
+
+def test_what_earlier_runs_took_stands_in_until_this_one_knows_better() -> None:
+    whole = display.Whole({"export": 2, "craft": 1}, {"export": 30, "craft": 600})
+    assert whole.remaining() == "about 11 min left"
+    whole.finish("export", 300)
+    assert whole.remaining() == "about 15 min left"
+    assert display.Whole({"export": 2, "craft": 1}, {"export": 30}).remaining() == "over 60 s left"

@@ -36,6 +36,7 @@ def test_every_suite_is_listed_with_its_title_and_the_command_that_runs_it(colum
         assert tomllib.loads(file.read_text())["title"] in words
     assert "patchbench run demo A universal" in words
     assert "patchbench study study-digits The study" in words
+    assert "patchbench run gate The demo's files" in words  # which ship beside it
     assert "patchbench run targets --data DIR The same" in words
     assert "needs docker, qemu, ssh" in words
     assert "DIR has the images of cifar10, cifar10/resnet20.th, cifar10/resnet56.th" in words

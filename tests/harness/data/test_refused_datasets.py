@@ -95,6 +95,11 @@ def test_what_is_not_there(tmp_path, asked, message):
         data.load(asked, (32, 32), tmp_path, tmp_path)
 
 
+def test_a_crop_that_cannot_fill_an_oblong_is_told_by_the_key_that_was_given(tmp_path):
+    with pytest.raises(UserError, match=r"data.crop = 0.8: a short side of 40 is less than the input size 32x64"):
+        data.load(spec("digits", crop=0.8), (32, 64), tmp_path, tmp_path)
+
+
 def test_without_a_data_folder_the_error_names_the_option():
     with pytest.raises(UserError, match=r"--data \(or PATCHBENCH_DATA\) is not given"):
         data.fingerprint(spec("imagenet"), None)

@@ -25,6 +25,7 @@ NAMED = QUICK.replace('"digits"', '"npz"\npath = "x.npz"\nclasses = ["cat", "cra
         ('model = "resnet8"', 'model = "resnet8"\nclasses = 5', "has classes = 5, and the data 10"),
         ("steps = 3", "steps = 3, within = 0.1", "option 'within': it does nothing without the option 'disguise'"),
         ("evaluate = 40", "evaluate = 598", "data.evaluate = 598: digits has 597 test images"),
+        ("craft = 64", "craft = 64\nresize = 31", "'resnet8': data.resize = 31 is less than the input size 32x32"),
         ("craft = 64", "craft = 1193", "digits has 1200 training images: calibration 8 leave at most 1192 for craft"),
         ("pixels = 8", "pixels = 33", "patch size: expected 1 to 32 pixels"),
         ("pixels = 8", 'pixels = 8\nplacement = "0,25"', "the last row and column that fit are 24,24"),

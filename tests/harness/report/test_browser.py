@@ -29,6 +29,17 @@ WHOLE = """
   seen.wideWithAllColumns = Math.max(...tooWide());
   seen.unlabelled = [...document.querySelectorAll("#setup td")].filter((td) => !td.dataset.head).length;
 """
+WORDS = """
+  const broken = (node) => [...node.data.matchAll(/[^\\s-]+/g)].filter((word) => {
+    const range = document.createRange();
+    range.setStart(node, word.index);
+    range.setEnd(node, word.index + word[0].length);
+    return new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size > 1;
+  }).map((word) => word[0]);
+  const names = [...document.querySelectorAll(".place span, #setup td:not(:has(small, code))")];
+  seen.names = names.length;
+  seen.broken = names.filter((name) => name.firstChild).flatMap((name) => broken(name.firstChild));
+"""
 CONTROLS = """
   document.querySelectorAll("details").forEach((d) => (d.open = true));
   const table = document.querySelector("#cells table");
@@ -89,6 +100,14 @@ def test_the_page_fits_with_some_columns_and_with_all(run: Path, page: str, tmp_
     assert seen["wide"] <= 0
     assert seen["wideWithAllColumns"] <= 0
     assert seen["unlabelled"] == 0
+
+
+def test_a_name_breaks_at_hyphens_alone(page: str, tmp_path: Path) -> None:
+    """Also where long lists of operators and features want the room."""
+    crowded = page.replace("20 QLinearConv", "20 QLinearConv, " * 9).replace("resnet20", "shapenetwork")
+    seen = probe(crowded, WORDS, tmp_path, 1280).values
+    assert seen["names"] > 50
+    assert seen["broken"] == []
 
 
 def test_controls(run: Path, page: str, tmp_path: Path) -> None:

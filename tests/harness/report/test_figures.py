@@ -45,7 +45,7 @@ def test_no_text_leaves_its_panel(tmp_path: Path, figures: list[Figure], images:
     assert [crowded(figure) for figure in figures] == [[]] * 6
 
 
-def test_an_axis_covers_every_interval_and_steps_without_a_change_are_left_out(figures: list[Figure]) -> None:
+def test_an_axis_covers_every_interval_and_links_without_a_change_are_left_out(figures: list[Figure]) -> None:
     links = [link("float, PyTorch", 0.3, None)]
     links.append(link("float, in the runtime", 0.3, Difference(0.0, -0.01, 0.01, 1.0, 0.5, "images"), of=0))
     links.append(link("fake-quantized", 0.2, Difference(-0.1, -0.45, 0.25, 0.6, 0.7, "images"), of=1))
@@ -58,7 +58,7 @@ def test_an_axis_covers_every_interval_and_steps_without_a_change_are_left_out(f
     texts = [text.get_text() for text in axes.texts]
     assert "float, in the runtime" not in texts
     assert "fake-quantized" in texts
-    assert "1 step without a change" in axes.get_xlabel()
+    assert "1 link without a change" in axes.get_xlabel()
 
 
 def link(stage: str, success: float, change: Difference | None, of: int = -1) -> Link:

@@ -130,7 +130,7 @@ def test_accuracy_that_nobody_claims_is_not_known(made: tuple[dict[str, Any], pd
 
     assert found([]) == ("unknown", "not known: no claimed_accuracy")
     assert found(claimed)[0] == "passed"
-    assert found(claimed)[1].startswith("on 1 places; not known of net-onnx-w8a8-u8s8-minmax")
+    assert found(claimed)[1].startswith("on 1 pairs of artifact and target; not known of net-onnx-w8a8-u8s8-minmax")
     doubted = [claimed[0] | {"input_doubt": "preprocessing sends 0 to 1"}]
     assert found(doubted)[0] == "passed", "the accuracy shows that the doubt is none"
 
