@@ -35,6 +35,7 @@ STYLE: dict[Any, Any] = {
 PAINT = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6});? ?")
 LEGEND_NAME = 52  # characters
 LEGEND_LINE_INCHES = 0.18
+LEGEND_GAP = 6  # pixels between a legend and what is below it
 HOVER = "hover:"  # before a group's id that is the whole of a shortened text
 
 
@@ -60,6 +61,7 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         yield figure, out
+        _clear_legends(figure)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = stream.getvalue()
@@ -68,6 +70,15 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]
     svg = re.sub(r'style="([^"]*)"', _paint_as_attributes, svg)
     svg = re.sub(rf"""<g id=(["']){HOVER}(.*?)\1>""", r"<g><title>\2</title>", svg)
     out.append(Markup(svg))  # matplotlib has escaped all text
+
+
+def _clear_legends(figure: Figure) -> None:
+    """Lower the axes that a legend of more lines than were foreseen would cover."""
+    figure.draw_without_rendering()
+    for made in figure.legends:
+        highest = max(axes.get_tightbbox().y1 for axes in figure.axes if axes.get_tightbbox())
+        if (covered := highest - made.get_window_extent().y0) > 0:
+            figure.subplots_adjust(top=figure.subplotpars.top - (covered + LEGEND_GAP) / figure.bbox.height)
 
 
 def _paint_as_attributes(style: re.Match[str]) -> str:
