@@ -75,8 +75,9 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]
 def _clear_legends(figure: Figure) -> None:
     """Lower the axes that a legend of more lines than were foreseen would cover."""
     figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    highest = max((box.y1 for box in boxes if box is not None), default=0.0)
     for made in figure.legends:
-        highest = max(axes.get_tightbbox().y1 for axes in figure.axes if axes.get_tightbbox())
         if (covered := highest - made.get_window_extent().y0) > 0:
             figure.subplots_adjust(top=figure.subplotpars.top - (covered + LEGEND_GAP) / figure.bbox.height)
 

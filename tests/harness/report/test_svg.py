@@ -137,3 +137,15 @@ def test_a_figure_that_only_a_browser_can_draw_is_found(drawn: list[Path], tmp_p
     themed = tmp_path / "themed.svg"
     themed.write_text(THEMED)
     assert different([drawn[1], themed], tmp_path) == ["themed.svg"]
+
+
+def test_a_legend_of_many_lines_covers_no_axes() -> None:
+    with svg.drawing(4.6, 3.0) as (figure, _):
+        axes = figure.subplots()
+        axes.set_title("a title", loc="left")
+        for i in range(6):
+            axes.plot([0, 1], [i, i], label=f"a label that is as long as a label may be, number {i}")
+        svg.legend(figure, axes)
+        figure.subplots_adjust(top=0.9)
+    (legend,) = figure.legends
+    assert axes.get_tightbbox().y1 < legend.get_window_extent().y0
