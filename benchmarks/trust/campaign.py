@@ -113,7 +113,8 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start a command line in a folder, in a process group of its own, as an argument of the command `below`."""
     return subprocess.Popen(
-        [*below, *PATCHBENCH, *map(str, words)],
+        # what a shell runs in the background inherits that Ctrl-C is ignored
+        ["env", "--default-signal=INT", *below, *PATCHBENCH, *map(str, words)],
         cwd=folder,
         env=os.environ | (environment or {}),
         stdin=subprocess.DEVNULL,
@@ -122,8 +123,6 @@ def start(
         text=True,
         errors="replace",
         start_new_session=True,
-        # what a shell runs in the background inherits that Ctrl-C is ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from helpers import ROOT
 
+# Begins a command that is to be interrupted: what a shell runs in the background inherits that Ctrl-C is ignored.
+INTERRUPTIBLE = ("env", "--default-signal=INT")
+
 
 def patchbench(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness.cli", *map(str, arguments)]

@@ -154,11 +154,8 @@ def test_force_replaces_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 def test_on_a_terminal_it_asks_for_what_no_option_says(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "harness.cli", "init", "mine.toml", "--images", "photos"]
-    asked = subprocess.Popen(
-        command, cwd=tmp_path, env=environ(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
-    )  # fmt: skip
+    command = ["setsid", "--ctty", sys.executable, "-m", "harness.cli", "init", "mine.toml", "--images", "photos"]
+    asked = subprocess.Popen(command, cwd=tmp_path, env=environ(), stdin=theirs, stdout=theirs, stderr=theirs)
     os.write(ours, b"flie\nfile\nvendor.tflite\n\n")
     assert asked.wait(120) == 0, os.read(ours, 10_000)
     suite = tomllib.loads((tmp_path / "mine.toml").read_text())

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import environ, patchbench
+from helpers.command import INTERRUPTIBLE, environ, patchbench
 from helpers.rogue import rogue_attack
 from helpers.suites import write
 
@@ -31,9 +31,8 @@ def start(folder: Path, code: str) -> subprocess.Popen[str]:
     environment["TMPDIR"] = str(folder / "tmp")
     (folder / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", "run", suite], cwd=folder, env=environment,
+        [*INTERRUPTIBLE, sys.executable, "-m", "harness.cli", "run", suite], cwd=folder, env=environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background has none
     )  # fmt: skip
 
 
@@ -117,12 +116,11 @@ def test_a_second_interruption_changes_nothing(tmp_path):
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("stream", ["&-", "/dev/full", "| true"])
+@pytest.mark.parametrize("stream", ["&-", "/dev/full"])
 @pytest.mark.parametrize("arguments", ["--help", "targets suite.toml"])
 def test_a_standard_output_that_takes_nothing_is_one_line(tmp_path, arguments, stream):
     write(tmp_path)
-    where = stream if stream.startswith("|") else f">{stream}"
-    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m harness.cli {arguments} {where}"
+    command = f"{shlex.quote(sys.executable)} -m harness.cli {arguments} >{stream}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ(), capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: standard output: cannot be written")

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 import pandas as pd
 import pytest
 from helpers import ROOT
-from helpers.command import environ
+from helpers.command import INTERRUPTIBLE, environ
 from helpers.edited_runs import MOVING, SOME, after, both, facts_of, flip, rewrite
 from helpers.made_run import headline_of, make_run
 
@@ -150,11 +150,10 @@ def test_two_runs_of_a_suite_are_compared_and_have_a_history(server: Server) -> 
 
 
 def test_the_command_serves_until_it_is_interrupted(runs: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness.cli", "view", str(runs)]
+    command = [*INTERRUPTIBLE, sys.executable, "-m", "harness.cli", "view", str(runs)]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background has none
-    )  # fmt: skip
+        command, cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout
     said = process.stdout.readline()
     found = re.search(r"4 runs below .*: (http://\S+)$", said)
