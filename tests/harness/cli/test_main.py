@@ -5,6 +5,8 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,14 +28,22 @@ while True:
 """
 
 
-def start(folder: Path, code: str) -> subprocess.Popen[str]:
+@contextmanager
+def start(folder: Path, code: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a suite with a rogue attack; at the end it is killed, also where a failed assertion left it suspended."""
     suite, environment = rogue_attack(folder, code)
     environment["TMPDIR"] = str(folder / "tmp")
     (folder / "tmp").mkdir(exist_ok=True)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*INTERRUPTIBLE, sys.executable, "-m", "harness.cli", "run", suite], cwd=folder, env=environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        with process:
+            pass
 
 
 def started(process: subprocess.Popen[str], folder: Path) -> list[int]:
@@ -165,7 +175,8 @@ def test_a_suspended_command_goes_on(tmp_path):
         os.kill(process.pid, signal.SIGTSTP)
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
-        assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            os.sched_yield()  # a thread of it may take a moment to stop
         os.kill(process.pid, signal.SIGCONT)
         os.kill(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
