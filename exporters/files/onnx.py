@@ -24,29 +24,42 @@ def read(path: Path) -> Any:
     """
     import onnx
 
-    for file in data_files(path):
+    model = _parsed(path)
+    for file in _beside(path, model):
         if not file.is_file():
             raise UserError(f"{path}: its weights are in {file.name}, which is not beside it: copy that file there too")
         regular_file(file, MODEL_BYTES)
     try:
-        model = onnx.load(path)
+        onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's have no common base
-        raise DamagedFile(f"{path}: not an ONNX file, or a damaged one ({first_line(error)})") from error
+        raise _damaged(path, error) from error
     return model
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
     """Return the files beside an ``.onnx`` file that it keeps weights in, as torch's exporter and large models do."""
+    return _beside(path, _parsed(path))
+
+
+def _parsed(path: Path) -> Any:
+    """Return the ``onnx.ModelProto`` of a file, without weights that lie beside it."""
     import onnx
 
     regular_file(path, MODEL_BYTES)
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        return onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's and onnx's have no common base
-        raise DamagedFile(f"{path}: not an ONNX file, or a damaged one ({first_line(error)})") from error
-    names = {e.value for tensor in graph.initializer for e in tensor.external_data if e.key == "location"}
+        raise _damaged(path, error) from error
+
+
+def _beside(path: Path, model: Any) -> tuple[Path, ...]:
+    names = {e.value for tensor in model.graph.initializer for e in tensor.external_data if e.key == "location"}
     return tuple(path.parent / name for name in sorted(names) if Path(name).name == name)
+
+
+def _damaged(path: Path, error: Exception) -> DamagedFile:
+    return DamagedFile(f"{path}: not an ONNX file, or a damaged one ({first_line(error)})")
 
 
 def describe(path: Path) -> Description:
