@@ -37,14 +37,8 @@ GLIBC_MINORS = range(36, 16, -1)  # of manylinux wheels that Debian 12's sysroot
 ALWAYS = ("numpy", "pillow")  # pillow for the defence ``jpeg``
 PYTHON_ELSEWHERE = "3.11"  # of sysroots and images, whatever runs here
 LOCK = Path(__file__).with_name("requirements-replay.txt")  # for that Python
-EXTRAS = (
-    "onnxruntime",
-    "litert",
-    "onnx",
-    "tflite-runtime",
-    "tensorflow",
-    "tflite-micro",
-)  # of pyproject.toml: the runtimes
+# of pyproject.toml: the runtimes
+EXTRAS = ("onnxruntime", "litert", "onnx", "tflite-runtime", "tensorflow", "tflite-micro")
 
 
 def needed(package: str, wanted: str = "") -> tuple[str, ...]:
