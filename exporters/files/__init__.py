@@ -65,7 +65,7 @@ def _require_scales_by_output(description: Description) -> None:
         weights, scales = (t.values for t in operator.inputs[3:5]) if operator.name == "QLinearConv" else (None, None)
         if weights is not None and scales is not None and scales.size not in (1, len(weights)):
             raise UserError(
-                f"{description.path}: QLinearConv (number {operator.index}) has {scales.size} scales for "
+                f"{description.path}: {operator.numbered} has {scales.size} scales for "
                 f"{len(weights)} output channels, and onnxruntime cannot run it: quantize the weights along axis 0, "
                 "or with one scale"
             )

@@ -55,6 +55,11 @@ class Operator:
     attributes: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
+    def numbered(self) -> str:
+        """What messages call it: ``Conv (number 3)``."""
+        return f"{self.name} (number {self.index})"
+
+    @property
     def label(self) -> str:
         """Its name, marked if it computes in float or on int4 weights."""
         if self.in_float:

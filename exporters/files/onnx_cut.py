@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from backends.device.errors import UserError
-from exporters.files.onnx import describe, optimised, read
+from exporters.files.description import Operator
+from exporters.files.onnx import describe, read
+
+ONNXRUNTIME = "com.microsoft"  # the domain of its own operators
 
 
 def cut(path: Path, tensor: str, into: Path) -> None:
@@ -24,17 +27,17 @@ def cut(path: Path, tensor: str, into: Path) -> None:
     onnx.save(Extractor(onnx.shape_inference.infer_shapes(model)).extract_model(entries, [tensor]), into)
 
 
-def alone(path: Path, index: int, numbers: int, into: Path) -> None:
-    """Write an ``.onnx`` file of one operator that onnxruntime runs for another file, on a vector of `numbers`."""
+def alone(operator: Operator, numbers: int, into: Path) -> None:
+    """Write an ``.onnx`` file of one of onnxruntime's own operators, with its constants, on a vector of `numbers`."""
     import onnx
 
-    model = optimised(path)
-    graph = model.graph
-    node = graph.node[index]
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    kind = constants[node.input[2]].data_type
-    ends = [onnx.helper.make_tensor_value_info(name, kind, [1, numbers]) for name in (node.input[0], node.output[0])]
-    kept = [constants[name] for name in node.input[1:] if name in constants]
-    graph = onnx.helper.make_graph([node], "alone", ends[:1], ends[1:], kept)
-    made = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    onnx.save(made, into)
+    entry, *rest = operator.inputs
+    constants = [onnx.numpy_helper.from_array(t.values, t.name) for t in rest if t.values is not None]
+    names = entry.name, operator.outputs[0].name
+    ends = [onnx.helper.make_tensor_value_info(name, constants[1].data_type, [1, numbers]) for name in names]
+    node = onnx.helper.make_node(
+        operator.name, [t.name for t in operator.inputs], names[1:], domain=ONNXRUNTIME, **operator.attributes
+    )
+    graph = onnx.helper.make_graph([node], "alone", ends[:1], ends[1:], constants)
+    versions = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(ONNXRUNTIME, 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=versions, ir_version=9), into)

@@ -33,11 +33,11 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     for operator in executed:
         make = LAYERS.get(operator.name)
         if make is None:
-            raise UserError(f"{path}: operator {operator.name} (number {operator.index}) has no twin yet")
+            raise UserError(f"{path}: operator {operator.numbered} has no twin yet")
         layer, inputs, quant = converted(make, operator, quants, path)
         output = operator.outputs[0].name
         taken = tuple(t.name for t in inputs if t.values is None)
-        nodes.append(Node(taken, output, layer, f"{operator.name} (number {operator.index})"))
+        nodes.append(Node(taken, output, layer, operator.numbered))
         quants[output] = quant
     require_unique_outputs(nodes, path)
     return Twin(path, "onnxruntime", preproc, nodes, output, quants[output], class_offset)

@@ -17,10 +17,11 @@ from exporters.files.description import Tensor as FileTensor
 from patches.twins import onnx_kernels as kernel
 from patches.twins.layers import Aligned, Concat, IntegerProducts, Multiply, Rounded, Sequential, WithConstant
 from patches.twins.network import Quant
-from patches.twins.onnx_moves import MOVES, constant, optional
+from patches.twins.onnx_moves import MOVES, optional
 from patches.twins.pixels import Quantized
 from patches.twins.scaling import Float32
 from patches.twins.tables import table
+from patches.twins.uses import constant, constant_steps
 
 
 class Layer(NamedTuple):
@@ -38,7 +39,7 @@ def _quant(operator: Operator, position: int, path: Path) -> Quant:
     """Return the scale at a position among an operator's inputs, with the zero point after it."""
     scale, zero_point = (constant(operator, p, path) for p in (position, position + 1))
     if scale.size != 1 or zero_point.size != 1 or zero_point.dtype not in (np.int8, np.uint8):
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected one scale, of 8-bit integers")
+        raise UserError(f"{path}: {operator.numbered}: expected one scale, of 8-bit integers")
     limits = np.iinfo(zero_point.dtype)
     return Quant(float(np.ravel(scale)[0]), int(np.ravel(zero_point)[0]), int(limits.min), int(limits.max))
 
@@ -53,7 +54,7 @@ def _convolution(operator: Operator, quants: dict[str, Quant], path: Path) -> La
     x, out = _quant(operator, 1, path), _quant(operator, 6, path)
     weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
     if weights.ndim != 4 or settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected two dimensions and explicit pads")
+        raise UserError(f"{path}: {operator.numbered}: expected two dimensions and explicit pads")
     centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape(-1, 1, 1, 1)
     top, left, bottom, right = settings.get("pads", (0, 0, 0, 0))
     stride, dilation = (tuple(settings.get(name, (1, 1))) for name in ("strides", "dilations"))
@@ -74,7 +75,7 @@ def _fully_connected(operator: Operator, quants: dict[str, Quant], path: Path) -
     x, out = _quant(operator, 1, path), _quant(operator, 7, path)
     weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
     if settings.get("transA") or settings.get("alpha", 1.0) != 1.0:
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected no transposition and alpha 1")
+        raise UserError(f"{path}: {operator.numbered}: expected no transposition and alpha 1")
     centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape((-1, 1) if settings.get("transB") else -1)
     centred = centred if settings.get("transB") else centred.T
     sums = IntegerProducts(centred, optional(operator, 6, path), max(map(abs, x.bounds)))
@@ -96,7 +97,7 @@ def _add_or_multiply(operator: Operator, quants: dict[str, Quant], path: Path) -
     rank = 0
     for position, (tensor, quant) in enumerate(zip(taken, (a, b), strict=True)):
         if tensor.values is not None:
-            fixed = torch.from_numpy(np.array(tensor.values, np.float32)) - quant.zero_point
+            fixed = constant_steps(tensor, quant.zero_point)
             rank = max(rank, fixed.ndim)
             layer = WithConstant(layer, fixed, position)
     return Layer(Aligned(layer, rank), taken, out)
@@ -104,7 +105,7 @@ def _add_or_multiply(operator: Operator, quants: dict[str, Quant], path: Path) -
 
 def _global_mean(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     if operator.attributes.get("channels_last"):
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected channels first")
+        raise UserError(f"{path}: {operator.numbered}: expected channels first")
     x, out = _quant(operator, 1, path), _quant(operator, 3, path)
     return Layer(GlobalMean(x, out), operator.inputs[:1], out)
 
@@ -138,7 +139,7 @@ def _concat(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
         table = kernel.LookupTable(quant, out, lambda reals: reals)
         tables.append(nn.Identity() if same else Rounded(table, out.bounds, (quant.scale / out.scale,)))
         if tensor.values is not None:
-            fixed[position] = torch.from_numpy(np.array(tensor.values, np.float32)) - quant.zero_point
+            fixed[position] = constant_steps(tensor, quant.zero_point)
     return Layer(Concat(operator.attributes["axis"], tables, fixed), parts, out)
 
 
@@ -176,8 +177,7 @@ def _keeps_quant(function: Callable[[Operator, Quant, Path], nn.Module]) -> Conv
         quant = quants.get(operator.inputs[0].name)
         if quant is None:
             raise UserError(
-                f"{path}: {operator.name} (number {operator.index}): expected integers with a scale, "
-                f"got {operator.inputs[0].dtype}"
+                f"{path}: {operator.numbered}: expected integers with a scale, got {operator.inputs[0].dtype}"
             )
         return Layer(function(operator, quant, path), operator.inputs[:1], quant)
 

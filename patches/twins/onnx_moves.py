@@ -15,15 +15,7 @@ from backends.device.errors import UserError
 from exporters.files.description import Operator
 from patches.twins.layers import Function, Sequential
 from patches.twins.network import Quant
-from patches.twins.uses import no_twin
-
-
-def constant(operator: Operator, position: int, path: Path) -> np.ndarray[Any, Any]:
-    """Return the values of an operator's input; one that is no constant is a `UserError`."""
-    tensor = operator.inputs[position] if position < len(operator.inputs) else None
-    if tensor is None or tensor.values is None:
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected constant parameters")
-    return tensor.values
+from patches.twins.uses import constant, no_twin
 
 
 def optional(operator: Operator, position: int, path: Path) -> np.ndarray[Any, Any] | None:
@@ -35,7 +27,7 @@ def optional(operator: Operator, position: int, path: Path) -> np.ndarray[Any, A
 def _max_pool(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     settings = operator.attributes
     if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or len(settings["kernel_shape"]) != 2:
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected two dimensions and explicit pads")
+        raise UserError(f"{path}: {operator.numbered}: expected two dimensions and explicit pads")
     top, left, bottom, right = settings.get("pads", (0, 0, 0, 0))
     padded = Function(functional.pad, (left, right, top, bottom), value=-256.0)  # below every step
     stride, dilation = (tuple(settings.get(name, (1, 1))) for name in ("strides", "dilations"))
@@ -49,7 +41,7 @@ def _pad(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     widths = constant(operator, 1, path).tolist()
     value = optional(operator, 2, path)
     if operator.attributes.get("mode", b"constant") != b"constant" or optional(operator, 3, path) is not None:
-        raise UserError(f"{path}: Pad (number {operator.index}): expected constant values on all axes")
+        raise UserError(f"{path}: {operator.numbered}: expected constant values on all axes")
     rank = len(widths) // 2
     pairs = [n for axis in reversed(range(rank)) for n in (widths[axis], widths[rank + axis])]
     if any(pairs[2 * rank - 2 :]):

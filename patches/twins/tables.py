@@ -17,23 +17,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backends.device.errors import UserError
-from backends.device.runtimes import engine
+from backends.device.runtimes import Option, engine
+from exporters.files import onnx_cut, tflite_cut
 from exporters.files.description import Operator
-from exporters.files.onnx_cut import alone as alone_in_onnx
-from exporters.files.tflite_cut import alone as alone_in_tflite
 from patches.twins.network import Quant
 from patches.twins.straight_through import rounded
 from patches.twins.uses import no_twin
 
 Real = Callable[[Tensor], Tensor]
-REALS: dict[str, Callable[[dict[str, Any]], Real]] = {  # operators, and what they compute with given attributes
-    "LOGISTIC": lambda _: torch.sigmoid, "QLinearSigmoid": lambda _: torch.sigmoid,
-    "TANH": lambda _: torch.tanh, "HARD_SWISH": lambda _: functional.hardswish,
+TFLITE_REALS: dict[str, Callable[[dict[str, Any]], Real]] = {  # what operators of given attributes compute
+    "ABS": lambda _: torch.abs,
     "GELU": lambda given: lambda x: functional.gelu(x, approximate="tanh" if given.get("approximate") else "none"),
-    "RELU": lambda _: functional.relu, "RELU6": lambda _: functional.relu6,
-    "RELU_N1_TO_1": lambda _: functional.hardtanh, "LEAKY_RELU": lambda given: lambda x: functional.leaky_relu(
-        x, given["alpha"]), "ABS": lambda _: torch.abs, "NEG": lambda _: torch.neg,
-}  # fmt: skip
+    "HARD_SWISH": lambda _: functional.hardswish,
+    "LEAKY_RELU": lambda given: lambda x: functional.leaky_relu(x, given["alpha"]),
+    "LOGISTIC": lambda _: torch.sigmoid,
+    "NEG": lambda _: torch.neg,
+    "RELU": lambda _: functional.relu,
+    "RELU6": lambda _: functional.relu6,
+    "RELU_N1_TO_1": lambda _: functional.hardtanh,
+    "TANH": lambda _: torch.tanh,
+}
+REALS = TFLITE_REALS | {"QLinearSigmoid": TFLITE_REALS["LOGISTIC"]}
 
 
 class Table(nn.Module):
@@ -64,10 +68,16 @@ def table(operator: Operator, x: Quant, out: Quant, path: Path, kernels: str) ->
     integers = np.arange(x.lowest, x.highest + 1).astype("int8" if x.lowest < 0 else "uint8")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / path.name
-        (alone_in_onnx if kernels == "onnxruntime" else alone_in_tflite)(path, operator.index, integers.size, file)
-        runtime = engine("onnxruntime" if kernels == "onnxruntime" else "litert")()
+        options: dict[str, Option] = {}
+        if kernels == "onnxruntime":
+            runtime = engine("onnxruntime")()
+            onnx_cut.alone(operator, integers.size, file)
+        else:
+            runtime = engine("litert")()
+            options["kernels"] = kernels
+            tflite_cut.alone(path, operator.index, integers.size, file)
         try:
-            runtime.load(file, {} if kernels == "onnxruntime" else {"kernels": kernels}, 1)
+            runtime.load(file, options, 1)
         except UserError as error:
             raise no_twin(operator, path, f"by {kernels}, which do not run it by itself,") from error
         answers = runtime.run(integers[None])

@@ -39,11 +39,11 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
     for operator in operators:
         make = LAYERS.get(operator.name)
         if make is None:
-            raise UserError(f"{path}: operator {operator.name} (number {operator.index}) has no twin yet")
+            raise UserError(f"{path}: operator {operator.numbered} has no twin yet")
         inputs = tuple(t.name for t in operator.inputs if t.values is None)
         own = "builtin" if kernels == "xnnpack" and operator.index not in taken else kernels
         layer, out = converted(make, operator, own, path), operator.outputs[0]
-        nodes.append(Node(inputs, out.name, layer, f"{operator.name} (number {operator.index})", of_one(out)))
+        nodes.append(Node(inputs, out.name, layer, operator.numbered, of_one(out)))
     require_unique_outputs(nodes, path)
     return Twin(path, kernels, preproc, nodes, output.name, quant_of(output, path), class_offset)
 

@@ -26,9 +26,17 @@ from patches.twins.layers import (
     each_to,
 )
 from patches.twins.network import Quant
-from patches.twins.tables import REALS, table
-from patches.twins.tflite_moves import MOVES, constant
-from patches.twins.uses import image_shape, no_twin, of_one, require_batch, require_same_quant
+from patches.twins.tables import TFLITE_REALS, table
+from patches.twins.tflite_moves import MOVES
+from patches.twins.uses import (
+    constant,
+    constant_steps,
+    image_shape,
+    no_twin,
+    of_one,
+    require_batch,
+    require_same_quant,
+)
 
 SAME, NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 0, 1, 2, 3  # the schema's numbers
 
@@ -144,8 +152,7 @@ def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
         layer = Multiply(kernel.scale_product(kernels, a, b, out), bounds, a.scale * b.scale / out.scale)
     for position, (tensor, quant) in enumerate(zip(operator.inputs, (a, b), strict=True)):
         if tensor.values is not None:
-            fixed = torch.from_numpy(np.array(tensor.values, np.float32)) - quant.zero_point
-            layer = WithConstant(layer, fixed, position)
+            layer = WithConstant(layer, constant_steps(tensor, quant.zero_point), position)
     return Aligned(layer, len(of_one(operator.outputs[0])) + 1)
 
 
@@ -221,5 +228,5 @@ LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
     "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "QUANTIZE": _quantize, "MEAN": _mean,
     "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES,
-    **{name: _table for name in REALS if name.isupper()},
+    **dict.fromkeys(TFLITE_REALS, _table),
 }  # fmt: skip

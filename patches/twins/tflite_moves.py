@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backends.device.errors import UserError
 from exporters.files.description import Operator
 from patches.twins.layers import Concat, Function, Sequential, each_to
-from patches.twins.uses import has_batch, no_twin, of_one, require_batch, require_same_quant, require_same_size
-
-
-def constant(operator: Operator, position: int, path: Path) -> np.ndarray:
-    """Return the values of an operator's input; one that is no constant is a `UserError`."""
-    values = operator.inputs[position].values if position < len(operator.inputs) else None
-    if values is None:
-        raise UserError(f"{path}: {operator.name} (number {operator.index}): expected constant parameters")
-    return values
+from patches.twins.uses import (
+    constant,
+    constant_steps,
+    has_batch,
+    no_twin,
+    of_one,
+    require_batch,
+    require_same_quant,
+    require_same_size,
+)
 
 
 def _pad(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -92,7 +92,7 @@ def _concat(operator: Operator, kernels: str, path: Path) -> nn.Module:
     axis = operator.attributes["axis"] % len(out.shape or ())
     require_batch(operator, path, (axis,))
     fixed = {
-        position: torch.from_numpy(np.array(tensor.values, np.float32)) - out.zero_point[0]
+        position: constant_steps(tensor, out.zero_point[0])
         for position, tensor in enumerate(operator.inputs)
         if tensor.values is not None
     }

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from backends.device.errors import UserError
 from backends.device.reading import first_line
@@ -22,7 +27,20 @@ How = TypeVar("How")
 
 def no_twin(operator: Operator, path: Path, use: str) -> UserError:
     """Return the error for an operator that has a twin, but not in this use."""
-    return UserError(f"{path}: {operator.name} (number {operator.index}) {use} has no twin yet")
+    return UserError(f"{path}: {operator.numbered} {use} has no twin yet")
+
+
+def constant(operator: Operator, position: int, path: Path) -> NDArray[Any]:
+    """Return the values of an operator's input; one that is no constant is a `UserError`."""
+    values = operator.inputs[position].values if position < len(operator.inputs) else None
+    if values is None:
+        raise UserError(f"{path}: {operator.numbered}: expected constant parameters")
+    return values
+
+
+def constant_steps(tensor: FileTensor, zero_point: int) -> Tensor:
+    """Return a constant minus its zero point, float32."""
+    return torch.from_numpy(np.array(tensor.values, np.float32)) - zero_point
 
 
 def has_batch(tensor: FileTensor) -> bool:
