@@ -84,6 +84,7 @@ def _images(
     from exporters.files.image_input import image_layout, image_size
     from harness.config import read_suite
     from harness.data import datasets
+    from harness.run.run import data_folder
     from patches.patch import Patch
     from patches.placement import stamps_for
 
@@ -96,8 +97,9 @@ def _images(
         source = f"pieces of photographs, {height}x{width}"
     else:
         suite = read_suite(suite_file)
+        folder = data_folder(suite, suite_file, data_dir)
         with about_suite(suite_file):
-            every = datasets.load(suite.data, size, data_dir, Path("out") / suite.name / "store")
+            every = datasets.load(suite.data, size, folder, Path("out") / suite.name / "store")
             chosen = datasets.split(every, suite.data)["evaluate"]
         pixels = chosen.pixels
         ids = list(chosen.ids)

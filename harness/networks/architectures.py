@@ -170,7 +170,7 @@ def _of_user(model: str, classes: int) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # a user's code can raise anything
-        if isinstance(error, ModuleNotFoundError) and error.name in _parents(module_name):
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise UserError(
                 f"model {model!r}: no module {error.name!r}; it is imported from the current folder, {Path.cwd()}: "
                 "run from the folder that has it"
@@ -179,9 +179,3 @@ def _of_user(model: str, classes: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise UserError(f"model {model!r}: expected a torch.nn.Module, got {type(network).__name__}")
     return network
-
-
-def _parents(module: str) -> list[str]:
-    """Return a module's name and those of its packages: ``a.b`` and ``a``."""
-    parts = module.split(".")
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]

@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from backends.device.artifact import Artifact, Preproc, sha256_file
 from backends.device.errors import UserError
+from exporters.files.description import Description
 from exporters.sidecar import description_beside
 from harness import config
 from harness.plan.steps import ArtifactStep
@@ -48,16 +49,31 @@ def check_brought(artifacts: Iterable[ArtifactStep], classes: int) -> None:
 def brought_artifact(step: ArtifactStep, classes: int) -> Artifact:
     """Return a user's own file as its table describes it."""
     from exporters.files import describe
-    from exporters.files.image_input import layout_or_default
 
     table = step.brought
     assert table is not None
     file = step.victim.brought_file()
-    layout = layout_or_default(describe(file), table.layout)
     return Artifact(
         name=step.name, victim=step.victim.name, format=cast(Literal["onnx", "tflite"], step.format),
         precision=step.precision, file=f"{step.name}.{step.format}", sha256=sha256_file(file),
         input_size=step.victim.data.size, classes=classes, class_offset=table.class_offset,
-        preproc=Preproc(layout, table.divisor, table.mean, table.std, table.channel_order),
-        output_kind=table.output_kind,
+        preproc=_preproc(table, describe(file)), output_kind=table.output_kind,
     )  # fmt: skip
+
+
+def input_doubt(step: ArtifactStep) -> str:
+    """Say that an artifact's preprocessing does not fit its input, and what would; empty for files exported here."""
+    from exporters.files import describe
+    from exporters.files.input_range import misfit
+
+    if step.brought is None:
+        return ""
+    file = describe(step.victim.brought_file())
+    return misfit(file, _preproc(step.brought, file))
+
+
+def _preproc(table: config.ArtifactTable, file: Description) -> Preproc:
+    from exporters.files.image_input import layout_or_default
+
+    layout = layout_or_default(file, table.layout)
+    return Preproc(layout, table.divisor, table.mean, table.std, table.channel_order)

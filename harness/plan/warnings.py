@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from harness.plan.described import input_doubt
 from harness.plan.plan import Plan
-from harness.plan.preprocessing import input_doubt
 from patches import attacks
 
 FEW_IMAGES = 32  # to set ranges by, or to make a patch for all images on

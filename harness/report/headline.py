@@ -11,7 +11,6 @@ from harness.report.factors import depends_on
 from harness.report.on_device import on_device
 from harness.report.wording import (
     NO,
-    WORKS,
     YES,
     Answer,
     Headline,
@@ -27,6 +26,7 @@ from harness.report.wording import (
     with_interval,
     within,
 )
+from harness.results.checks import WORTHWHILE
 from harness.results.entries import Check
 from harness.results.outcomes import Outcomes
 from harness.results.survival import Reach, Survival, on_integers, survivals, without_lab
@@ -90,7 +90,7 @@ def _headline(found: Sequence[Survival], alone: Sequence[Reach], cells: pd.DataF
 
 def _compared(compared: Sequence[Survival], places: _Places) -> Headline:
     """Answer from the patches that ran in the lab too."""
-    working = [one for one in compared if one.lab.gain.low > WORKS and not pd.isna(one.share.value)]
+    working = [one for one in compared if one.lab.gain.low > WORTHWHILE and not pd.isna(one.share.value)]
     if not working:
         return Headline("can't say", _not_in_lab(compared), tiles=(_lab_tile(compared), *_noise_tiles(compared)))
     verdict, sentence = _answer(working, places)
@@ -123,11 +123,11 @@ def _left_out(attacked: pd.DataFrame) -> list[str]:
 
 def _not_in_lab(compared: Sequence[Survival]) -> str:
     best = max((one.lab for one in compared), key=lambda lab: lab.gain.value)
-    limit = percent(WORKS, 0)
+    limit = percent(WORTHWHILE, 0)
     reached = f"there it {aim(best)} {with_interval(best.success)} of the images"
     if beyond_noise(best):
         reached += f", {with_interval(best.gain)} beyond noise"
-    if best.gain.value <= WORKS:
+    if best.gain.value <= WORTHWHILE:
         return f"Can’t say: the patch does not work in the lab either; {reached}."
     more = f"more patches or images would tell whether it is above {limit}"
     return f"Can’t say: whether the patch works in the lab is open; {reached}, and {more}."

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from harness.report.wording import (
     ON_DEVICE,
-    WORKS,
     Answer,
     Headline,
     Tile,
@@ -20,6 +19,7 @@ from harness.report.wording import (
     with_interval,
     within,
 )
+from harness.results.checks import WORTHWHILE
 from harness.results.survival import Reach
 
 NO_LAB = "No lab network was given, so nothing is said of what the device costs the patch."
@@ -34,7 +34,7 @@ def on_device(reached: Sequence[Reach], names: Sequence[str]) -> Headline:
     if len(reached) > 1:
         ends = [("least ", by_success[0]), ("most ", by_success[-1])]
         details += [f"{word.title()}on {name}: {with_interval(one.success)}." for word, (one, name) in ends]
-    working = sum(one.gain.low > WORKS for one in reached)
+    working = sum(one.gain.low > WORTHWHILE for one in reached)
     if 0 < working < len(reached):
         details.append(f"It is shown to be better than noise on {working} of {len(reached)} places.")
     tiles = [_tile(f"{word}on the device", one, name) for word, (one, name) in ends]
@@ -51,12 +51,12 @@ def _answer(reached: Sequence[Reach]) -> tuple[Answer, str]:
     noise = [one.noise for one in reached if beyond_noise(one)]
     if noise:
         said += f"; noise of the same size and place on {spread(noise)}"
-    working = [one for one in reached if one.gain.low > WORKS]
+    working = [one for one in reached if one.gain.low > WORTHWHILE]
     if working:
         return "yes" if len(working) == len(reached) else "in part", f"On the device, {said}."
-    if all(one.gain.high <= WORKS for one in reached):
-        return "no", f"No: on the device, {said}, so it is not {percent(WORKS, 0)} better."
-    more = f"more patches or images would tell whether it is {percent(WORKS, 0)} better"
+    if all(one.gain.high <= WORTHWHILE for one in reached):
+        return "no", f"No: on the device, {said}, so it is not {percent(WORTHWHILE, 0)} better."
+    more = f"more patches or images would tell whether it is {percent(WORTHWHILE, 0)} better"
     return "can't say", f"Can’t say: on the device, {said}; {more}."
 
 

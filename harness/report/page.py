@@ -21,9 +21,9 @@ from harness.report.pages import environment, points
 from harness.report.success import success_figures
 from harness.report.svg import page_style
 from harness.report.waterfall import chains_by_victim, unchanged
-from harness.report.wording import NO, QUESTION, WORKS, YES, percent
+from harness.report.wording import NO, QUESTION, YES, percent
 from harness.results import paired
-from harness.results.checks import checks, doubts
+from harness.results.checks import WORTHWHILE, checks, doubts
 from harness.results.metrics import cells, summarise
 from harness.results.outcomes import outcomes
 from harness.results.run_directory import REPORT, RunFacts, read_records, read_run
@@ -90,7 +90,7 @@ def _content(run_dir: Path, run: RunFacts, records: pd.DataFrame) -> dict[str, o
     return {
         "run": run,
         "question": QUESTION,
-        "rules": {"works": WORKS, "yes": YES, "no": NO},
+        "rules": {"works": WORTHWHILE, "yes": YES, "no": NO},
         "controls": CONTROLS,
         "labels": labels,
         "head": headline(matrix, table, [patch.name for patch in run.patches if patch.per_image], self_checks),

@@ -13,7 +13,6 @@ from harness.results.survival import Reach
 QUESTION = "Does the patch that works in the lab work on the device?"
 ON_DEVICE = "Does the patch work on the device?"  # asked where no lab ran
 # These define the words of the sentence; the page states them below it.
-WORKS = 0.05  # success beyond noise that a patch needs to count as working
 YES = 0.8  # "yes" from this surviving share of success on
 NO = 0.2  # "no" up to this share
 

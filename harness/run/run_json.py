@@ -20,7 +20,7 @@ from harness.data import splits
 from harness.data.datasets import class_names
 from harness.data.splits import SPLITS
 from harness.plan.cells import LatencyStep, ReplayStep
-from harness.plan.preprocessing import input_doubt
+from harness.plan.described import input_doubt
 from harness.plan.steps import TORCH, ArtifactStep, PatchStep, VictimStep
 from harness.results.agreement import Replayed, agreement, output_integers
 from harness.results.entries import (
