@@ -12,9 +12,9 @@ from rich.table import Table
 
 from backends.device.artifact import Layout
 from backends.device.errors import UserError
-from harness.cli.options import DataDir, examples
+from harness.cli.options import DataDir, examples, suite_names
 from harness.console import console
-from harness.shipped import about_suite
+from harness.shipped import about_suite, suite_file
 
 if TYPE_CHECKING:
     from backends.device.artifact import Pixels, Preproc
@@ -31,7 +31,13 @@ app = typer.Typer()
 def twin(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Any INT8 .onnx or .tflite file.")],
     suite: Annotated[
-        Path | None, typer.Option(help="Use this suite's evaluation images [default: pieces of two photographs].")
+        Path | None,
+        typer.Option(
+            metavar="SUITE",
+            parser=suite_file,
+            autocompletion=suite_names,
+            help="Use this suite's evaluation images [default: pieces of two photographs].",
+        ),
     ] = None,
     data: DataDir = None,
     kernels: Annotated[
@@ -76,9 +82,12 @@ def _kernels_and_version(kernels: str) -> str:
 
 
 def _images(
-    file: Path, layout: Layout | None, suite_file: Path | None, data_dir: Path | None, patch_file: Path | None
+    file: Path, layout: Layout | None, named: Path | None, data_dir: Path | None, patch_file: Path | None
 ) -> tuple[Pixels, str]:
-    """Return images of the file's input size, patched if a patch is given, and a description of their source."""
+    """Return images of the file's input size, those of the suite `named` or of photographs, and their source in words.
+
+    They are patched if a patch is given.
+    """
     from backends.device.bundle import paste
     from exporters.files import describe
     from exporters.files.image_input import image_layout, image_size
@@ -91,14 +100,14 @@ def _images(
     description = describe(file)
     size = image_size(description, image_layout(description, layout))
     height, width = size
-    if suite_file is None:
+    if named is None:
         pixels = _photograph_pieces(size)
         ids = [str(i) for i in range(len(pixels))]
         source = f"pieces of photographs, {height}x{width}"
     else:
-        suite = read_suite(suite_file)
-        folder = data_folder(suite, suite_file, data_dir)
-        with about_suite(suite_file):
+        suite = read_suite(named)
+        folder = data_folder(suite, named, data_dir)
+        with about_suite(named):
             every = datasets.load(suite.data, size, folder, Path("out") / suite.name / "store")
             chosen = datasets.split(every, suite.data)["evaluate"]
         pixels = chosen.pixels
