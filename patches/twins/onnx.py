@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from backends.device.artifact import Layout, Preproc
@@ -11,7 +12,7 @@ from exporters.files.image_input import image_layout, require_free_batch
 from patches.twins.network import Node, Quant, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS
 from patches.twins.pixels import Preprocess
-from patches.twins.uses import converted
+from patches.twins.uses import by_output, converted
 
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
@@ -30,7 +31,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         executed.pop()
     if not executed or len(executed) == len(description.executed):
         raise UserError(f"{path}: expected integers, dequantized at the end")
-    for operator in executed:
+    for operator in chain.from_iterable(map(by_output, executed)):
         make = LAYERS.get(operator.name)
         if make is None:
             raise UserError(f"{path}: operator {operator.numbered} has no twin yet")

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from backends.device.errors import UserError
 from exporters.files.description import Operator
 from exporters.files.description import Tensor as FileTensor
 from patches.twins import onnx_kernels as kernel
-from patches.twins.layers import Aligned, Concat, IntegerProducts, Multiply, Rounded, Sequential, WithConstant
+from patches.twins.layers import Aligned, Concat, Function, IntegerProducts, Multiply, Rounded, Sequential, WithConstant
 from patches.twins.network import Quant
 from patches.twins.onnx_moves import MOVES, optional
 from patches.twins.pixels import Quantized
 from patches.twins.scaling import Float32
+from patches.twins.straight_through import rounded
 from patches.twins.tables import table
-from patches.twins.uses import constant, constant_steps
+from patches.twins.uses import constant, constant_steps, no_twin
 
 
 class Layer(NamedTuple):
@@ -128,6 +130,39 @@ class GlobalMean(nn.Module):
         return mean
 
 
+def _average_pool(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
+    settings = operator.attributes
+    x, out = _quant(operator, 1, path), _quant(operator, 3, path)
+    if settings.get("channels_last") or settings.get("ceil_mode") or len(settings["kernel_shape"]) != 2:
+        raise no_twin(operator, path, "with channels last, rounded up, or of other than two dimensions,")
+    if settings.get("auto_pad", b"NOTSET") != b"NOTSET":
+        raise no_twin(operator, path, "without explicit pads")
+    return Layer(AveragePool(x, out, settings), operator.inputs[:1], out)
+
+
+class AveragePool(nn.Module):
+    """Average pooling in NCHW; the gradient is that of the mean of the steps."""
+
+    def __init__(self, x: Quant, out: Quant, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        window, stride = (tuple(settings.get(name, (1, 1))) for name in ("kernel_shape", "strides"))
+        top, left, bottom, right = settings.get("pads", (0, 0, 0, 0))
+        self.pads = left, right, top, bottom
+        self.sums = Function(functional.avg_pool2d, window, stride, divisor_override=1)
+        self.mean = kernel.Average(x, out, window, stride)  # type: ignore[arg-type]
+        self.counts_padding = bool(settings.get("count_include_pad"))
+        self.bounds = out.bounds
+        self.ratio = x.scale / out.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return steps of the output."""
+        padded = functional.pad(x, self.pads)
+        ones = torch.ones(1, 1, *x.shape[2:], device=x.device)
+        counts = self.sums(functional.pad(ones, self.pads, value=float(self.counts_padding)))
+        steps = padded.detach()
+        return rounded(lambda _: self.mean(steps, counts), *self.bounds, (self.ratio / counts,), self.sums(padded))
+
+
 def _concat(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     out = _quant(operator, 0, path)
     parts = operator.inputs[2::3]
@@ -187,6 +222,7 @@ def _keeps_quant(function: Callable[[Operator, Quant, Path], nn.Module]) -> Conv
 LAYERS: dict[str, Converter] = {
     "QuantizeLinear": _quantize, "QLinearConv": _convolution, "QGemm": _fully_connected,
     "QLinearAdd": _add_or_multiply, "QLinearMul": _add_or_multiply, "QLinearGlobalAveragePool": _global_mean,
-    "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu, "QLinearSigmoid": _table,
+    "QLinearAveragePool": _average_pool, "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu,
+    "QLinearSigmoid": _table,
     **{name: _keeps_quant(function) for name, function in MOVES.items()},
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.onnx_networks import Network as OnnxNetwork
-from helpers.twin_networks import KERNELS, SIZE, Network
+from helpers.twin_networks import KERNELS, SIZE, Network, transposed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -137,5 +137,45 @@ def test_onnx_elementwise(activations: str, kind: str, seed: int, ratio: float) 
     out = net.node(kind, *operands)
     with tempfile.TemporaryDirectory() as folder:
         file = net.write(Path(folder), net.quantized(out, spread * ratio))
+        found = compare_in_batches(twin(file), pixels(), BATCHES)
+    assert [one.equal for one in found] == [1.0] * len(BATCHES), found
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@DRAWS
+@given(
+    seed=seeds, scale=scales, level=levels, channels=st.integers(1, 19), k=st.integers(1, 4), stride=st.integers(1, 3),
+    padding=st.sampled_from([0, 1]), activation=st.sampled_from([0, 1, 3]),
+)  # fmt: skip
+def test_transposed_convolutions(
+    dtype: str, kernels: str, seed: int, scale: float, level: int, channels: int, k: int, stride: int, padding: int,
+    activation: int,
+) -> None:  # fmt: skip
+    net = network(dtype, seed, scale, level)
+    k = max(k, stride)
+    side = SIZE * stride if padding == 0 else (SIZE - 1) * stride + k
+    given = {"strideH": stride, "strideW": stride, "padding": padding, "fusedActivationFunction": activation}
+    require_equal(net, transposed(net, requantized(net, 1.25, 100), side, channels, k, **given), kernels)
+
+
+@pytest.mark.parametrize("activations", ["int8", "uint8"])
+@DRAWS
+@given(
+    seed=seeds, ratio=ratios, window=st.tuples(*[st.integers(1, 4)] * 2), stride=st.tuples(*[st.integers(1, 3)] * 2),
+    counted=st.booleans(), data=st.data(),
+)  # fmt: skip
+def test_onnx_average_pooling(
+    activations: str, seed: int, ratio: float, window: tuple[int, int], stride: tuple[int, int], counted: bool,
+    data: st.DataObject,
+) -> None:  # fmt: skip
+    net = OnnxNetwork(activations, "int8", seed, SIZE)
+    x = net.conv(channels=5)
+    pads = [data.draw(st.integers(0, side - 1)) for side in (*window, *window)]
+    out = net.node(
+        "AveragePool", x, kernel_shape=window, strides=stride, pads=pads, count_include_pad=int(counted)
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        file = net.write(Path(folder), net.quantized(out, net.scales[x] * ratio))
         found = compare_in_batches(twin(file), pixels(), BATCHES)
     assert [one.equal for one in found] == [1.0] * len(BATCHES), found
