@@ -11,7 +11,8 @@ from PIL import Image
 from backends.conformance import networks
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
-from backends.device.runtimes import engine, prepare, real
+from backends.device.runtimes import check_options, engine, prepare, real
+from patches.twins import KERNELS
 
 # Those whose packages this Python lacks run in an environment of their own.
 ELSEWHERE = ("tflite_runtime", "tensorflow", "tflite_micro")
@@ -153,6 +154,21 @@ def test_unknown_options_and_values_are_refused(tmp_path, name):
     if known:
         with pytest.raises(UserError, match=f"{known} = 'best': expected one of"):
             loaded(name, file, {known: "best"})
+
+
+def test_an_option_may_be_a_number_in_a_range():
+    known = {"streams": range(4), "hint": ("latency", "throughput")}
+    assert check_options({"streams": 3}, known) == {"streams": "3", "hint": "latency"}
+    assert check_options({}, known)["streams"] == "0"
+    for wrong in (4, -1, "3", True, 1.0):
+        with pytest.raises(UserError, match=f"option streams = {wrong!r}: expected 0 to 3"):
+            check_options({"streams": wrong}, known)
+
+
+@pytest.mark.parametrize("name", dict(ENGINES))
+def test_the_kernels_of_its_twins_are_those_that_twins_follow(name):
+    twins = getattr(engine(name), "twins", {})
+    assert {kernels for kernels in twins.values() if kernels} <= set(KERNELS[".tflite"])
 
 
 @NAMES
