@@ -223,6 +223,7 @@ HASWELL = {"name": "ort", "runtime": "onnxruntime", "emulated": True, "features"
 
 
 OTHER_SIGNATURE = "on onnxruntime: export with signature s8s8 or u8u8"
+OTHER_CPU = "on openvino: use a CPU with VNNI"
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,8 @@ OTHER_SIGNATURE = "on onnxruntime: export with signature s8s8 or u8u8"
     [
         ("u8s8", {}, OTHER_SIGNATURE),
         ("s8s8", {}, ""),
+        ("s8s8", {"runtime": "openvino"}, OTHER_CPU),
+        ("u8s8", {"runtime": "openvino"}, OTHER_CPU),
         ("u8s8", {"runtime": "litert"}, ""),
         ("u8s8", {"runtime": "from_a_package_that_is_not_here"}, ""),
         ("u8s8", {"emulated": False}, ""),  # the kernel's features are then this CPU's own: it has VNNI
