@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from patches.twins.network import Quant
+from patches.twins.network import REALS, Quant
 
-REAL = Quant(1.0, 0, 0, 0)  # of a tensor in float: its steps are the reals themselves
 Real = Callable[..., Tensor]
 
 
@@ -56,7 +55,7 @@ class OnnxKernel:
 class Asked(nn.Module):
     """An operator that its runtime computes; ``real`` is its function of reals, constants included.
 
-    Integers cross as integers: ``quants`` are those of the operands and, last, of the output, `REAL` for a float.
+    Integers cross as integers: ``quants`` are those of the operands and, last, of the output, `REALS` for floats.
     ``fixed`` are constant operands by position, as reals. ``axes`` are those along which the operator mixes values.
     """
 
@@ -99,7 +98,7 @@ class Asked(nn.Module):
 
 def _integers(x: Tensor, quant: Quant) -> NDArray[Any]:
     values: NDArray[Any] = x.detach().cpu().contiguous().numpy()
-    if quant == REAL:
+    if quant == REALS:
         return values
     return (values + np.float32(quant.zero_point)).astype(np.int8 if quant.lowest < 0 else np.uint8)
 

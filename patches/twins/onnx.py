@@ -14,8 +14,8 @@ from exporters.files import describe, prove
 from exporters.files.description import Operator
 from exporters.files.image_input import image_layout, require_free_batch
 from patches.twins import onnx_asked
-from patches.twins.asked import REAL, OnnxKernel
-from patches.twins.network import Node, Quant, Twin, require_unique_outputs
+from patches.twins.asked import OnnxKernel
+from patches.twins.network import REALS, Node, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS, Converter
 from patches.twins.pixels import Preprocess
 from patches.twins.uses import converted
@@ -32,7 +32,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     require_free_batch(description)
     preproc = preproc or Preproc(image_layout(description, layout))
     nodes = [Node(("pixels",), description.inputs[0].name, Preprocess(preproc))]
-    quants: dict[str, Quant] = {description.inputs[0].name: REAL}
+    quants = {description.inputs[0].name: REALS}
     constants: dict[str, NDArray[Any]] = {}
     executed = list(description.executed)
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
@@ -53,7 +53,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         taken = tuple(t.name for t in inputs if t.values is None)
         nodes.append(Node(taken, output, layer, operator.numbered))
         quants[output] = quant
-    if quants[output] == REAL:
+    if quants[output] == REALS:
         raise UserError(f"{path}: a twin ends in integers, and the last operator computes in float: {operator.name}")
     require_unique_outputs(nodes, path)
     return Twin(path, "onnxruntime", preproc, nodes, output, quants[output], class_offset)
@@ -63,6 +63,4 @@ def _converter(operator: Operator, kernels: Mapping[int, OnnxKernel]) -> Convert
     if operator.index in kernels:
         kernel = kernels[operator.index]
         return lambda operator, quants, path: onnx_asked.asked(operator, quants, kernel, path)
-    if operator.name == "DequantizeLinear":
-        return onnx_asked.dequantized
     return LAYERS.get(operator.name)

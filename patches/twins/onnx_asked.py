@@ -1,4 +1,4 @@
-"""Convert the operators that onnxruntime computes in float, and those on the way there and back."""
+"""Convert the operators that onnxruntime computes in float, whose constants may be dequantized on the way."""
 
 from __future__ import annotations
 
@@ -9,29 +9,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
-
 from backends.device.errors import UserError
 from exporters.files import onnx_cut
 from exporters.files.description import Operator
-from patches.twins.asked import REAL, Asked, OnnxKernel
-from patches.twins.layers import Function
-from patches.twins.network import Quant
+from patches.twins.asked import Asked, OnnxKernel
+from patches.twins.network import REALS, Quant
 from patches.twins.onnx_layers import Layer, quant_at
-from patches.twins.onnx_reals import REALS
+from patches.twins.onnx_reals import FUNCTIONS
 
 IN_INTEGERS = {"QLinearSoftmax"}  # integer kernels that compute in float inside
 
 
 def kernels(path: Path, operators: tuple[Operator, ...]) -> dict[int, OnnxKernel]:
     """Return the kernels, by their operators' indices, that a twin of these operators has to ask."""
-    indices = [o.index for o in operators if o.name in REALS and (o.in_float or o.name in IN_INTEGERS)]
+    indices = [o.index for o in operators if o.name in FUNCTIONS and (o.in_float or o.name in IN_INTEGERS)]
     return dict(zip(indices, map(OnnxKernel, onnx_cut.apart(path, indices)), strict=True)) if indices else {}
 
 
 def asked(operator: Operator, quants: Mapping[str, Quant], kernel: OnnxKernel, path: Path) -> Layer:
     """Convert an operator that onnxruntime itself computes for the twin."""
-    function = REALS[operator.name]
+    function = FUNCTIONS[operator.name]
     axes = function.axes(operator.attributes)
     real = function.of(operator.attributes)
     if operator.name in IN_INTEGERS:
@@ -40,17 +37,9 @@ def asked(operator: Operator, quants: Mapping[str, Quant], kernel: OnnxKernel, p
     given = tuple(tensor for tensor in operator.inputs if tensor.name)
     fixed = {position: tensor.values for position, tensor in enumerate(given) if tensor.values is not None}
     taken = tuple(tensor for tensor in given if tensor.values is None)
-    if any(quants.get(tensor.name) != REAL for tensor in taken):
+    if any(quants.get(tensor.name) != REALS for tensor in taken):
         raise UserError(f"{path}: {operator.numbered}: expected floats")
-    return Layer(Asked(kernel, real, [REAL] * (len(taken) + 1), fixed, axes), given, REAL)
-
-
-def dequantized(operator: Operator, quants: Mapping[str, Quant], path: Path) -> Layer:
-    """Convert the step from integers to reals."""
-    quant = quant_at(operator, 1, path)
-    scale = float(np.float32(quant.scale))
-    layer: nn.Module = Function(lambda x: x * scale)
-    return Layer(layer, operator.inputs[:1], REAL)
+    return Layer(Asked(kernel, real, [REALS] * (len(taken) + 1), fixed, axes), given, REALS)
 
 
 def fixed(operator: Operator) -> NDArray[Any] | None:

@@ -65,7 +65,7 @@ def _gelu(given: Given) -> Real:
     return lambda x: functional.gelu(x, approximate=approximate)
 
 
-REALS: dict[str, Function] = {
+FUNCTIONS: dict[str, Function] = {
     "Add": _always(torch.add), "Sub": _always(torch.sub), "Mul": _always(torch.mul), "Div": _always(torch.div),
     "Pow": _always(torch.pow), "Abs": _always(torch.abs), "Neg": _always(torch.neg), "Exp": _always(torch.exp),
     "Log": _always(torch.log), "Sqrt": _always(torch.sqrt), "Reciprocal": _always(torch.reciprocal),
