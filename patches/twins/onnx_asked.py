@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from backends.device.errors import UserError
 from exporters.files import onnx_cut
 from exporters.files.description import Operator
