@@ -1,7 +1,7 @@
 """The host ``ssh``: another machine, a board, reached by the user's own ``ssh`` and its configuration.
 
-A board needs Python 3.9 or later, numpy and the runtime, in ``~/.cache/patchbench/venv`` or else in its ``python3``. The rest
-is sent once and stored by hash in that same folder.
+A board needs Python 3.9 or later, numpy and the runtime, in ``~/.cache/patchbench/venv`` or else in its ``python3``.
+The rest is sent once and stored by hash in that same folder.
 """
 
 from __future__ import annotations
