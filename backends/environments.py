@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,8 +38,6 @@ LOCK = Path(__file__).with_name("requirements-replay.txt")  # for Python 3.11 an
 # the last with wheels for a Python older than the lock's
 LAST = {"3.9": {"numpy": "2.0.2", "pillow": "11.3.0", "onnxruntime": "1.19.2", "ai-edge-litert": "2.1.0"}}
 OLDEST_GLIBC = 17  # of a manylinux wheel
-# of pyproject.toml: the runtimes
-EXTRAS = ("onnxruntime", "litert", "onnx", "tflite-runtime", "tensorflow", "tflite-micro")
 
 
 class System(NamedTuple):
@@ -81,14 +79,14 @@ def pinned(package: str, wanted: str = "", elsewhere: System | None = None) -> t
     """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
     numpy and Pillow come with them, as in this Python, or `elsewhere` as locked for the Python there; and all else that
-    the runtime's extra pins.
+    the runtime's extra, which pins the package, pins too.
     """
     if wanted:
         check_version(wanted)
     requirements = [Requirement(line) for line in requires("patchbench") or ()]
-    for extra in EXTRAS:
+    for extra in metadata("patchbench").get_all("Provides-Extra") or ():
         pins = _pins(requirements, extra)
-        if package in pins:
+        if pins.get(package, "").startswith("=="):
             chosen = (_locked() if elsewhere else {name: f"=={version(name)}" for name in ALWAYS}) | pins
             for name, last in LAST.get(elsewhere.python if elsewhere else "", {}).items():
                 if name in chosen:
