@@ -112,7 +112,7 @@ def test_preprocessing_that_nothing_says_has_to_be_passed(tmp_path, scale, zero_
     assert patchbench.twin(file, preproc=eval(mend)).twin.preproc == patchbench.Preproc("nhwc", 127.5, (1, 1, 1))
 
 
-@pytest.mark.parametrize(("scale", "zero_point"), [(1 / 255, -128), (1.0, -128), (1 / 127.5, -1), (1 / 128, 1)])
+@pytest.mark.parametrize(("scale", "zero_point"), [(1 / 255, -128), (1.0, -128), (1 / 127.5, -1), (1 / 128, -1)])
 def test_an_input_that_can_only_hold_pixels_needs_none(tmp_path, scale, zero_point):
     file = file_of(tmp_path / "vendor.tflite", scale, zero_point)
     pixels = np.arange(0, 240, 5, np.uint8).reshape(1, 4, 4, 3)
