@@ -28,12 +28,15 @@ FILES = {"mlperf_tiny_resnet8_int8": CIFAR10, "mobilenet_v1_0.25_128_quant": IMA
          "tf2_mobilenet_v2_1.0_224_ptq": IMAGENET}  # fmt: skip
 EPSILON, STEPS = 1 / 255, 10
 WIDER = 8 / 255  # for an attack without gradients
-HEAD = (
-    "INT8 files attacked by other libraries through `patchbench.twin`, by `benchmarks/libraries.py`: wrong answers on\n"
-    "the twin and, after rounding to uint8, on LiteRT {version}. PGD moves each value by one level of 255 at most, in "
-    "{steps} steps.\n\n| file | attack | wrong on the twin | wrong on LiteRT | same answers |\n"
-    "|---|---|---:|---:|---:|\n"
-)
+HEAD = """\
+INT8 files attacked by other libraries through `patchbench.twin`, by `benchmarks/libraries.py`: wrong answers on
+the twin and, after rounding to uint8, on LiteRT {version}. PGD moves each value by one level of 255 at most, in {steps}
+steps. The answer is the same where the runtime's highest output is the twin's class: probabilities in 256 levels tie at
+times, and then the lowest class counts as its answer.
+
+| file | attack | wrong on the twin | wrong on LiteRT | same answers |
+|---|---|---:|---:|---:|
+"""
 
 
 class Task(NamedTuple):
@@ -107,8 +110,9 @@ def row(task: Task, name: str, attack: Callable[[], np.ndarray]) -> str:
     found = np.asarray(attack())
     with torch.no_grad():
         ours = torch.cat([task.twin(part).argmax(1) for part in torch.from_numpy(found).split(25)]).numpy()
-    theirs = task.on_runtime(found).argmax(1)
-    shares = (ours != task.labels).mean(), (theirs != task.labels).mean(), (ours == theirs).mean()
+    outputs = task.on_runtime(found)
+    same = outputs[np.arange(len(ours)), ours] == outputs.max(1)
+    shares = (ours != task.labels).mean(), (outputs.argmax(1) != task.labels).mean(), same.mean()
     return f"| {task.file.name} | {name} | {' | '.join(f'{share:.0%}' for share in shares)} |"
 
 
