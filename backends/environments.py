@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,6 @@ GLIBC_MINORS = range(36, 16, -1)  # of manylinux wheels that Debian 12's sysroot
 ALWAYS = ("numpy", "pillow")  # pillow for the defence ``jpeg``
 PYTHON_ELSEWHERE = "3.11"  # of sysroots and images, whatever runs here
 LOCK = Path(__file__).with_name("requirements-replay.txt")  # for that Python
-# of pyproject.toml: the runtimes
-EXTRAS = ("onnxruntime", "litert", "onnx", "tflite-runtime", "tensorflow", "tflite-micro")
 
 
 def needed(package: str, wanted: str = "") -> tuple[str, ...]:
@@ -70,14 +68,14 @@ def pinned(package: str, wanted: str = "", elsewhere: bool = False) -> tuple[str
     """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
     numpy and Pillow come with them, as in this Python, or `elsewhere` as locked for the Python there; and all else that
-    the runtime's extra pins.
+    the runtime's extra, which pins the package, pins too.
     """
     if wanted:
         check_version(wanted)
     requirements = [Requirement(line) for line in requires("patchbench") or ()]
-    for extra in EXTRAS:
+    for extra in metadata("patchbench").get_all("Provides-Extra") or ():
         pins = _pins(requirements, extra)
-        if package in pins:
+        if pins.get(package, "").startswith("=="):
             chosen = (_locked() if elsewhere else {name: f"=={version(name)}" for name in ALWAYS}) | pins
             if wanted:
                 chosen[package] = f"=={wanted}"

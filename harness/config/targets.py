@@ -20,7 +20,7 @@ class TargetTable(Table):
     """Its name in the results."""
 
     runtime: str
-    """`onnxruntime`, `litert`, `tflite_runtime`, `tensorflow`, `tflite_micro`, or one from an installed package."""
+    """`onnxruntime`, `litert` or another of the runtimes, or one from an installed package."""
 
     version: str = ""
     """Version of the runtime's package; one that is not installed gets an environment of its own."""

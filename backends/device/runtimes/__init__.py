@@ -38,6 +38,14 @@ class Runtime(Protocol):
     Importing the module must not import the runtime's package: `load` does, so that `formats` and `package` can be
     read where the package is missing. It does no preprocessing and no quantization: `prepare` and `real` below do that
     for every runtime, from its `input` and `output`.
+
+    A class may also have:
+
+    - ``options``, a mapping from each option to its values, the default first: suites are checked before they run
+    - ``one_thread = True``: it is never timed on several threads
+    - ``twins``, a mapping from ``kernels`` in force to those of the twin that follows them, None for the default: what
+      it answers is held against that twin
+    - ``saturating``, a mapping from the signatures whose sums saturate on an x86 with AVX2 and no VNNI to what to do
     """
 
     formats: ClassVar[tuple[str, ...]]
@@ -77,14 +85,18 @@ def check_target_options(name: str, options: Mapping[str, Option]) -> None:
         check_options(options, known)
 
 
-def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, ...] | range]) -> dict[str, str]:
     """Return the value of each known option, by default its first; another key or value is a `UserError`."""
     for key, value in options.items():
         if key not in known:
             raise UserError(f"unknown option {key!r}; {did_you_mean(key, known)}")
-        if value not in known[key]:
-            raise UserError(f"option {key} = {value!r}: expected one of {', '.join(known[key])}")
+        if isinstance(value, (bool, float)) or value not in known[key]:
+            raise UserError(f"option {key} = {value!r}: expected {_expected(known[key])}")
     return {key: str(options.get(key, values[0])) for key, values in known.items()}
+
+
+def _expected(values: tuple[str, ...] | range) -> str:
+    return f"{values[0]} to {values[-1]}" if isinstance(values, range) else f"one of {', '.join(values)}"
 
 
 def axes(shape: Sequence[object]) -> tuple[int | None, ...]:
