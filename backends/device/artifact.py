@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
 Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
 SCHEMA = 1
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Artifact:
     preproc: Preproc = Preproc()
     class_offset: int = 0
     output_kind: Literal["logits", "softmax"] = "logits"
-    quant: QuantSpec | None = None
+    quant: Optional[QuantSpec] = None
 
     def save(self, path: Path) -> None:
         """Write the description as JSON."""
@@ -134,5 +135,8 @@ class Artifact:
 
 def sha256_file(path: Path) -> str:
     """Return the hex sha256 of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

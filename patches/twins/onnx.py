@@ -8,7 +8,7 @@ from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from exporters.files import require_integer
 from exporters.files.image_input import image_layout, require_free_batch
-from patches.twins.network import Node, Quant, Twin, require_unique_outputs
+from patches.twins.network import REALS, Node, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS
 from patches.twins.pixels import Preprocess
 from patches.twins.uses import converted
@@ -24,7 +24,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     require_free_batch(description)
     preproc = preproc or Preproc(image_layout(description, layout))
     nodes = [Node(("pixels",), description.inputs[0].name, Preprocess(preproc))]
-    quants: dict[str, Quant] = {}
+    quants = {description.inputs[0].name: REALS}
     executed = list(description.executed)
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
         executed.pop()

@@ -15,13 +15,13 @@ from backends.device.errors import UserError
 from exporters.files.description import Operator
 from exporters.files.description import Tensor as FileTensor
 from patches.twins import onnx_kernels as kernel
-from patches.twins.layers import Aligned, Concat, IntegerProducts, Multiply, Rounded, Sequential, WithConstant
-from patches.twins.network import Quant
+from patches.twins.layers import Aligned, Concat, Function, IntegerProducts, Multiply, Rounded, Sequential, WithConstant
+from patches.twins.network import REALS, Quant
 from patches.twins.onnx_moves import MOVES, optional
 from patches.twins.pixels import Quantized
 from patches.twins.scaling import Float32
 from patches.twins.tables import table
-from patches.twins.uses import constant, constant_steps
+from patches.twins.uses import constant, constant_steps, no_twin
 
 
 class Layer(NamedTuple):
@@ -40,6 +40,8 @@ def _quant(operator: Operator, position: int, path: Path) -> Quant:
     scale, zero_point = (constant(operator, p, path) for p in (position, position + 1))
     if scale.size != 1 or zero_point.size != 1 or zero_point.dtype not in (np.int8, np.uint8):
         raise UserError(f"{path}: {operator.numbered}: expected one scale, of 8-bit integers")
+    if not 0 < float(np.ravel(scale)[0]) < math.inf:
+        raise UserError(f"{path}: {operator.numbered}: expected a scale above 0, got {np.ravel(scale)[0]}")
     limits = np.iinfo(zero_point.dtype)
     return Quant(float(np.ravel(scale)[0]), int(np.ravel(zero_point)[0]), int(limits.min), int(limits.max))
 
@@ -47,6 +49,12 @@ def _quant(operator: Operator, position: int, path: Path) -> Quant:
 def _quantize(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     quant = _quant(operator, 1, path)
     return Layer(Quantized(quant), operator.inputs[:1], quant)
+
+
+def _dequantize(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
+    """Convert a dequantization to reals, which are only moved until they are quantized again."""
+    x = _quant(operator, 1, path)
+    return Layer(Function(torch.mul, x.scale), operator.inputs[:1], REALS)
 
 
 def _convolution(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
@@ -79,6 +87,17 @@ def _fully_connected(operator: Operator, quants: dict[str, Quant], path: Path) -
     centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape((-1, 1) if settings.get("transB") else -1)
     centred = centred if settings.get("transB") else centred.T
     sums = IntegerProducts(centred, optional(operator, 6, path), max(map(abs, x.bounds)))
+    return Layer(Sequential(sums, _scaled(x, scales.reshape(-1), out)), operator.inputs[:1], out)
+
+
+def _matrix_product(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
+    """Convert a product with a constant matrix, of the last axis of however many."""
+    x, out = _quant(operator, 1, path), _quant(operator, 6, path)
+    weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
+    if weights.ndim != 2:
+        raise no_twin(operator, path, f"with weights of shape {weights.shape}")
+    centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape(-1)
+    sums = IntegerProducts(centred.T, None, max(map(abs, x.bounds)))
     return Layer(Sequential(sums, _scaled(x, scales.reshape(-1), out)), operator.inputs[:1], out)
 
 
@@ -185,7 +204,8 @@ def _keeps_quant(function: Callable[[Operator, Quant, Path], nn.Module]) -> Conv
 
 
 LAYERS: dict[str, Converter] = {
-    "QuantizeLinear": _quantize, "QLinearConv": _convolution, "QGemm": _fully_connected,
+    "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
+    "QLinearConv": _convolution, "QGemm": _fully_connected, "QLinearMatMul": _matrix_product,
     "QLinearAdd": _add_or_multiply, "QLinearMul": _add_or_multiply, "QLinearGlobalAveragePool": _global_mean,
     "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu, "QLinearSigmoid": _table,
     **{name: _keeps_quant(function) for name, function in MOVES.items()},
