@@ -1,7 +1,7 @@
 """The host ``ssh``: another machine, a board, reached by the user's own ``ssh`` and its configuration.
 
-A board needs Python 3.11, numpy and the runtime, in ``~/.cache/patchbench/venv`` or else in its ``python3``. The rest
-is sent once and stored by hash in that same folder.
+A board needs Python 3.9 or later, numpy and the runtime, in ``~/.cache/patchbench/venv`` or else in its ``python3``.
+The rest is sent once and stored by hash in that same folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from backends.ssh_connection import Board, Missing, Ready, Size
 if TYPE_CHECKING:
     from backends.hosts import Target, Tell
 
-PYTHON_LEAST = (3, 11)
+PYTHON_LEAST = (3, 9)
 ROOT = Path(backends.__file__).resolve().parents[1]
 PROCESS = uuid4().hex  # an unreachable board equals no other board, and none of another process
 
