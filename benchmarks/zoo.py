@@ -74,7 +74,7 @@ ZOO = [
     Entry("mobilenet_v3_small"),
     Entry("shufflenet_v2_x0_5"),
     Entry("mnasnet0_5"),
-    Entry("squeezenet1_1", rate=0.01),
+    Entry("squeezenet1_1", epochs=0),
     Entry("mobilenet_v2", epochs=1),
     Entry("resnet18", images=2000, epochs=1),
     Entry("mobilenet_v3_large", epochs=1),

@@ -81,9 +81,10 @@ class TransposedProducts(IntegerProducts):
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers in `dtype`."""
         (top, left), (height, width) = self.before, self.sizes
-        kernel = self.weights.transpose(0, 1)
-        whole = functional.conv_transpose2d(x.to(self.dtype), kernel, self.bias, self.stride)
-        return whole[..., top : top + height, left : left + width]
+        whole = functional.conv_transpose2d(x.to(self.dtype), self.weights.transpose(0, 1), None, self.stride)
+        below, right = max(top + height - whole.shape[2], 0), max(left + width - whole.shape[3], 0)
+        reached = functional.pad(whole, (0, right, 0, below))
+        return reached[..., top : top + height, left : left + width] + self.bias[:, None, None]
 
 
 class Rounded(nn.Module):

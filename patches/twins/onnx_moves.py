@@ -127,7 +127,8 @@ def _resize(operator: Operator, quant: Quant, path: Path) -> nn.Module:
 
 def _split(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     settings, sizes = operator.attributes, optional(operator, 1, path)
-    return Part(settings.get("axis", 0), settings["parts"] if sizes is None else sizes.tolist(), settings["part"])
+    parts = settings.get("parts", 1) if sizes is None else sizes.tolist()
+    return Part(settings.get("axis", 0), parts, settings.get("part", 0))
 
 
 def _transpose(operator: Operator, quant: Quant, path: Path) -> nn.Module:

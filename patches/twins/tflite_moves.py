@@ -106,7 +106,7 @@ def _split(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert one output of a split into equal parts or parts of given sizes."""
     if operator.name == "SPLIT":
         axis, x = operator.inputs
-        sizes: list[int] | int = operator.attributes["parts"]
+        sizes: list[int] | int = operator.attributes.get("parts", 1)
     else:
         x, _, axis = operator.inputs
         sizes = np.ravel(constant(operator, 1, path)).tolist()
@@ -114,7 +114,7 @@ def _split(operator: Operator, kernels: str, path: Path) -> nn.Module:
     require_same_quant(moved, path)
     along = int(np.ravel(constant(moved, 1, path))[0]) % len(x.shape or ())
     require_batch(moved, path, (along,))
-    return Part(along, sizes, operator.attributes["part"])
+    return Part(along, sizes, operator.attributes.get("part", 0))
 
 
 def _broadcast(operator: Operator, kernels: str, path: Path) -> nn.Module:

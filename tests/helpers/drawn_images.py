@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import assume
 
 from helpers import drawn_onnx, drawn_tflite
-from helpers.drawn_tflite import ACTIVATIONS, SAME, VALID, ratios
+from helpers.drawn_tflite import SAME, VALID, ratios
 
 
 def _transposed(net: drawn_tflite.Drawn) -> str:
