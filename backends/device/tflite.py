@@ -27,6 +27,7 @@ class Engine:
 
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     package: ClassVar[str]
+    twins: ClassVar[Mapping[str, str]] = {name: name for name in RESOLVERS}
     default_kernels: ClassVar[str] = "xnnpack"
 
     def parts(self) -> tuple[Any, Any]:

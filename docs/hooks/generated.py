@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import attacks_page
 import cli_page
+import runtimes_page
 import suite_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -15,6 +16,7 @@ PAGES = {
     "reference/suite.md": suite_page.suite,
     "reference/rules.md": suite_page.rules,
     "reference/attacks.md": attacks_page.page,
+    "reference/runtimes.md": runtimes_page.page,
     "reference/cli.md": cli_page.page,
 }
 

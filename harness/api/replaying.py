@@ -70,8 +70,7 @@ def replay(
     Args:
         file: The ``.onnx`` or ``.tflite`` file.
         images: uint8 ``(n, h, w, 3)`` RGB, of the size that the file takes.
-        runtime: ``onnxruntime``, ``litert``, ``tflite_runtime``, ``tensorflow``, ``tflite_micro``, or one from an
-            installed package.
+        runtime: ``onnxruntime``, ``litert`` or another of the runtimes, or one from an installed package.
         host: ``local``, ``qemu``, ``docker`` or ``ssh``.
         options: Options of the runtime, such as ``{"kernels": "xnnpack"}``.
         threads: Threads of the runtime; 0 for one on each core.

@@ -20,7 +20,7 @@ class TargetTable(Table):
     """Its name in the results."""
 
     runtime: str
-    """`onnxruntime`, `litert`, `tflite_runtime`, `tensorflow`, `tflite_micro`, or one from an installed package."""
+    """`onnxruntime`, `litert` or another of the runtimes, or one from an installed package."""
 
     version: str = ""
     """Version of the runtime's package; one that is not installed gets an environment of its own."""
@@ -39,6 +39,10 @@ class TargetTable(Table):
 
     address: str = ""
     """A machine for the host `ssh`: `user@machine`, `ssh://user@machine:port`, or a name from ssh's configuration."""
+
+    debian: str = ""
+    """The Debian that the host `qemu` unpacks for another architecture: `bullseye` (11), `bookworm` (12, the default),
+    `trixie` (13)."""
 
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Options of the runtime itself."""

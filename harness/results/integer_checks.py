@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.results.entries import Check, TargetEntry, TwinEntry
+from backends.device.errors import UserError
+from backends.device.runtimes import engine
+from harness.results.entries import ArtifactEntry, Check, TargetEntry, TwinEntry
 from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
 
 MAX_STEPS = 12  # twice what kernels of different CPUs and runtimes differ by; saturated sums reach 50
-SATURATION = (
-    "This x86 has AVX2 but no VNNI, so onnxruntime's 16-bit sums of unsigned activations and signed weights saturate: "
-    "export with signature s8s8 or u8u8, or use a CPU with VNNI"
-)
+SATURATION = "This x86 has AVX2 but no VNNI, so 16-bit sums of {} saturate there on {}: {}"
 
 
 def arithmetic(run: RunFacts) -> Check:
@@ -32,25 +31,43 @@ def arithmetic(run: RunFacts) -> Check:
                 f"{one.artifact} on {one.target}: up to {one.largest} steps, {1 - one.equal:.0%} of the integers differ"
             )
             bad.append((text, place(one.artifact, one.target)))
-            if one.target in targets and saturates(one.signature, targets[one.target]):
-                causes[SATURATION] = None
+            target = targets.get(one.target)
+            if target and (mend := saturates(one.signature, target)):
+                causes[SATURATION.format(one.signature.upper(), target.runtime, mend)] = None
     good = f"at most {max(one.largest for one in held)} steps over {len(held)} pairs of artifact and target"
     if len(held) < len(run.arithmetic):
         good += f"; {len(run.arithmetic) - len(held)} more have no twin"
     return verdict(name, asks, good, bad, "".join(f". {cause}" for cause in causes))
 
 
-def saturates(signature: str, target: TargetEntry) -> bool:
-    """Return whether a target adds unsigned times signed products in 16 bits: onnxruntime on AVX2 without VNNI.
+def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
+    """Say which files compute in integers throughout, and which are integer but for operators that the suite allows."""
+    name, asks = "integers", "do INT8 files compute in integers, but for what their suite allows in float?"
+    files = [one for one in artifacts if one.format != "torch" and one.precision not in ("fp32", "")]
+    if not files:
+        return unknown(name, asks, "this run has none")
+    partly = [f"{one.name} is integer but for {one.but_for}" for one in files if one.but_for]
+    return verdict(name, asks, "; ".join([f"{len(files) - len(partly)} files throughout", *partly]), [])
 
-    An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
+
+def saturates(signature: str, target: TargetEntry) -> str:
+    """Return what to do about a target's 16-bit sums of products that saturate for a signature; empty if they do not.
+
+    They do where the runtime says so, on an x86 with AVX2 and no VNNI. An emulated CPU is judged by what a process
+    there detects: its kernel reports the real CPU.
     """
     words = target.machine.detected.lower().split()
     if not target.emulated:
         words += [word.lower() for word in target.features]
     has_vnni = any("vnni" in word for word in words)
     is_x86 = target.machine.arch in ("x86_64", "AMD64")
-    return target.runtime == "onnxruntime" and signature == "u8s8" and is_x86 and "avx2" in words and not has_vnni
+    if not is_x86 or "avx2" not in words or has_vnni:
+        return ""
+    try:
+        signatures: Mapping[str, str] = getattr(engine(target.runtime), "saturating", {})
+    except UserError:  # a runtime from a package that is not here, where a finished run is read
+        return ""
+    return signatures.get(signature, "")
 
 
 def twins(entries: Sequence[TwinEntry]) -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from backends.device.artifact import Artifact
 from backends.device.errors import UserError
 from backends.device.reading import read_json
+from backends.device.runtimes import engine
 from exporters.files import describe
 from harness.extras import require
 from harness.plan.cells import ReplayStep
@@ -23,7 +24,6 @@ from harness.run.repeat_check import first_clean
 from harness.store import key, write_json
 
 IMAGES = 32
-TFLITE_RUNTIMES = ("litert", "tflite_runtime", "tensorflow", "tflite_micro")
 WEIGHTED = ("Conv", "Gemm", "MatMul")  # in the names of ONNX operators that sum products
 
 
@@ -77,14 +77,13 @@ def _against_twin(
 
 
 def _kernels(step: ReplayStep, answer: Answers) -> str | None:
-    """Return the kernels whose arithmetic the target follows; those that compute in float, or otherwise, have none."""
+    """Return the kernels of the twin that follows a target's arithmetic; where none does, raise a `UserError`."""
     kernels = answer.info.get("kernels", "")
     runtime = step.target.runtime
-    if runtime == "onnxruntime" and kernels != "cpu-disabled":
-        return None
-    if runtime in TFLITE_RUNTIMES:
-        return kernels
-    raise UserError(f"no twin follows the arithmetic of {runtime}, kernels {kernels or 'unknown'}")
+    twins: Mapping[str, str | None] = getattr(engine(runtime), "twins", {})
+    if kernels not in twins:
+        raise UserError(f"no twin follows the arithmetic of {runtime}, kernels {kernels or 'unknown'}")
+    return twins[kernels]
 
 
 def _signature(described: Artifact, file: Path) -> str:

@@ -5,6 +5,7 @@ import sys
 import pytest
 from helpers import tiny
 from helpers.board import running
+from helpers.cpu import exact_sums
 from helpers.required import absent
 
 from backends.conformance import __main__, conform, networks
@@ -25,12 +26,14 @@ TARGETS = [
     ("tflite_runtime", "environments"),
     ("tensorflow", "environments"),
     ("tflite_micro", "environments"),
+    ("openvino", "environments"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),
     ("onnxruntime,host=qemu,arch=x86_64,cpu=Haswell", "qemu"),
     ("litert,kernels=builtin,host=qemu,arch=aarch64,cpu=max", "qemu"),
     ("tflite_runtime,host=qemu,arch=armv7l", "qemu"),
+    ("openvino,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),
     ("litert,host=docker,arch=x86_64", "docker"),
     ("onnxruntime,host=docker,arch=aarch64", "docker"),
     ("litert,host=ssh,address=board", "ssh"),
@@ -49,7 +52,8 @@ def board(tmp_path_factory):
 def marked(text, needs):
     hosts = [getattr(pytest.mark, needs)] if needs in ("qemu", "docker", "ssh") else []
     plain = not needs and "," not in text and text != "onnxruntime"  # a few seconds each
-    return pytest.param(text, needs, marks=hosts if plain else [*hosts, pytest.mark.slow])
+    marks = hosts if plain else [*hosts, pytest.mark.slow]
+    return pytest.param(text, needs, marks=[*marks, exact_sums] if text == "openvino" else marks)
 
 
 @pytest.mark.parametrize(("text", "needs"), [marked(*row) for row in TARGETS], ids=[text for text, _ in TARGETS])

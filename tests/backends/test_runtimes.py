@@ -5,17 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import tiny
+from helpers.cpu import exact_sums
 from helpers.elsewhere import Elsewhere
 from PIL import Image
 
 from backends.conformance import networks
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
-from backends.device.runtimes import engine, prepare, real
+from backends.device.runtimes import check_options, engine, prepare, real
+from patches.twins import KERNELS
 
 # Those whose packages this Python lacks run in an environment of their own.
-ELSEWHERE = ("tflite_runtime", "tensorflow", "tflite_micro")
-TFLITE = ("litert", *ELSEWHERE)
+ELSEWHERE = ("tflite_runtime", "tensorflow", "tflite_micro", "openvino")
+TFLITE = ("litert", *ELSEWHERE)  # openvino reads both formats; tests/backends/test_openvino.py has its ONNX
 # Every runtime with every option of its own.
 ENGINES = [
     ("onnxruntime", {}),
@@ -32,11 +34,14 @@ ENGINES = [
     ("tensorflow", {"kernels": "builtin"}),
     ("tensorflow", {"kernels": "reference"}),
     ("tflite_micro", {}),
+    ("openvino", {}),
+    ("openvino", {"performance_hint": "throughput"}),
 ]
 
 
 def marked(name, *more):
-    return pytest.param(name, *more, marks=pytest.mark.slow if name in ELSEWHERE else ())
+    marks = [pytest.mark.slow] if name in ELSEWHERE else []
+    return pytest.param(name, *more, marks=[*marks, exact_sums] if name == "openvino" else marks)
 
 
 EACH = pytest.mark.parametrize(
@@ -136,7 +141,7 @@ def test_info_says_what_is_in_force(tmp_path, name, options):
     assert {"version", "kernels", "threads"} <= set(info)
     assert info["threads"] == str(threads)
     if name in TFLITE:
-        default = {"tflite_runtime": "builtin", "tflite_micro": "reference"}.get(name, "xnnpack")
+        default = {"tflite_runtime": "builtin", "tflite_micro": "reference", "openvino": "integer"}.get(name, "xnnpack")
         assert info["kernels"] == options.get("kernels", default)
         assert (int(info.get("delegates", "0")) > 0) == (info["kernels"] == "xnnpack")
     if name == "onnxruntime":
@@ -149,10 +154,26 @@ def test_unknown_options_and_values_are_refused(tmp_path, name):
     file = tiny_file(tmp_path, name)
     with pytest.raises(UserError, match="unknown option 'speed'"):
         loaded(name, file, {"speed": 9})
-    known = {"onnxruntime": "optimization", "reference": None, "tflite_micro": None}.get(name, "kernels")
-    if known:
-        with pytest.raises(UserError, match=f"{known} = 'best': expected one of"):
-            loaded(name, file, {known: "best"})
+    known = {"onnxruntime": "optimization", "reference": None, "tflite_micro": None, "openvino": "performance_hint"}
+    option = known.get(name, "kernels")
+    if option:
+        with pytest.raises(UserError, match=f"{option} = 'best': expected one of"):
+            loaded(name, file, {option: "best"})
+
+
+def test_an_option_may_be_a_number_in_a_range():
+    known = {"streams": range(4), "hint": ("latency", "throughput")}
+    assert check_options({"streams": 3}, known) == {"streams": "3", "hint": "latency"}
+    assert check_options({}, known)["streams"] == "0"
+    for wrong in (4, -1, "3", True, 1.0):
+        with pytest.raises(UserError, match=f"option streams = {wrong!r}: expected 0 to 3"):
+            check_options({"streams": wrong}, known)
+
+
+@pytest.mark.parametrize("name", dict(ENGINES))
+def test_the_kernels_of_its_twins_are_those_that_twins_follow(name):
+    twins = getattr(engine(name), "twins", {})
+    assert {kernels for kernels in twins.values() if kernels} <= set(KERNELS[".tflite"])
 
 
 @NAMES
@@ -193,7 +214,8 @@ def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(t
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
-        match="'abacus'; there are dummy, litert, onnxruntime, reference, tensorflow, tflite_micro, tflite_runtime",
+        match="'abacus'; there are dummy, litert, onnxruntime, openvino, reference, tensorflow, tflite_micro, "
+        "tflite_runtime",
     ):
         engine("abacus")
 

@@ -9,6 +9,8 @@ from mkdocs.exceptions import PluginError
 from pydantic import BaseModel
 from typer.main import get_command
 
+from backends.device import runtimes
+from backends.device.names import modules
 from harness import config
 from harness.cli.app import app
 from harness.gate import rules
@@ -23,7 +25,7 @@ def hooks(monkeypatch):
     """The folder of the hooks, whose modules import each other."""
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "hooks"))
     yield
-    for name in ("suite_page", "attacks_page", "cli_page", "results"):
+    for name in ("suite_page", "attacks_page", "cli_page", "runtimes_page", "results"):
         sys.modules.pop(name, None)
 
 
@@ -53,6 +55,17 @@ def test_the_page_of_attacks_has_every_option_and_its_default(hooks, attack):
     for option, default in options(attack, {}).items():
         row = section.partition(f"| `{option}` | `{json.dumps(default)}` |")[2].partition("\n")[0]
         assert row.strip(" |"), f"{option} has no meaning"
+
+
+@pytest.mark.parametrize("name", sorted({*modules(runtimes.__path__)} - {"dummy"}))
+def test_the_page_of_runtimes_has_each_with_its_options(hooks, name):
+    import runtimes_page
+
+    section = runtimes_page.page().partition(f"## `{name}`")[2].partition("\n## ")[0]
+    assert f"package `{runtimes.engine(name).package}`" in section
+    for option, values in getattr(runtimes.engine(name), "options", {}).items():
+        row = section.partition(f"| `{option}` | ")[2].partition(" |")[0]
+        assert all(str(value) in row for value in (values[0], values[-1]))
 
 
 def test_the_page_of_commands_has_every_command(hooks):

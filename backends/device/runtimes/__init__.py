@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -38,6 +38,14 @@ class Runtime(Protocol):
     Importing the module must not import the runtime's package: `load` does, so that `formats` and `package` can be
     read where the package is missing. It does no preprocessing and no quantization: `prepare` and `real` below do that
     for every runtime, from its `input` and `output`.
+
+    A class may also have:
+
+    - ``options``, a mapping from each option to its values, the default first: suites are checked before they run
+    - ``one_thread = True``: it is never timed on several threads
+    - ``twins``, a mapping from ``kernels`` in force to those of the twin that follows them, None for the default: what
+      it answers is held against that twin
+    - ``saturating``, a mapping from the signatures whose sums saturate on an x86 with AVX2 and no VNNI to what to do
     """
 
     formats: ClassVar[tuple[str, ...]]
@@ -64,10 +72,17 @@ def engine(name: str) -> type[Runtime]:
     if name in ours:
         found: type[Runtime] = importlib.import_module(f"{__name__}.{name}").Engine
         return found
-    for entry in entry_points(group="patchbench.runtimes", name=name):
-        third_party: type[Runtime] = entry.load()
-        return third_party
+    for entry in _third_parties():
+        if entry.name == name:
+            third_party: type[Runtime] = entry.load()
+            return third_party
     raise UserError(f"no runtime named {shown(name)}; {did_you_mean(name, ours)}")
+
+
+def _third_parties() -> Iterable[EntryPoint]:
+    found = entry_points()
+    group = "patchbench.runtimes"
+    return found.select(group=group) if hasattr(found, "select") else found.get(group, ())  # the latter: Python 3.9
 
 
 def check_target_options(name: str, options: Mapping[str, Option]) -> None:
@@ -77,19 +92,23 @@ def check_target_options(name: str, options: Mapping[str, Option]) -> None:
         check_options(options, known)
 
 
-def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def check_options(options: Mapping[str, Option], known: Mapping[str, tuple[str, ...] | range]) -> dict[str, str]:
     """Return the value of each known option, by default its first; another key or value is a `UserError`."""
     for key, value in options.items():
         if key not in known:
             raise UserError(f"unknown option {key!r}; {did_you_mean(key, known)}")
-        if value not in known[key]:
-            raise UserError(f"option {key} = {value!r}: expected one of {', '.join(known[key])}")
+        if isinstance(value, (bool, float)) or value not in known[key]:
+            raise UserError(f"option {key} = {value!r}: expected {_expected(known[key])}")
     return {key: str(options.get(key, values[0])) for key, values in known.items()}
+
+
+def _expected(values: tuple[str, ...] | range) -> str:
+    return f"{values[0]} to {values[-1]}" if isinstance(values, range) else f"one of {', '.join(values)}"
 
 
 def axes(shape: Sequence[object]) -> tuple[int | None, ...]:
     """Return a shape as in `Tensor`: whatever is not a positive number is a dynamic axis."""
-    return tuple(int(axis) if isinstance(axis, int | np.integer) and axis > 0 else None for axis in shape)
+    return tuple(int(axis) if isinstance(axis, (int, np.integer)) and axis > 0 else None for axis in shape)
 
 
 def prepare(tensor: Tensor, x: NDArray[np.float32], path: Path) -> NDArray[Any]:
@@ -101,7 +120,7 @@ def prepare(tensor: Tensor, x: NDArray[np.float32], path: Path) -> NDArray[Any]:
     if x.dtype != np.float32:
         raise UserError(f"{path}: expected float32 inputs, got {x.dtype}")
     _, *fixed = tensor.shape
-    if len(fixed) != x.ndim - 1 or any(axis not in (None, n) for axis, n in zip(fixed, x.shape[1:], strict=True)):
+    if len(fixed) != x.ndim - 1 or any(axis not in (None, n) for axis, n in zip(fixed, x.shape[1:])):
         raise UserError(
             f"{path}: takes inputs {[axis or 'any' for axis in tensor.shape]}, got {list(x.shape)}; "
             "check input_size and preproc.layout of the artifact"

@@ -33,6 +33,10 @@ class Engine:
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     package: ClassVar[str] = "onnxruntime"
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"optimization": tuple(LEVELS)}
+    twins: ClassVar[Mapping[str, None]] = dict.fromkeys(f"cpu-{level}" for level in LEVELS if level != "disabled")
+    saturating: ClassVar[Mapping[str, str]] = {
+        "u8s8": "export with signature s8s8 or u8u8, or use a CPU with VNNI",
+    }
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Open a session and check that provider, optimisation level and threads are in force."""

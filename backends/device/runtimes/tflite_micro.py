@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device import tflite_facts
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 
@@ -31,6 +32,7 @@ class Engine:
     package: ClassVar[str] = "tflite-micro"
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     one_thread: ClassVar[bool] = True
+    twins: ClassVar[Mapping[str, str]] = {"reference": "reference"}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Open an interpreter; a file that it would misread, or has no kernels for, is a `UserError`."""
@@ -42,6 +44,7 @@ class Engine:
             from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
         except ImportError as error:
             raise missing(self.package, error) from error
+        tflite_facts.read(path, "TFLite Micro")
         content = path.read_bytes()
         self._arena = _sufficient_arena(_checked(path, content, schema), content)
         self._open: Callable[[int], Any] = lambda size: runtime.Interpreter.from_bytes(content, arena_size=size)
@@ -96,16 +99,10 @@ def _checked(path: Path, content: bytes, schema: Any) -> Any:
     try:
         model = schema.Model.GetRootAs(content, 0)
         buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
-        outside = sum(buffer.Offset() > 1 for buffer in buffers)
         weights = {tensor.Type() for tensor in _tensors(model) if not buffers[tensor.Buffer()].DataIsNone()}
         ends = (model.Subgraphs(0).InputsLength(), model.Subgraphs(0).OutputsLength())
     except Exception as error:  # the schema's classes raise what they meet
         raise UserError(f"{path}: no TFLite file, or a damaged one: {error}") from error
-    if outside:
-        raise UserError(
-            f"{path}: {outside} constants lie outside the flatbuffer, where TFLite Micro does not read them: "
-            f"run a copy that `patchbench inspect {path.name} --inside COPY` writes"
-        )
     if schema.TensorType.UINT8 in weights:
         raise UserError(
             f"{path}: its weights are uint8, and TFLite Micro's kernels take int8: convert the network again"

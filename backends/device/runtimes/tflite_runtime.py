@@ -15,7 +15,7 @@ class Engine(tflite.Engine):
     """
 
     package: ClassVar[str] = "tflite-runtime"
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernels": tuple(tflite.RESOLVERS)}
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"kernels": ("builtin", "xnnpack", "reference")}
     default_kernels: ClassVar[str] = "builtin"
 
     def parts(self) -> tuple[Any, Any]:
