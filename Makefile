@@ -47,6 +47,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.9- backends/device  # boards have old Pythons
 	$(BIN)/zizmor --offline --quiet --persona=auditor .github
 
 # files and patches that lie here, against their baseline: is anything worse than when it was frozen?

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
@@ -33,10 +33,21 @@ if TYPE_CHECKING:
 
 QUIET = ("--progress-bar=off", "--disable-pip-version-check")
 TAIL_LINES = 15
-GLIBC_MINORS = range(36, 16, -1)  # of manylinux wheels that Debian 12's sysroots run
 ALWAYS = ("numpy", "pillow")  # pillow for the defence ``jpeg``
-PYTHON_ELSEWHERE = "3.11"  # of sysroots and images, whatever runs here
-LOCK = Path(__file__).with_name("requirements-replay.txt")  # for that Python
+LOCK = Path(__file__).with_name("requirements-replay.txt")  # for Python 3.11 and later
+# the last with wheels for a Python older than the lock's
+LAST = {"3.9": {"numpy": "2.0.2", "pillow": "11.3.0", "onnxruntime": "1.19.2", "ai-edge-litert": "2.1.0"}}
+OLDEST_GLIBC = 17  # of a manylinux wheel
+
+
+class System(NamedTuple):
+    """A Linux elsewhere: its Python, and the minor version of its glibc."""
+
+    python: str
+    glibc: int
+
+
+ELSEWHERE = System("3.11", 36)  # Debian 12; images have its Python too
 
 
 def needed(package: str, wanted: str = "") -> tuple[str, ...]:
@@ -64,7 +75,7 @@ def versions(package: str, requirements: Sequence[str]) -> dict[str, str | None]
     return {"version": pins.get(package), "numpy": pins.get("numpy")}
 
 
-def pinned(package: str, wanted: str = "", elsewhere: bool = False) -> tuple[str, ...]:
+def pinned(package: str, wanted: str = "", elsewhere: System | None = None) -> tuple[str, ...]:
     """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
     numpy and Pillow come with them, as in this Python, or `elsewhere` as locked for the Python there; and all else that
@@ -77,6 +88,9 @@ def pinned(package: str, wanted: str = "", elsewhere: bool = False) -> tuple[str
         pins = _pins(requirements, extra)
         if pins.get(package, "").startswith("=="):
             chosen = (_locked() if elsewhere else {name: f"=={version(name)}" for name in ALWAYS}) | pins
+            for name, last in LAST.get(elsewhere.python if elsewhere else "", {}).items():
+                if name in chosen:
+                    chosen[name] = f"=={last}"
             if wanted:
                 chosen[package] = f"=={wanted}"
             return tuple(sorted(check_pin(name + pin) for name, pin in chosen.items()))
@@ -116,16 +130,19 @@ def make_environment(requirements: Sequence[str], tell: Tell) -> None:
     make_once(_environment(requirements), make, tell)
 
 
-def site(requirements: Sequence[str], arch: str) -> Path:
+def site(requirements: Sequence[str], arch: str, system: System = ELSEWHERE) -> Path:
     """Return the folder of wheels for an architecture, for a ``PYTHONPATH``, whether installed yet or not."""
-    return cached("sites", _label(requirements), arch, PYTHON_ELSEWHERE.split("."), requirements)
+    return cached("sites", _label(requirements), arch, system.python.split("."), requirements)
 
 
-def make_site(requirements: Sequence[str], arch: str, tell: Tell, dependencies: bool = True) -> None:
-    """Install wheels for an architecture and the Python of its sysroot into a folder, unless it exists."""
-    tags = [f"manylinux_2_{minor}_{arch}" for minor in GLIBC_MINORS] + [f"manylinux2014_{arch}", f"linux_{arch}"]
+def make_site(
+    requirements: Sequence[str], arch: str, tell: Tell, dependencies: bool = True, system: System = ELSEWHERE
+) -> None:
+    """Install wheels for an architecture and the system of its sysroot into a folder, unless it exists."""
+    minors = range(system.glibc, OLDEST_GLIBC - 1, -1)
+    tags = [f"manylinux_2_{minor}_{arch}" for minor in minors] + [f"manylinux2014_{arch}", f"linux_{arch}"]
     which = [word for tag in tags for word in ("--platform", tag)]
-    which += ["--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON_ELSEWHERE]
+    which += ["--only-binary=:all:", "--implementation", "cp", "--python-version", system.python]
     if not dependencies:
         which.append("--no-deps")
 
@@ -136,7 +153,7 @@ def make_site(requirements: Sequence[str], arch: str, tell: Tell, dependencies: 
         pip = [sys.executable, "-I", "-m", "pip", "install", *QUIET, "--target", str(folder), *which]
         run([*pip, *map(check_pin, requirements)], f"{_label(requirements)} for {arch}", tell)
 
-    make_once(site(requirements, arch), make, tell)
+    make_once(site(requirements, arch, system), make, tell)
 
 
 def cached(kind: str, label: str, *facts: object) -> Path:

@@ -11,53 +11,83 @@ import subprocess
 import sys
 import tarfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.device.errors import UserError
-from backends.environments import PYTHON_ELSEWHERE, cached, make_once, run
+from backends.device.errors import UserError, did_you_mean
+from backends.environments import ELSEWHERE, System, cached, make_once, run
 
 if TYPE_CHECKING:
     from backends.hosts import Tell
 
-SUITE = "bookworm"  # Debian 12
+DEBIAN = "bookworm"
+RELEASES = {"bullseye": System("3.9", 31), DEBIAN: ELSEWHERE, "trixie": System("3.13", 41)}  # Debian 11, 12 and 13
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}  # uname's name: Debian's name
 PACKAGES = ("python3", "libstdc++6", "libgomp1")
 WITH_NUMPY = ("armv7l",)  # numpy has no wheels for it
+# runtimes without wheels for it that a release of Debian has
+WITH_RUNTIMES = {("trixie", "armv7l"): {"onnxruntime": "python3-onnxruntime", "onnx": "python3-onnx"}}
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
 FOLDERS = ("lib", "lib64", "usr/bin", "usr/lib")
 MIRROR = "http://deb.debian.org/debian"
 UNPRIVILEGED = (
     "a user other than root needs a range of ids: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME"
 )
-PYTHON = f"usr/bin/python{PYTHON_ELSEWHERE}"
 
 
-def sysroot(arch: str) -> Path:
-    """Return the folder of a sysroot, whether unpacked yet or not; its Python is `PYTHON` in it."""
-    return cached("sysroots", f"{SUITE}-{ARCHITECTURES[arch]}", facts(arch), FOLDERS)
+@dataclass(frozen=True)
+class Sysroot:
+    """A sysroot: an architecture, a release of Debian, and of its packages one more where pip has no wheel for it."""
+
+    arch: str
+    debian: str = DEBIAN
+    runtime: str = ""  # Debian's package
+
+    @classmethod
+    def of(cls, arch: str, debian: str = "", package: str = "") -> Sysroot:
+        """Return the sysroot for a runtime's package, by its pip name; an unknown release is a `UserError`."""
+        debian = debian or DEBIAN
+        if debian not in RELEASES:
+            raise UserError(f"debian = {debian!r}: {did_you_mean(debian, RELEASES)}")
+        return cls(arch, debian, WITH_RUNTIMES.get((debian, arch), {}).get(package, ""))
+
+    @property
+    def system(self) -> System:
+        """Its Python and C library."""
+        return RELEASES[self.debian]
+
+    @property
+    def facts(self) -> list[str]:
+        """What it is made of: Debian's release, architecture and packages."""
+        more = ["python3-numpy"] if self.arch in WITH_NUMPY else []
+        return [self.debian, ARCHITECTURES[self.arch], *PACKAGES, *more, *filter(None, [self.runtime])]
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, whether unpacked yet or not."""
+        return cached("sysroots", f"{self.debian}-{ARCHITECTURES[self.arch]}", self.facts, FOLDERS)
+
+    @property
+    def python(self) -> Path:
+        """Its Python."""
+        return self.folder / f"usr/bin/python{self.system.python}"
+
+    @property
+    def libraries(self) -> list[Path]:
+        """Where Debian's numpy finds its libraries; the links to them exist only in a configured system."""
+        root = self.folder / "usr/lib/arm-linux-gnueabihf"
+        return [root / "blas", root / "lapack"] if self.arch in WITH_NUMPY else []
 
 
-def facts(arch: str) -> list[str]:
-    """Return what a sysroot is made of: Debian's release, architecture and packages."""
-    numpy = ["python3-numpy"] if arch in WITH_NUMPY else []
-    return [SUITE, ARCHITECTURES[arch], *PACKAGES, *numpy]
-
-
-def libraries(arch: str) -> list[Path]:
-    """Return where Debian's numpy finds its libraries; the links to them exist only in a configured system."""
-    root = sysroot(arch) / "usr/lib/arm-linux-gnueabihf"
-    return [root / "blas", root / "lapack"] if arch in WITH_NUMPY else []
-
-
-def make_sysroot(arch: str, tell: Tell) -> None:
-    """Unpack the sysroot of an architecture, unless it exists: about 20 s and 80 MB."""
+def make_sysroot(sysroot: Sysroot, tell: Tell) -> None:
+    """Unpack a sysroot, unless it exists: about 20 s and 80 MB."""
 
     def make(folder: Path) -> None:
-        what = f"{SUITE} for {arch}"
+        what = f"{sysroot.debian} for {sysroot.arch}"
         tar = folder / "root.tar"
         folder.mkdir()
-        suite, architecture, *packages = facts(arch)
+        suite, architecture, *packages = sysroot.facts
         command = ["mmdebstrap", "--variant=extract", "--format=tar", f"--architectures={architecture}"]
         sources = f"deb {_mirror()} {suite} main"
         try:
@@ -68,12 +98,17 @@ def make_sysroot(arch: str, tell: Tell) -> None:
         with tarfile.open(tar) as archive:
             archive.extractall(folder, [member for member in archive if _is_wanted(member)])
         tar.unlink()
-        if not (folder / PYTHON).is_file():
-            raise UserError(f"{what}: mmdebstrap unpacked no {PYTHON}")
-        # by this Python, which writes the same bytecode: an emulated one takes a minute
-        run([sys.executable, "-I", "-m", "compileall", "-qq", str(folder / "usr/lib/python3.11")], what, tell)
+        for name in ("lib", "lib64"):  # Debian 13's packages have nothing there: a configured system has these links
+            if (folder / "usr" / name).is_dir() and not (folder / name).exists():
+                (folder / name).symlink_to(f"usr/{name}")
+        name = sysroot.python.name
+        if not (folder / "usr/bin" / name).is_file():
+            raise UserError(f"{what}: mmdebstrap unpacked no usr/bin/{name}")
+        if name == f"python{sys.version_info[0]}.{sys.version_info[1]}":
+            # by this Python, which writes the same bytecode: an emulated one takes a minute
+            run([sys.executable, "-I", "-m", "compileall", "-qq", str(folder / "usr/lib" / name)], what, tell)
 
-    make_once(sysroot(arch), make, tell)
+    make_once(sysroot.folder, make, tell)
 
 
 def _is_wanted(member: tarfile.TarInfo) -> bool:

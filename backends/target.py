@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from backends.device.errors import UserError
 from backends.device.runtimes import Option
-from backends.words import check_address, check_arch, check_cpu, check_image, check_options, check_version
+from backends.words import check_address, check_arch, check_cpu, check_debian, check_image, check_options, check_version
 
 MOST_THREADS = 4096
 MOST_BATCH = 1 << 16
@@ -21,7 +21,8 @@ class Target:
     An empty ``version`` of the runtime's package is the one installed here, or, on a host with its own packages, the
     one that this project pins. ``threads`` 0 means one per core of the device. ``arch`` is written as by ``uname -m``
     (``x86_64``, ``aarch64``, ``armv7l``), ``cpu`` is a model that the host knows, ``image`` a container image,
-    ``address`` a machine as ``ssh`` takes it, ``time_limit`` the seconds without an event that count as a hang.
+    ``debian`` a release of Debian, ``address`` a machine as ``ssh`` takes it, ``time_limit`` the seconds without an
+    event that count as a hang.
     """
 
     name: str
@@ -36,10 +37,12 @@ class Target:
     cpu: str = ""
     image: str = ""
     address: str = ""
+    debian: str = ""
 
     def __post_init__(self) -> None:
         for word, check in ((self.version, check_version), (self.arch, check_arch), (self.cpu, check_cpu),
-                            (self.image, check_image), (self.address, check_address)):  # fmt: skip
+                            (self.image, check_image), (self.address, check_address),
+                            (self.debian, check_debian)):  # fmt: skip
             if word:
                 check(word)
         check_options(self.options)

@@ -108,6 +108,13 @@ def check_qemu_cpu(word: str) -> str:
     return word
 
 
+def check_debian(word: str) -> str:
+    """Check the name of a release of Debian."""
+    if not re.fullmatch(r"[a-z]{1,32}", word):
+        raise UserError(f"debian {shown(word)}: expected the name of a release, such as bookworm")
+    return word
+
+
 def check_options(options: Mapping[str, Option]) -> None:
     """Check that options can be sent to a device: words of one line, and finite numbers."""
     for key, value in options.items():

@@ -2,7 +2,8 @@
 
 In a page, ``<!-- file: PATH -->`` or ``<!-- output: NAME -->`` stands before a code block that this script fills:
 ``python docs/record.py`` copies the files. ``python docs/record.py FOLDER`` also runs the commands in that folder,
-empty or left by an earlier time, which takes a few minutes. A test checks that every quoted file is up to date.
+empty or left by an earlier time, which takes a few minutes; those on a vendor's file only where PATCHBENCH_DATA names
+the folder that has it. A test checks that every quoted file is up to date.
 """
 
 import json
@@ -52,6 +53,10 @@ def record(folder: Path) -> dict[str, str]:
         "twin": run(own, *PATCHBENCH, "twin", FILE, "--images", "100"),
     }
     outputs |= json.loads(run(own, sys.executable, str(ROOT / "docs" / "cells.py"), str(NOTEBOOK)))
+    if data := os.environ.get("PATCHBENCH_DATA"):
+        vendor = folder / "vendor"
+        vendor.mkdir(exist_ok=True)
+        outputs |= json.loads(run(vendor, sys.executable, "-m", "helpers.libraries_page", data).splitlines()[-1])
     outputs["readme-run"] = shown(f"run {DEMO}", shortened(demo, 5))
     inspect = inspected(run(folder, *PATCHBENCH, "inspect", DEMO_FILE))
     outputs["readme-inspect"] = shown(f"inspect {DEMO_FILE}", shortened(inspect, 5))
@@ -66,7 +71,7 @@ def record(folder: Path) -> dict[str, str]:
 
 def run(folder: Path, *command: str) -> str:
     """Return what a command prints where no terminal breaks its lines."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "harness" / "api"), str(folder)])
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "harness" / "api", ROOT / "tests", folder)))
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=environment)
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from backends.device import reading
+from backends import toml_files
 from backends.device.errors import UserError, did_you_mean
 from backends.device.names import SHOWN, shown
 
@@ -60,7 +60,7 @@ class Table(BaseModel):
 
 def read_toml(path: Path, model: type[M], what: str) -> M:
     """Read a TOML file into a model; everything wrong with it is one `UserError` with a line per fault."""
-    return validate(reading.read_toml(path), model, f"{path}: not {what}")
+    return validate(toml_files.read_toml(path), model, f"{path}: not {what}")
 
 
 def validate(raw: dict[str, Any], model: type[M], complaint: str) -> M:

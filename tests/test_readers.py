@@ -22,7 +22,8 @@ OPENERS = (
     "ai_edge_litert.schema_py_generated.ModelT.InitFromPackedBuf",
 )  # fmt: skip
 READERS = {
-    "backends/device/reading.py": {"json.loads", "tomllib", "zipfile", "numpy.memmap", "numpy.lib.format"},
+    "backends/device/reading.py": {"json.loads", "zipfile", "numpy.memmap", "numpy.lib.format"},
+    "backends/toml_files.py": {"tomllib"},
     "backends/device/pictures.py": {"PIL.Image.open"},
     "harness/data_frames.py": {"csv.reader", "pandas.read_csv", "pyarrow.parquet"},
     "harness/networks/checkpoints.py": {"torch.load", "zipfile"},

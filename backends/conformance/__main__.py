@@ -21,8 +21,8 @@ from typing import Any
 from backends.conformance import conform
 from backends.device.errors import UserError, did_you_mean
 from backends.device.json_types import typed
-from backends.device.reading import read_toml
 from backends.hosts import Target
+from backends.toml_files import read_toml
 
 NUMBERS = {"threads": int, "batch": int, "time_limit": float}
 WORDS = {field.name for field in fields(Target)} - {"name", "runtime", "options"}

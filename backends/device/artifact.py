@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
 Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
 SCHEMA = 1
+PARTLY = "+fp32"  # ends the precision of a partly integer file, whose suite allows some operators in float
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class QuantSpec:
     ``moving_average`` is the exponential one of ai-edge-quantizer: ``r = c * r + (1 - c) * r_batch``, begun with the
     first batch; ``percentile`` clips the two tails of a histogram, ``entropy`` minimises the KL divergence, both as
     onnxruntime's calibrators do. Weights of 4 bits may be ``packed`` two to a byte, in the format's own type; all
-    others of fewer than 8 bits lie in 8-bit integers.
+    others of fewer than 8 bits lie in 8-bit integers. ``allow_float`` names operators that the runtime may compute in
+    float, such as ``LayerNormalization``; a file with any is *partly integer*.
     """
 
     weight_bits: int = 8
@@ -83,6 +86,7 @@ class QuantSpec:
     calibration_images: int = 128
     calibration_batch: int = 1
     packed: bool = False
+    allow_float: tuple[str, ...] = ()
 
     @property
     def signature(self) -> str:
@@ -115,7 +119,7 @@ class Artifact:
     preproc: Preproc = Preproc()
     class_offset: int = 0
     output_kind: Literal["logits", "softmax"] = "logits"
-    quant: QuantSpec | None = None
+    quant: Optional[QuantSpec] = None
 
     def save(self, path: Path) -> None:
         """Write the description as JSON."""
@@ -134,5 +138,8 @@ class Artifact:
 
 def sha256_file(path: Path) -> str:
     """Return the hex sha256 of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -76,12 +76,12 @@ def paste(pixels: Pixels, stamps: Pixels, mask: NDArray[np.bool_], corners: NDAr
     (n, h, w, _), p = pixels.shape, stamps.shape[1]
     check_corners(corners, (h, w), p, "corners")
     pasted: Pixels = np.array(pixels)
-    places = zip(pasted, np.broadcast_to(stamps, (n, p, p, 3)), corners.tolist(), strict=True)
+    places = zip(pasted, np.broadcast_to(stamps, (n, p, p, 3)), corners.tolist())
     if mask.all():
         for image, stamp, (row, column) in places:
             image[row : row + p, column : column + p] = stamp
     else:
-        for (image, stamp, (row, column)), covers in zip(places, np.broadcast_to(mask, (n, p, p)), strict=True):
+        for (image, stamp, (row, column)), covers in zip(places, np.broadcast_to(mask, (n, p, p))):
             np.copyto(image[row : row + p, column : column + p], stamp, where=covers[..., None])
     return pasted
 

@@ -54,7 +54,7 @@ def _jpeg(pixels: Pixels, quality: int) -> Pixels:
             "the defence jpeg needs Pillow, which this device's Python lacks: pip install pillow"
         ) from error
     out: Pixels = np.empty_like(pixels)
-    for image, coded in zip(pixels, out, strict=True):
+    for image, coded in zip(pixels, out):
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, "JPEG", quality=quality)
         coded[...] = Image.open(stream, formats=("JPEG",))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from backends.device.reading import DamagedFile, read_json
 
 T = TypeVar("T")
+NoneType = type(None)
+UNIONS = (Union, getattr(types, "UnionType", Union))  # the latter is that of `X | Y`, from Python 3.10 on
 SHOWN = 60
 NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", NoneType: "null", Path: "a path"}
 
@@ -34,9 +36,9 @@ def typed(kind: Any, value: object, where: str) -> Any:
     if is_dataclass(kind):
         needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
         return kind(**_entries(kind, needed, value, where))  # type: ignore[operator]
-    if is_typeddict(kind):
+    if hasattr(kind, "__required_keys__"):  # a typed dict
         return _entries(kind, kind.__required_keys__, value, where)
-    if origin in (Union, UnionType):
+    if origin in UNIONS:
         return _one_of(arguments, value, where)
     if origin is Literal:
         if any(type(value) is type(one) and value == one for one in arguments):
@@ -81,13 +83,13 @@ def _one_of(kinds: tuple[Any, ...], value: object, where: str) -> Any:
 
 
 def _items(kind: type[Any], kinds: tuple[Any, ...], value: object, where: str) -> Any:
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         raise _unexpected(where, "a list", value)
     if kind is list or kinds[1:] == (...,):
         kinds = kinds[:1] * len(value)
     if len(value) != len(kinds):
         raise _unexpected(where, f"a list of {len(kinds)}", value)
-    return kind(typed(one, entry, f"{where}: {i}") for i, (one, entry) in enumerate(zip(kinds, value, strict=True)))
+    return kind(typed(one, entry, f"{where}: {i}") for i, (one, entry) in enumerate(zip(kinds, value)))
 
 
 def _unexpected(where: str, wanted: str, value: object) -> DamagedFile:
@@ -95,5 +97,5 @@ def _unexpected(where: str, wanted: str, value: object) -> DamagedFile:
 
 
 def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, list | dict) else type(value).__name__
+    text = repr(value) if not isinstance(value, (list, dict)) else type(value).__name__
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

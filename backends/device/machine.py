@@ -64,7 +64,17 @@ def installed(package: str) -> str | None:
 def loaded_packages() -> list[str]:
     """List the top-level third-party packages that this process has imported."""
     found = {name.partition(".")[0] for name, module in sys.modules.items() if module}
-    return sorted(name for name in found - set(sys.stdlib_module_names) if not name.startswith("_"))
+    return sorted(name for name in found if not name.startswith("_") and not _is_standard(name))
+
+
+def _is_standard(name: str) -> bool:
+    """Return whether a top-level module belongs to Python itself: built in, or in its library's folder."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if spec is None or spec.origin in ("built-in", "frozen"):
+        return True
+    parts = Path(spec.origin or "").parts
+    library = Path(os.__file__).parent.parts
+    return parts[: len(library)] == library and not {"site-packages", "dist-packages"} & set(parts)
 
 
 def memory_bytes(field: str) -> int | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import Optional, TypedDict, Union
 
-Option = str | int | float | bool
+Option = Union[str, int, float, bool]
 
 
 class RunLimits(TypedDict):
@@ -22,8 +22,8 @@ class LatencyLimits(RunLimits, total=False):
     defence: str
 
 
-class RequestLine(TypedDict):
-    """The first line to a device; see `backends.device.replay`."""
+class ReplayLine(TypedDict):
+    """What every first line to a device has."""
 
     schema: int
     runtime: str
@@ -32,8 +32,13 @@ class RequestLine(TypedDict):
     batch: int
     cases: list[str]
     attached: bool
-    latency: NotRequired[LatencyLimits | None]
-    session: NotRequired[bool]
+
+
+class RequestLine(ReplayLine, total=False):
+    """The first line to a device; see `backends.device.replay`."""
+
+    latency: Optional[LatencyLimits]
+    session: bool
 
 
 class MachineFacts(TypedDict, total=False):

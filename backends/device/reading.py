@@ -1,4 +1,4 @@
-"""Read files that someone else wrote: JSON, TOML, arrays, archives of arrays.
+"""Read files that someone else wrote: JSON, arrays, archives of arrays.
 
 Every reader takes what is expected, checks size, dtype and shape before it allocates anything, and raises `DamagedFile`
 for whatever else the file holds. Nothing here unpickles.
@@ -11,14 +11,13 @@ import json
 import math
 import stat
 import struct
-import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -28,15 +27,13 @@ from backends.device.errors import UserError
 MEBIBYTE = 1 << 20
 JSON_BYTES = 64 * MEBIBYTE
 ARRAY_BYTES = 4096 * MEBIBYTE
-TOML_BYTES = MEBIBYTE // 4
-TOML_DOTS = 500  # in one line: the time for a key grows with the square of its parts
 HEADER_FAULTS = (ValueError, EOFError, TypeError, SyntaxError, TokenError, struct.error, RecursionError, MemoryError)
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, OSError, *HEADER_FAULTS)
 
 INTEGERS = tuple(np.dtype(code) for code in "bBhHiIlL")
 
 # What an array's axis may be: this length, one of these, or any but zero.
-Axis = int | tuple[int, ...] | None
+Axis = Union[int, tuple[int, ...], None]
 
 
 class DamagedFile(UserError):
@@ -83,30 +80,6 @@ def read_json(path: Path, most: int = JSON_BYTES) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFile(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; anything else is a `DamagedFile`."""
-    regular_file(path, TOML_BYTES)
-    try:
-        return parse_toml(path.read_bytes().decode(), str(path))
-    except OSError as error:
-        raise DamagedFile(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeError as error:
-        raise DamagedFile(f"{path}: not TOML: {error}") from error
-
-
-def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """Parse TOML that came from `where`; anything else is a `DamagedFile`."""
-    if any(line.count(".") > TOML_DOTS for line in text.split("\n")):
-        raise DamagedFile(f"{where}: nested too deep: more than {TOML_DOTS} dots in a line")
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        if reason.startswith("Invalid value"):
-            reason += "; text needs quotes"
-        raise DamagedFile(f"{where}: not TOML: {reason}") from error
 
 
 def map_npy(path: Path, expected: Expected, most: int = ARRAY_BYTES) -> NDArray[Any]:
@@ -212,8 +185,7 @@ def _header(stream: IO[bytes]) -> _Header:
 def _check(where: str, expected: Expected, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     dtypes = [np.dtype(d) for d in expected.dtypes]
     fits = expected.shape is None or (
-        len(shape) == len(expected.shape)
-        and all(_fits(length, axis) for length, axis in zip(shape, expected.shape, strict=True))
+        len(shape) == len(expected.shape) and all(_fits(length, axis) for length, axis in zip(shape, expected.shape))
     )
     if not fits or not any(dtype == d or (d == np.dtype(str) and dtype.kind == "U") for d in dtypes):
         wanted = "integers" if expected.dtypes == INTEGERS else " or ".join(map(str, dtypes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, Optional
 
 from backends.device.artifact import SCHEMA
 from backends.device.errors import UserError
@@ -30,7 +30,7 @@ class Request:
     options: Mapping[str, Option] = field(default_factory=dict)
     threads: int = 1
     batch: int = 1
-    latency: LatencyLimits | None = None
+    latency: Optional[LatencyLimits] = None
     attached: bool = False
     session: bool = False
 

@@ -21,6 +21,7 @@ from backends import environments, sysroots
 from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import engine
 from backends.hosts import local
+from backends.sysroots import Sysroot
 from backends.words import check_qemu_cpu
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
     if _is_native(target):
         python, path = local.interpreter(_requirements(target))
     else:
-        root = sysroots.sysroot(target.arch)
-        site = environments.site(_requirements(target), target.arch)
+        sysroot = _sysroot(target)
+        root = sysroot.folder
+        site = environments.site(_requirements(target), target.arch, sysroot.system)
         command += ["-L", str(root)]
-        libraries = sysroots.libraries(target.arch)
-        if libraries:  # by -E, not in our own environment, which QEMU itself would follow
+        if libraries := sysroot.libraries:  # by -E, not in our own environment, which QEMU itself would follow
             command += ["-E", f"LD_LIBRARY_PATH={os.pathsep.join(map(str, libraries))}"]
-        python = str(root / sysroots.PYTHON)
+        python = str(sysroot.python)
         path = [str(site), str(root / sysroots.PACKAGES_FOLDER), str(local.ROOT)]
         variables |= {"PYTHONHOME": str(root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -80,9 +81,10 @@ def prepare(target: Target, tell: Tell) -> None:
     if _is_native(target):
         local.prepare(target, tell)
     else:
-        sysroots.make_sysroot(target.arch, tell)
+        sysroot = _sysroot(target)
+        sysroots.make_sysroot(sysroot, tell)
         complete = target.arch not in sysroots.WITH_NUMPY
-        environments.make_site(_requirements(target), target.arch, tell, dependencies=complete)
+        environments.make_site(_requirements(target), target.arch, tell, complete, sysroot.system)
 
 
 def is_emulated(target: Target) -> bool:
@@ -95,8 +97,14 @@ def identity(target: Target) -> dict[str, object]:
     own: dict[str, object] = {"emulator": None}
     with suppress(UserError):  # then it cannot run; see availability
         own = {"emulator": f"{_name(target)} {_emulator(target).version}"}
-        own |= environments.versions(engine(target.runtime).package, _requirements(target))
-        own |= {"python": platform.python_version()} if _is_native(target) else {"sysroot": sysroots.facts(target.arch)}
+        requirements = _requirements(target)
+        if _is_native(target):
+            own |= {"python": platform.python_version()}
+            own |= environments.versions(engine(target.runtime).package, requirements)
+        else:
+            own |= {"sysroot": _sysroot(target).facts, "version": f"of Debian, {_sysroot(target).debian}"}
+            if requirements:
+                own |= environments.versions(engine(target.runtime).package, requirements)
     return own | {
         **target.settings,
         "arch": target.arch,
@@ -111,7 +119,9 @@ def availability(target: Target) -> str | None:
     if cpu not in found.cpus:
         hint = did_you_mean(cpu, sorted(found.cpus))
         return f"{_name(target)} has no CPU {cpu!r}; {hint} ({_name(target)} -cpu help lists them)"
-    if not _is_native(target) and not sysroots.sysroot(target.arch).is_dir() and not shutil.which("mmdebstrap"):
+    if _is_native(target) and target.debian:
+        return f"debian = {target.debian!r} is for another architecture than this machine's, {target.arch}"
+    if not _is_native(target) and not _sysroot(target).folder.is_dir() and not shutil.which("mmdebstrap"):
         return f"mmdebstrap, which unpacks the sysroot for {target.arch}, is not installed: {INSTALL}"
     _requirements(target)
     return None
@@ -155,10 +165,21 @@ def _is_native(target: Target) -> bool:
     return target.arch == platform.machine()
 
 
+def _sysroot(target: Target) -> Sysroot:
+    return Sysroot.of(target.arch, target.debian, engine(target.runtime).package)
+
+
 def _requirements(target: Target) -> tuple[str, ...]:
     """Return the requirements of its environment or wheels; none where this Python will do."""
     package = engine(target.runtime).package
     if _is_native(target):
         return environments.needed(package, target.version)
-    found = environments.pinned(package, target.version, elsewhere=True)
+    sysroot = _sysroot(target)
+    if sysroot.runtime:
+        if target.version:
+            raise UserError(
+                f"version = {target.version!r}: {sysroot.debian} has its own {package} for {target.arch}; leave it out"
+            )
+        return ()
+    found = environments.pinned(package, target.version, elsewhere=sysroot.system)
     return tuple(one for one in found if target.arch not in sysroots.WITH_NUMPY or not one.startswith(NO_WHEELS))

@@ -10,6 +10,8 @@ from exporters.files.description import Description
 from exporters.files.input_range import held
 
 CHANNEL_AXIS: dict[Layout, int] = {"nchw": 1, "nhwc": 3}
+# what an input holds whose integers are the pixels themselves
+PIXEL_RANGES = ((0, 1), (0, 255), (-1, 1), (-128, 127), (-0.5, 0.5))
 
 
 def guess_layout(file: Description) -> Layout | None:
@@ -84,3 +86,17 @@ def guess_preproc(file: Description, layout: Layout) -> Preproc:
     mean = float(entry.zero_point[0] - int(np.iinfo(entry.dtype).min))
     std = 1 / scale
     return Preproc(layout=layout, divisor=1.0, mean=(mean,) * 3, std=(std,) * 3)
+
+
+def certain_preproc(file: Description, layout: Layout) -> Preproc | None:
+    """Return the preprocessing of a file whose input's range allows no other; None where it may be anything.
+
+    An input of signed integers with zero point 0 holds as much below zero as above, whatever it is sent.
+    """
+    entry, holds = file.inputs[0], held(file)
+    if holds is None or (holds[0] < 0 and entry.zero_point[0] == 0):
+        return None
+    plain = PIXEL_RANGES if entry.dtype in ("int8", "uint8") else PIXEL_RANGES[:1]
+    step = float(np.float32(entry.scale[0]))
+    fits = any(abs(holds[0] - low) <= step and abs(holds[1] - high) <= step for low, high in plain)
+    return guess_preproc(file, layout) if fits else None

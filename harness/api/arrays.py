@@ -15,7 +15,7 @@ def check_images(images: object) -> Pixels:
     """Return images if they are uint8 ``(n, h, w, 3)``; else raise a `UserError` that says how to make them so."""
     fits = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
     if not fits:
-        raise UserError(f"images: expected a numpy array, uint8 (n, h, w, 3) RGB, got {_told(images)}{_mend(images)}")
+        raise UserError(f"images: expected a numpy array, uint8 (n, h, w, 3) RGB, got {told(images)}{_mend(images)}")
     assert isinstance(images, np.ndarray)
     if not images.size:
         raise UserError(f"images: expected at least one image of at least one pixel, got {images.shape}")
@@ -27,12 +27,12 @@ def check_labels(labels: object, n: int) -> NDArray[np.int64]:
     found = np.asarray(labels)
     if found.shape != (n,) or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
         raise UserError(
-            f"labels: expected a class, from 0, for each of {n} images: integers ({n},), got {_told(labels)}"
+            f"labels: expected a class, from 0, for each of {n} images: integers ({n},), got {told(labels)}"
         )
     return found.astype(np.int64)
 
 
-def _told(array: object) -> str:
+def told(array: object) -> str:
     """Return an array's type, dtype and shape in a few words."""
     kind = type(array)
     if not hasattr(array, "shape"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from backends.device.artifact import Artifact, Pixels, Preproc, sha256_file
+from backends.device.artifact import Artifact, Layout, Pixels, Preproc, sha256_file
 from backends.device.errors import UserError
 from exporters.files import describe
 from exporters.files.description import Description
@@ -36,12 +36,7 @@ def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Art
     `preproc` counts, in the layout of the file's input where its shape tells; failing both it is guessed from the
     range of that input.
     """
-    if not file.is_file():
-        raise UserError(f"{file}: no such file")
-    known = description_beside(file)
-    if known and preproc not in (None, known.preproc):
-        raise UserError(f"{file}: the description beside it says {known.preproc}, got {preproc}: leave preproc out")
-    known = known or _read(file, images, preproc)
+    known = description_of(file, preproc) or _read(file, images, preproc)
     if file.suffix == ".onnx" and (beside := data_files(file)):
         raise UserError(f"{file}: keeps its weights in {beside[0].name}: save it as one file, as onnx.save does")
     if known.input_size != images.shape[1:3]:
@@ -50,11 +45,26 @@ def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Art
     return known
 
 
+def description_of(file: Path, preproc: Preproc | None) -> Artifact | None:
+    """Return what the ``.json`` beside a file says, if there is one; preprocessing that contradicts it is an error."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    known = description_beside(file)
+    if known and preproc not in (None, known.preproc):
+        raise UserError(f"{file}: the description beside it says {known.preproc}, got {preproc}: leave preproc out")
+    return known
+
+
+def layout_of(found: Description, preproc: Preproc | None) -> Layout:
+    """Return the layout of a file's image: that of its shape, else the one in a given preprocessing."""
+    return image_layout(found, preproc.layout if preproc and not guess_layout(found) else None)
+
+
 def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
     found = inspect(file)
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
-    layout = image_layout(found, preproc.layout if preproc and not guess_layout(found) else None)
+    layout = layout_of(found, preproc)
     height, width = (
         own if own > 0 else given for own, given in zip(image_axes(found, layout), images.shape[1:3], strict=True)
     )
@@ -63,7 +73,7 @@ def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
         name=file.stem,
         victim="",
         format=found.format,
-        precision="w8a8" if any(t.scale for operator in found.operators for t in operator.outputs) else "fp32",
+        precision=found.precision("w8a8" if found.is_quantized else "fp32"),
         file=file.name,
         sha256=sha256_file(file),
         input_size=(height, width),

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Any
 
 from backends.device.errors import UserError, did_you_mean
-from backends.device.reading import DamagedFile, parse_toml
+from backends.device.reading import DamagedFile
+from backends.toml_files import parse_toml
 
 
 @dataclass(frozen=True)

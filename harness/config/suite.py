@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from backends.device.reading import read_toml
+from backends.toml_files import read_toml
 from harness.config.attacks import AttackTable, ControlsTable
 from harness.config.data import DataTable
 from harness.config.exports import ExportTable

@@ -40,6 +40,10 @@ class TargetTable(Table):
     address: str = ""
     """A machine for the host `ssh`: `user@machine`, `ssh://user@machine:port`, or a name from ssh's configuration."""
 
+    debian: str = ""
+    """The Debian that the host `qemu` unpacks for another architecture: `bullseye` (11), `bookworm` (12, the default),
+    `trixie` (13)."""
+
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Options of the runtime itself."""
 

@@ -71,6 +71,7 @@ class VictimEntry(Entry):
 class ArtifactEntry(Entry):
     """A model file: what it was exported from and how, and its operators as executed.
 
+    ``but_for`` are those that a partly integer file computes in float: ``12 Softmax, 25 LayerNormalization``.
     ``input_doubt`` says why the preprocessing of a file that was brought may be another than its input's.
     """
 
@@ -83,8 +84,9 @@ class ArtifactEntry(Entry):
     bytes: int = 0
     signature: str = ""
     calibration: str = ""
-    quant: dict[str, Scalar] | None = None
+    quant: dict[str, Scalar | tuple[str, ...]] | None = None
     operators: dict[str, int] = Field(default_factory=dict)
+    but_for: str = ""
     input_scale: float | None = None
     input_zero_point: int | None = None
     input_doubt: str = ""
@@ -217,7 +219,9 @@ class TwinEntry(Entry):
 class LatencyEntry(Entry):
     """The latency of one image on a target; ``throughput`` in images per second.
 
-    ``arena_kb`` is the smallest tensor arena in which the file loads, where the runtime is a microcontroller's.
+    Where the kernel tells: the CPU's ``governors``, its frequency before and after and the most that it can be, the
+    temperature after, and whether it ``throttled`` meanwhile. ``arena_kb`` is the smallest tensor arena in which the
+    file loads, where the runtime is a microcontroller's.
     """
 
     p50_ms: float
@@ -234,6 +238,12 @@ class LatencyEntry(Entry):
     peak_rss_mb: float
     arena_kb: float | None = None
     emulated: bool = False
+    governors: tuple[str, ...] = ()
+    mhz_before: float | None = None
+    mhz_after: float | None = None
+    most_mhz: float | None = None
+    celsius: float | None = None
+    throttled: bool = False
 
 
 class AgreementEntry(Entry):

@@ -29,6 +29,9 @@ class Quant(NamedTuple):
         return self.lowest - self.zero_point, self.highest - self.zero_point
 
 
+REALS = Quant(1.0, 0, -(2**31), 2**31)  # of a tensor that holds reals in place of steps
+
+
 class Node(NamedTuple):
     """An operator: the names of its inputs and its output, and the layer that computes it.
 

@@ -32,7 +32,7 @@ class Add(nn.Module):
         by_a, by_b = self.ratios
         zero_a, zero_b, zero_out = self.zero_points
         sum_b = (b.to(torch.float64) + zero_b).mul_(by_b).add_(self.start).to(torch.float32)
-        sums = (a.to(torch.float64) + zero_a).mul_(by_a).add_(sum_b).to(torch.float32)
+        sums = (a.to(torch.float64) + zero_a).mul_(by_a).add(sum_b).to(torch.float32)
         return sums.round_().sub_(zero_out)
 
 

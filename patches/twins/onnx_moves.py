@@ -29,7 +29,7 @@ def _max_pool(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or len(settings["kernel_shape"]) != 2:
         raise UserError(f"{path}: {operator.numbered}: expected two dimensions and explicit pads")
     top, left, bottom, right = settings.get("pads", (0, 0, 0, 0))
-    padded = Function(functional.pad, (left, right, top, bottom), value=-256.0)  # below every step
+    padded = Function(functional.pad, (left, right, top, bottom), value=float(quant.bounds[0]))
     stride, dilation = (tuple(settings.get(name, (1, 1))) for name in ("strides", "dilations"))
     ceil = bool(settings.get("ceil_mode", 0))
     return Sequential(
@@ -46,8 +46,8 @@ def _pad(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     pairs = [n for axis in reversed(range(rank)) for n in (widths[axis], widths[rank + axis])]
     if any(pairs[2 * rank - 2 :]):
         raise no_twin(operator, path, "along the axis of the images")
-    steps = (0 if value is None else int(np.ravel(value)[0])) - quant.zero_point
-    return Function(functional.pad, pairs, value=float(steps))
+    fill = 0.0 if value is None else float(np.ravel(value)[0])
+    return Function(functional.pad, pairs, value=fill - quant.zero_point)
 
 
 def _slice(operator: Operator, quant: Quant, path: Path) -> nn.Module:

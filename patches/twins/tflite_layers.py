@@ -77,6 +77,8 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     dilation = settings.get("dilationHFactor", 1), settings.get("dilationWFactor", 1)
     pads = _pads(operator, values.shape[2:], stride, dilation)
     sums = IntegerProducts(values, _bias(operator, path), _largest(quant), stride, pads, dilation, groups)
+    if kernels == "builtin" and groups > 1 and not is_depthwise:
+        kernels = "reference"  # the vector code knows no groups
     return Sequential(
         Function(Tensor.permute, 0, 3, 1, 2),
         sums,

@@ -136,9 +136,9 @@ def test_a_target_without_its_emulator_and_unprepared_says_both(tmp_path, cache,
         assert message.endswith("does not exist; the target was not prepared")
 
 
-# A maker that says when it begins, works for a time given, and has an effect that would show if it came twice.
+# A maker that says when it begins, works until it is told, and has an effect that would show if it came twice.
 MAKER = """
-import os, sys, time
+import os, sys
 from pathlib import Path
 from backends.environments import make_once
 
@@ -146,37 +146,40 @@ def make(folder):
     print("begun", flush=True)
     folder.mkdir()
     (folder / "half").touch()
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
     (folder / "whole").write_text(str(os.getpid()))
 
 make_once(Path(sys.argv[1]), make, lambda word: print(word, flush=True))
 """
 
 
-def maker(folder, seconds):
-    command = [sys.executable, "-c", MAKER, str(folder), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+def maker(folder):
+    command = [sys.executable, "-c", MAKER, str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def test_two_at_once_make_it_once(tmp_path):
     folder = tmp_path / "made"
-    first = maker(folder, 1)
+    first = maker(folder)
     assert first.stdout.readline() == "begun\n"
-    second = maker(folder, 1)
-    said = second.communicate(timeout=30)[0]
-    assert said == "made: waiting for another run to install it\n"
-    assert first.wait(30) == second.returncode == 0
+    second = maker(folder)
+    assert second.stdout.readline() == "made: waiting for another run to install it\n"
+    first.communicate(timeout=30)
+    assert second.communicate(timeout=30)[0] == ""
+    assert first.returncode == second.returncode == 0
     assert (folder / "whole").read_text() == str(first.pid)
 
 
 def test_a_killed_one_leaves_nothing_half_and_the_next_makes_it(tmp_path):
     folder = tmp_path / "made"
-    first = maker(folder, 100)
+    first = maker(folder)
     assert first.stdout.readline() == "begun\n"
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not folder.exists()
-    assert maker(folder, 0).wait(30) == 0
+    second = maker(folder)
+    second.communicate(timeout=30)
+    assert second.returncode == 0
     assert sorted(path.name for path in folder.iterdir()) == ["half", "whole"]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

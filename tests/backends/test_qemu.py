@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers import tiny
 
-from backends import sysroots
 from backends.device.errors import UserError
 from backends.hosts import Target, availability, identity, is_emulated, prepare, replay
+from backends.sysroots import Sysroot
 
 FAKE = """#!/bin/sh
 if [ "$1" = --version ]; then echo "{name} version {version} (Debian 1:{version})"; fi
@@ -71,8 +71,18 @@ def test_an_unknown_cpu_is_refused_with_those_near_it(fakes):
 def test_a_missing_mmdebstrap_matters_until_the_system_is_made(fakes):
     fakes("qemu-aarch64", "11.1")
     assert availability(arm()) == f"mmdebstrap, which unpacks the sysroot for aarch64, is not installed: {INSTALL}"
-    sysroots.sysroot("aarch64").mkdir(parents=True)
+    Sysroot("aarch64").folder.mkdir(parents=True)
     assert availability(arm()) is None
+
+
+def test_debian_is_a_release_and_for_another_architecture(fakes):
+    fakes("qemu-aarch64", "11.1")
+    fakes("qemu-arm", "11.1")
+    fakes("mmdebstrap")
+    assert availability(arm(debian="trixie")) is None
+    assert "did you mean 'trixie'?" in availability(arm(debian="trixi"))
+    own = Target("t", "onnxruntime", host="qemu", arch="armv7l", debian="trixie", version="1.23.2")
+    assert "trixie has its own onnxruntime for armv7l; leave it out" in availability(own)
 
 
 def test_an_architecture_must_be_given_and_a_runtime_must_be_ours(fakes, monkeypatch):
@@ -158,6 +168,27 @@ def test_tflite_runtime_on_a_32_bit_arm(qemu, tmp_path, tflite):
 
 @pytest.mark.slow
 @pytest.mark.qemu
+@pytest.mark.parametrize(
+    ("debian", "arch", "runtime", "python"),
+    [
+        ("bullseye", "aarch64", "litert", "3.9.2"),
+        ("trixie", "aarch64", "litert", "3.13.5"),
+        ("trixie", "armv7l", "onnxruntime", "3.13.5"),  # pip has no wheel for it, Debian a package
+    ],
+)
+def test_an_older_and_a_newer_debian(qemu, tmp_path, tflite, debian, arch, runtime, python):
+    bundle = tflite
+    if runtime == "onnxruntime":
+        bundle = tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx", integer_output=True))
+    outcome = replayed(ready(arm(runtime, "max", arch=arch, debian=debian)), bundle, tmp_path / "arm")
+    here = replayed(Target("t", runtime), bundle, tmp_path / "here")
+    for name in here.files:
+        np.testing.assert_array_equal(arrays(outcome, name)["integers"], arrays(here, name)["integers"])
+    assert outcome.machine["python"] == python
+
+
+@pytest.mark.slow
+@pytest.mark.qemu
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="this very Python, on another x86")
 def test_onnxruntime_on_an_x86_without_avx512(qemu, tmp_path):
     bundle = tiny.bundle(tmp_path / "bundle", tiny.onnx_file(tmp_path / "tiny.onnx"))
@@ -184,7 +215,7 @@ def test_an_option_not_in_force_is_an_error_there_too(qemu, tmp_path, tflite):
 @pytest.mark.qemu
 def test_a_system_holds_what_is_needed_and_no_devices(qemu):
     prepare(arm())
-    root = sysroots.sysroot("aarch64")
+    root = Sysroot("aarch64").folder
     assert sorted(path.name for path in root.iterdir()) == ["lib", "usr"]
     assert not any(path.is_block_device() or path.is_char_device() for path in root.rglob("*"))
     links = [path for path in root.rglob("*") if path.is_symlink()]

@@ -21,16 +21,14 @@ from backends.device.reading import (
     ARRAY_BYTES,
     INTEGERS,
     MEBIBYTE,
-    TOML_BYTES,
-    TOML_DOTS,
     DamagedFile,
     Expected,
     map_npy,
     parse_json,
     read_json,
     read_npz,
-    read_toml,
 )
+from backends.toml_files import TOML_BYTES, TOML_DOTS, read_toml
 
 PIXELS = Expected((np.uint8,), (None, 2, 2, 3))
 HEADER = "{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}"

@@ -11,7 +11,8 @@ class Network:
     """A QDQ file in the making: ``activations`` and ``weights`` are int8 or uint8."""
 
     def __init__(self, activations: str, weights: str, seed: int, size: int) -> None:
-        self.random, self.activations, self.weights, self.size = np.random.default_rng(seed), activations, weights, size
+        self.random, self.activations, self.weights = np.random.default_rng(seed), activations, weights
+        self.image = size, size
         self.nodes, self.constants, self.scales, self.zero_points = [], [], {}, {}
         self.entry = self.quantized("pixels", 1 / 255, int(np.iinfo(activations).min))
 
@@ -93,7 +94,7 @@ class Network:
         return self.quantized(out, spread / 40, int(np.iinfo(self.activations).min) if relu else None)
 
     def write(self, folder: Path, output: str, batch: int | str = "n") -> Path:
-        ends = [("pixels", [batch, 3, self.size, self.size]), (output, None)]
+        ends = [("pixels", [batch, 3, *self.image]), (output, None)]
         pixels, end = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ends)
         graph = helper.make_graph(self.nodes, "net", [pixels], [end], self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -72,10 +72,17 @@ def engine(name: str) -> type[Runtime]:
     if name in ours:
         found: type[Runtime] = importlib.import_module(f"{__name__}.{name}").Engine
         return found
-    for entry in entry_points(group="patchbench.runtimes", name=name):
-        third_party: type[Runtime] = entry.load()
-        return third_party
+    for entry in _third_parties():
+        if entry.name == name:
+            third_party: type[Runtime] = entry.load()
+            return third_party
     raise UserError(f"no runtime named {shown(name)}; {did_you_mean(name, ours)}")
+
+
+def _third_parties() -> Iterable[EntryPoint]:
+    found = entry_points()
+    group = "patchbench.runtimes"
+    return found.select(group=group) if hasattr(found, "select") else found.get(group, ())  # the latter: Python 3.9
 
 
 def check_target_options(name: str, options: Mapping[str, Option]) -> None:
@@ -101,7 +108,7 @@ def _expected(values: tuple[str, ...] | range) -> str:
 
 def axes(shape: Sequence[object]) -> tuple[int | None, ...]:
     """Return a shape as in `Tensor`: whatever is not a positive number is a dynamic axis."""
-    return tuple(int(axis) if isinstance(axis, int | np.integer) and axis > 0 else None for axis in shape)
+    return tuple(int(axis) if isinstance(axis, (int, np.integer)) and axis > 0 else None for axis in shape)
 
 
 def prepare(tensor: Tensor, x: NDArray[np.float32], path: Path) -> NDArray[Any]:
@@ -113,7 +120,7 @@ def prepare(tensor: Tensor, x: NDArray[np.float32], path: Path) -> NDArray[Any]:
     if x.dtype != np.float32:
         raise UserError(f"{path}: expected float32 inputs, got {x.dtype}")
     _, *fixed = tensor.shape
-    if len(fixed) != x.ndim - 1 or any(axis not in (None, n) for axis, n in zip(fixed, x.shape[1:], strict=True)):
+    if len(fixed) != x.ndim - 1 or any(axis not in (None, n) for axis, n in zip(fixed, x.shape[1:])):
         raise UserError(
             f"{path}: takes inputs {[axis or 'any' for axis in tensor.shape]}, got {list(x.shape)}; "
             "check input_size and preproc.layout of the artifact"

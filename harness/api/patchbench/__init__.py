@@ -10,6 +10,7 @@ from harness.api.exporting import export
 from harness.api.files import inspect
 from harness.api.replaying import Replay, replay
 from harness.api.runs import Run, load_run, run
+from harness.api.twinning import twin
 from patches.patch import Patch
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "paste",
     "replay",
     "run",
+    "twin",
 ]
