@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from exporters.files.image_input import image_axes, image_layout, require_free_b
 from exporters.files.onnx import data_files, write_whole
 
 
-def check(file: Path, artifact: Artifact) -> Description:
-    """Return what a file holds; a wrong precision, an input of another size or too few outputs is a `UserError`."""
-    found = describe(file) if artifact.precision == "fp32" else require_integer(file)
-    if artifact.precision == "fp32" and any(t.scale for operator in found.operators for t in operator.outputs):
+def check(file: Path, artifact: Artifact, allow_float: Collection[str] = ()) -> Description:
+    """Return what a file holds; a wrong precision, an input of another size or too few outputs is a `UserError`.
+
+    The operators that `allow_float` names may compute in float.
+    """
+    found = describe(file) if artifact.precision == "fp32" else require_integer(file, allow_float)
+    if artifact.precision == "fp32" and found.is_quantized:
         raise UserError(f'{file}: described as fp32, but its tensors have integer scales; try precision = "w8a8"')
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
@@ -37,12 +41,13 @@ def check(file: Path, artifact: Artifact) -> Description:
     return found
 
 
-def bring(file: Path, artifact: Artifact, folder: Path) -> Description:
+def bring(file: Path, artifact: Artifact, folder: Path, allow_float: Collection[str] = ()) -> Description:
     """Copy a file that passes `check` to ``folder/artifact.file``, write ``folder/NAME.json``, return what it holds.
 
     The copy is one file, also where an ONNX file keeps its weights beside it.
     """
-    found = check(file, artifact)
+    found = check(file, artifact, allow_float)
+    artifact = replace(artifact, precision=found.precision(artifact.precision))
     copy = folder / artifact.file
     if file.suffix == ".onnx" and data_files(file):
         write_whole(file, copy)

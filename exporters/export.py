@@ -36,7 +36,7 @@ def export(
     the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of fewer than 8 bits are
     8-bit integers that use only those levels, so that any INT8 kernel runs them, or with ``quant.packed`` two to a byte
     (TFLite's int4); ``learned`` are the scales of weights that were trained to their levels. An INT8 file that computes
-    anything in float, or whose scales are not those of ``quant``, is a `UserError` and is deleted.
+    in float what ``quant`` does not allow, or whose scales are not those of ``quant``, is a `UserError` and is deleted.
     """
     if format == "onnx":
         from exporters import onnx_qdq as writer
@@ -57,12 +57,12 @@ def export(
         raise UserError(f"{victim.name}: expected a network in eval mode; call its eval() first")
     path = folder / f"{name}.{format}"
     with replacing(path) as draft, naming(path, draft):
-        writer.write(network, victim, quant, calibration_pixels, draft, learned)
+        proven = writer.write(network, victim, quant, calibration_pixels, draft, learned)
     artifact = Artifact(
         name=name,
         victim=victim.name,
         format=cast(Literal["onnx", "tflite"], format),
-        precision=quant.precision if quant else "fp32",
+        precision=proven.precision(quant.precision) if quant and proven else "fp32",
         file=path.name,
         sha256=sha256_file(path),
         input_size=victim.input_size,

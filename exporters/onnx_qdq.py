@@ -17,6 +17,7 @@ from backends.device.errors import UserError
 from exporters.calibration import Floats, Range, activation_affine, batches, collector, require_spans
 from exporters.failure import reason
 from exporters.files import describe, require_integer
+from exporters.files.description import Description
 from exporters.files.onnx import read
 from exporters.onnx_graph import leaky, pad_integers, tidy
 from exporters.proof import require_scales
@@ -38,15 +39,18 @@ class Override(TypedDict):
 
 def write(
     network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path, learned: Learned = ()
-) -> None:
-    """Write the network to ``path``: from float32 ``(batch, 3, h, w)`` in [0, 1], batch dynamic, to logits."""
+) -> Description | None:
+    """Write the network to ``path``: from float32 ``(batch, 3, h, w)`` in [0, 1], batch dynamic, to logits.
+
+    An INT8 file's description is returned, once it is proven.
+    """
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
         exported = tidy(_float_model(network, victim, Path(folder)))
         if quant is None:
             onnx.save(exported, path)
-            return
+            return None
         model = leaky(exported, quant.symmetric_activations)
         float_file = Path(folder) / "float.onnx"
         onnx.save(model, float_file)
@@ -59,7 +63,9 @@ def write(
         ranges = resolve(description, collected)
         scales = weights(description, ranges, quant, learned)
         onnx.save(_quantized(model, ranges, scales, quant), path)
-        require_scales(require_integer(path), ranges, scales, quant)
+        file = require_integer(path, quant.allow_float)
+        require_scales(file, ranges, scales, quant)
+        return file
 
 
 def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:

@@ -20,13 +20,16 @@ def require_scales(
     """Check each scale, zero point and level of an INT8 file against those implied; a difference is a `UserError`.
 
     ``ranges`` and ``weights`` are those of the float file, by tensor. A tensor that only the INT8 file has (a
-    requantized copy) is skipped; one that lost its scale is not.
+    requantized copy) is skipped, and so are the floats of operators that are allowed to compute in float; a tensor that
+    lost its scale elsewhere is not.
     """
     met = set()
     integers = {o.outputs[0].name: o.inputs[0].values for o in file.operators if o.name == "DequantizeLinear"}
     for operator in file.operators:
         for place, tensor in enumerate((*operator.inputs, *operator.outputs)):
             name = plain(tensor.name)
+            if operator.in_float and not tensor.scale:
+                continue
             if name in ranges:
                 affine = activation_affine(name, ranges[name], spec)
                 scales = np.array([affine.scale])

@@ -28,8 +28,11 @@ LAYOUT: Layout = "nhwc"
 
 def write(
     network: nn.Module, victim: Victim, quant: QuantSpec | None, pixels: Pixels, path: Path, learned: Learned = ()
-) -> None:
-    """Write the network to ``path``: input ``(1, h, w, 3)``, float32 in [0, 1] or int8; logits of the same dtype."""
+) -> Description | None:
+    """Write the network to ``path``: input ``(1, h, w, 3)``, float32 in [0, 1] or int8; logits of the same dtype.
+
+    An INT8 file's description is returned, once it is proven.
+    """
     if quant is not None and not (quant.activation_signed and quant.weight_signed):
         raise UserError(f"TFLite's integers are signed, got {quant.signature}: use s8s8, or ONNX")
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +40,7 @@ def write(
         _convert(network, victim, float_file)
         if quant is None:
             path.write_bytes(inside(path))
-            return
+            return None
         description = describe(float_file)
         _require_one_graph(description, victim)
         statistic = collector(quant)
@@ -48,10 +51,11 @@ def write(
         scales = weights(description, ranges, quant, learned)
         path.write_bytes(_quantized(description, ranges, scales, quant))
         path.write_bytes(inside(path))
-        file = require_integer(path)
+        file = require_integer(path, quant.allow_float)
         require_spans(collected)
         require_scales(file, ranges, scales, quant)
         _require_runnable(path)
+        return file
 
 
 def _convert(network: nn.Module, victim: Victim, path: Path) -> None:

@@ -19,6 +19,7 @@ Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
 Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
 SCHEMA = 1
+PARTLY = "+fp32"  # ends the precision of a partly integer file, whose suite allows some operators in float
 PIECE = 1 << 20
 
 
@@ -69,7 +70,8 @@ class QuantSpec:
     ``moving_average`` is the exponential one of ai-edge-quantizer: ``r = c * r + (1 - c) * r_batch``, begun with the
     first batch; ``percentile`` clips the two tails of a histogram, ``entropy`` minimises the KL divergence, both as
     onnxruntime's calibrators do. Weights of 4 bits may be ``packed`` two to a byte, in the format's own type; all
-    others of fewer than 8 bits lie in 8-bit integers.
+    others of fewer than 8 bits lie in 8-bit integers. ``allow_float`` names operators that the runtime may compute in
+    float, such as ``LayerNormalization``; a file with any is *partly integer*.
     """
 
     weight_bits: int = 8
@@ -84,6 +86,7 @@ class QuantSpec:
     calibration_images: int = 128
     calibration_batch: int = 1
     packed: bool = False
+    allow_float: tuple[str, ...] = ()
 
     @property
     def signature(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from backends.device.errors import UserError
@@ -23,39 +24,48 @@ def describe(path: Path) -> Description:
     return reader.describe(path)
 
 
-def require_integer(path: Path) -> Description:
-    """Describe a file that computes in integers throughout; raise a `UserError` naming the operators that do not."""
+def require_integer(path: Path, allow_float: Collection[str] = ()) -> Description:
+    """Describe a file that computes in integers, but for operators allowed in float; see `prove`."""
     description = describe(path)
-    if floats := description.in_float:
-        names = Counter(o.name for o in floats).most_common()
+    prove(description, allow_float)
+    return description
+
+
+def prove(description: Description, allow_float: Collection[str] = ()) -> None:
+    """Prove that a file computes in integers, but for operators allowed in float; any other is a `UserError`.
+
+    The error names the operators that compute in float, and the key that allows them.
+    """
+    path, floats = description.path, description.in_float
+    if {operator.name for operator in floats} - set(allow_float):
         first = floats[0].outputs[0].name[-80:] if floats[0].outputs else floats[0].index
         compute, which = ("operator computes", "it") if len(floats) == 1 else ("operators compute", "the first")
         raise UserError(
             f"{path}: expected integers throughout, but {len(floats)} {compute} in float: "
-            f"{', '.join(f'{n} {name}' for name, n in names)} ({which} gives {first!r}). {float_mend(description)}"
+            f"{description.but_for} ({which} gives {first!r}). {float_mend(description)}"
         )
-    if not any(t.scale for o in description.operators for t in o.outputs):
+    if not description.is_quantized:
         raise UserError(f"{path}: expected integers, but no tensor has a scale")
     _require_scales_by_output(description)
     for tensor in (t for o in description.operators for t in (*o.inputs, *o.outputs)):
         if not all(0 < scale < math.inf for scale in tensor.scale) or len(tensor.scale) != len(tensor.zero_point):
             raise UserError(f"{path}: tensor {tensor.name!r} needs a scale above 0 and a zero point for each")
-    return description
 
 
 def float_mend(description: Description) -> str:
     """Return what can be done about the operators of a file that compute in float."""
-    if not any(tensor.scale for operator in description.operators for tensor in operator.outputs):
+    if not description.is_quantized:
         return 'It is a float file: quantize it, or give it precision = "fp32" in a suite'
-    names = {operator.name for operator in description.in_float}
-    if names == {"ReduceMean"}:
+    names = list(dict.fromkeys(operator.name for operator in description.in_float))
+    if names == ["ReduceMean"]:
         return (
             "ReduceMean has no INT8 kernel in onnxruntime: build the network with AdaptiveAvgPool2d(1) in place of "
             "x.mean((2, 3)), and export it again"
         )
     return (
         "The quantizer left them out, or the runtime has no INT8 kernel for them: quantize them too, build the network "
-        "with others in their place, or try the other format"
+        "with others in their place, try the other format, or accept a file that is integer but for them: "
+        f"allow_float = {json.dumps(names)} in its [[export]] or [[artifact]] table, or in Python's QuantSpec"
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from backends.device.artifact import PARTLY
+
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"}
 MOVERS = {  # operators that copy values without computing
     "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
@@ -88,6 +90,21 @@ class Description:
     def in_float(self) -> tuple[Operator, ...]:
         """Executed operators that compute in float."""
         return tuple(o for o in self.executed if o.in_float)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any operator gives integers with a scale."""
+        return any(tensor.scale for operator in self.operators for tensor in operator.outputs)
+
+    @property
+    def but_for(self) -> str:
+        """The executed operators that compute in float: ``12 Softmax, 25 LayerNormalization``."""
+        names = Counter(o.name for o in self.in_float).most_common()
+        return ", ".join(f"{n} {name}" for name, n in names)
+
+    def precision(self, bits: str) -> str:
+        """Return the precision of a file of these ``bits``: that of a partly integer one says so."""
+        return f"{bits.removesuffix(PARTLY)}{PARTLY}" if bits != "fp32" and self.in_float else bits
 
     @property
     def counts(self) -> dict[str, int]:

@@ -72,7 +72,7 @@ def describe(path: Path) -> Description:
         graph = onnx.shape_inference.infer_shapes(model).graph
         operators = _operators(graph, _tensors(graph))
         inputs, outputs = ([replace(t) for t in _ends(graph, which)] for which in ("input", "output"))
-        return Description(path, "onnx", operators, _executed(executed), tuple(inputs), tuple(outputs))
+        return Description(path, "onnx", operators, executed_of(executed), tuple(inputs), tuple(outputs))
     except (onnx.shape_inference.InferenceError, *FAULTS) as error:
         raise DamagedFile(f"{path}: a damaged ONNX file ({first_line(error)})") from error
 
@@ -162,7 +162,7 @@ def _operators(graph: Any, tensors: dict[str, Tensor]) -> tuple[Operator, ...]:
     return tuple(operators)
 
 
-def _executed(graph: Any) -> tuple[Operator, ...]:
+def executed_of(graph: Any) -> tuple[Operator, ...]:
     """Return the nodes of an optimised graph; its dtypes, which the graph lacks, follow from the operators.
 
     An omitted input keeps its place, as a tensor without a name.
@@ -207,5 +207,9 @@ def _given_dtype(node: Any, dtypes: dict[str, str]) -> str:
             return dtypes[node.input[8]] if len(node.input) > 8 else "float32"
         case "MatMulInteger" | "ConvInteger":
             return "int32"
+        case "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Equal" | "And" | "Or" | "Not":
+            return "bool"
+        case "Where":
+            return dtypes.get(node.input[1], "float32")
         case _:
             return dtypes.get(node.input[0], "float32") if node.input else "float32"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from backends.device.errors import UserError
-from exporters.files.description import Operator
-from exporters.files.onnx import describe, read
+from exporters.files.description import Operator, Tensor
+from exporters.files.onnx import describe, executed_of, optimised, read
 
 ONNXRUNTIME = "com.microsoft"  # the domain of its own operators
 
@@ -25,6 +29,40 @@ def cut(path: Path, tensor: str, into: Path) -> None:
         raise UserError(f"{path}: has no tensor named {tensor!r}")
     entries = [value.name for value in model.graph.input]
     onnx.save(Extractor(onnx.shape_inference.infer_shapes(model)).extract_model(entries, [tensor]), into)
+
+
+def apart(path: Path, indices: Collection[int]) -> list[bytes]:
+    """Return a model of each of some operators that onnxruntime runs, with its constants, on tensors of any shape."""
+    import onnx
+
+    whole = optimised(path)
+    constants = {tensor.name: tensor for tensor in whole.graph.initializer}
+    makers = {name: node for node in whole.graph.node for name in node.output}
+    executed = executed_of(whole.graph)
+    models = []
+    for index in indices:
+        operator = executed[index]
+        nodes = [whole.graph.node[index]]
+        entries = []
+        for tensor in operator.inputs:
+            maker = makers.get(tensor.name)
+            if maker is not None and set(maker.input) <= constants.keys():  # a dequantized constant
+                nodes.insert(0, maker)
+            elif tensor.name and tensor.name not in constants:
+                entries.append(_any_shape(tensor))
+        needed = {name for node in nodes for name in node.input}
+        kept = [tensor for name, tensor in constants.items() if name in needed]
+        graph = onnx.helper.make_graph(nodes, "apart", entries, [_any_shape(t) for t in operator.outputs[:1]], kept)
+        model = onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
+        models.append(model.SerializeToString())
+    return models
+
+
+def _any_shape(tensor: Tensor) -> Any:
+    import onnx
+
+    dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    return onnx.helper.make_tensor_value_info(tensor.name, dtype, None)
 
 
 def alone(operator: Operator, numbers: int, into: Path) -> None:

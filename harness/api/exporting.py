@@ -27,8 +27,8 @@ def export(
     """Write a torch module to an ``.onnx`` or ``.tflite`` file, in integers throughout.
 
     Beside the file, ``FILE.json`` says what it is; the description is returned too. The file takes pixels: its
-    normalisation is part of it. A file that computes anything in float, or whose scales are not those of the spec, is
-    a `UserError`, and so is a module that the format cannot express.
+    normalisation is part of it. A file that computes in float what the spec's ``allow_float`` does not name, or whose
+    scales are not those of the spec, is a `UserError`, and so is a module that the format cannot express.
 
     Args:
         module: In eval mode, from float32 ``(n, 3, h, w)`` RGB to logits ``(n, classes)``.

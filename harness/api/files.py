@@ -73,7 +73,7 @@ def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
         name=file.stem,
         victim="",
         format=found.format,
-        precision="w8a8" if any(t.scale for operator in found.operators for t in operator.outputs) else "fp32",
+        precision=found.precision("w8a8" if found.is_quantized else "fp32"),
         file=file.name,
         sha256=sha256_file(file),
         input_size=(height, width),

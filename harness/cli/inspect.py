@@ -16,7 +16,7 @@ from harness.cli.options import ModelFile, SuiteFile, examples
 from harness.console import console
 
 if TYPE_CHECKING:
-    from exporters.files.description import Tensor
+    from exporters.files.description import Description, Tensor
     from harness.config import Suite
 
 PANEL = "Inspect"
@@ -77,12 +77,11 @@ def print_file(file: Path, out: Console) -> None:
     from exporters.files import describe, float_mend
 
     description = describe(file)
-    quantized = any(tensor.scale for operator in description.operators for tensor in operator.outputs)
     columns = ("#", "operator", "dtype", "scale", "zero point", "shape", "weights, bias")
     table = Table(*columns, title=str(file), title_justify="left")
     table.add_column("output", no_wrap=True, overflow="ellipsis", max_width=32)
     for operator in description.operators:
-        name = Text(operator.name, "red" if operator.in_float and quantized else "")
+        name = Text(operator.name, "red" if operator.in_float and description.is_quantized else "")
         constants = [tensor for tensor in operator.inputs if tensor.values is not None and tensor.scale]
         weights = "\n".join(map(_quantization, constants))
         for tensor in operator.outputs:
@@ -92,9 +91,9 @@ def print_file(file: Path, out: Console) -> None:
     for role, tensors in (("input", description.inputs), ("output", description.outputs)):
         for tensor in tensors:
             out.print(f"{role} {tensor.name}: {_shape(tensor)} {_quantization(tensor)}", highlight=False)
-    _print_counts(description.counts, out)
-    if quantized and description.in_float:
-        out.print(f"suites take no INT8 file that computes in float. {float_mend(description)}", soft_wrap=True)
+    _print_counts(description, out)
+    if description.is_quantized and description.in_float:
+        out.print(f"suites take it only as they allow. {float_mend(description)}", soft_wrap=True)
     if description.outside:
         out.print(
             f"constants outside the flatbuffer: {description.outside}; OpenVINO and TFLite Micro do not read them, "
@@ -104,11 +103,13 @@ def print_file(file: Path, out: Console) -> None:
         )
 
 
-def _print_counts(counts: dict[str, int], out: Console) -> None:
+def _print_counts(description: Description, out: Console) -> None:
+    counts = description.counts
     out.print("executed: " + ", ".join(f"{n} {name}" for name, n in counts.items()), highlight=False)
-    in_float = [name for name in counts if name.endswith("(float)")]
-    if in_float:
-        out.print(Text.assemble(("computes in float", "red"), f": {', '.join(in_float)}"))
+    if description.is_quantized and description.in_float:
+        out.print(Text.assemble(("partly integer", "red"), f": integer but for {description.but_for}"))
+    elif description.in_float:
+        out.print(Text.assemble(("computes in float", "red"), f": {description.but_for}"))
     else:
         out.print(Text("integer throughout", "green"))
     if any(name.endswith("(int4 weights)") for name in counts):

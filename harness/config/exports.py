@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from backends.device.artifact import Calibration
-from harness.config.values import Precision, Seed
+from harness.config.values import OperatorName, Precision, Seed
 from harness.tables import Axis, Table
 
 
@@ -62,6 +62,10 @@ class ExportTable(Table):
 
     packed: Axis[bool] = (False,)
     """Write `w4a8` weights in TFLite's own 4-bit type, two to a byte; otherwise they are embedded in int8."""
+
+    allow_float: tuple[OperatorName, ...] = ()
+    """Operators that the runtime may compute in float, such as `["LayerNormalization", "Gelu"]`; the artifact is then
+    *partly integer*, and its precision ends in `+fp32`. A refused export names them."""
 
     symmetric_activations: bool = False
     """Fix the zero point of activations at the middle of their range."""

@@ -56,6 +56,7 @@ def _by(check: Callable[[str], str]) -> AfterValidator:
 Name = Annotated[str, *_like(r"[A-Za-z0-9][\w.-]{0,99}", "a name of at most 100 letters, digits, dots, - and _")]
 Precision = Annotated[str, *_like(f"fp32|{PRECISION.pattern}", "fp32, or bits of weights and activations such as w8a8")]
 Sha256 = Annotated[str, *_like("[0-9a-f]{64}", "64 hex digits in lower case")]
+OperatorName = Annotated[str, *_like(r"\w{1,100}", "the name of an operator, such as Softmax or BATCH_MATMUL")]
 HashStart = Annotated[str, *_like("[0-9A-Fa-f]{8,64}", "8 to 64 hex digits")]
 DataPath = Annotated[str, _by(check_path)]  # relative to --data
 Weights = Annotated[str, _by(lambda word: check_url(word) if "://" in word else check_path(word))]

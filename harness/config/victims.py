@@ -6,7 +6,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.config.values import Classes, DataPath, HashStart, Model, Name, Seed, Sha256, Size, Triple, Weights
+from harness.config.values import (
+    Classes,
+    DataPath,
+    HashStart,
+    Model,
+    Name,
+    OperatorName,
+    Seed,
+    Sha256,
+    Size,
+    Triple,
+    Weights,
+)
 from harness.tables import Table
 
 
@@ -104,6 +116,9 @@ class ArtifactTable(Table):
 
     precision: Literal["fp32", "w8a8"] = "w8a8"
     """What the file computes in."""
+
+    allow_float: tuple[OperatorName, ...] = ()
+    """Operators that a `w8a8` file may compute in float; it is then *partly integer*, and its precision `w8a8+fp32`."""
 
     classes: Classes | None = None
     """Number of classes; by default, those of the data."""

@@ -24,6 +24,7 @@ def described(table: config.ArtifactTable, data_dir: Path | None) -> config.Arti
     if found is None:
         return table
     told = {name: getattr(found, name) for name in TOLD} | asdict(found.preproc)
+    told["allow_float"] = found.quant.allow_float if found.quant else ()
     for name, value in told.items():
         given = getattr(table, name)
         if name in table.model_fields_set and given != value:
@@ -43,7 +44,8 @@ def check_brought(artifacts: Iterable[ArtifactStep], classes: int) -> None:
 
     for step in artifacts:
         if step.brought:
-            check(step.victim.brought_file(), brought_artifact(step, step.brought.classes or classes))
+            artifact = brought_artifact(step, step.brought.classes or classes)
+            check(step.victim.brought_file(), artifact, step.brought.allow_float)
 
 
 def brought_artifact(step: ArtifactStep, classes: int) -> Artifact:

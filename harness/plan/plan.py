@@ -220,6 +220,7 @@ def _artifacts(suite: config.Suite, victim: VictimStep) -> list[ArtifactStep]:
                 calibration_batch=table.calibration_batch,
                 weight_bits=bits(precision)[0],
                 activation_bits=bits(precision)[1],
+                allow_float=() if form == TORCH else table.allow_float,
             )
             training = training_of(suite, victim, quant, table.qat) if table.qat and precision != "fp32" else None
             found.append(ArtifactStep(victim, form, None if precision == "fp32" else quant, training))

@@ -29,7 +29,7 @@ from harness.report.wording import (
 from harness.results.checks import WORTHWHILE
 from harness.results.entries import Check
 from harness.results.outcomes import Outcomes
-from harness.results.survival import Reach, Survival, on_integers, survivals, without_lab
+from harness.results.survival import Reach, Survival, on_integers, partly_integer, survivals, without_lab
 from patches.patch import CONTROLS
 
 
@@ -41,13 +41,36 @@ def headline(
     ``cells`` are those of the outcomes, labelled. Targeted patches are compared by their success beyond noise where
     noise was measured; untargeted ones, if there are no targeted ones, by their success. Where no patch ran in a lab,
     success on the device is all there is to tell. Patches named in ``per_image`` are another threat than one patch for
-    all images, and are reported separately. Each failed check is a warning.
+    all images, and partly integer files are no integer files: both are reported separately. Each failed check is a
+    warning.
     """
-    own = cells["patch"].isin(list(per_image)) & ~cells["attack"].isin(CONTROLS)
     found, alone = survivals(known), without_lab(known)
-    warnings = tuple(f"Self-check failed: {check.asks} {check.says}" for check in checks if check.status == "failed")
+    partly = set(cells.loc[partly_integer(cells), "artifact"])
+    is_partly = cells["artifact"].isin(partly)
+    attacked = on_integers(cells) & ~cells["attack"].isin(CONTROLS)
+    if (attacked & is_partly).any() and (attacked & ~is_partly).any():
+        head, other = (
+            _by_threat(
+                [one for one in found if (one.device.artifact in partly) == separate],
+                [one for one in alone if (one.artifact in partly) == separate],
+                cells[~on_integers(cells) | (is_partly == separate)],
+                per_image,
+            )
+            for separate in (False, True)
+        )
+        head = _beside(head, other, "Partly integer files", "partly integer")
+    else:
+        head = _by_threat(found, alone, cells, per_image)
+    failed = tuple(f"Self-check failed: {check.asks} {check.says}" for check in checks if check.status == "failed")
+    return head._replace(warnings=failed)
+
+
+def _by_threat(
+    found: Sequence[Survival], alone: Sequence[Reach], cells: pd.DataFrame, per_image: Collection[str]
+) -> Headline:
+    own = cells["patch"].isin(list(per_image)) & ~cells["attack"].isin(CONTROLS)
     if not own.any() or not (~own & ~cells["attack"].isin(CONTROLS)).any():
-        return _headline(found, alone, cells)._replace(warnings=warnings)
+        return _headline(found, alone, cells)
     for_each = set(per_image)
     head, each = (
         _headline(
@@ -57,9 +80,14 @@ def headline(
         )
         for separate in (False, True)
     )
-    details = f"{head.details} Per-image patches, separately: {each.sentence} {each.details}".strip()
-    tiles = tuple(tile._replace(name=f"per image, {tile.name}") for tile in each.tiles)
-    return head._replace(details=details, tiles=head.tiles + tiles, warnings=warnings)
+    return _beside(head, each, "Per-image patches", "per image")
+
+
+def _beside(head: Headline, other: Headline, what: str, mark: str) -> Headline:
+    """Add a headline of its own kind to another, as its last details and figures."""
+    details = f"{head.details} {what}, separately: {other.sentence} {other.details}".strip()
+    tiles = tuple(tile._replace(name=f"{mark}, {tile.name}") for tile in other.tiles)
+    return head._replace(details=details, tiles=head.tiles + tiles)
 
 
 def _headline(found: Sequence[Survival], alone: Sequence[Reach], cells: pd.DataFrame) -> Headline:
@@ -141,7 +169,7 @@ def _answer(working: Sequence[Survival], places: _Places) -> tuple[Answer, str]:
     what = "success beyond noise" if noise else "success"
     rates = spread([max(0.0, share.value) for share in shares], 0)
     kept = f"{rates} of its {what} {within(shares)}"
-    everywhere = "on every integer target that ran" if len(shares) > 1 else "on the integer target"
+    everywhere = f"on every {places.kind} target that ran" if len(shares) > 1 else f"on the {places.kind} target"
     if min(lows) >= YES:
         return "yes", f"Yes: {everywhere}, the patch keeps {kept}."
     if max(highs) <= NO:
@@ -176,9 +204,11 @@ def _details(working: Sequence[Survival], compared: Sequence[Survival], places: 
 
 
 class _Places:
-    """The labels of places, from labelled cells."""
+    """The labels of places, from labelled cells, and of which ``kind`` their files are."""
 
     def __init__(self, cells: pd.DataFrame) -> None:
+        quantized = cells[on_integers(cells)]
+        self.kind = "partly integer" if partly_integer(quantized).all() else "integer"
         self._by_patch = {
             (row["artifact"], row["target"], row["patch"], row["defence"]): row
             for row in cells[~cells["attack"].isin(CONTROLS)].to_dict("records")

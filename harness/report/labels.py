@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backends.device.artifact import PARTLY
 from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
 
 SERIES = ("surrogate", "attack", "patch_px", "patch_area", "shape", "placement", "defence")
 FORMATS = {"torch": "PyTorch", "onnx": "ONNX", "tflite": "TFLite"}
-PRECISIONS = {"fp32": "float", "w8a8": "INT8"}
+PRECISIONS = {"fp32": "float", "w8a8": "INT8", f"w8a8{PARTLY}": "INT8 and float"}
 
 
 def labelled(cells: pd.DataFrame) -> pd.DataFrame:

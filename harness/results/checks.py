@@ -19,7 +19,7 @@ from harness.results.entries import (
     RepeatEntry,
     VictimEntry,
 )
-from harness.results.integer_checks import arithmetic, twins
+from harness.results.integer_checks import arithmetic, integers, twins
 from harness.results.metrics import is_lab
 from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
@@ -40,6 +40,7 @@ def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
     good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
     return (
         _repeat(run.again),
+        integers(run.artifacts),
         arithmetic(run),
         twins(run.twins),
         _outputs(run.outputs),

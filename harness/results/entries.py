@@ -71,6 +71,7 @@ class VictimEntry(Entry):
 class ArtifactEntry(Entry):
     """A model file: what it was exported from and how, and its operators as executed.
 
+    ``but_for`` are those that a partly integer file computes in float: ``12 Softmax, 25 LayerNormalization``.
     ``input_doubt`` says why the preprocessing of a file that was brought may be another than its input's.
     """
 
@@ -83,8 +84,9 @@ class ArtifactEntry(Entry):
     bytes: int = 0
     signature: str = ""
     calibration: str = ""
-    quant: dict[str, Scalar] | None = None
+    quant: dict[str, Scalar | tuple[str, ...]] | None = None
     operators: dict[str, int] = Field(default_factory=dict)
+    but_for: str = ""
     input_scale: float | None = None
     input_zero_point: int | None = None
     input_doubt: str = ""

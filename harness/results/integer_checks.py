@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
-from harness.results.entries import Check, TargetEntry, TwinEntry
+from harness.results.entries import ArtifactEntry, Check, TargetEntry, TwinEntry
 from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
 
@@ -38,6 +38,16 @@ def arithmetic(run: RunFacts) -> Check:
     if len(held) < len(run.arithmetic):
         good += f"; {len(run.arithmetic) - len(held)} more have no twin"
     return verdict(name, asks, good, bad, "".join(f". {cause}" for cause in causes))
+
+
+def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
+    """Say which files compute in integers throughout, and which are integer but for operators that the suite allows."""
+    name, asks = "integers", "do INT8 files compute in integers, but for what their suite allows in float?"
+    files = [one for one in artifacts if one.format != "torch" and one.precision not in ("fp32", "")]
+    if not files:
+        return unknown(name, asks, "this run has none")
+    partly = [f"{one.name} is integer but for {one.but_for}" for one in files if one.but_for]
+    return verdict(name, asks, "; ".join([f"{len(files) - len(partly)} files throughout", *partly]), [])
 
 
 def saturates(signature: str, target: TargetEntry) -> str:

@@ -47,8 +47,13 @@ def judge(answers: Answers, labels: NDArray[np.int64], class_offset: int = 0) ->
     return pd.DataFrame({"label": labels, "status": status, "pred": pred, "margin": margin})
 
 
-def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers: Mapping[str, Answers]) -> pd.DataFrame:
-    """Return the records of all cells; truths by (data key, split), answers by replay key."""
+def records(
+    cells: list[Cell],
+    truths: Mapping[tuple[str, str], Truth],
+    answers: Mapping[str, Answers],
+    precisions: Mapping[str, str],
+) -> pd.DataFrame:
+    """Return the records of all cells; truths by (data key, split), answers by replay key, precisions by artifact."""
     frames = []
     for cell in cells:
         case = cell.replay.case
@@ -56,7 +61,7 @@ def records(cells: list[Cell], truths: Mapping[tuple[str, str], Truth], answers:
         brought = cell.replay.artifact.brought
         frame = judge(answer, truth.labels, brought.class_offset if brought else 0)
         frame.insert(0, "image", truth.ids)
-        for name, value in columns(cell, answer).items():
+        for name, value in columns(cell, answer, precisions[cell.replay.artifact.key]).items():
             frame[name] = pd.Categorical([value] * len(frame)) if isinstance(value, str) else value
         frames.append(frame)
     whole = pd.concat(frames, ignore_index=True)[[*CELL_COLUMNS, *RECORD_COLUMNS]]
@@ -74,14 +79,17 @@ def _granularity(artifact: ArtifactStep) -> str:
     return f"{granularity}_{artifact.training.short}" if artifact.training else granularity
 
 
-def columns(cell: Cell, answer: Answers) -> dict[str, str | int | float]:
-    """Return what identifies a cell, by the names of `harness.results.columns.CELL_COLUMNS`."""
+def columns(cell: Cell, answer: Answers, precision: str) -> dict[str, str | int | float]:
+    """Return what identifies a cell, by the names of `harness.results.columns.CELL_COLUMNS`.
+
+    The precision is that of the file, which may be partly integer.
+    """
     replay, case, target = cell.replay, cell.replay.case, cell.replay.target
     artifact, patch, quant = replay.artifact, case.patch, replay.artifact.quant
     covered = (patch.fill if patch else 1.0) * case.px**2 / math.prod(case.data.size)
     return {
         "victim": artifact.victim.name,
-        "precision": artifact.precision,
+        "precision": precision,
         "format": artifact.format,
         "signature": quant.signature if quant else "",
         "calibration": quant.calibration if quant else "",

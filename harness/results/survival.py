@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from backends.device.artifact import PARTLY
 from harness.results.columns import SERIES
 from harness.results.metrics import is_lab, own_control
 from harness.results.outcomes import Bools, Outcomes
@@ -59,8 +60,13 @@ class _Pair(NamedTuple):
 
 
 def on_integers(cells: pd.DataFrame) -> pd.Series:
-    """Return which rows are of a file that computes in integers, not of torch."""
+    """Return which rows are of a file that computes in integers, at least partly, and not of torch."""
     return ~cells["precision"].isin(["fp32", ""]) & (cells["format"] != "torch")
+
+
+def partly_integer(cells: pd.DataFrame) -> pd.Series:
+    """Return which rows are of a file that is integer but for some operators."""
+    return cells["precision"].str.endswith(PARTLY)
 
 
 def survivals(known: Outcomes) -> list[Survival]:

@@ -217,7 +217,9 @@ def _records(work: stages.Work) -> pd.DataFrame:
     for case in {c.replay.case.key: c.replay.case for c in work.plan.cells}.values():
         seen = stages.images(work, case.data, case.split)
         truths[case.data.key, case.split] = Truth(np.array(seen.ids), np.array(seen.labels))
-    return records(list(work.plan.cells), truths, {step.key: replays.answers(work, step) for step in work.plan.replays})
+    answers = {step.key: replays.answers(work, step) for step in work.plan.replays}
+    precisions = {step.key: stages.precision(work, step) for step in {r.artifact for r in work.plan.replays}}
+    return records(list(work.plan.cells), truths, answers, precisions)
 
 
 def _print_results(run_dir: Path, console: Console) -> bool:

@@ -161,6 +161,7 @@ def _artifact(work: Work, step: ArtifactStep, run_dir: Path) -> ArtifactEntry:
         input_zero_point=held.input_zero_point,
     )
     told = {
+        "but_for": held.but_for,
         "claimed_accuracy": step.brought.claimed_accuracy if step.brought else None,
         "input_doubt": input_doubt(step),
     }

@@ -18,7 +18,7 @@ from harness.data.readers import Images
 from harness.display import Display
 from harness.plan.described import brought_artifact
 from harness.plan.plan import Plan
-from harness.plan.steps import ArtifactStep, DataStep, TrainingStep, VictimStep
+from harness.plan.steps import TORCH, ArtifactStep, DataStep, TrainingStep, VictimStep
 from harness.run.tasks import verb
 from harness.store import UNLIMITED, Store, Took, place, write_json
 from patches.patch import Patch
@@ -161,7 +161,10 @@ def classes(work: Work, step: VictimStep) -> int:
 
 
 def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
-    """Return a victim as a file, and that file's folder; an INT8 file has been proven to compute in integers."""
+    """Return a victim as a file, and that file's folder; an INT8 file has been proven to compute in integers.
+
+    A partly integer file computes in float what its suite allows, and its precision says so.
+    """
     folder = work.store.path("artifact", step.key)
     if step.brought and not work.store.has("artifact", step.key):
         from exporters.brought import bring
@@ -171,7 +174,8 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
             work.store.writing("artifact", step.key, Took(verb(step), step.name)) as beside,
         ):
             described = brought_artifact(step, classes(work, step.victim))
-            _write_contents(bring(step.victim.brought_file(), described, beside), beside)
+            found = bring(step.victim.brought_file(), described, beside, step.brought.allow_float)
+            _write_contents(found, beside)
     if not work.store.has("artifact", step.key):
         from exporters.export import export
         from exporters.files import describe
@@ -189,6 +193,11 @@ def artifact(work: Work, step: ArtifactStep) -> tuple[Artifact, Path]:
             )  # fmt: skip
             _write_contents(describe(beside / f"{step.name}.{step.format}"), beside)
     return Artifact.read(folder / f"{step.name}.json"), folder
+
+
+def precision(work: Work, step: ArtifactStep) -> str:
+    """Return the precision of an artifact: that of a partly integer file says so."""
+    return step.precision if step.format == TORCH else artifact(work, step)[0].precision
 
 
 def trained(work: Work, step: TrainingStep) -> Trained:
@@ -219,12 +228,16 @@ def source(work: Work, step: ArtifactStep) -> Source:
 
 
 class Contents(NamedTuple):
-    """What a model file holds: how often each operator is executed, and scales and zero points, None for float."""
+    """What a model file holds: how often each operator is executed, and scales and zero points, None for float.
+
+    ``but_for`` are the operators that a partly integer file computes in float.
+    """
 
     operators: dict[str, int]
     output_scale: float | None
     input_scale: float | None
     input_zero_point: int | None
+    but_for: str = ""
 
 
 def contents(work: Work, step: ArtifactStep) -> Contents:
@@ -241,6 +254,7 @@ def _write_contents(file: Description, folder: Path) -> None:
         gives.scale[0] if gives.scale else None,
         takes.scale[0] if takes.scale else None,
         takes.zero_point[0] if takes.zero_point else None,
+        file.but_for if file.is_quantized else "",
     )
     write_json(folder / "found.json", contents._asdict())
 

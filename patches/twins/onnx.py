@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
-from exporters.files import require_integer
+from exporters.files import describe, prove
+from exporters.files.description import Operator
 from exporters.files.image_input import image_layout, require_free_batch
+from patches.twins import onnx_asked
+from patches.twins.asked import OnnxKernel
 from patches.twins.network import REALS, Node, Twin, require_unique_outputs
-from patches.twins.onnx_layers import LAYERS
+from patches.twins.onnx_layers import LAYERS, Converter
 from patches.twins.pixels import Preprocess
 from patches.twins.uses import converted
 
@@ -18,20 +25,27 @@ AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squee
 
 def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout | None) -> Twin:
     """Build the twin of an ``.onnx`` file; it ends at the last dequantization, before any final softmax."""
-    description = require_integer(path)
+    description = describe(path)
+    prove(description, {operator.name for operator in description.in_float})
     if len(description.inputs) != 1 or len(description.outputs) != 1 or description.inputs[0].dtype != "float32":
         raise UserError(f"{path}: expected one float32 image in and one vector out")
     require_free_batch(description)
     preproc = preproc or Preproc(image_layout(description, layout))
     nodes = [Node(("pixels",), description.inputs[0].name, Preprocess(preproc))]
     quants = {description.inputs[0].name: REALS}
+    constants: dict[str, NDArray[Any]] = {}
     executed = list(description.executed)
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
         executed.pop()
     if not executed or len(executed) == len(description.executed):
         raise UserError(f"{path}: expected integers, dequantized at the end")
-    for operator in executed:
-        make = LAYERS.get(operator.name)
+    kernels = onnx_asked.kernels(path, tuple(executed))
+    for given in executed:
+        operator = onnx_asked.with_constants(given, constants)
+        if (values := onnx_asked.fixed(operator)) is not None:
+            constants[operator.outputs[0].name] = values
+            continue
+        make = _converter(operator, kernels)
         if make is None:
             raise UserError(f"{path}: operator {operator.numbered} has no twin yet")
         layer, inputs, quant = converted(make, operator, quants, path)
@@ -39,5 +53,14 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         taken = tuple(t.name for t in inputs if t.values is None)
         nodes.append(Node(taken, output, layer, operator.numbered))
         quants[output] = quant
+    if quants[output] == REALS:
+        raise UserError(f"{path}: a twin ends in integers, and the last operator computes in float: {operator.name}")
     require_unique_outputs(nodes, path)
     return Twin(path, "onnxruntime", preproc, nodes, output, quants[output], class_offset)
+
+
+def _converter(operator: Operator, kernels: Mapping[int, OnnxKernel]) -> Converter | None:
+    if operator.index in kernels:
+        kernel = kernels[operator.index]
+        return lambda operator, quants, path: onnx_asked.asked(operator, quants, kernel, path)
+    return LAYERS.get(operator.name)

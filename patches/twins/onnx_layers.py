@@ -35,7 +35,7 @@ class Layer(NamedTuple):
 Converter = Callable[[Operator, dict[str, Quant], Path], Layer]
 
 
-def _quant(operator: Operator, position: int, path: Path) -> Quant:
+def quant_at(operator: Operator, position: int, path: Path) -> Quant:
     """Return the scale at a position among an operator's inputs, with the zero point after it."""
     scale, zero_point = (constant(operator, p, path) for p in (position, position + 1))
     if scale.size != 1 or zero_point.size != 1 or zero_point.dtype not in (np.int8, np.uint8):
@@ -47,19 +47,19 @@ def _quant(operator: Operator, position: int, path: Path) -> Quant:
 
 
 def _quantize(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
-    quant = _quant(operator, 1, path)
+    quant = quant_at(operator, 1, path)
     return Layer(Quantized(quant), operator.inputs[:1], quant)
 
 
 def _dequantize(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     """Convert a dequantization to reals, which are only moved until they are quantized again."""
-    x = _quant(operator, 1, path)
+    x = quant_at(operator, 1, path)
     return Layer(Function(torch.mul, x.scale), operator.inputs[:1], REALS)
 
 
 def _convolution(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     settings = operator.attributes
-    x, out = _quant(operator, 1, path), _quant(operator, 6, path)
+    x, out = quant_at(operator, 1, path), quant_at(operator, 6, path)
     weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
     if weights.ndim != 4 or settings.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise UserError(f"{path}: {operator.numbered}: expected two dimensions and explicit pads")
@@ -80,7 +80,7 @@ def _convolution(operator: Operator, quants: dict[str, Quant], path: Path) -> La
 
 def _fully_connected(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     settings = operator.attributes
-    x, out = _quant(operator, 1, path), _quant(operator, 7, path)
+    x, out = quant_at(operator, 1, path), quant_at(operator, 7, path)
     weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
     if settings.get("transA") or settings.get("alpha", 1.0) != 1.0:
         raise UserError(f"{path}: {operator.numbered}: expected no transposition and alpha 1")
@@ -92,7 +92,7 @@ def _fully_connected(operator: Operator, quants: dict[str, Quant], path: Path) -
 
 def _matrix_product(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     """Convert a product with a constant matrix, of the last axis of however many."""
-    x, out = _quant(operator, 1, path), _quant(operator, 6, path)
+    x, out = quant_at(operator, 1, path), quant_at(operator, 6, path)
     weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
     if weights.ndim != 2:
         raise no_twin(operator, path, f"with weights of shape {weights.shape}")
@@ -107,7 +107,7 @@ def _scaled(x: Quant, weights: np.ndarray[Any, Any], out: Quant) -> nn.Module:
 
 
 def _add_or_multiply(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
-    a, b, out = (_quant(operator, p, path) for p in (1, 4, 6))
+    a, b, out = (quant_at(operator, p, path) for p in (1, 4, 6))
     if operator.name == "QLinearAdd":
         layer: nn.Module = Rounded(kernel.Add(a, b, out), out.bounds, (a.scale / out.scale, b.scale / out.scale))
     else:
@@ -125,7 +125,7 @@ def _add_or_multiply(operator: Operator, quants: dict[str, Quant], path: Path) -
 def _global_mean(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     if operator.attributes.get("channels_last"):
         raise UserError(f"{path}: {operator.numbered}: expected channels first")
-    x, out = _quant(operator, 1, path), _quant(operator, 3, path)
+    x, out = quant_at(operator, 1, path), quant_at(operator, 3, path)
     return Layer(GlobalMean(x, out), operator.inputs[:1], out)
 
 
@@ -148,12 +148,12 @@ class GlobalMean(nn.Module):
 
 
 def _concat(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
-    out = _quant(operator, 0, path)
+    out = quant_at(operator, 0, path)
     parts = operator.inputs[2::3]
     tables: list[nn.Module] = []
     fixed: dict[int, Tensor] = {}
     for position, tensor in enumerate(parts):
-        quant = _quant(operator, 3 + 3 * position, path)
+        quant = quant_at(operator, 3 + 3 * position, path)
         same = quant[:2] == out[:2]
         table = kernel.LookupTable(quant, out, lambda reals: reals)
         tables.append(nn.Identity() if same else Rounded(table, out.bounds, (quant.scale / out.scale,)))
@@ -163,7 +163,7 @@ def _concat(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
 
 
 def _leaky_relu(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
-    x, out = _quant(operator, 1, path), _quant(operator, 3, path)
+    x, out = quant_at(operator, 1, path), quant_at(operator, 3, path)
     return Layer(LeakyRelu(x, out, operator.attributes.get("alpha", 0.01)), operator.inputs[:1], out)
 
 
@@ -185,7 +185,7 @@ class LeakyRelu(nn.Module):
 
 
 def _table(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
-    x, out = _quant(operator, 1, path), _quant(operator, 3, path)
+    x, out = quant_at(operator, 1, path), quant_at(operator, 3, path)
     return Layer(table(operator, x, out, path, "onnxruntime"), operator.inputs[:1], out)
 
 

@@ -230,7 +230,7 @@ def test_controls_of_an_imported_patch_have_its_mask(tmp_path: Path) -> None:
         assert not patch.pixels[~patch.mask].any()
         assert patch.pixels[patch.mask].any()
     cell = next(c for c in made.cells if c.replay.case.patch)
-    columns = records.columns(cell, records.Answers(None, "", {}, {}))
+    columns = records.columns(cell, records.Answers(None, "", {}, {}), cell.replay.artifact.precision)
     assert (columns["shape"], columns["patch_area"]) == (shape, 50 / 32**2)
     rgba[:, :5, 3] = 0
     Image.fromarray(rgba, "RGBA").save(tmp_path / "p.png")
@@ -305,7 +305,7 @@ def test_every_case_meets_every_defence_and_its_clean_one_stands_beside_it(tmp_p
     assert next(p.name for p in made.patches if p.key == adaptive).startswith(
         "gap-float-resnet8-c3-s0-8px-defence-jpeg75"
     )
-    cells = [records.columns(c, records.Answers(None, "", {}, {})) for c in made.cells]
+    cells = [records.columns(c, records.Answers(None, "", {}, {}), c.replay.artifact.precision) for c in made.cells]
     assert {c["surrogate"] for c in cells} == {"", "float", "float with defence jpeg:75"}
     assert len({case.name for case in {c.replay.case for c in made.cells}}) == 3 * 5
     assert [step.defence for step in made.latencies][:3] == ["", "jpeg:75", "median:3"]

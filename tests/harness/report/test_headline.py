@@ -46,6 +46,24 @@ def test_no_when_nothing_survives_anywhere(tmp_path: Path) -> None:
     assert head.sentence.startswith("No: on every integer target that ran, the patch keeps 0")
 
 
+PARTLY = [("onnx", "w8a8+fp32", "s8s8", "minmax", ("ort",))]
+LAB = FILES[:1]
+
+
+def test_partly_integer_files_are_counted_apart(tmp_path: Path) -> None:
+    integer = [("onnx", "w8a8", "u8s8", "moving_average", ("ort",))]
+    records = records_of(make_run(tmp_path, victims=("net",), survives=0.0, files=LAB + integer + PARTLY))
+    head = headline_of(records)
+    assert head.sentence.startswith("No: on the integer target, the patch keeps 0")
+    assert "Partly integer files, separately: Yes: on the partly integer target, the" in head.details
+    assert "partly integer, survives" in [tile.name for tile in head.tiles]
+
+
+def test_a_run_of_partly_integer_files_alone_says_so(tmp_path: Path) -> None:
+    head = headline_of(records_of(make_run(tmp_path, victims=("net",), files=LAB + PARTLY)))
+    assert head.sentence.startswith("Yes: on the partly integer target, the patch")
+
+
 def test_few_images_leave_the_answer_open(tmp_path: Path) -> None:
     """The very patches that survive in full are shown to survive by 300 images, and not by 20."""
     records = records_of(make_run(tmp_path, victims=("net",), survives=1.0, goals=(3,), seeds=1))

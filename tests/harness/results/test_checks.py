@@ -55,7 +55,7 @@ def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) 
     run, table, _ = made
     found = checks(typed(run), table)
     assert {check.name: check.status for check in found} == dict.fromkeys([c.name for c in found], "passed")
-    assert len(found) == 11
+    assert len(found) == 12
     assert set(doubts(table, found)) == {""}
 
 
