@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from patches.twins.asked import OnnxKernel
 from patches.twins.network import REALS, Node, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS, Converter
 from patches.twins.pixels import Preprocess
-from patches.twins.uses import converted
+from patches.twins.uses import by_output, converted
 
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
@@ -38,9 +39,10 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
         executed.pop()
     if not executed or len(executed) == len(description.executed):
-        raise UserError(f"{path}: expected integers, dequantized at the end")
+        last = executed[-1].numbered if executed else "none"
+        raise UserError(f"{path}: expected integers, dequantized at the end; the last operator is {last}")
     kernels = onnx_asked.kernels(path, tuple(executed))
-    for given in executed:
+    for given in chain.from_iterable(map(by_output, executed)):
         operator = onnx_asked.with_constants(given, constants)
         if (values := onnx_asked.fixed(operator)) is not None:
             constants[operator.outputs[0].name] = values

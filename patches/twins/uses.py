@@ -7,6 +7,7 @@ along their first axis: in place of that axis where a file's tensor has it, in f
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +76,17 @@ def require_same_quant(operator: Operator, path: Path) -> None:
     x, out = operator.inputs[0], operator.outputs[0]
     if (x.scale, x.zero_point, x.dtype) != (out.scale, out.zero_point, out.dtype):
         raise no_twin(operator, path, "between different scales")
+
+
+def by_output(operator: Operator) -> list[Operator]:
+    """Return an operator of several outputs as one for each: it knows which ``part`` of how many ``parts`` it gives."""
+    if len(operator.outputs) == 1:
+        return [operator]
+    settings = operator.attributes | {"parts": len(operator.outputs)}
+    return [
+        replace(operator, outputs=(out,), attributes=settings | {"part": part})
+        for part, out in enumerate(operator.outputs)
+    ]
 
 
 def require_same_size(operator: Operator, path: Path) -> None:

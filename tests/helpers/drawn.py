@@ -10,7 +10,7 @@ from hypothesis import reject
 
 from backends.device.errors import UserError
 from harness.run.arithmetic import Arithmetic, compare_in_batches
-from helpers import drawn_onnx, drawn_tflite
+from helpers import drawn_images, drawn_onnx, drawn_tflite
 from patches.twins import twin
 
 IMAGES = 4
@@ -29,7 +29,7 @@ def pixels(height: int, width: int) -> np.ndarray:
 def tflite(draw: Draw, name: str, dtype: str, kernels: str) -> list[Arithmetic]:
     """Draw an operator's file and compare it in batches; one that the runtime itself refuses is drawn again."""
     net = drawn_tflite.Drawn(draw, dtype)
-    output = drawn_tflite.OPERATORS[name](net)
+    output = drawn_images.TFLITE[name](net)
     _, height, width, _ = net.tensors["x"].shape
     with tempfile.TemporaryDirectory() as folder:
         return _compare(net.write(Path(folder), output, any_batch=False), kernels, height, width)
@@ -38,7 +38,7 @@ def tflite(draw: Draw, name: str, dtype: str, kernels: str) -> list[Arithmetic]:
 def onnx(draw: Draw, name: str, activations: str, weights: str) -> list[Arithmetic]:
     """Draw an operator's file and compare it; see `tflite`."""
     net = drawn_onnx.Drawn(draw, activations, weights)
-    output = drawn_onnx.OPERATORS[name](net)
+    output = drawn_images.ONNX[name](net)
     with tempfile.TemporaryDirectory() as folder:
         return _compare(net.write(Path(folder), output, net.batch), None, *net.image)
 
