@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from patches.twins.fixed_point import Factor, multiply
+from patches.twins.fixed_point import SMALL, Factor, multiply, multiply_small
 
 BLOCK = 2**18  # numbers: of int64 they fit a cache
 Floats = NDArray[np.floating[Any]] | np.floating[Any] | float
@@ -68,10 +68,14 @@ class FixedPoint(nn.Module):
         self.register_buffer("multiplier", by.multiplier)
         self.register_buffer("shift", by.shift)
         self.register_buffer("away", away if bool(away.any()) else None)
+        self.only_right = bool((by.shift <= 0).all())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return whole numbers, int64."""
-        return multiply(x.to(torch.int64), Factor(self.multiplier, self.shift), self.away)
+        """Return whole numbers, int64, or float64 of small floats."""
+        by = Factor(self.multiplier, self.shift)
+        if self.only_right and x.is_floating_point() and x.numel() and x.abs().max() < SMALL:
+            return multiply_small(x, by, self.away)
+        return multiply(x.to(torch.int64), by, self.away)
 
 
 class InBlocks(nn.Module):
