@@ -39,7 +39,8 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
         executed.pop()
     if not executed or len(executed) == len(description.executed):
-        raise UserError(f"{path}: expected integers, dequantized at the end")
+        last = executed[-1].numbered if executed else "none"
+        raise UserError(f"{path}: expected integers, dequantized at the end; the last operator is {last}")
     kernels = onnx_asked.kernels(path, tuple(executed))
     for given in chain.from_iterable(map(by_output, executed)):
         operator = onnx_asked.with_constants(given, constants)
@@ -52,7 +53,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         layer, inputs, quant = converted(make, operator, quants, path)
         output = operator.outputs[0].name
         taken = tuple(t.name for t in inputs if t.values is None)
-        nodes.append(Node(taken, output, layer, operator.numbered))
+        nodes.append(Node(taken, output, layer, operator.numbered, quant=None if quant == REALS else quant))
         quants[output] = quant
     if quants[output] == REALS:
         raise UserError(f"{path}: a twin ends in integers, and the last operator computes in float: {operator.name}")

@@ -38,8 +38,11 @@ Converter = Callable[[Operator, dict[str, Quant], Path], Layer]
 
 
 def quant_at(operator: Operator, position: int, path: Path) -> Quant:
-    """Return the scale at a position among an operator's inputs, with the zero point after it."""
-    scale, zero_point = (constant(operator, p, path) for p in (position, position + 1))
+    """Return the scale at a position among an operator's inputs, with the zero point after it, if it has one."""
+    scale, zero_point = constant(operator, position, path), optional(operator, position + 1, path)
+    if zero_point is None:
+        of_integers = operator.inputs[0] if operator.name == "DequantizeLinear" else operator.outputs[0]
+        zero_point = np.zeros((), of_integers.dtype)
     if scale.size != 1 or zero_point.size != 1 or zero_point.dtype not in (np.int8, np.uint8):
         raise UserError(f"{path}: {operator.numbered}: expected one scale, of 8-bit integers")
     if not 0 < float(np.ravel(scale)[0]) < math.inf:
