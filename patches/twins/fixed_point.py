@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 SMALL = 2**22  # a product of less with a multiplier, and a half, is a float64
 
 
