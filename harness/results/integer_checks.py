@@ -53,18 +53,22 @@ def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
 def saturates(signature: str, target: TargetEntry) -> str:
     """Return what to do about a target's 16-bit sums of products that saturate for a signature; empty if they do not.
 
-    They do where the runtime says so, on an x86 with AVX2 and no VNNI. An emulated CPU is judged by what a process
-    there detects: its kernel reports the real CPU.
+    An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
     """
-    words = target.machine.detected.lower().split()
+    features = target.machine.detected.split()
     if not target.emulated:
-        words += [word.lower() for word in target.features]
+        features += target.features
+    return saturates_on(target.machine.arch, features, target.runtime, signature)
+
+
+def saturates_on(arch: str, features: Sequence[str], runtime: str, signature: str) -> str:
+    """Return the same for a CPU: sums saturate where the runtime says so, on an x86 with AVX2 and no VNNI."""
+    words = [feature.lower() for feature in features]
     has_vnni = any("vnni" in word for word in words)
-    is_x86 = target.machine.arch in ("x86_64", "AMD64")
-    if not is_x86 or "avx2" not in words or has_vnni:
+    if arch not in ("x86_64", "AMD64") or "avx2" not in words or has_vnni:
         return ""
     try:
-        signatures: Mapping[str, str] = getattr(engine(target.runtime), "saturating", {})
+        signatures: Mapping[str, str] = getattr(engine(runtime), "saturating", {})
     except UserError:  # a runtime from a package that is not here, where a finished run is read
         return ""
     return signatures.get(signature, "")
