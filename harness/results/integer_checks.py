@@ -53,8 +53,11 @@ def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
 def saturates(signature: str, target: TargetEntry) -> str:
     """Return what to do about a target's 16-bit sums of products that saturate for a signature; empty if they do not.
 
-    An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
+    They do where the runtime says so, on an x86 with AVX2 and no VNNI. What the runtime says that it uses goes before
+    what the CPU has. An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
     """
+    if stated := str(target.info.get("instructions", "")).lower():  # VNNI is Intel's DL Boost
+        return _mend(target.runtime, signature) if "avx" in stated and "dl boost" not in stated else ""
     features = target.machine.detected.split()
     if not target.emulated:
         features += target.features
@@ -62,11 +65,14 @@ def saturates(signature: str, target: TargetEntry) -> str:
 
 
 def saturates_on(arch: str, features: Sequence[str], runtime: str, signature: str) -> str:
-    """Return the same for a CPU: sums saturate where the runtime says so, on an x86 with AVX2 and no VNNI."""
+    """Return the same for a runtime on a CPU of these features."""
     words = [feature.lower() for feature in features]
     has_vnni = any("vnni" in word for word in words)
-    if arch not in ("x86_64", "AMD64") or "avx2" not in words or has_vnni:
-        return ""
+    is_x86 = arch in ("x86_64", "AMD64")
+    return _mend(runtime, signature) if is_x86 and "avx2" in words and not has_vnni else ""
+
+
+def _mend(runtime: str, signature: str) -> str:
     try:
         signatures: Mapping[str, str] = getattr(engine(runtime), "saturating", {})
     except UserError:  # a runtime from a package that is not here, where a finished run is read
