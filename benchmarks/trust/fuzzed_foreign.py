@@ -61,5 +61,5 @@ def _read(folder: Path, unchanged: bytes) -> None:
             ask()
         except UserError as error:
             refusals.append(error)
-    if refusals:
+    if refusals and content != unchanged:
         raise refusals[0]
