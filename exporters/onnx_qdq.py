@@ -19,6 +19,7 @@ from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.files.onnx import read
+from exporters.means import pooling_by_means
 from exporters.onnx_graph import leaky, pad_integers, tidy
 from exporters.proof import require_scales
 from exporters.quiet import quiet
@@ -74,7 +75,7 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
 
     example = torch.zeros(2, 3, *victim.input_size)
     try:
-        with quiet():
+        with quiet(), pooling_by_means(network):
             program: Any = torch.onnx.export(
                 network, (example,), dynamo=True, input_names=["pixels"], output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, verbose=False,

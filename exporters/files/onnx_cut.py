@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,27 @@ def apart(path: Path, indices: Collection[int]) -> list[bytes]:
         model = onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
         models.append(model.SerializeToString())
     return models
+
+
+def shapes(path: Path, inputs: Sequence[tuple[int, ...]]) -> list[dict[str, tuple[int, ...]]]:
+    """Return the shapes of all tensors that onnxruntime computes, for zeros of each of these shapes."""
+    import onnx
+    import onnxruntime
+
+    whole = optimised(path)
+    names = [name for node in whole.graph.node for name in node.output if name]
+    del whole.graph.output[:]
+    whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0].name
+    return [
+        {name: x.shape for name, x in zip(names, session.run(names, {entry: np.zeros(shape, np.float32)}), strict=True)}
+        for shape in inputs
+    ]
 
 
 def _any_shape(tensor: Tensor) -> Any:

@@ -26,6 +26,11 @@ def cut(path: Path, tensor: str, into: Path) -> None:
 
 def alone(path: Path, index: int, numbers: int, into: Path) -> None:
     """Write a ``.tflite`` file of one operator of another, which has no constants, on a vector of `numbers`."""
+    into.write_bytes(rows(path, index, numbers))
+
+
+def rows(path: Path, index: int, numbers: int | None = None) -> bytes:
+    """Return a ``.tflite`` file of one operator, without constants, on a row: of `numbers`, else of its last axis."""
     from ai_edge_litert.schema_py_generated import BufferT
 
     model, blob = read(path)
@@ -33,9 +38,10 @@ def alone(path: Path, index: int, numbers: int, into: Path) -> None:
     operator = graph.operators[index]
     graph.tensors = [graph.tensors[i] for i in (operator.inputs[0], operator.outputs[0])]
     for tensor in graph.tensors:
-        tensor.shape, tensor.shapeSignature, tensor.buffer = [1, numbers], None, 0
+        shape = [1, numbers or int(tensor.shape[-1])]
+        tensor.shape, tensor.shapeSignature, tensor.buffer = shape, None, 0
     operator.inputs, operator.outputs = [0], [1]
     graph.operators, graph.inputs, graph.outputs = [operator], [0], [1]
     model.subgraphs, model.buffers = [graph], [BufferT()]
     model.metadata = model.metadataBuffer = model.signatureDefs = None
-    into.write_bytes(packed(path, model, blob))
+    return packed(path, model, blob)

@@ -52,6 +52,44 @@ class OnnxKernel:
         return {"model": self.model, "_session": None}
 
 
+class TfliteKernel:
+    """An operator on the rows of a tensor, by LiteRT's kernels without a delegate; opened when it is first asked."""
+
+    def __init__(self, model: bytes, kernels: str) -> None:
+        self.model, self.kernels = model, kernels
+        self._interpreter: Any = None
+
+    def __call__(self, *operands: NDArray[Any]) -> NDArray[Any]:
+        """Return the output for a tensor, row by row along its last axis."""
+        (x,) = operands
+        flat = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
+        interpreter = self._opened()
+        entry, end = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+        if tuple(interpreter.get_input_details()[0]["shape"]) != flat.shape:
+            interpreter.resize_tensor_input(entry, flat.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(entry, flat)
+        interpreter.invoke()
+        out: NDArray[Any] = interpreter.get_tensor(end).reshape(x.shape)
+        return out
+
+    def _opened(self) -> Any:
+        if self._interpreter is None:
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+            resolver = OpResolverType.BUILTIN_REF if self.kernels == "reference" else None
+            resolver = resolver or OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            self._interpreter = Interpreter(
+                model_content=self.model, num_threads=1, experimental_op_resolver_type=resolver
+            )
+            self._interpreter.allocate_tensors()
+        return self._interpreter
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the interpreter out of copies."""
+        return {"model": self.model, "kernels": self.kernels, "_interpreter": None}
+
+
 class Asked(nn.Module):
     """An operator that its runtime computes; ``real`` is its function of reals, constants included.
 

@@ -60,6 +60,24 @@ class IntegerProducts(nn.Module):
         return functional.conv2d(x, self.weights, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class MatrixProducts(nn.Module):
+    """The matrix products of two tensors of steps, exact; either may be transposed.
+
+    ``largest`` is the largest magnitude of the product of two steps.
+    """
+
+    def __init__(self, largest: int, turned: tuple[bool, bool] = (False, False)) -> None:
+        super().__init__()
+        self.turned, self.largest = turned, largest
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return whole numbers: in float32 where no partial sum can pass 2**24, else in float64."""
+        a, b = (x.transpose(-1, -2) if turn else x for x, turn in zip((a, b), self.turned, strict=True))
+        fits = a.shape[-1] * self.largest <= EXACT_IN_FLOAT32
+        dtype = torch.float32 if fits else torch.float64
+        return torch.matmul(a.to(dtype), b.to(dtype))
+
+
 class Rounded(nn.Module):
     """An elementwise operator: arithmetic on steps, clipped, with straight-through slopes."""
 
@@ -140,6 +158,21 @@ class Function(nn.Module):
 def each_to(*shape: int) -> Function:
     """Return the layer that gives each image's part of a tensor another shape."""
     return Function(lambda x: x.reshape(len(x), *shape))
+
+
+class Part(nn.Module):
+    """One of the parts, of given sizes or of that many, that a tensor is split into along an axis."""
+
+    def __init__(self, axis: int, sizes: list[int] | int, part: int) -> None:
+        super().__init__()
+        self.axis, self.sizes, self.part = axis, sizes, part
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the part; where parts cannot be equal the last is smaller. Along the images it is a `ValueError`."""
+        if self.axis % x.ndim == 0:
+            raise ValueError("splits along the axis of the images")
+        size = -(-x.shape[self.axis] // self.sizes) if isinstance(self.sizes, int) else self.sizes
+        return torch.split(x, size, self.axis)[self.part]  # type: ignore[no-untyped-call]
 
 
 class Aligned(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from backends.device.errors import UserError
 from exporters.files import describe, prove
 from exporters.files.description import Operator
 from exporters.files.image_input import image_layout, require_free_batch
-from patches.twins import onnx_asked
+from patches.twins import onnx_asked, onnx_lifted
 from patches.twins.asked import OnnxKernel
 from patches.twins.network import REALS, Node, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS, Converter
 from patches.twins.pixels import Preprocess
-from patches.twins.uses import converted
+from patches.twins.uses import by_output, converted
 
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
@@ -40,12 +41,13 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     if not executed or len(executed) == len(description.executed):
         raise UserError(f"{path}: expected integers, dequantized at the end")
     kernels = onnx_asked.kernels(path, tuple(executed))
-    for given in executed:
+    shapes = onnx_lifted.shapes(description)
+    for given in chain.from_iterable(map(by_output, executed)):
         operator = onnx_asked.with_constants(given, constants)
         if (values := onnx_asked.fixed(operator)) is not None:
             constants[operator.outputs[0].name] = values
             continue
-        make = _converter(operator, kernels)
+        make = onnx_lifted.lifted(_converter(operator, kernels), operator, shapes)
         if make is None:
             raise UserError(f"{path}: operator {operator.numbered} has no twin yet")
         layer, inputs, quant = converted(make, operator, quants, path)

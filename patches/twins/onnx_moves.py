@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from backends.device.errors import UserError
 from exporters.files.description import Operator
-from patches.twins.layers import Function, Sequential
+from patches.twins.layers import Function, Part, Sequential
 from patches.twins.network import Quant
 from patches.twins.uses import constant, no_twin
 
@@ -65,7 +66,7 @@ def _slice(operator: Operator, quant: Quant, path: Path) -> nn.Module:
 
 def _reshape(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     wanted = [int(n) for n in constant(operator, 1, path)]
-    if operator.attributes.get("allowzero"):
+    if operator.attributes.get("allowzero") and 0 in wanted:
         raise no_twin(operator, path, "with allowzero")
     return Reshape(lambda shape: [shape[i] if n == 0 else n for i, n in enumerate(wanted)])
 
@@ -90,6 +91,23 @@ class Reshape(nn.Module):
         return x.reshape(len(x), *shape)
 
 
+def _gather(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    """Convert what takes parts by constant indices; one index alone takes its axis away."""
+    axis, indices = operator.attributes.get("axis", 0), constant(operator, 1, path)
+    if axis == 0 or indices.ndim > 1:
+        raise no_twin(operator, path, "along the axis of the images, or by many axes of indices,")
+    if indices.ndim == 0:
+        return Function(Tensor.select, axis, int(indices))
+    chosen = torch.from_numpy(indices.astype(np.int64))
+    return Function(lambda x: x.index_select(axis, chosen % x.shape[axis]))
+
+
+def _split(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    settings, sizes = operator.attributes, optional(operator, 1, path)
+    parts = settings.get("parts", 1) if sizes is None else sizes.tolist()
+    return Part(settings.get("axis", 0), parts, settings.get("part", 0))
+
+
 def _transpose(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     order = operator.attributes.get("perm", [1])
     if order[0] != 0:
@@ -98,6 +116,6 @@ def _transpose(operator: Operator, quant: Quant, path: Path) -> nn.Module:
 
 
 MOVES: dict[str, Callable[[Operator, Quant, Path], nn.Module]] = {
-    "MaxPool": _max_pool, "Pad": _pad, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten,
-    "Transpose": _transpose,
+    "MaxPool": _max_pool, "Pad": _pad, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten, "Gather": _gather,
+    "Split": _split, "Transpose": _transpose,
 }  # fmt: skip

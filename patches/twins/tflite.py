@@ -16,8 +16,8 @@ from exporters.files.tflite import delegated
 from patches.twins.layers import Sequential
 from patches.twins.network import Node, Twin, require_unique_outputs
 from patches.twins.pixels import Preprocess, Quantized
-from patches.twins.tflite_layers import LAYERS, quant_of
-from patches.twins.uses import converted, of_one
+from patches.twins.tflite_layers import LAYERS
+from patches.twins.uses import converted, of_one, quant_of
 
 AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # may lie between the last integers and the output
 

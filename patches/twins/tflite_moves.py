@@ -38,8 +38,12 @@ def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
     require_same_quant(operator, path)
     shape = operator.inputs[0].shape or ()
     cuts = _cuts(operator, path)
-    some = max(shape[0], 1) if shape[0] > 0 else 2  # images
-    require_batch(operator, path, () if cuts[0].indices(some) == (0, some, 1) else (0,))
+    if has_batch(operator.inputs[0]):
+        some = max(shape[0], 1) if shape[0] > 0 else 2  # images
+        require_batch(operator, path, () if cuts[0].indices(some) == (0, some, 1) else (0,))
+    else:  # one image's part has all its axes
+        shape = (1, *shape)
+        cuts.insert(0, slice(None))
     turned = [axis for axis, cut in enumerate(cuts) if (cut.step or 1) < 0]
     for axis in turned:
         if shape[axis] < 1:
@@ -47,7 +51,7 @@ def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
         backwards = range(*cuts[axis].indices(shape[axis]))
         first = shape[axis] - 1 - backwards.start
         cuts[axis] = slice(first, first - len(backwards) * backwards.step, -backwards.step)
-    cut = Function(Tensor.__getitem__, (slice(None), *cuts[1:]))
+    cut = Sequential(Function(Tensor.__getitem__, (slice(None), *cuts[1:])), each_to(*of_one(operator.outputs[0])))
     return Sequential(Function(torch.flip, turned), cut) if turned else cut
 
 
