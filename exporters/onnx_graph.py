@@ -17,10 +17,11 @@ from exporters.ranges import AS_INPUT
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a float model; what it computes on images stays the same, to the last bit or two.
 
-    A mean over all axes but the images' and one other becomes GlobalAveragePool; a constant that is expanded to all images
-    and joined to them, such as a class token, is added to their padding; a shape computed from the batch becomes a constant;
-    batch normalisation that follows no convolution, subtraction, division and hard sigmoid become multiplications and
-    additions; ``Min(Relu(x), c)`` becomes Clip. The exporter's stack traces are dropped.
+    A mean over all axes but the images' and one other becomes GlobalAveragePool; a constant that is expanded to all
+    images and joined to them, such as a class token, is added to their padding; a shape computed from the batch, and a
+    slice's end that is the size of what it cuts, become constants; batch normalisation that follows no convolution,
+    subtraction, division and hard sigmoid become multiplications and additions; ``Min(Relu(x), c)`` becomes Clip. The
+    exporter's stack traces are dropped.
     """
     rules = RewritePass([RewriteRule(pattern, rewrite, remove_nodes=False) for pattern, rewrite in ARITHMETIC])
     return _apply(model, rules, RemoveUnusedNodesPass(), ShapeInferencePass(), ClearMetadataAndDocStringPass())
@@ -64,6 +65,12 @@ def _pool(op: RewriterContext, x: ir.Value, y: ir.Value) -> Any:
     shape = [-1, *([1] * (rank - 1) if node.attributes.get_int("keepdims", 1) else [1])]
     shape[kept[0] if len(shape) == rank else 1] = sizes[kept[0]]
     return op.Reshape(pooled, _store(op, f"{pooled.name}_shape", np.array(shape, np.int64)))
+
+
+def _to_the_end(op: RewriterContext, y: ir.Value, **_: ir.Value) -> Any:
+    """Rewrite ``x[start:x.numel()]``, of which torch's exporter makes a roll."""
+    data, starts, _, *rest = _producer(y).inputs
+    return op.Slice(data, starts, _store(op, f"{y.name}_end", np.array([np.iinfo(np.int64).max])), *rest)
 
 
 def _token(op: RewriterContext, token: ir.Value, x: ir.Value, y: ir.Value) -> Any:
@@ -167,6 +174,8 @@ def _pad_integers(
 STATISTICS = ("gamma", "beta", "mean", "variance")
 ARITHMETIC = [  # what is looked for, and what replaces it; None leaves it
     (lambda op, x: op.ReduceMean(x, _allow_other_inputs=True, _outputs=["y"]), _pool),
+    (lambda op, x, start, shape: op.Slice(
+        x, start, op.Reshape(op.Size(x), shape), _allow_other_inputs=True, _outputs=["y"]), _to_the_end),
     (lambda op, token, x: op.Concat(op.Expand(token, _allow_other_inputs=True), x, _outputs=["y"]), _token),
     (lambda op, x: op.Reshape(x, _allow_other_inputs=True, _outputs=["y"]), _reshape),
     (lambda op, x: op.Flatten(x, _outputs=["y"]), _reshape),
