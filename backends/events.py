@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from backends.device.cpu_speed import CpuSpeed
 from backends.device.errors import UserError
 from backends.device.machine import Machine
 from backends.device.protocol import PackedArray
@@ -87,7 +88,7 @@ class Answered(Said):
 
 
 class Latency(Said):
-    """Percentiles over `n` runs of one image, how they were measured, and the file of all runs."""
+    """Percentiles over `n` runs of one image, how they were measured, the CPU then, and the file of all runs."""
 
     event: Literal["latency"]
     p50_ms: Amount
@@ -98,6 +99,8 @@ class Latency(Said):
     clock_resolution_ns: Count
     peak_rss_bytes: Count
     preprocessing: Literal["excluded"]
+    before: CpuSpeed
+    after: CpuSpeed
     threads: Count
     cold_start_seconds: Amount
     file: str

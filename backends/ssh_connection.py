@@ -18,7 +18,8 @@ from typing import IO, Annotated, Literal, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from backends.conversation import Tail
-from backends.device import file_exchange, machine
+from backends.device import cpu_speed, file_exchange, machine
+from backends.device.cpu_speed import CpuSpeed
 from backends.device.errors import UserError
 from backends.device.file_exchange import Message
 from backends.events import Count, KnownMachine, Said, Sha256, Text, fault
@@ -55,6 +56,7 @@ class Board(Said):
 
     home: Annotated[str, Field(pattern=r"^(/[^/\x00-\x1f\x7f]+)+$", max_length=4096)]
     machine: KnownMachine
+    speed: CpuSpeed
     version: Annotated[Text, Field(max_length=100)] | None
 
 
@@ -178,11 +180,11 @@ class Talk:
 @contextmanager
 def asking(address: str, package: str) -> Iterator[tuple[Board, Talk]]:
     """Connect to a board and yield its description; a broken connection is `Lost`, a refusal a `UserError`."""
-    sources = [Path(str(module.__file__)).read_bytes() for module in (machine, file_exchange)]
+    sources = [Path(str(module.__file__)).read_bytes() for module in (machine, cpu_speed, file_exchange)]
     sizes = ", ".join(str(len(source)) for source in sources)
     script = (
         f"import sys\nfor n in {sizes}: exec(sys.stdin.buffer.read(n))\n"
-        f"answer(describe()._asdict(), installed({package!r}))"
+        f"answer(describe()._asdict(), cpu_speed()._asdict(), installed({package!r}))"
     )
     started = command(address, f'{FIND_PYTHON}; exec "$p" -c {shlex.quote(script)}')
     process = subprocess.Popen(

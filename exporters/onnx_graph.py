@@ -54,32 +54,35 @@ def _pool(op: RewriterContext, x: ir.Value, y: ir.Value) -> Any:
     rank = len(x.shape)
     reduced = sorted(int(a) % rank for a in np.atleast_1d(axes))
     kept = [axis for axis in range(1, rank) if axis not in reduced]
-    sizes = list(x.shape)
+    keeps = bool(node.attributes.get_int("keepdims", True))
     if 0 in reduced or len(kept) != 1:
         return None
-    if kept == [1] and node.attributes.get_int("keepdims", 1):
+    if kept == [1] and keeps:
         return op.GlobalAveragePool(x)
-    if kept != [1]:
-        x = op.Transpose(x, perm=[0, *kept, *reduced], _outputs=[f"{y.name}_turned"])
-    pooled = op.GlobalAveragePool(x, _outputs=[f"{y.name}_pooled"])
-    shape = [-1, *([1] * (rank - 1) if node.attributes.get_int("keepdims", 1) else [1])]
-    shape[kept[0] if len(shape) == rank else 1] = sizes[kept[0]]
+    sizes = _sizes(x)
+    turned = x if kept == [1] else op.Transpose(x, perm=[0, *kept, *reduced], _outputs=[f"{y.name}_turned"])
+    pooled = op.GlobalAveragePool(turned, _outputs=[f"{y.name}_pooled"])
+    shape = [-1, *(sizes[axis] if axis in kept else 1 for axis in range(1, rank) if keeps or axis in kept)]
     return op.Reshape(pooled, _store(op, f"{pooled.name}_shape", np.array(shape, np.int64)))
+
+
+def _sizes(x: ir.Value) -> list[int]:
+    """Return the lengths of a value's axes, -1 where one is free."""
+    return [n if isinstance(n, int) else -1 for n in x.shape or ()]
 
 
 def _to_the_end(op: RewriterContext, y: ir.Value, **_: ir.Value) -> Any:
     """Rewrite ``x[start:x.numel()]``, of which torch's exporter makes a roll."""
-    data, starts, _, *rest = _producer(y).inputs
+    data, starts, _end, *rest = _producer(y).inputs
     return op.Slice(data, starts, _store(op, f"{y.name}_end", np.array([np.iinfo(np.int64).max])), *rest)
 
 
 def _token(op: RewriterContext, token: ir.Value, x: ir.Value, y: ir.Value) -> Any:
-    values, axis = _constant(token), _producer(y).attributes.get_int("axis")
-    if values is None or x.shape is None or values.ndim != len(x.shape) or len(values) != 1 or axis % values.ndim == 0:
+    values, axis, sizes = _constant(token), _producer(y).attributes.get_int("axis", 0), _sizes(x)
+    if values is None or values.ndim != len(sizes) or len(values) != 1 or min(sizes[1:], default=0) < 1:
         return None
     rank, axis = values.ndim, axis % values.ndim
-    sizes = [1, *x.shape[1:]]
-    if not all(isinstance(n, int) for n in sizes):
+    if axis == 0:
         return None
     width = values.shape[axis]
     before = [width if i == axis else 0 for i in range(rank)]

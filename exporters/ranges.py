@@ -15,9 +15,9 @@ from exporters.files.description import Description, Operator, Tensor
 
 # The output has the input's scale: no kernel rescales here.
 AS_INPUT = {
-    "AveragePool", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
-    "Unsqueeze", "AVERAGE_POOL_2D", "GATHER", "MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE",
-    "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
+    "AveragePool", "DepthToSpace", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Split",
+    "Squeeze", "Transpose", "Unsqueeze", "AVERAGE_POOL_2D", "DEPTH_TO_SPACE", "GATHER", "MAX_POOL_2D", "PAD", "RESHAPE",
+    "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
 }  # fmt: skip
 # An input that goes nowhere else has the output's scale: an activation is folded, or parts are joined.
 AS_OUTPUT = {"Clip", "Concat", "LeakyRelu", "Relu", "CONCATENATION", "PACK", "PADV2"}

@@ -19,9 +19,11 @@ from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.files.tflite_buffers import inside
 from exporters.files.tflite_folding import folded
+from exporters.pooling import adaptive_avg_pool2d, avg_pool2d, rewritten
 from exporters.proof import require_scales
 from exporters.quiet import quiet
 from exporters.ranges import Learned, Weights, resolve, to_collect, weights, with_vanishing_means
+from exporters.sub_pixel import sub_pixel
 from exporters.victim import Victim
 
 LAYOUT: Layout = "nhwc"
@@ -62,10 +64,10 @@ def write(
 
 def _convert(network: nn.Module, victim: Victim, path: Path) -> None:
     try:
-        with quiet():
+        with quiet(), rewritten(adaptive_avg_pool2d, avg_pool2d):
             import litert_torch
 
-            nhwc = litert_torch.to_channel_last_io(network, args=[0]).eval()
+            nhwc = litert_torch.to_channel_last_io(sub_pixel(network), args=[0]).eval()
             litert_torch.convert(nhwc, (torch.zeros(1, *victim.input_size, 3),)).export(str(path))
     except Exception as error:  # the converter raises what it meets
         raise UserError(f"{victim.name}: litert-torch cannot convert this network: {reason(error)}") from error

@@ -1,10 +1,10 @@
 """File exchange, the board's end of host ``ssh``: receive files, store them by hash, and send results back.
 
-A board has nothing of ours at first, so the source of this module, and that of `machine` before it, is sent to the
-board's Python and run there: it must not import any other module of ours, nor numpy. Messages are lines of JSON under
-the key ``board``, which tells them from a login's greeting::
+A board has nothing of ours at first, so the sources of `machine`, `cpu_speed` and this module are sent to the board's
+Python and run there: they must not import any other module of ours, nor numpy. Messages are lines of JSON under the key
+``board``, which tells them from a login's greeting::
 
-    <- {"home": "/home/pi/.cache/patchbench", "machine": {...}, "version": "2.3.0"}       always
+    <- {"home": "/home/pi/.cache/patchbench", "machine": {...}, "speed": {...}, "version": "2.3.0"}
     -> {"trees": {NAME: {PATH: [sha256, bytes]}}, "kill": WORD}                           to send files
     <- {"missing": [sha256, ...]}, then -> the bytes of these, one after the other
     <- {"ready": true}
@@ -34,6 +34,7 @@ class Message(TypedDict, total=False):
 
     home: str
     machine: object  # `machine.Machine` as a dictionary
+    speed: object  # `cpu_speed.CpuSpeed` as a dictionary
     version: str | None
     trees: dict[str, dict[str, tuple[str, int]]]  # sha256 and size, by path, by tree
     kill: str
@@ -45,11 +46,11 @@ class Message(TypedDict, total=False):
     error: str
 
 
-def answer(machine: object, version: str | None) -> None:
+def answer(machine: object, speed: object, version: str | None) -> None:
     """Answer one request; a failure is sent as ``error``."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchbench"
     try:
-        _say({"home": str(home), "machine": machine, "version": version})
+        _say({"home": str(home), "machine": machine, "speed": speed, "version": version})
         request = _hear()
         if "trees" in request:
             _end_others(request["kill"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device.cpu_speed import cpu_speed
 from backends.device.machine import memory_bytes
 from backends.device.protocol import LatencyLimits
 
@@ -22,7 +23,7 @@ def measure(
     images: Sequence[T],
     limits: LatencyLimits,
     beat: Callable[[int], None],
-) -> tuple[dict[str, float | str], NDArray[np.int64]]:
+) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """Time `run` on the images in turn, within `limits`; return the figures and each run's nanoseconds.
 
     Only `run` is timed, from the file's own input to its own output, including any defence but neither preprocessing
@@ -30,6 +31,7 @@ def measure(
     """
     for i in range(limits["warmup"]):
         run(images[i % len(images)])
+    cpu_before = cpu_speed()
     taken: list[int] = []
     started = beaten = time.perf_counter()
     while len(taken) < limits["runs"] or time.perf_counter() - started < limits["seconds"]:
@@ -40,9 +42,10 @@ def measure(
         if time.perf_counter() - beaten > BEAT_SECONDS:
             beat(len(taken))
             beaten = time.perf_counter()
+    cpu_after = cpu_speed()
     nanoseconds = np.array(taken, np.int64)
     p50, p90, p99 = (float(p) / 1e6 for p in np.percentile(nanoseconds, (50, 90, 99)))
-    facts: dict[str, float | str] = {
+    facts: dict[str, Any] = {
         "p50_ms": p50,
         "p90_ms": p90,
         "p99_ms": p99,
@@ -51,6 +54,8 @@ def measure(
         "clock_resolution_ns": clock_resolution_ns(),
         "peak_rss_bytes": memory_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "preprocessing": "excluded",
+        "before": cpu_before._asdict(),
+        "after": cpu_after._asdict(),
     }
     return facts, nanoseconds
 

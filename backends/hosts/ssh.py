@@ -43,7 +43,7 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
 
     def send() -> None:
         with ssh_connection.asking(target.address, engine(target.runtime).package) as (found, talk):
-            if reason := _lacks(target, found):
+            if reason := lacks(target, found):
                 raise UserError(reason)
             talk.say({"trees": sent, "kill": _run(out)})
             missing = talk.hear(Missing).missing
@@ -117,13 +117,12 @@ def identity(target: Target) -> dict[str, object]:
 def availability(target: Target) -> str | None:
     """Return None where the target can run; else why not, with the command that fixes it."""
     try:
-        with ssh_connection.asking(target.address, engine(target.runtime).package) as (found, _):
-            return _lacks(target, found)
+        return lacks(target, describe(target.address, engine(target.runtime).package))
     except UserError as error:
         return str(error)
 
 
-def _lacks(target: Target, found: Board) -> str | None:
+def lacks(target: Target, found: Board) -> str | None:
     """Return what a board lacks for a target, with the command that fixes it."""
     there = found.machine
     package = engine(target.runtime).package
@@ -143,10 +142,16 @@ def _lacks(target: Target, found: Board) -> str | None:
     return None
 
 
+def describe(address: str, package: str) -> Board:
+    """Ask a board for its description, with the version of a package; a `UserError` where it cannot be asked."""
+    with ssh_connection.asking(address, package) as (found, _):
+        return found
+
+
 @cache
 def _first_description(address: str, package: str) -> Board | None:
-    with suppress(UserError), ssh_connection.asking(address, package) as (found, _):
-        return found
+    with suppress(UserError):
+        return describe(address, package)
     return None
 
 

@@ -3,8 +3,8 @@
     python benchmarks/speed/replay.py --data DIR                    # ResNet-20 of CIFAR-10, on this machine
     python benchmarks/speed/replay.py --target litert,host=qemu,arch=aarch64,cpu=max --images 20
 
-The bare loop is written out below, with none of our code in it: a process that holds the file's own inputs in memory
-and gives each image to the runtime. It and the replay take turns, and the fastest quarter of each counts, since
+The bare loop is written out in `bare.py`, with none of our code in it: a process that holds the file's own inputs in
+memory and gives each image to the runtime. It and the replay take turns, and the fastest quarter of each counts, since
 whatever else a machine does only adds time. Start-up and loading are in neither. On a busy machine the CPU seconds tell
 what wall-clock seconds do not. On another host there is no bare loop: a replay there is compared with its own latency
 loop. Without ``--data`` the network is that of the demo suite.
@@ -15,14 +15,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from bare import BARE, CASES
 from rich.table import Table
 
 from backends.conformance.__main__ import parse
@@ -30,80 +29,22 @@ from backends.device.artifact import Artifact
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.quantize import quantize
 from backends.device.runtimes import engine
+from backends.environments import needed
 from backends.events import Answered, CaseFailed, Event
 from backends.hosts import Target, availability, is_emulated, prepare, replay
+from backends.hosts.local import interpreter
 from harness.console import console
 
 SUITES = Path(__file__).parents[1] / "suites"
-TARGETS = ["onnxruntime", "litert", "litert,kernels=builtin"]
+LOOPS = Path(__file__).with_name("bare.py")
+TARGETS = ["onnxruntime", "litert", "litert,kernels=builtin", "tflite_micro", "openvino"]
 LEAST = 0.95  # throughput, as a share of the loop's
 LEAST_EMULATED = 0.90
 MOST_OFF = 0.03  # the median latency, as a share
 FEW = 100  # images
 MANY = 10_000
 MOST_MIB = 64  # more memory for many images than for few
-CASES = 5
 LIMITS = {"warmup": 10, "seconds": 0.0}
-
-
-Run = Callable[[np.ndarray], np.ndarray]
-
-
-def bare_litert(file: str, kernels: str) -> Run:
-    """Return a function that runs one image through LiteRT, as its manual does."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    resolvers = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
-    resolver = OpResolverType[resolvers.get(kernels, "BUILTIN")]
-    interpreter = Interpreter(file, num_threads=1, experimental_op_resolver_type=resolver)
-    interpreter.allocate_tensors()
-    index = interpreter.get_input_details()[0]["index"]
-    output = interpreter.get_output_details()[0]["index"]
-
-    def run(image: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(index, image)
-        interpreter.invoke()
-        return interpreter.get_tensor(output)
-
-    return run
-
-
-def bare_onnxruntime(file: str, kernels: str) -> Run:
-    """Return a function that runs one image through ONNX Runtime, as its manual does."""
-    import onnxruntime
-
-    wanted = onnxruntime.SessionOptions()
-    wanted.intra_op_num_threads = wanted.inter_op_num_threads = 1
-    wanted.log_severity_level = 3
-    wanted.add_session_config_entry("session.qdqisint8allowed", "1")
-    session = onnxruntime.InferenceSession(file, wanted, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda image: session.run(None, {name: image})[0]
-
-
-BARE = {"litert": bare_litert, "onnxruntime": bare_onnxruntime}
-
-
-def bare(runtime: str, file: str, inputs: str, kernels: str, runs: int) -> None:
-    """Run the bare loop; print the seconds of each of `CASES` rounds, and the median milliseconds of an image."""
-    x = np.load(inputs, allow_pickle=False)
-    run = BARE[runtime](file, kernels)
-    first = run(x[:1])
-    found = np.empty((len(x), first.shape[1]), first.dtype)
-    rounds = []
-    for _ in range(CASES):
-        begun = time.perf_counter()
-        computing = time.process_time()
-        for i in range(len(x)):
-            found[i] = run(x[i : i + 1])[0]
-        rounds.append((time.perf_counter() - begun, time.process_time() - computing))
-    taken = []
-    for i in range(runs):
-        image = x[i % 16 : i % 16 + 1]
-        begun = time.perf_counter_ns()
-        run(image)
-        taken.append(time.perf_counter_ns() - begun)
-    print(json.dumps({"rounds": rounds, "p50_ms": float(np.median(taken)) / 1e6}))
 
 
 @dataclass
@@ -128,16 +69,8 @@ class Readings:
             return
         self.ours["p50"].append(outcome.latency.p50_ms)
         kernels = str(target.options.get("kernels", "xnnpack"))
-        command = [
-            sys.executable,
-            __file__,
-            "--bare",
-            target.runtime,
-            str(bundle.file),
-            str(inputs),
-            kernels,
-            str(runs),
-        ]
+        python, _ = interpreter(needed(engine(target.runtime).package, target.version))
+        command = [python, str(LOOPS), target.runtime, str(bundle.file), str(inputs), kernels, str(runs)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
         for clock, cpu in found["rounds"]:
@@ -150,12 +83,12 @@ class Readings:
         return float(np.percentile(self.ours[what], 25)), float(np.percentile(self.theirs[what], 25))
 
 
-def own_inputs(artifact: Artifact, file: Path, pixels: np.ndarray, runtime: str) -> np.ndarray:
+def own_inputs(artifact: Artifact, file: Path, pixels: np.ndarray) -> np.ndarray:
     """Return the file's input, computed by the formulas and not by the code that is timed."""
     x = pixels.astype(np.float32) / np.float32(artifact.preproc.divisor)
     if artifact.preproc.layout == "nchw":
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    loaded = engine(runtime)()
+    loaded = engine("onnxruntime" if artifact.format == "onnx" else "litert")()  # which this Python has
     loaded.load(file, {}, 1)
     tensor = loaded.input
     return x if tensor.dtype == np.float32 else quantize(x, tensor.scale, tensor.zero_point, tensor.dtype)
@@ -213,7 +146,7 @@ def measure(target: Target, artifact: Artifact, file: Path, given: argparse.Name
     inputs = None
     if target.host == "local" and target.runtime in BARE:
         inputs = folder / "inputs.npy"
-        np.save(inputs, own_inputs(artifact, file, np.array(bundle.pixels), target.runtime))
+        np.save(inputs, own_inputs(artifact, file, np.array(bundle.pixels)))
     readings = Readings()
     for turn in range(given.repeats):
         readings.take(target, bundle, inputs, folder / f"out{turn}", given.runs)
@@ -275,7 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--bare"]:
-        bare(*sys.argv[2:6], runs=int(sys.argv[6]))
-    else:
-        main()
+    main()

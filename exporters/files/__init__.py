@@ -55,6 +55,8 @@ def prove(description: Description, allow_float: Collection[str] = ()) -> None:
 def float_mend(description: Description) -> str:
     """Return what can be done about the operators of a file that compute in float."""
     if not description.is_quantized:
+        if any(tensor.scale for operator in description.operators for tensor in operator.inputs):
+            return "Only its weights are integers (dynamic range): quantize its activations too"
         return 'It is a float file: quantize it, or give it precision = "fp32" in a suite'
     names = list(dict.fromkeys(operator.name for operator in description.in_float))
     if names == ["ReduceMean"]:

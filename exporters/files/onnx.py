@@ -177,8 +177,8 @@ def executed_of(graph: Any) -> tuple[Operator, ...]:
     for index, node in enumerate(graph.node):
         given = _given_dtype(node, dtypes)
         dtypes |= dict.fromkeys(node.output, given)
-        # A scale is a float parameter, not data: for an integer kernel only the output counts.
-        data = node.output if node.op_type.startswith(INTEGER_KERNELS) else [*node.input, *node.output]
+        # A scale is a float parameter, not data: for an integer kernel, and for a resize, only the output counts.
+        data = node.output if node.op_type.startswith((*INTEGER_KERNELS, "Resize")) else [*node.input, *node.output]
         tensors = tuple(Tensor(n, dtypes[n]) for n in data if n)
         outputs = tuple(Tensor(n, given) for n in node.output if n)
         inputs = tuple(Tensor(n, dtypes.get(n, ""), values=constants.get(n)) for n in node.input)

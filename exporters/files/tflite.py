@@ -116,8 +116,14 @@ def delegated(path: Path) -> frozenset[int]:
 
 
 def names(graph: Any) -> list[str]:
-    """Return the names of a subgraph's tensors; a tensor may have none, and is then named by its index."""
-    return [t.name.decode() if t.name else f"tensor_{i}" for i, t in enumerate(graph.tensors)]
+    """Return the names of a subgraph's tensors; one without, or with that of an earlier tensor, gets its index."""
+    found: dict[str, None] = {}
+    for i, tensor in enumerate(graph.tensors):
+        name = tensor.name.decode() if tensor.name else f"tensor_{i}"
+        while name in found:
+            name = f"{name}_{i}"
+        found[name] = None
+    return list(found)
 
 
 def _names(enum: Any) -> dict[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -140,7 +141,9 @@ def build(model: str, classes: int, seed: int = 0) -> nn.Module:
         if model in OWN:
             return OWN[model](classes)
         if is_torchvision(model):
-            network: nn.Module = import_torchvision().models.get_model(model, weights=None, num_classes=classes)
+            with warnings.catch_warnings():  # of how weights will be drawn in a later version
+                warnings.simplefilter("ignore", FutureWarning)
+                network: nn.Module = import_torchvision().models.get_model(model, weights=None, num_classes=classes)
             return network
     ours = f"resnet{'/'.join(map(str, CIFAR_RESNETS))}, {', '.join(OWN)}"
     raise UserError(f"no model {model!r}: expected {ours}, a torchvision classifier or package.module:function")

@@ -51,16 +51,21 @@ def train(
     def loss(batch: Tensor) -> Tensor:
         seen = augmented(x[batch], table.flips)
         if teacher is None:
-            return functional.cross_entropy(network(seen), y[batch])
+            return functional.cross_entropy(_logits(network(seen)), y[batch])
         seen = mixed(seen, table.mix)
         with torch.no_grad():
             wanted = teacher(seen)
-        return divergence(network(seen), wanted, table.temperature)
+        return divergence(_logits(network(seen)), wanted, table.temperature)
 
     taught_by = [teacher] if teacher else []
     fingerprint = training_fingerprint(images, table, network, *taught_by)
     run_epochs(network, optimizer, loss, len(y), table, checkpoint, fingerprint, progress, "training")
     return network.eval()
+
+
+def _logits(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return a network's logits: in training, GoogLeNet and Inception give those of their auxiliary classifiers too."""
+    return output if isinstance(output, Tensor) else output[0]
 
 
 def run_epochs(

@@ -24,7 +24,8 @@ REFERENCE = "reference kernels are written to be checked, not to be fast"
 class Latency(NamedTuple):
     """A latency, its artifact's label, and what its defence adds; ``doubts`` say why it does not compare.
 
-    It is so many ``times`` the fastest of its victim on its CPU; ``why`` tells the cause from `SLOW` on, where known.
+    ``cpu`` tells how the CPU ran. It is so many ``times`` the fastest of its victim on its CPU; ``why`` tells the cause
+    from `SLOW` on, where known.
     """
 
     entry: LatencyEntry
@@ -32,6 +33,7 @@ class Latency(NamedTuple):
     victim: str
     added_ms: float | None
     doubts: list[str]
+    cpu: str
     times: float = 1.0
     why: str = ""
 
@@ -48,10 +50,23 @@ def latencies(run: RunFacts, cells: pd.DataFrame) -> list[Latency]:
         doubts = ["emulated: not comparable"] if row.emulated else []
         if row.clock_ns > row.p50_ms * 1e6 * COARSE_CLOCK:
             doubts.append(f"clock ticks every {row.clock_ns} ns: too coarse")
+        if row.throttled:
+            doubts.append("throttled: the CPU slowed itself down meanwhile")
         label = labels.get(row.artifact, row.artifact)
-        out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, doubts))
+        out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, doubts, _cpu(row)))
     out = [_explained(run, one, out) for one in out]
     return sorted(out, key=lambda row: (row.victim, row.entry.emulated))
+
+
+def _cpu(row: LatencyEntry) -> str:
+    """Describe how the CPU ran: ``1500 to 1450 of 1800 MHz, ondemand, 48 °C``; empty where the kernel tells nothing."""
+    words = [", ".join(row.governors)]
+    if row.mhz_before and row.mhz_after:
+        most = f" of {row.most_mhz:.0f}" if row.most_mhz else ""
+        words.insert(0, f"{row.mhz_before:.0f} to {row.mhz_after:.0f}{most} MHz")
+    if row.celsius is not None:
+        words.append(f"{row.celsius:.0f} °C")
+    return ", ".join(filter(None, words))
 
 
 def _explained(run: RunFacts, slow: Latency, others: Sequence[Latency]) -> Latency:

@@ -219,7 +219,9 @@ class TwinEntry(Entry):
 class LatencyEntry(Entry):
     """The latency of one image on a target; ``throughput`` in images per second.
 
-    ``arena_kb`` is the smallest tensor arena in which the file loads, where the runtime is a microcontroller's.
+    Where the kernel tells: the CPU's ``governors``, its frequency before and after and the most that it can be, the
+    temperature after, and whether it ``throttled`` meanwhile. ``arena_kb`` is the smallest tensor arena in which the
+    file loads, where the runtime is a microcontroller's.
     """
 
     p50_ms: float
@@ -236,6 +238,12 @@ class LatencyEntry(Entry):
     peak_rss_mb: float
     arena_kb: float | None = None
     emulated: bool = False
+    governors: tuple[str, ...] = ()
+    mhz_before: float | None = None
+    mhz_after: float | None = None
+    most_mhz: float | None = None
+    celsius: float | None = None
+    throttled: bool = False
 
 
 class AgreementEntry(Entry):

@@ -189,7 +189,7 @@ def _latency(work: Work, step: LatencyStep) -> None:
         took = Took(verb(step), step.what, time.monotonic() - begun)
         with work.store.writing("latency", step.key, took) as beside:
             (Path(out) / "latency.npy").rename(beside / "latency.npy")
-            write_json(
-                beside / "latency.json",
-                outcome.latency.model_dump() | {"info": outcome.info, "machine": outcome.machine},
-            )
+            found = outcome.latency
+            speeds = {"before": found.before._asdict(), "after": found.after._asdict()}
+            ran = {"info": outcome.info, "machine": outcome.machine}
+            write_json(beside / "latency.json", found.model_dump() | speeds | ran)

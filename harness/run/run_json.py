@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from backends.device.artifact import Artifact
+from backends.device.cpu_speed import CpuSpeed, has_throttled
 from backends.device.machine import describe
 from backends.device.reading import read_json
 from backends.environments import installed
@@ -228,6 +229,7 @@ def _latencies(work: Work) -> Iterator[LatencyEntry]:
         if work.store.has("latency", step.key):
             measured = read_json(work.store.path("latency", step.key) / "latency.json")
             arena = str(measured["info"].get("arena_bytes", ""))
+            before, after = (CpuSpeed(**measured.get(when, {})) for when in ("before", "after"))
             yield LatencyEntry(
                 p50_ms=measured["p50_ms"],
                 p90_ms=measured["p90_ms"],
@@ -243,6 +245,12 @@ def _latencies(work: Work) -> Iterator[LatencyEntry]:
                 peak_rss_mb=measured["peak_rss_bytes"] / 1e6,
                 arena_kb=int(arena) / 1e3 if re.fullmatch(r"[0-9]{1,15}", arena) else None,
                 emulated=bool(measured["machine"].get("emulated", False)),
+                governors=tuple(after.governors),
+                mhz_before=before.mhz,
+                mhz_after=after.mhz,
+                most_mhz=after.most_mhz,
+                celsius=after.celsius,
+                throttled=has_throttled(before, after),
             )
 
 

@@ -78,6 +78,33 @@ class MatrixProducts(nn.Module):
         return torch.matmul(a.to(dtype), b.to(dtype))
 
 
+class TransposedProducts(IntegerProducts):
+    """A transposed convolution in NCHW, of which ``sizes`` rows and columns are kept after ``before``.
+
+    ``weights`` are ``(in, out, kh, kw)``.
+    """
+
+    def __init__(
+        self,
+        weights: NDArray[np.integer],
+        bias: NDArray[np.integer] | None,
+        largest: int,
+        stride: tuple[int, int],
+        before: tuple[int, int],
+        sizes: tuple[int, int],
+    ) -> None:
+        super().__init__(weights.swapaxes(0, 1), bias, largest, stride)
+        self.before, self.sizes = before, sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return whole numbers in `dtype`."""
+        (top, left), (height, width) = self.before, self.sizes
+        whole = functional.conv_transpose2d(x.to(self.dtype), self.weights.transpose(0, 1), None, self.stride)
+        below, right = max(top + height - whole.shape[2], 0), max(left + width - whole.shape[3], 0)
+        reached = functional.pad(whole, (0, right, 0, below))
+        return reached[..., top : top + height, left : left + width] + self.bias[:, None, None]
+
+
 class Rounded(nn.Module):
     """An elementwise operator: arithmetic on steps, clipped, with straight-through slopes."""
 
@@ -160,21 +187,6 @@ def each_to(*shape: int) -> Function:
     return Function(lambda x: x.reshape(len(x), *shape))
 
 
-class Part(nn.Module):
-    """One of the parts, of given sizes or of that many, that a tensor is split into along an axis."""
-
-    def __init__(self, axis: int, sizes: list[int] | int, part: int) -> None:
-        super().__init__()
-        self.axis, self.sizes, self.part = axis, sizes, part
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the part; where parts cannot be equal the last is smaller. Along the images it is a `ValueError`."""
-        if self.axis % x.ndim == 0:
-            raise ValueError("splits along the axis of the images")
-        size = -(-x.shape[self.axis] // self.sizes) if isinstance(self.sizes, int) else self.sizes
-        return torch.split(x, size, self.axis)[self.part]  # type: ignore[no-untyped-call]
-
-
 class Aligned(nn.Module):
     """A layer whose operands have `rank` axes, or the most that one has: fewer are those behind the images' axis."""
 
@@ -188,6 +200,21 @@ class Aligned(nn.Module):
         rank = max(self.rank, *(x.ndim for x in operands))
         out: Tensor = self.layer(*(x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:]) for x in operands))
         return out
+
+
+class Part(nn.Module):
+    """One of the parts, of given sizes or of that many, that a tensor is split into along an axis."""
+
+    def __init__(self, axis: int, sizes: list[int] | int, part: int) -> None:
+        super().__init__()
+        self.axis, self.sizes, self.part = axis, sizes, part
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the part; where parts cannot be equal the last is smaller. Along the images it is a `ValueError`."""
+        if self.axis % x.ndim == 0:
+            raise ValueError("splits along the axis of the images")
+        size = -(-x.shape[self.axis] // self.sizes) if isinstance(self.sizes, int) else self.sizes
+        return torch.split(x, size, self.axis)[self.part]  # type: ignore[no-untyped-call]
 
 
 class Concat(nn.Module):

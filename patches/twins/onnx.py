@@ -39,7 +39,8 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
     while executed and executed[-1].name in AFTER and executed[-1].outputs[0].dtype == "float32":
         executed.pop()
     if not executed or len(executed) == len(description.executed):
-        raise UserError(f"{path}: expected integers, dequantized at the end")
+        last = executed[-1].numbered if executed else "none"
+        raise UserError(f"{path}: expected integers, dequantized at the end; the last operator is {last}")
     kernels = onnx_asked.kernels(path, tuple(executed))
     shapes = onnx_lifted.shapes(description)
     for given in chain.from_iterable(map(by_output, executed)):

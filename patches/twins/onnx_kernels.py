@@ -50,6 +50,28 @@ class Multiply(nn.Module):
         return scaled.add_(self.zero_point).round_().sub_(self.zero_point)
 
 
+class Average(nn.Module):
+    """The mean of windows of steps, NCHW: reals are added one by one, row by row, in float32; no fused arithmetic."""
+
+    def __init__(self, x: Quant, out: Quant, window: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.x, self.out, self.window, self.stride = x, out, window, stride
+
+    def forward(self, steps: Tensor, counts: Tensor) -> Tensor:
+        """Return whole numbers, float32; padding is zero, and ``counts`` are how many elements count in a window."""
+        reals = steps * torch.tensor(self.x.scale)
+        rows, columns = counts.shape[-2:]
+        total = torch.zeros(())
+        for row in range(self.window[0]):
+            for column in range(self.window[1]):
+                down, right = (
+                    slice(first, first + (n - 1) * step + 1, step)
+                    for first, n, step in zip((row, column), (rows, columns), self.stride, strict=True)
+                )
+                total = total + reals[:, :, down, right]
+        return (total / counts / torch.tensor(self.out.scale) + self.out.zero_point).round_().sub_(self.out.zero_point)
+
+
 class LookupTable(nn.Module):
     """A function of one tensor's reals as a lookup table over its 256 integers."""
 

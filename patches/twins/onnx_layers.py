@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from backends.device.errors import UserError
 from exporters.files.description import Operator
@@ -30,6 +31,7 @@ from patches.twins.network import REALS, Quant
 from patches.twins.onnx_moves import MOVES, optional
 from patches.twins.pixels import Quantized
 from patches.twins.scaling import Float32
+from patches.twins.straight_through import rounded
 from patches.twins.tables import table
 from patches.twins.uses import constant, constant_steps, no_twin
 
@@ -46,8 +48,11 @@ Converter = Callable[[Operator, dict[str, Quant], Path], Layer]
 
 
 def quant_at(operator: Operator, position: int, path: Path) -> Quant:
-    """Return the scale at a position among an operator's inputs, with the zero point after it."""
-    scale, zero_point = (constant(operator, p, path) for p in (position, position + 1))
+    """Return the scale at a position among an operator's inputs, with the zero point after it, if it has one."""
+    scale, zero_point = constant(operator, position, path), optional(operator, position + 1, path)
+    if zero_point is None:
+        of_integers = operator.inputs[0] if operator.name == "DequantizeLinear" else operator.outputs[0]
+        zero_point = np.zeros((), of_integers.dtype)
     if scale.size != 1 or zero_point.size != 1 or zero_point.dtype not in (np.int8, np.uint8):
         raise UserError(f"{path}: {operator.numbered}: expected one scale, of 8-bit integers")
     if not 0 < float(np.ravel(scale)[0]) < math.inf:
@@ -162,6 +167,39 @@ class GlobalMean(nn.Module):
         return mean
 
 
+def _average_pool(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
+    settings = operator.attributes
+    x, out = quant_at(operator, 1, path), quant_at(operator, 3, path)
+    if settings.get("channels_last") or settings.get("ceil_mode") or len(settings["kernel_shape"]) != 2:
+        raise no_twin(operator, path, "with channels last, rounded up, or of other than two dimensions,")
+    if settings.get("auto_pad", b"NOTSET") != b"NOTSET":
+        raise no_twin(operator, path, "without explicit pads")
+    return Layer(AveragePool(x, out, settings), operator.inputs[:1], out)
+
+
+class AveragePool(nn.Module):
+    """Average pooling in NCHW; the gradient is that of the mean of the steps."""
+
+    def __init__(self, x: Quant, out: Quant, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        window, stride = (tuple(settings.get(name, (1, 1))) for name in ("kernel_shape", "strides"))
+        top, left, bottom, right = settings.get("pads", (0, 0, 0, 0))
+        self.pads = left, right, top, bottom
+        self.sums = Function(functional.avg_pool2d, window, stride, divisor_override=1)
+        self.mean = kernel.Average(x, out, window, stride)  # type: ignore[arg-type]
+        self.counts_padding = bool(settings.get("count_include_pad"))
+        self.bounds = out.bounds
+        self.ratio = x.scale / out.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return steps of the output."""
+        padded = functional.pad(x, self.pads)
+        ones = torch.ones(1, 1, *x.shape[2:], device=x.device)
+        counts = self.sums(functional.pad(ones, self.pads, value=float(self.counts_padding)))
+        steps = padded.detach()
+        return rounded(lambda _: self.mean(steps, counts), *self.bounds, (self.ratio / counts,), self.sums(padded))
+
+
 def _concat(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     out = quant_at(operator, 0, path)
     parts = operator.inputs[2::3]
@@ -222,6 +260,7 @@ LAYERS: dict[str, Converter] = {
     "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
     "QLinearConv": _convolution, "QGemm": _fully_connected, "QLinearMatMul": _matrix_product,
     "QLinearAdd": _add_or_multiply, "QLinearMul": _add_or_multiply, "QLinearGlobalAveragePool": _global_mean,
-    "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu, "QLinearSigmoid": _table,
+    "QLinearAveragePool": _average_pool, "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu,
+    "QLinearSigmoid": _table,
     **{name: _keeps_quant(function) for name, function in MOVES.items()},
 }  # fmt: skip

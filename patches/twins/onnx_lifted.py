@@ -107,10 +107,10 @@ def _raised(operator: Operator) -> Operator:
         axis = settings.get("axis", 0)
         settings["axis"] = axis + 1 if axis >= 0 else axis
     if operator.name == "Slice":
-        first = inputs[1].values
-        axes = inputs[3].values if len(inputs) > 3 and inputs[3].name else np.arange(0 if first is None else len(first))
-        given = inputs[3] if len(inputs) > 3 else replace(inputs[1], name="axes")
-        inputs[3:4] = [replace(given, name=given.name or "axes", values=np.where(axes < 0, axes, axes + 1))]
+        given = inputs[3].values if len(inputs) > 3 else None
+        starts = () if inputs[1].values is None else inputs[1].values
+        axes = np.arange(len(starts)) if given is None else given
+        inputs[3:4] = [replace(inputs[1], name="axes", values=np.where(axes < 0, axes, axes + 1))]
     if operator.name == "Pad" and inputs[1].values is not None:
         before, after = np.split(inputs[1].values, 2)
         inputs[1] = replace(inputs[1], values=np.concatenate([[0], before, [0], after]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,26 @@ def _slice(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     axes, strides = optional(operator, 3, path), optional(operator, 4, path)
     at = range(len(starts)) if axes is None else axes.tolist()
     by = [1] * len(starts) if strides is None else strides.tolist()
-    if min(by) < 1 or min(at) < 1:
-        raise no_twin(operator, path, "backwards, of axes from the end, or of that of the images,")
-    cuts = [slice(None)] * (max(at) + 1)
-    for axis, start, end, step in zip(at, starts, ends, by, strict=True):
-        cuts[axis] = slice(start, end, step)
-    return Function(Tensor.__getitem__, tuple(cuts))
+    if min(by) < 1 or 0 in at:
+        raise no_twin(operator, path, "backwards, or along the axis of the images,")
+    return Sliced([(axis, slice(*cut)) for axis, *cut in zip(at, starts, ends, by, strict=True)])
+
+
+class Sliced(nn.Module):
+    """Part of each image, cut along some axes, of which negative ones count from the end."""
+
+    def __init__(self, cuts: Sequence[tuple[int, slice]]) -> None:
+        super().__init__()
+        self.cuts = cuts
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the part; along the axis of the images it is a `ValueError`."""
+        whole = [slice(None)] * x.ndim
+        for axis, cut in self.cuts:
+            if axis % x.ndim == 0:
+                raise ValueError("cuts along the axis of the images")
+            whole[axis] = cut
+        return x[tuple(whole)]
 
 
 def _reshape(operator: Operator, quant: Quant, path: Path) -> nn.Module:
@@ -102,6 +116,27 @@ def _gather(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     return Function(lambda x: x.index_select(axis, chosen % x.shape[axis]))
 
 
+def _depth_to_space(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    block = operator.attributes["blocksize"]
+    shuffle = Function(functional.pixel_shuffle, block)
+    if operator.attributes.get("mode", b"DCR") == b"CRD":
+        return shuffle
+    return Sequential(Function(lambda x: x.unflatten(1, (block**2, -1)).transpose(1, 2).flatten(1, 2)), shuffle)
+
+
+def _resize(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    """Convert a resize that repeats each pixel a whole number of times."""
+    settings, scales = operator.attributes, optional(operator, 2, path)
+    how = [settings.get("mode"), settings.get("coordinate_transformation_mode"), settings.get("nearest_mode")]
+    if how != [b"nearest", b"asymmetric", b"floor"] or scales is None or scales.size != 4:
+        raise no_twin(operator, path, "other than nearest, asymmetric, floor, and by scales,")
+    times = scales.astype(np.int64)
+    if any(times != scales) or any(times[:2] != 1) or "axes" in settings:
+        raise no_twin(operator, path, f"by scales of {scales.tolist()}")
+    high, wide = times[2:].tolist()
+    return Function(lambda x: x.repeat_interleave(high, 2).repeat_interleave(wide, 3))
+
+
 def _split(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     settings, sizes = operator.attributes, optional(operator, 1, path)
     parts = settings.get("parts", 1) if sizes is None else sizes.tolist()
@@ -117,5 +152,5 @@ def _transpose(operator: Operator, quant: Quant, path: Path) -> nn.Module:
 
 MOVES: dict[str, Callable[[Operator, Quant, Path], nn.Module]] = {
     "MaxPool": _max_pool, "Pad": _pad, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten, "Gather": _gather,
-    "Split": _split, "Transpose": _transpose,
+    "DepthToSpace": _depth_to_space, "Resize": _resize, "Split": _split, "Transpose": _transpose,
 }  # fmt: skip

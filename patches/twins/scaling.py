@@ -40,7 +40,7 @@ class Float64(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers, float64."""
-        return _half_away(x.to(torch.float64) * self.scale)
+        return half_away(x.to(torch.float64) * self.scale)
 
 
 class Quotient(nn.Module):
@@ -53,7 +53,7 @@ class Quotient(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers of that dtype."""
-        return _half_away(x.to(self.scale.dtype) / self.scale)
+        return half_away(x.to(self.scale.dtype) / self.scale)
 
 
 class FixedPoint(nn.Module):
@@ -73,6 +73,7 @@ class FixedPoint(nn.Module):
         return multiply(x.to(torch.int64), Factor(self.multiplier, self.shift), self.away)
 
 
-def _half_away(real: Tensor) -> Tensor:
+def half_away(real: Tensor) -> Tensor:
+    """Round half away from zero, as C's ``round``."""
     whole = real.trunc()
     return whole + (real - whole).mul_(2).trunc_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from torch import nn
@@ -17,7 +18,7 @@ from patches.twins.layers import Sequential
 from patches.twins.network import Node, Twin, require_unique_outputs
 from patches.twins.pixels import Preprocess, Quantized
 from patches.twins.tflite_layers import LAYERS
-from patches.twins.uses import converted, of_one, quant_of
+from patches.twins.uses import by_output, converted, of_one, quant_of
 
 AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # may lie between the last integers and the output
 
@@ -36,7 +37,7 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
         prepared = Sequential(prepared, Quantized(quant_of(entry, path)))
     nodes = [Node(("pixels",), entry.name, prepared)]
     taken = delegated(path) if kernels == "xnnpack" else frozenset()
-    for operator in operators:
+    for operator in chain.from_iterable(map(by_output, operators)):
         make = LAYERS.get(operator.name)
         if make is None:
             raise UserError(f"{path}: operator {operator.numbered} has no twin yet")

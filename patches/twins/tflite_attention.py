@@ -12,6 +12,7 @@ from exporters.files import tflite_cut
 from exporters.files.description import Operator
 from patches.twins import tflite_kernels as kernel
 from patches.twins.asked import Asked, TfliteKernel
+from patches.twins.fixed_point import factor
 from patches.twins.layers import Aligned, MatrixProducts, Rounded, Sequential
 from patches.twins.network import Quant
 from patches.twins.scaling import FixedPoint
@@ -26,7 +27,7 @@ def _matrix_product(operator: Operator, kernels: str, path: Path) -> nn.Module:
     if len(ranks) > 1 or any(tensor.values is not None for tensor in operator.inputs):
         raise no_twin(operator, path, "of tensors of different ranks, or of a constant,")
     turned = bool(operator.attributes.get("adjX")), bool(operator.attributes.get("adjY"))
-    scaled = kernel.scale_products(kernels, operator.name, a, [b.scale], out, 1)
+    scaled = kernel.scale_products(kernels, operator.name, a, [b.scale], out, of_one(operator.outputs[0]))
     largest = max(map(abs, a.bounds)) * max(map(abs, b.bounds))
     return Sequential(MatrixProducts(largest, turned), Rounded(scaled, out.bounds, (a.scale * b.scale / out.scale,)))
 
@@ -47,7 +48,7 @@ class SquaredDifference(nn.Module):
         twice = 2 * max(a.scale, b.scale)
         self.scales, self.quant = (a.scale, b.scale), out
         self.one, self.other, self.out = (
-            FixedPoint(kernel.factor([real]), kernel.PORTABLE)
+            FixedPoint(factor([real]), kernel.PORTABLE)
             for real in (a.scale / twice, b.scale / twice, twice * twice / ((1 << 14) * out.scale))
         )
 

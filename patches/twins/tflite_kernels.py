@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from patches.twins.fixed_point import Factor, factor
 from patches.twins.network import Quant
-from patches.twins.scaling import FixedPoint, Float32, Float64, Floats, Quotient
+from patches.twins.scaling import FixedPoint, Float32, Float64, Floats, Quotient, half_away
 
 # Channels that a vector kernel of `builtin` takes at a time (1: any number); the portable code takes the rest.
 VECTORS = {("CONV_2D", "int8"): 1, ("CONV_2D", "uint8"): 1, ("FULLY_CONNECTED", "int8"): 1}
-VECTORS |= {("FULLY_CONNECTED", "uint8"): 1, ("DEPTHWISE_CONV_2D", "int8"): 8}
+VECTORS |= {("TRANSPOSE_CONV", "int8"): 8, ("FULLY_CONNECTED", "uint8"): 1, ("DEPTHWISE_CONV_2D", "int8"): 8}
 MEAN_VECTOR = 16
 QUANTIZE_VECTOR = 8
 REQUANTIZE_VECTOR = 16
@@ -38,9 +38,9 @@ PORTABLE = torch.ones(1, dtype=torch.int64)
 
 
 def scale_products(
-    kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, channels: int
+    kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, shape: tuple[int, ...]
 ) -> nn.Module:
-    """Scale the accumulators of a convolution or a dense layer to steps."""
+    """Scale the accumulators of a convolution or a dense layer to steps, of which an image has a `shape`."""
     scales = np.array(weights, np.float32)
     if kernels == "xnnpack":
         return Float32(np.float32(x.scale) * scales / np.float32(out.scale))
@@ -49,9 +49,12 @@ def scale_products(
     # per tensor and of unsigned integers or a dense layer, TFLite multiplies the two scales in float32
     in_float32 = len(scales) == 1 and (x.lowest == 0 or operator == "FULLY_CONNECTED")
     both = scales * np.float32(x.scale) if in_float32 else scales.astype(np.float64) * x.scale
-    vector = VECTORS.get((operator, "int8" if x.lowest < 0 else "uint8")) if kernels == "builtin" else None
-    by = factor(np.broadcast_to(both.astype(np.float64) / out.scale, channels))
-    return FixedPoint(by, _away(channels, vector))
+    by = factor(np.broadcast_to(both.astype(np.float64) / out.scale, shape[-1]))
+    dtype = "int8" if x.lowest < 0 else "uint8"
+    if kernels == "builtin" and (operator, dtype) == ("TRANSPOSE_CONV", "uint8"):
+        return FixedPoint(by, _away(math.prod(shape), REQUANTIZE_VECTOR).reshape(shape))
+    vector = VECTORS.get((operator, dtype)) if kernels == "builtin" else None
+    return FixedPoint(by, _away(shape[-1], vector))
 
 
 def scale_product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
@@ -192,6 +195,25 @@ def mean(kernels: str, x: Quant, out: Quant, n: int, channels: int | None) -> nn
     whole = factor([x.scale / out.scale])
     shift = min(n.bit_length() - 1, 32, 31 + int(whole.shift))
     return FixedPoint(Factor((whole.multiplier << shift) // n, whole.shift - shift), PORTABLE)
+
+
+def total(kernels: str, x: Quant, out: Quant, n: int) -> nn.Module:
+    """Scale a sum of ``n`` steps to steps."""
+    scale = np.float32(x.scale) / np.float32(out.scale)
+    return Float32(scale) if kernels == "xnnpack" else Total(scale, n * x.zero_point)
+
+
+class Total(nn.Module):
+    """The built-in kernels' sum in float32: zero points become a bias, rounded half away from zero."""
+
+    def __init__(self, scale: np.float32, offset: int) -> None:
+        super().__init__()
+        self.scale, self.offset = float(scale), offset
+        self.bias = float(np.float32(-offset) * scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return whole numbers, float32."""
+        return half_away((x + self.offset) * self.scale + self.bias)
 
 
 class VectorMean(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from patches.twins.layers import (
     Multiply,
     Rounded,
     Sequential,
+    TransposedProducts,
     WithConstant,
     each_to,
 )
@@ -81,6 +83,27 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     )
 
 
+def _transposed_convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert a transposed convolution, whose padding is that of the convolution it is the transpose of."""
+    _, weights, x, *bias = operator.inputs
+    moved = replace(operator, inputs=(x, weights, *bias))
+    quant, out = quant_of(x, path), quant_of(operator.outputs[0], path)
+    *_, channels = image_shape(moved, path)
+    values = _weights(moved, 0, path).transpose(3, 0, 1, 2)
+    if len(values) != channels:
+        raise no_twin(operator, path, f"of {channels} channels with weights of shape {weights.shape}")
+    stride = operator.attributes["strideH"], operator.attributes["strideW"]
+    left, _, top, _ = _pads(replace(moved, inputs=operator.outputs), values.shape[2:], stride)
+    height, width, _ = of_one(operator.outputs[0])
+    sums = TransposedProducts(values, _bias(moved, path), _largest(quant), stride, (top, left), (height, width))
+    return Sequential(
+        Function(Tensor.permute, 0, 3, 1, 2),
+        sums,
+        Function(Tensor.permute, 0, 2, 3, 1),
+        _scaled(operator, kernels, quant, weights, out),
+    )
+
+
 def _fully_connected(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert a dense layer: each row of as many numbers as there are weights for, however the axes lie."""
     x, weights, *_ = operator.inputs
@@ -96,8 +119,8 @@ def _fully_connected(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 def _scaled(operator: Operator, kernels: str, x: Quant, weights: FileTensor, out: Quant) -> nn.Module:
     slope = torch.tensor(x.scale * np.array(weights.scale) / out.scale, dtype=torch.float32)
-    channels = (operator.outputs[0].shape or ())[-1]
-    arithmetic = kernel.scale_products(kernels, operator.name, x, weights.scale, out, channels)
+    shape = of_one(operator.outputs[0])
+    arithmetic = kernel.scale_products(kernels, operator.name, x, weights.scale, out, shape)
     return Rounded(arithmetic, _bounds(operator, out), (slope,))
 
 
@@ -170,6 +193,7 @@ def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 
 def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert a mean or a sum over some axes."""
     tensor = operator.inputs[0]
     keep = bool(operator.attributes["keepDims"])
     x, out, shape = quant_of(tensor, path), quant_of(operator.outputs[0], path), tensor.shape or ()
@@ -179,11 +203,16 @@ def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
     if not axes or min(shape[a] for a in axes) < 1:
         raise no_twin(operator, path, f"over axes {axes} of shape {shape}")
     n = prod(shape[a] for a in axes)
+    along = [a for a in axes if a] if has_batch(tensor) else [a + 1 for a in axes]  # a batch of one is no axis of it
+    sums, shaped = Function(Tensor.sum, along, keep), each_to(*of_one(operator.outputs[0]))
+    if operator.name == "SUM":
+        if kernels == "reference":
+            raise no_twin(operator, path, "by the reference kernels")
+        total = Rounded(kernel.total(kernels, x, out, n), out.bounds, (x.scale / out.scale,))
+        return Sequential(sums, total, shaped)
     in_vectors = keep and len(shape) == 4 and axes == [1, 2]
     arithmetic = kernel.mean(kernels, x, out, n, shape[3] if in_vectors else None)
-    along = [a for a in axes if a] if has_batch(tensor) else [a + 1 for a in axes]  # a batch of one is no axis of it
-    rounded = Rounded(arithmetic, out.bounds, (x.scale / out.scale / n,))
-    return Sequential(Function(Tensor.sum, along, keep), rounded, each_to(*of_one(operator.outputs[0])))
+    return Sequential(sums, Rounded(arithmetic, out.bounds, (x.scale / out.scale / n,)), shaped)
 
 
 def _average_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -225,7 +254,8 @@ def _table(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
-    "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "QUANTIZE": _quantize, "MEAN": _mean,
+    "TRANSPOSE_CONV": _transposed_convolution,
+    "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "QUANTIZE": _quantize, "MEAN": _mean, "SUM": _mean,
     "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES, **ATTENTION,
     **dict.fromkeys(TFLITE_REALS, _table),
 }  # fmt: skip

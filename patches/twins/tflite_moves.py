@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exporters.files.description import Operator
-from patches.twins.layers import Concat, Function, Sequential, each_to
+from patches.twins.layers import Concat, Function, Part, Sequential, each_to
 from patches.twins.uses import (
     constant,
     constant_steps,
     has_batch,
+    image_shape,
     no_twin,
     of_one,
     require_batch,
@@ -103,7 +106,59 @@ def _concat(operator: Operator, kernels: str, path: Path) -> nn.Module:
     return Concat(axis, fixed=fixed)
 
 
+def _split(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert one output of a split into equal parts or parts of given sizes."""
+    if operator.name == "SPLIT":
+        axis, x = operator.inputs
+        sizes: list[int] | int = operator.attributes.get("parts", 1)
+    else:
+        x, _, axis = operator.inputs
+        sizes = np.ravel(constant(operator, 1, path)).tolist()
+    moved = replace(operator, inputs=(x, axis))
+    require_same_quant(moved, path)
+    along = int(np.ravel(constant(moved, 1, path))[0]) % len(x.shape or ())
+    require_batch(moved, path, (along,))
+    return Part(along, sizes, operator.attributes.get("part", 0))
+
+
+def _broadcast(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    require_same_quant(operator, path)
+    require_batch(operator, path)
+    if len(operator.inputs[0].shape or ()) != len(operator.outputs[0].shape or ()):
+        raise no_twin(operator, path, "to another number of axes")
+    return Function(Tensor.expand, -1, *of_one(operator.outputs[0]))
+
+
+def _depth_to_space(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    require_same_quant(operator, path)
+    block, (height, width, _) = operator.attributes["blockSize"], image_shape(operator, path)
+    apart = each_to(height, width, block, block, -1)
+    return Sequential(apart, Function(Tensor.permute, 0, 1, 3, 2, 4, 5), each_to(*of_one(operator.outputs[0])))
+
+
+def _nearest(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert a resize that takes the nearest pixel, whose place the kernels compute in float32."""
+    require_same_quant(operator, path)
+    rows, columns = (
+        _places(before, after, operator.attributes)
+        for before, after in zip(image_shape(operator, path), of_one(operator.outputs[0])[:2], strict=False)
+    )
+    return Function(lambda x: x[:, rows[:, None], columns])
+
+
+def _places(before: int, after: int, settings: Mapping[str, Any]) -> Tensor:
+    """Return the pixel of a side that each of the resized side takes."""
+    corners = bool(settings.get("alignCorners")) and after > 1
+    scale = np.float32(before - corners) / np.float32(after - corners)
+    middle = np.float32(0.5 if settings.get("halfPixelCenters") else 0)
+    real = (np.arange(after, dtype=np.float32) + middle) * scale
+    whole = np.floor(real + np.float32(0.5)) if corners else np.floor(real)
+    return torch.from_numpy(np.minimum(whole.astype(np.int64), before - 1))
+
+
 MOVES: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONCATENATION": _concat, "PAD": _pad, "PADV2": _pad, "SLICE": _slice, "STRIDED_SLICE": _slice,
     "TRANSPOSE": _transpose, "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
+    "SPLIT": _split, "SPLIT_V": _split, "BROADCAST_TO": _broadcast, "DEPTH_TO_SPACE": _depth_to_space,
+    "RESIZE_NEAREST_NEIGHBOR": _nearest,
 }  # fmt: skip

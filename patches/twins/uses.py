@@ -27,17 +27,6 @@ Made = TypeVar("Made")
 How = TypeVar("How")
 
 
-def by_output(operator: Operator) -> list[Operator]:
-    """Return an operator of several outputs as one for each: it knows which ``part`` of how many ``parts`` it gives."""
-    if len(operator.outputs) == 1:
-        return [operator]
-    settings = operator.attributes | {"parts": len(operator.outputs)}
-    return [
-        replace(operator, outputs=(out,), attributes=settings | {"part": part})
-        for part, out in enumerate(operator.outputs)
-    ]
-
-
 def no_twin(operator: Operator, path: Path, use: str) -> UserError:
     """Return the error for an operator that has a twin, but not in this use."""
     return UserError(f"{path}: {operator.numbered} {use} has no twin yet")
@@ -96,6 +85,17 @@ def require_same_quant(operator: Operator, path: Path) -> None:
     x, out = operator.inputs[0], operator.outputs[0]
     if (x.scale, x.zero_point, x.dtype) != (out.scale, out.zero_point, out.dtype):
         raise no_twin(operator, path, "between different scales")
+
+
+def by_output(operator: Operator) -> list[Operator]:
+    """Return an operator of several outputs as one for each: it knows which ``part`` of how many ``parts`` it gives."""
+    if len(operator.outputs) == 1:
+        return [operator]
+    settings = operator.attributes | {"parts": len(operator.outputs)}
+    return [
+        replace(operator, outputs=(out,), attributes=settings | {"part": part})
+        for part, out in enumerate(operator.outputs)
+    ]
 
 
 def require_same_size(operator: Operator, path: Path) -> None:

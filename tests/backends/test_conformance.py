@@ -33,7 +33,6 @@ TARGETS = [
     ("onnxruntime,host=qemu,arch=x86_64,cpu=Haswell", "qemu"),
     ("litert,kernels=builtin,host=qemu,arch=aarch64,cpu=max", "qemu"),
     ("tflite_runtime,host=qemu,arch=armv7l", "qemu"),
-    ("openvino,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),
     ("litert,host=docker,arch=x86_64", "docker"),
     ("onnxruntime,host=docker,arch=aarch64", "docker"),
     ("litert,host=ssh,address=board", "ssh"),

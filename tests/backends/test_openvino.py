@@ -73,6 +73,8 @@ def test_what_is_not_in_force_is_refused(file):
         loaded(file, threads=4096)
     with pytest.raises(UserError, match="option num_streams = 'many': expected 0 to 256"):
         loaded(file, {"num_streams": "many"})
+    with pytest.raises(UserError, match="ONEDNN_MAX_CPU_ISA is DEFAULT in this process, asked for AVX2"):
+        loaded(file, {"ONEDNN_MAX_CPU_ISA": "AVX2"})
 
 
 def test_an_integer_output_of_onnx_keeps_its_integers(float_file, tmp_path):

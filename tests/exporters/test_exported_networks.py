@@ -89,11 +89,6 @@ def test_a_channel_that_is_all_bias_keeps_it(tmp_path, format, per_channel):
             "tflite",
             "not support one of its operators.*MAXIMUM",
         ),
-        (
-            lambda x: functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
-            "tflite",
-            "writes STABLEHLO_REDUCE_W",
-        ),
         (torch.erf, "onnx", "1 operator computes in float: 1 Erf"),
         (torch.erf, "tflite", "computes? in float"),
         (lambda x: x * 0, "onnx", "is the network trained"),

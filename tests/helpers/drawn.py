@@ -10,14 +10,14 @@ from hypothesis import reject
 
 from backends.device.errors import UserError
 from harness.run.arithmetic import Arithmetic, compare_in_batches
-from helpers import drawn_attention, drawn_onnx, drawn_tflite
+from helpers import drawn_attention, drawn_images, drawn_onnx, drawn_tflite
 from patches.twins import twin
 
 IMAGES = 4
 BATCHES = (1, IMAGES)
 Draw = Callable[[Any], Any]
-TFLITE = drawn_tflite.OPERATORS | drawn_attention.TFLITE
-ONNX = drawn_onnx.OPERATORS | drawn_attention.ONNX
+TFLITE = drawn_images.TFLITE | drawn_attention.TFLITE
+ONNX = drawn_images.ONNX | drawn_attention.ONNX
 
 
 def kinds() -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ class T(NamedTuple):
 class Op(NamedTuple):
     name: str
     inputs: tuple[str, ...]
-    output: str
+    output: str | tuple[str, ...]
     options: str = ""  # of the schema's class, e.g. Conv2D
     settings: Mapping[str, Any] = MappingProxyType({})
 
@@ -41,13 +41,14 @@ def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: 
         graph.tensors.append(_tensor(name, spec, model.buffers, any_batch))
     for op in ops:
         code, made = tfl.OperatorCodeT(), tfl.OperatorT()
+        outputs = (op.output,) if isinstance(op.output, str) else op.output
         code.builtinCode = getattr(CODES, op.name)
         code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), VERSIONS.get(op.name, 1)
-        if op.name == "QUANTIZE" and "uint8" in (tensors[op.inputs[0]].dtype, tensors[op.output].dtype):
+        if op.name == "QUANTIZE" and "uint8" in (tensors[op.inputs[0]].dtype, tensors[outputs[0]].dtype):
             code.version = 1
         model.operatorCodes.append(code)
         made.opcodeIndex = len(model.operatorCodes) - 1
-        made.inputs, made.outputs = [index[name] for name in op.inputs], [index[op.output]]
+        made.inputs, made.outputs = [index[name] for name in op.inputs], [index[name] for name in outputs]
         if op.options:
             made.builtinOptionsType = getattr(tfl.BuiltinOptions, f"{op.options}Options")
             made.builtinOptions = getattr(tfl, f"{op.options}OptionsT")()
@@ -63,7 +64,8 @@ def write(path: Path, tensors: dict[str, T], ops: list[Op], entry: str, output: 
 VERSIONS = {
     "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MUL": 2, "MEAN": 2, "AVERAGE_POOL_2D": 2,
     "MAX_POOL_2D": 2, "CONCATENATION": 2, "PAD": 2, "STRIDED_SLICE": 2, "SLICE": 2, "TRANSPOSE": 2, "SOFTMAX": 2,
-    "QUANTIZE": 2,
+    "QUANTIZE": 2, "SUM": 2, "TRANSPOSE_CONV": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "SPLIT": 2, "SPLIT_V": 2,
+    "BROADCAST_TO": 3,
 }  # fmt: skip
 
 

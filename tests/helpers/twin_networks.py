@@ -82,6 +82,19 @@ class Network:
         return write(folder / "net.tflite", self.tensors, self.ops, "x", output, any_batch)
 
 
+def transposed(net: Network, x: str, side: int, channels: int, k: int, **settings: int) -> str:
+    """A transposed convolution, whose first input is the shape of its output."""
+    out = net.weighted(
+        "TRANSPOSE_CONV", x, (channels, k, k, net.tensors[x].shape[3]), 0, channels, (1, side, side, channels),
+        "TransposeConv", **settings,
+    )  # fmt: skip
+    op = net.ops.pop()
+    shape = net.constant(np.array([1, side, side, channels]), "int32")
+    _, weights, bias = op.inputs
+    net.ops.append(op._replace(inputs=(shape, weights, x, bias)))
+    return out
+
+
 def _conv(net: Network) -> str:
     return net.conv()
 

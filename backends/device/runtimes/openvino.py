@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +26,12 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 WEIGHTED_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")  # what they become when compiled
+LIMIT = "ONEDNN_MAX_CPU_ISA"
+# by oneDNN's name, what OpenVINO calls them
+ISA = {
+    "AVX512_CORE": "Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions",
+    "AVX2": "Intel AVX2",
+}
 PLUMBING = ("Input", "Output", "Const")
 MOST_STREAMS = 256
 NO_VNNI = "use a CPU with VNNI, or another runtime"
@@ -45,9 +53,9 @@ class Engine:
     """OpenVINO's CPU plugin, for ONNX and TFLite files.
 
     Options are OpenVINO's own: ``performance_hint``, ``num_streams`` (0 for what the hint chooses),
-    ``inference_precision``, that of layers in float, and ``LP_TRANSFORMS_MODE``, without which every layer is computed
-    in float. A layer with integer weights that is computed in float is an error, unless ``float_layers`` is
-    ``allowed``.
+    ``inference_precision``, that of layers in float, ``LP_TRANSFORMS_MODE``, without which every layer is computed in
+    float, and ``ONEDNN_MAX_CPU_ISA``, with which a newer x86 computes as an older one. A layer with integer weights
+    that is computed in float is an error, unless ``float_layers`` is ``allowed``.
     """
 
     formats: ClassVar[tuple[str, ...]] = ("onnx", "tflite")
@@ -57,6 +65,7 @@ class Engine:
         "num_streams": range(MOST_STREAMS + 1),
         "inference_precision": ("f32", "bf16", "f16"),
         "LP_TRANSFORMS_MODE": ("YES", "NO"),
+        LIMIT: ("DEFAULT", *ISA),
         "float_layers": ("refused", "allowed"),
     }
     twins: ClassVar[Mapping[str, None]] = {"integer": None}
@@ -65,6 +74,7 @@ class Engine:
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Compile a file and check that options and threads are in force, and its layers in integers."""
         chosen = check_options(options, Engine.options)
+        _limit_instructions(chosen[LIMIT])
         try:
             import openvino
         except ImportError as error:
@@ -113,6 +123,13 @@ class Engine:
         return self._info
 
 
+def _limit_instructions(isa: str) -> None:
+    """Tell oneDNN, which reads it once in a process, which instructions it may use."""
+    if "openvino" in sys.modules and os.environ.get(LIMIT) != isa:
+        raise UserError(f"{LIMIT} is {os.environ.get(LIMIT)} in this process, asked for {isa}")
+    os.environ[LIMIT] = isa
+
+
 def _wanted(chosen: Mapping[str, str], threads: int) -> dict[str, object]:
     """Return OpenVINO's properties; pinned to a core, replays side by side would share one."""
     streams = int(chosen["num_streams"])
@@ -133,6 +150,8 @@ def _check(path: Path, compiled: Any, chosen: Mapping[str, str], threads: int) -
         ("performance_hint", chosen["performance_hint"], given("PERFORMANCE_HINT").lower()),
         ("inference_precision", chosen["inference_precision"], given("INFERENCE_PRECISION_HINT").get_type_name()),
     ]
+    if chosen[LIMIT] in ISA:
+        asked.append((LIMIT, ISA[chosen[LIMIT]], _instructions(compiled)))
     if chosen["num_streams"] != "0":
         asked.append(("num_streams", chosen["num_streams"], str(given("NUM_STREAMS"))))
     for name, wanted, found in asked:

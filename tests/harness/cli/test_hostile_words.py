@@ -38,8 +38,10 @@ USUAL = {
     "view": ["nowhere", "--port", "none"],
     "init": ["new.toml", "--kind", "network", "--force"],
     "suites": ["nothing"],
+    "board check": ["-"],
 }
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS |= {f"board {name}": command for name, command in COMMANDS.pop("board").commands.items()}  # type: ignore[attr-defined]
 PARAMETERS = [(name, option) for name, command in COMMANDS.items() for option in command.params]
 
 
@@ -64,7 +66,7 @@ def test_a_hostile_word_is_one_message(
         given = [*usual, f"{max(option.opts, key=len)}={value}"]
         if isinstance(option, click.Argument):
             given = [*usual[1:], "--", value]
-        ended = CliRunner().invoke(app, [name, *given])
+        ended = CliRunner().invoke(app, [*name.split(), *given])
         if ended.exception is None or isinstance(ended.exception, SystemExit):
             assert ended.exit_code in (0, 2), value[:20]
         else:

@@ -56,3 +56,14 @@ def test_what_is_nearly_as_fast_or_on_another_cpu_needs_no_cause() -> None:
     assert causes(run({("tflite", "litert"): 0.25, slow: 2.5}, cpu="another")) == {}
     (_, one) = latencies(run({("tflite", "litert"): 0.25, slow: 2.5}), CELLS)
     assert one.times == 10
+
+
+def test_a_cpu_that_slowed_itself_down_is_told() -> None:
+    given = run({("tflite", "litert"): 0.25})
+    (quiet,) = latencies(given, CELLS)
+    assert (quiet.doubts, quiet.cpu) == ([], "")
+    ran = {"governors": ("ondemand",), "mhz_before": 1800.2, "mhz_after": 1000, "most_mhz": 1800, "celsius": 82.4}
+    hot = given.latency[0].model_copy(update=ran | {"throttled": True})
+    (one,) = latencies(given.model_copy(update={"latency": (hot,)}), CELLS)
+    assert one.doubts == ["throttled: the CPU slowed itself down meanwhile"]
+    assert one.cpu == "1800 to 1000 of 1800 MHz, ondemand, 82 °C"

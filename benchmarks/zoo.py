@@ -1,0 +1,268 @@
+"""Export a zoo of networks, prove, twin and time them: ``python benchmarks/zoo.py FOLDER --data DIR [--only PATTERN]``.
+
+Each network is trained on CIFAR-10 at its size, for minutes, not for accuracy; SqueezeNet 1.0 has its ImageNet weights.
+It is exported to both formats, its INT8 answers are held against the float ones on images it was not trained on, and
+its twins against the runtimes on ImageNet images. FOLDER keeps the weights and files. What is known is added to
+``benchmarks/results/zoo.csv`` at once, a fact a line, so that a second run continues where the first stopped;
+``zoo.md`` is written from it. Networks of timm need timm.
+"""
+
+import csv
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+from torch import nn
+
+from backends.device.artifact import Artifact, QuantSpec
+from backends.device.errors import UserError
+from backends.device.runtimes import engine
+from backends.device.runtimes import prepare as quantize_input
+from benchmarks.speed.twin import FLOAT, costs, fit
+from exporters.export import export
+from exporters.files import require_integer
+from exporters.victim import Victim
+from harness import config
+from harness.data import datasets as data
+from harness.networks import architectures, victims, weights
+from harness.run.arithmetic import compare_with_runtime
+from patches.twins import KERNELS, twin
+
+RESULTS = Path(__file__).parent / "results"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CAFFE_MEAN, CAFFE_STD = (123 / 255, 117 / 255, 104 / 255), (1 / 255, 1 / 255, 1 / 255)
+FORMATS = ("onnx", "tflite")
+CALIBRATED = 64
+JUDGED = 300
+COMPARED = 100  # photographs: ImageNet images
+SPEED_BATCH = 8
+
+
+class Entry(NamedTuple):
+    """A network of the zoo: its images' size, how many it learns from and how often, and where its weights are from."""
+
+    model: str
+    size: int = 64
+    images: int = 4000
+    epochs: int = 2
+    rate: float = 0.05
+    weights: str | None = None  # those of ImageNet, in place of training
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return self.model.rpartition(":")[2]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights are random: it is too large to train here."""
+        return not self.epochs and not self.weights
+
+    @property
+    def origin(self) -> str:
+        """Where its weights are from."""
+        if self.weights:
+            return "ImageNet"
+        return "random" if self.is_random else f"CIFAR-10, {self.epochs} x {self.images}"
+
+
+ZOO = [
+    Entry("mobilenet_v3_small"),
+    Entry("shufflenet_v2_x0_5"),
+    Entry("mnasnet0_5"),
+    Entry("squeezenet1_1", epochs=0),
+    Entry("mobilenet_v2", epochs=1),
+    Entry("resnet18", images=2000, epochs=1),
+    Entry("mobilenet_v3_large", epochs=1),
+    Entry("efficientnet_b0", images=2000, epochs=1),
+    Entry("regnet_x_400mf", images=2000, epochs=1),
+    Entry("regnet_y_400mf", images=2000, epochs=1),
+    Entry("benchmarks.timm_networks:efficientnet_lite0", images=2000, epochs=1),
+    Entry("benchmarks.timm_networks:mobilenetv4_conv_small", images=2000, epochs=1),
+    Entry("googlenet", epochs=0),
+    Entry("alexnet", epochs=0),
+    Entry("benchmarks.timm_networks:repvgg_a0", epochs=0),
+    Entry("densenet121", epochs=0),
+    Entry("resnet50", epochs=0),
+    Entry("resnext50_32x4d", epochs=0),
+    Entry("wide_resnet50_2", epochs=0),
+    Entry("vgg11_bn", epochs=0),
+    Entry("squeezenet1_0", size=227, weights="imagenet/squeezenet1_0.pth"),
+    Entry("inception_v3", size=299, epochs=0),
+]
+Facts = dict[tuple[str, str, str], str]  # network, format or nothing, what is measured
+
+
+class Images(NamedTuple):
+    """What a network is made of and judged by: to learn from, to calibrate on, others with labels, and photographs."""
+
+    train: data.Images
+    calibration: np.ndarray
+    judged: data.Images
+    photographs: np.ndarray
+
+
+def main(
+    folder: Path,
+    data_dir: Annotated[Path, typer.Option("--data")],
+    only: Annotated[str, typer.Option()] = "*",
+    facts_file: Annotated[Path, typer.Option("--facts")] = RESULTS / "zoo.csv",
+) -> None:
+    """Measure what is not known yet, network by network, then write the table."""
+    facts = read(facts_file)
+    for entry in ZOO:
+        if fnmatch(entry.name, only) and not is_complete(entry, facts):
+            for name, value in measure(entry, facts, folder, data_dir):
+                facts[(entry.name, *name)] = value
+                write(facts, facts_file)
+                print(entry.name, *name, value, flush=True)
+    (RESULTS / "zoo.md").write_text(table(facts))
+
+
+def is_complete(entry: Entry, facts: Facts) -> bool:
+    """Whether all of a network is known."""
+    known = [
+        {what: value for (name, of, what), value in facts.items() if (name, of) == (entry.name, kind)}
+        for kind in FORMATS
+    ]
+    return all("seconds" in one or "refused" in "".join(one.values()) for one in known)
+
+
+def measure(entry: Entry, facts: Facts, folder: Path, data_dir: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield what is not known yet of a network, fact by fact."""
+    images = load(entry, folder, data_dir)
+    network, victim = prepare(entry, images, folder, data_dir)
+    answers = victims.logits(network, images.judged.pixels, 20).argmax(1)
+    networks: dict[str, nn.Module] = {}
+
+    def missing(kind: str, what: str) -> bool:
+        return (entry.name, kind, what) not in facts
+
+    if missing("", "top-1"):
+        yield ("", "parameters"), str(sum(p.numel() for p in network.parameters()))
+        yield ("", "weights"), entry.origin
+        yield ("", "size"), str(entry.size)
+        yield ("", "top-1"), "" if entry.is_random else f"{(answers == images.judged.labels).mean():.4f}"
+    for kind in FORMATS:
+        file = folder / f"{entry.name}.{kind}"
+        if missing(kind, "proof") or not file.is_file():
+            begun = time.process_time()
+            try:
+                write_file(network, victim, kind, images.calibration, folder)
+            except UserError as error:
+                yield (kind, "proof"), f"refused: {error}"
+                continue
+            yield (kind, "export seconds"), f"{time.process_time() - begun:.0f}"
+            yield (kind, "proof"), "integer"
+        if missing(kind, "agreement") and not entry.is_random:
+            yield (kind, "agreement"), f"{(integer_answers(file, images.judged.pixels) == answers).mean():.4f}"
+        for kernels in KERNELS[file.suffix]:
+            if missing(kind, f"equal:{kernels}"):
+                yield (kind, f"equal:{kernels}"), equal(entry, file, kernels, images.photographs)
+        first = KERNELS[file.suffix][0]
+        if missing(kind, "seconds") and not facts.get((entry.name, kind, f"equal:{first}"), "").startswith("refused"):
+            networks[kind] = twin(file, first)
+    if networks:
+        found = costs({FLOAT: network.requires_grad_(False)} | networks, images.photographs[:SPEED_BATCH], 3)
+        for kind in networks:
+            yield (kind, "seconds"), f"{found[kind].seconds / found[FLOAT].seconds:.2f}"
+            yield (kind, "memory"), f"{found[kind].memory / found[FLOAT].memory:.2f}"
+
+
+def load(entry: Entry, folder: Path, data_dir: Path) -> Images:
+    """Load a network's images at its size; FOLDER keeps the photographs."""
+    size = (entry.size, entry.size)
+    imagenet = config.DataTable(name="imagenet", calibration=CALIBRATED, craft=1, evaluate=JUDGED)
+    kept = folder / f"photographs-{entry.size}.npy"
+    own = data.load(imagenet, size, data_dir, folder) if entry.weights or not kept.is_file() else {}
+    if not kept.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(kept, own["all"].pixels[:: len(own["all"].pixels) // COMPARED])
+    spec = imagenet
+    if not entry.weights:
+        spec = config.DataTable(name="cifar10", calibration=CALIBRATED, craft=1, evaluate=JUDGED)
+        own = data.load(spec, size, data_dir, folder)
+    splits = data.split(own, spec)
+    learned = data.training_images(own, splits)
+    learned = learned.take(range(min(entry.images, len(learned.pixels))))
+    return Images(learned, splits["calibration"].pixels, splits["evaluate"], np.load(kept)[:COMPARED])
+
+
+def prepare(entry: Entry, images: Images, folder: Path, data_dir: Path) -> tuple[nn.Module, Victim]:
+    """Train a network, or load its weights; what FOLDER has is loaded."""
+    kept = folder / entry.name
+    kept.mkdir(parents=True, exist_ok=True)
+    classes = 1000 if entry.weights else 10
+    given: dict[str, object] = {"mean": MEAN, "std": STD}
+    if entry.weights:
+        given = {"mean": CAFFE_MEAN, "std": CAFFE_STD, "channel_order": "bgr", "weights": entry.weights}
+    elif entry.is_random:
+        data_dir = kept
+        given["weights"] = "random.pt"
+        weights.write_tensors(architectures.build(entry.model, classes).state_dict(), kept / "random.pt")
+    else:
+        given["train"] = {"epochs": entry.epochs, "learning_rate": entry.rate, "batch": 32, "flips": True}
+    if not (kept / victims.FILE).is_file():
+        victims.prepare(
+            config.VictimTable(name=entry.name, model=entry.model, **given),
+            data_dir=data_dir, images=images.train, classes=classes, size=(entry.size, entry.size), folder=kept,
+            cache=folder, checkpoint=kept / "checkpoint.pt",
+        )  # fmt: skip
+    victim = victims.read(kept)
+    return fit(victims.load(victim), images.calibration), victim
+
+
+def write_file(network: nn.Module, victim: Victim, kind: str, pixels: np.ndarray, folder: Path) -> None:
+    """Export a network, and prove that the file computes in integers."""
+    quant = QuantSpec(calibration_images=len(pixels))
+    export(network, name=victim.name, victim=victim, format=kind, quant=quant, calibration_pixels=pixels, folder=folder)
+    require_integer(folder / f"{victim.name}.{kind}")
+
+
+def integer_answers(file: Path, pixels: np.ndarray) -> np.ndarray:
+    """Return the classes that a runtime gives with a file."""
+    is_onnx = file.suffix == ".onnx"
+    runtime = engine("onnxruntime" if is_onnx else "litert")()
+    runtime.load(file, {}, 1)
+    preproc = Artifact.read(file.with_suffix(".json")).preproc
+    found = [runtime.run(quantize_input(runtime.input, preproc(batch), file)) for batch in np.array_split(pixels, 20)]
+    return np.concatenate(found).reshape(len(pixels), -1).argmax(1)
+
+
+def equal(entry: Entry, file: Path, kernels: str, pixels: np.ndarray) -> str:
+    """Return the share of the outputs that a twin and a runtime have in common, or why there is no twin."""
+    few = pixels[: 10 if kernels == "reference" and entry.size > 250 else len(pixels)]
+    try:
+        _, found = compare_with_runtime(file, kernels, None, few)
+    except UserError as error:
+        return f"refused: {error}"
+    return f"{found.equal:.6f}" + (f" of {len(few)}" if len(few) < len(pixels) else "")
+
+
+def read(file: Path) -> Facts:
+    """Read what is known."""
+    if not file.is_file():
+        return {}
+    with file.open(newline="") as stream:
+        return {(row["network"], row["format"], row["measure"]): row["value"] for row in csv.DictReader(stream)}
+
+
+def write(facts: Facts, file: Path) -> None:
+    """Write what is known."""
+    with file.open("w", newline="") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["network", "format", "measure", "value"])
+        rows.writerows((*name, value) for name, value in facts.items())
+
+
+def table(facts: Facts) -> str:
+    """Return the facts as a Markdown table."""
+    return ""
+
+
+if __name__ == "__main__":
+    typer.run(main)
