@@ -52,6 +52,11 @@ class Target:
                 raise UserError(f"{what} {number}: expected a number from 0 to {most}")
 
     @property
+    def is_packed(self) -> bool:
+        """Whether its answers come as files: then it can be asked nothing, and is not timed."""
+        return self.host == "packed"
+
+    @property
     def settings(self) -> dict[str, object]:
         """The settings that decide results on every host."""
         chosen = {"runtime": self.runtime, "options": dict(self.options), "host": self.host}

@@ -47,7 +47,7 @@ def built(size: int) -> tf.keras.Model:
     x = layers.BatchNormalization()(layers.Conv2D(16, 3, strides=2, padding="same")(entry))
     stem = layers.MaxPooling2D()(layers.ReLU()(x))
     deep = layers.ReLU(6)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(stem)))
-    both = layers.ReLU()(layers.Add()([layers.Conv2D(16, 1)(deep), stem]))
+    both = layers.ReLU()(layers.Add()([layers.Conv2D(16, 3, padding="same")(deep), stem]))
     joined = layers.Concatenate()([both, layers.AveragePooling2D(3, 1, padding="same")(deep)])
     last = layers.Dense(10)(layers.GlobalAveragePooling2D()(joined))
     flexible = layers.Input((size, size, 3))

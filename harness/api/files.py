@@ -9,7 +9,7 @@ from backends.device.artifact import Artifact, Layout, Pixels, Preproc, sha256_f
 from backends.device.errors import UserError
 from exporters.files import describe
 from exporters.files.description import Description
-from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout
+from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout, require_free_batch
 from exporters.files.onnx import data_files
 from exporters.sidecar import description_beside
 from harness.extras import require
@@ -64,6 +64,7 @@ def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
     found = inspect(file)
     if len(found.inputs) != 1 or len(found.outputs) != 1:
         raise UserError(f"{file}: expected one input and one output, got {len(found.inputs)} and {len(found.outputs)}")
+    require_free_batch(found)
     layout = layout_of(found, preproc)
     height, width = (
         own if own > 0 else given for own, given in zip(image_axes(found, layout), images.shape[1:3], strict=True)

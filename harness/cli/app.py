@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from backends.device.errors import UserError, did_you_mean
-from harness.cli import board, finished, gate, init, inspect, run, stages, suites, twin
+from harness.cli import board, finished, gate, init, inspect, packed, run, stages, suites, twin
 
 ABOUT = """Does an adversarial patch that works in the lab still work on the device?
 
@@ -49,7 +49,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for group in (run, init, suites, inspect, twin, board, gate, finished, stages):
+for group in (run, init, suites, inspect, twin, board, gate, finished, stages, packed):
     app.add_typer(group.app)
 
 

@@ -41,11 +41,11 @@ def train(
     from harness.run import stages
     from harness.store import place
 
-    with _work(suite, data, settings, limit) as work:
+    with work_of(suite, data, settings, limit) as work:
         for step in _matching(work.plan.victims, only):
             path = into / f"{step.name}.pt"
             place(stages.victim(work, step).weights, path)
-            _print_path(path)
+            print_path(path)
 
 
 @app.command(
@@ -63,9 +63,9 @@ def export(
     """Export a suite's victims to DIR/ARTIFACT.onnx or .tflite, each with a description, DIR/ARTIFACT.json."""
     from harness.run import stages
 
-    with _work(suite, data, settings, limit) as work:
+    with work_of(suite, data, settings, limit) as work:
         for step in _matching(work.plan.artifacts, only):
-            _print_path(stages.place_artifact(work, step, into))
+            print_path(stages.place_artifact(work, step, into))
 
 
 @app.command(
@@ -88,9 +88,9 @@ def craft(
     """
     from harness.run import crafting
 
-    with _work(suite, data, settings, limit, device) as work:
+    with work_of(suite, data, settings, limit, device) as work:
         for step in _matching(work.plan.patches, only):
-            _print_path(crafting.place_patch(work, step, into))
+            print_path(crafting.place_patch(work, step, into))
 
 
 @app.command(
@@ -129,7 +129,7 @@ def bundle(
     names = sorted({one.name for one in patches})
     if len(names) < len(patches):
         raise UserError(f"--patch: expected patches of different names, got {len(patches)} named {', '.join(names)}")
-    with _work(suite, data, settings, limit) as work:
+    with work_of(suite, data, settings, limit) as work:
         step = next((one for one in work.plan.data if one.size == description.input_size), None)
         if step is None:
             sizes = ", ".join("x".join(map(str, one.size)) for one in work.plan.data)
@@ -198,7 +198,7 @@ def parse_options(pairs: Sequence[str]) -> Mapping[str, Option]:
 
 
 @contextmanager
-def _work(
+def work_of(
     suite_file: Path, data_dir: Path | None, settings: Sequence[str] | None, limit: int | None, device: str = "cpu"
 ) -> Iterator[Work]:
     """Plan a suite, and hold its run directory, ``out/SUITE``, while a stage works in it."""
@@ -230,7 +230,8 @@ def _matching(steps: Sequence[AnyStep], patterns: Sequence[str] | None) -> list[
     return chosen
 
 
-def _print_path(path: Path) -> None:
+def print_path(path: Path | str) -> None:
+    """Print a path, or a command, on one line that can be copied."""
     console().print(str(path), soft_wrap=True, highlight=False)
 
 

@@ -26,7 +26,7 @@ class TargetTable(Table):
     """Version of the runtime's package; one that is not installed gets an environment of its own."""
 
     host: str = "local"
-    """`local`, `qemu`, `docker` or `ssh`."""
+    """`local`, `qemu`, `docker`, `ssh`, or `packed`: reached by files alone."""
 
     arch: str = ""
     """Architecture as `uname -m` says it: `x86_64`, `aarch64`, `armv7l`. By default, this machine's."""

@@ -189,7 +189,12 @@ def _pairs(artifacts: Sequence[ArtifactStep], targets: Sequence[Target]) -> Iter
 
 
 def _timed(suite: config.Suite, target: Target) -> list[Target]:
-    """Return a target once per number of threads to time; an emulated one, whose times mean little, once."""
+    """Return a target once per number of threads to time; an emulated one, whose times mean little, once.
+
+    One that cannot be asked is not timed.
+    """
+    if target.is_packed:
+        return []
     if getattr(engine(target.runtime), "one_thread", False):
         return [replace(target, threads=1)]
     threads = [0 if n == "all" else n for n in suite.latency.threads]

@@ -202,7 +202,8 @@ class TwinEntry(Entry):
     """A twin that patches were made on, against the runtime whose kernels it follows, in batches of several sizes.
 
     ``equal`` is the share of the ``integers`` compared that are the same, the least of all batch sizes; ``wanted`` the
-    share that the suite asks for, and ``patches`` those made on it.
+    share that the suite asks for, and ``patches`` those made on it. ``differs_from`` is the first operator whose
+    integers are others, where any are.
     """
 
     artifact: str
@@ -213,6 +214,7 @@ class TwinEntry(Entry):
     integers: int = 0
     equal: float = 0.0
     largest: int = 0
+    differs_from: str = ""
     wanted: float = 1.0
 
 

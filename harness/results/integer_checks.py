@@ -76,7 +76,11 @@ def twins(entries: Sequence[TwinEntry]) -> Check:
     if not entries:
         return unknown(name, asks, "no patch of this run was made on a twin")
     bad: list[Fault] = [
-        (f"{one.artifact} ({one.kernels}): {1 - one.equal:.1%} differ, by up to {one.largest} steps", {"patch": patch})
+        (
+            f"{one.artifact} ({one.kernels}): {1 - one.equal:.1%} differ, by up to {one.largest} steps"
+            + (f", from operator {one.differs_from} on" if one.differs_from else ""),
+            {"patch": patch},
+        )
         for one in entries
         if one.equal < 1
         for patch in one.patches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from backends.device.errors import UserError
 from backends.device.runtimes import engine, prepare, real
 from exporters.failure import naming
 from exporters.files import describe, onnx_cut, tflite_cut
+from exporters.files.description import MOVERS
 from harness.results.agreement import output_integers
 from harness.results.success import top1
 
@@ -83,6 +84,15 @@ def compare_in_batches(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) 
         ]
 
 
+def first_difference(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) -> str:
+    """Name the first operator whose integers are not the runtime's; empty where no part of the file shows it."""
+    for operator, beginning in twin.beginnings():
+        with suppress(UserError):  # where the runtime does not run so little by itself
+            if any(found.equal < 1 for found in compare_in_batches(beginning, pixels, sizes)):
+                return operator
+    return ""
+
+
 def _batches(pixels: Pixels, size: int | None = None) -> list[Pixels]:
     if size is not None:
         return [pixels[first : first + size] for first in range(0, len(pixels), size)]
@@ -112,11 +122,13 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
 
 
 def _cut(twin: Twin, folder: Path) -> Path:
-    """Return a twin's file without what comes after the twin's end: of an ONNX file a softmax, if it has one."""
+    """Return a twin's file without what comes after the twin's end: of an ONNX file only where that computes."""
     if twin.path.suffix == ".tflite":
         tflite_cut.cut(twin.path, twin.output, folder / "cut.tflite")
         return folder / "cut.tflite"
-    if all(operator.name != "Softmax" for operator in describe(twin.path).executed):
+    executed = describe(twin.path).executed
+    last = [twin.output in (tensor.name for tensor in operator.outputs) for operator in executed].index(True)
+    if {operator.name for operator in executed[last + 1 :]} <= {"DequantizeLinear", *MOVERS}:
         return twin.path
     onnx_cut.cut(twin.path, twin.output, folder / "cut.onnx")
     return folder / "cut.onnx"

@@ -30,7 +30,7 @@ def repeats(work: stages.Work) -> Iterator[RepeatEntry]:
     """
     for step in first_clean(work):
         first = replays.answers(work, step).logits
-        if first is not None:
+        if first is not None and not step.target.is_packed:
             yield _repeat(work, step, first)
 
 

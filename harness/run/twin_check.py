@@ -11,7 +11,7 @@ from backends.device.reading import read_json
 from harness.plan.steps import PatchStep, SurrogateStep
 from harness.results.entries import TwinEntry
 from harness.run import crafting, stages
-from harness.run.arithmetic import compare_in_batches
+from harness.run.arithmetic import compare_in_batches, first_difference
 from harness.store import key, write_json
 
 IMAGES = 8
@@ -23,10 +23,11 @@ def require_equal(work: stages.Work) -> None:
     for entry in twins(work):
         if entry.equal < entry.wanted:
             share = "none" if not entry.equal else f"{entry.equal:.1%}"
+            where = f", from operator {entry.differs_from} on" if entry.differs_from else ""
             raise UserError(
                 f"{entry.artifact}: the twin computes {share} of the integers of {entry.kernels} on {entry.images} "
-                f"images, and twin_equal wants {entry.wanted:.1%}; a patch made on it would say nothing about the "
-                f"file. Make it on another surrogate, or set the attack's twin_equal to what you accept"
+                f"images{where}, and twin_equal wants {entry.wanted:.1%}; a patch made on it would say nothing about "
+                f"the file. Make it on another surrogate, or set the attack's twin_equal to what you accept"
             )
 
 
@@ -69,12 +70,14 @@ def _compare(work: stages.Work, step: SurrogateStep) -> TwinEntry:
     twin = surrogate(folder / f"{described.name}.json", step.words.variant)
     pixels = np.array(stages.images(work, step.victim.data, "craft").pixels[:IMAGES])
     found = compare_in_batches(twin, pixels, BATCHES)
+    equal = min(one.equal for one in found)
     return TwinEntry(
         artifact=described.name,
         kernels=twin.kernels,
         images=len(pixels),
         batches=BATCHES,
         integers=sum(one.outputs for one in found),
-        equal=min(one.equal for one in found),
+        equal=equal,
         largest=max(one.largest for one in found),
+        differs_from=first_difference(twin, pixels, BATCHES) if equal < 1 else "",
     )

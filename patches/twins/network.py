@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,8 @@ REALS = Quant(1.0, 0, -(2**31), 2**31)  # of a tensor that holds reals in place 
 class Node(NamedTuple):
     """An operator: the names of its inputs and its output, and the layer that computes it.
 
-    ``label`` names the operator; ``shape`` is that of one image's output, -1 where an axis is free, if it is known.
+    ``label`` names the operator; ``shape`` is that of one image's output, -1 where an axis is free, if it is known;
+    ``quant`` is the output's, where it holds steps.
     """
 
     inputs: tuple[str, ...]
@@ -43,6 +44,7 @@ class Node(NamedTuple):
     layer: nn.Module
     label: str = "of the pixels"
     shape: tuple[int, ...] | None = None
+    quant: Quant | None = None
 
 
 class Twin(nn.Module):
@@ -83,6 +85,13 @@ class Twin(nn.Module):
     def integers(self, pixels: Tensor) -> Tensor:
         """Return the file's integers before any final softmax: int64 ``(n, outputs)``, in the file's order."""
         return self._run(pixels).to(torch.int64) + self.quant.zero_point
+
+    def beginnings(self) -> Iterator[tuple[str, Twin]]:
+        """Yield each operator that gives integers, in order, and the twin of the file as far as that."""
+        for count, node in enumerate(self._nodes, 1):
+            if node.quant is not None:
+                nodes = self._nodes[:count]
+                yield node.label, Twin(self.path, self.kernels, self.preproc, nodes, node.output, node.quant)
 
     def _run(self, pixels: Tensor) -> Tensor:
         values = {"pixels": pixels}

@@ -54,7 +54,7 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         layer, inputs, quant = converted(make, operator, quants, path)
         output = operator.outputs[0].name
         taken = tuple(t.name for t in inputs if t.values is None)
-        nodes.append(Node(taken, output, layer, operator.numbered))
+        nodes.append(Node(taken, output, layer, operator.numbered, quant=None if quant == REALS else quant))
         quants[output] = quant
     if quants[output] == REALS:
         raise UserError(f"{path}: a twin ends in integers, and the last operator computes in float: {operator.name}")

@@ -44,7 +44,8 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
         inputs = tuple(t.name for t in operator.inputs if t.values is None)
         own = "builtin" if kernels == "xnnpack" and operator.index not in taken else kernels
         layer, out = converted(make, operator, own, path), operator.outputs[0]
-        nodes.append(Node(inputs, out.name, layer, operator.numbered, of_one(out)))
+        quant = quant_of(out, path) if out.dtype in ("int8", "uint8") else None
+        nodes.append(Node(inputs, out.name, layer, operator.numbered, of_one(out), quant))
     require_unique_outputs(nodes, path)
     return Twin(path, kernels, preproc, nodes, output.name, quant_of(output, path), class_offset)
 

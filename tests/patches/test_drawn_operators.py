@@ -6,7 +6,7 @@ from helpers.twin_networks import KERNELS
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-DRAWS = settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+DRAWS = settings(max_examples=3, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

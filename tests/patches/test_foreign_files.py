@@ -74,6 +74,12 @@ def test_a_replay_of_tflite_gives_what_the_file_gives(name, tmp_path):
     assert np.array_equal(found, np.array(direct))
 
 
+def test_a_replay_of_a_batch_in_the_file_is_refused(tmp_path):
+    file = foreign_tflite.write("int8, batch of 4", tmp_path / "net.tflite")
+    with pytest.raises(UserError, match=r"net\.tflite: takes 4 images at a time"):
+        patchbench.replay(file, IMAGES, "litert", timed_runs=0)
+
+
 def _require_exact_or_refused(name, file, kernels):
     in_float = {operator.name for operator in describe(file).in_float}
     assert in_float == IN_FLOAT.get(name, set())
