@@ -20,7 +20,7 @@ AS_INPUT = {
     "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
 }  # fmt: skip
 # An input that goes nowhere else has the output's scale: an activation is folded, or parts are joined.
-AS_OUTPUT = {"Clip", "Concat", "LeakyRelu", "Relu", "CONCATENATION", "PACK", "PADV2"}
+AS_OUTPUT = {"Clip", "Concat", "LeakyRelu", "Relu", "CONCATENATION", "PACK", "PADV2", "SELECT", "SELECT_V2"}
 # TFLite's kernels prescribe these; both formats get them.
 FIXED: dict[str, Range] = {
     **dict.fromkeys(("Sigmoid", "LOGISTIC", "Softmax", "SOFTMAX"), (0.0, 255 / 256)),

@@ -53,34 +53,39 @@ class OnnxKernel:
 
 
 class TfliteKernel:
-    """An operator on the rows of a tensor, by LiteRT's kernels without a delegate; opened when it is first asked."""
+    """An operator on the rows of tensors, by LiteRT; its interpreter opens when it is first asked."""
 
     def __init__(self, model: bytes, kernels: str) -> None:
         self.model, self.kernels = model, kernels
         self._interpreter: Any = None
 
     def __call__(self, *operands: NDArray[Any]) -> NDArray[Any]:
-        """Return the output for a tensor, row by row along its last axis."""
-        (x,) = operands
-        flat = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
+        """Return the output for tensors of one shape, row by row along its last axis."""
+        shape = operands[0].shape
+        rows = [np.ascontiguousarray(x.reshape(-1, shape[-1])) for x in operands]
         interpreter = self._opened()
-        entry, end = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-        if tuple(interpreter.get_input_details()[0]["shape"]) != flat.shape:
-            interpreter.resize_tensor_input(entry, flat.shape)
+        entries = interpreter.get_input_details()
+        if tuple(entries[0]["shape"]) != rows[0].shape:
+            for entry in entries:
+                interpreter.resize_tensor_input(entry["index"], rows[0].shape)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(entry, flat)
+        for entry, x in zip(entries, rows, strict=True):
+            interpreter.set_tensor(entry["index"], x)
         interpreter.invoke()
-        out: NDArray[Any] = interpreter.get_tensor(end).reshape(x.shape)
-        return out
+        out: NDArray[Any] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        return out.reshape(shape)
 
     def _opened(self) -> Any:
         if self._interpreter is None:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-            resolver = OpResolverType.BUILTIN_REF if self.kernels == "reference" else None
-            resolver = resolver or OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            resolvers = {
+                "xnnpack": OpResolverType.AUTO,
+                "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                "reference": OpResolverType.BUILTIN_REF,
+            }
             self._interpreter = Interpreter(
-                model_content=self.model, num_threads=1, experimental_op_resolver_type=resolver
+                model_content=self.model, num_threads=1, experimental_op_resolver_type=resolvers[self.kernels]
             )
             self._interpreter.allocate_tensors()
         return self._interpreter

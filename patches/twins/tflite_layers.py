@@ -192,13 +192,18 @@ def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
     return Rounded(kernel.requantize(kernels, x, out, of_one(operator.outputs[0])), out.bounds, (x.scale / out.scale,))
 
 
+def _dequantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert the step to reals, where operators compute in float."""
+    return Function(torch.mul, quant_of(operator.inputs[0], path).scale)
+
+
 def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert a mean or a sum over some axes."""
     tensor = operator.inputs[0]
     keep = bool(operator.attributes["keepDims"])
     x, out, shape = quant_of(tensor, path), quant_of(operator.outputs[0], path), tensor.shape or ()
     axes = sorted({int(a) % len(shape) for a in np.ravel(constant(operator, 1, path))})
-    if 0 in axes and shape[0] == -1:
+    if has_batch(tensor) and (axes == [0] or (0 in axes and shape[0] == -1)):
         raise no_twin(operator, path, "along the axis of the images")
     if not axes or min(shape[a] for a in axes) < 1:
         raise no_twin(operator, path, f"over axes {axes} of shape {shape}")
@@ -255,7 +260,8 @@ def _table(operator: Operator, kernels: str, path: Path) -> nn.Module:
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
     "TRANSPOSE_CONV": _transposed_convolution,
-    "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "QUANTIZE": _quantize, "MEAN": _mean, "SUM": _mean,
+    "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "MEAN": _mean, "SUM": _mean,
+    "QUANTIZE": _quantize, "DEQUANTIZE": _dequantize,
     "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES, **ATTENTION,
     **dict.fromkeys(TFLITE_REALS, _table),
 }  # fmt: skip

@@ -42,7 +42,9 @@ def convnext() -> nn.Module:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("make", [vit, swin, convnext])
+@pytest.mark.parametrize(
+    "make", [pytest.param(vit, marks=pytest.mark.slow), pytest.param(swin, marks=pytest.mark.slow), convnext]
+)
 def test_their_twins_compute_every_integer(tmp_path: Path, make: Callable[[], nn.Module], format: str) -> None:
     torch.manual_seed(0)
     network = make().eval()
