@@ -19,7 +19,7 @@ from patches.twins.asked import OnnxKernel
 from patches.twins.network import REALS, Node, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS, Converter
 from patches.twins.pixels import Preprocess
-from patches.twins.uses import by_output, converted
+from patches.twins.uses import by_output, converted, no_twin
 
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
@@ -56,6 +56,8 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         taken = tuple(t.name for t in inputs if t.values is None)
         nodes.append(Node(taken, output, layer, operator.numbered, quant=None if quant == REALS else quant))
         quants[output] = quant
+    if output in shapes and shapes[output].lifted:
+        raise no_twin(operator, path, "along the axis of the images")
     if quants[output] == REALS:
         raise UserError(f"{path}: a twin ends in integers, and the last operator computes in float: {operator.name}")
     require_unique_outputs(nodes, path)

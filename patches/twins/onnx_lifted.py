@@ -43,7 +43,10 @@ def shapes(description: Description) -> dict[str, Shape]:
     batch, *size = description.inputs[0].shape or ()
     if min(size, default=-1) < 1:
         return {}
-    one, *more = onnx_cut.shapes(description.path, [(n, *size) for n in ((1, 2) if batch < 1 else (1,))])
+    try:
+        one, *more = onnx_cut.shapes(description.path, [(n, *size) for n in ((1, 2) if batch < 1 else (1,))])
+    except UserError:  # what is wrong with it, its operators tell better
+        return {}
     two = more[0] if more else {}
     return {
         name: Shape(shape, shape[:1] != (1,) or two.get(name, (2, *shape[1:])) != (2, *shape[1:]))
