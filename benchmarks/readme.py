@@ -2,7 +2,7 @@
 
 Writes into ``benchmarks/results/``: from a run with several calibrations ``calibration-VICTIM.svg`` and
 ``calibration.md``, from one with several targets ``agreement-ARTIFACT.svg`` and ``agreement.md``, from one with attacks
-that query devices ``ladder.md``.
+that query devices ``ladder.md``. Those of the suite `runtimes`, which has both, begin with its name.
 """
 
 import argparse
@@ -38,15 +38,19 @@ def main(run_dirs: list[Path]) -> None:
             ladder(labelled(summarise(counted, records)))
             continue
         if table["calibration"].nunique() > 2:  # none, and two
-            calibrations(table)
+            calibrations(_prefix(run_dir), table)
         if table["target"].nunique() > 1 + agreement.FEW:
             agreements(run_dir, table)
 
 
-def calibrations(table: pd.DataFrame) -> None:
+def _prefix(run_dir: Path) -> str:
+    return "runtimes-" if run_dir.name == "runtimes" else ""
+
+
+def calibrations(prefix: str, table: pd.DataFrame) -> None:
     """Draw a figure per victim, and write targeted success by target class."""
     for victim, figure in calibration_figures(table):
-        draw(figure.wide, f"calibration-{victim}")
+        draw(figure.wide, f"{prefix}calibration-{victim}")
     clean = table[table["attack"] == "none"].set_index(["artifact", "target"])["clean_accuracy"]
     wide = table[table["attack"] == "gap"].pivot_table(
         index=["artifact", "target"], columns="target_class", values="targeted_success", sort=False, observed=True
@@ -56,20 +60,21 @@ def calibrations(table: pd.DataFrame) -> None:
     for (artifact, target), row in wide.iterrows():
         rates = " | ".join(f"{100 * rate:.1f}" for rate in row)
         lines.append(f"| {artifact} | {target} | {100 * clean[artifact, target]:.1f} | {rates} |")
-    (RESULTS / "calibration.md").write_text("\n".join(lines) + "\n")
+    (RESULTS / f"{prefix}calibration.md").write_text("\n".join(lines) + "\n")
 
 
 def agreements(run_dir: Path, table: pd.DataFrame) -> None:
     """Write per artifact which targets are identical, and each target against the first; draw a matrix."""
     run = read_run(run_dir)
+    prefix = _prefix(run_dir)
     names = dict(zip(table["victim"].astype(str) + ", " + table["artifact_label"], table["artifact"], strict=True))
     lines = []
     for page in agreement.pages(run, table):
         artifact = names[page.artifact]
         lines += [f"## {page.artifact}", ""]
         if page.figure:
-            draw(page.figure, f"agreement-{artifact}")
-            lines += [f"![share of output values that differ](agreement-{artifact}.svg)", ""]
+            draw(page.figure, f"{prefix}agreement-{artifact}")
+            lines += [f"![share of output values that differ]({prefix}agreement-{artifact}.svg)", ""]
         lines += [f"Bit for bit the same: {', '.join(group)}.\n" for group in page.identical]
         first = next(pair.a for pair in run.agreement if pair.artifact == artifact)
         lines.append(
@@ -92,7 +97,7 @@ def agreements(run_dir: Path, table: pd.DataFrame) -> None:
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    (RESULTS / "agreement.md").write_text("\n".join(lines))
+    (RESULTS / f"{prefix}agreement.md").write_text("\n".join(lines))
 
 
 def ladder(summary: pd.DataFrame) -> None:

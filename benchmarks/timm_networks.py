@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from harness.torchvision_import import import_torchvision
+
 
 def efficientnet_lite0(num_classes: int) -> nn.Module:
     """EfficientNet-Lite0: no squeeze-and-excitation, ReLU6."""
@@ -19,6 +21,7 @@ def repvgg_a0(num_classes: int) -> nn.Module:
 
 
 def _create(name: str, classes: int) -> nn.Module:
+    import_torchvision()  # which timm imports
     import timm
 
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)

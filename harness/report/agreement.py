@@ -70,6 +70,7 @@ def _traits(target: TargetEntry) -> dict[str, str]:
         "version": str(target.info.get("version", "")),
         "kernels": str(target.info.get("kernels", "")),
         "instruction set": target.machine.arch,
+        "instructions": str(target.info.get("instructions", "")),
         "CPU": target.machine.cpu,
         "emulation": str(bool(target.machine.emulated)),
         "host": target.host,
@@ -78,8 +79,8 @@ def _traits(target: TargetEntry) -> dict[str, str]:
 
 def _differ(a: dict[str, str], b: dict[str, str]) -> list[str]:
     differ = [name for name, value in a.items() if b.get(name) != value]
-    if "runtime" in differ and "version" in differ:
-        differ.remove("version")  # versions of different runtimes do not compare
+    if "runtime" in differ:  # what only one of them tells, or tells in its own words, does not compare
+        differ = [name for name in differ if name not in ("version", "instructions")]
     return differ
 
 

@@ -62,7 +62,7 @@ def _figure(panels: list[pd.DataFrame], rate: str, lab: float, width: float) -> 
     columns = min(round((width - LEFT_INCHES) / PANEL_INCHES), len(panels))
     lines = -(-len(panels) // columns)
     targets = dict.fromkeys(pd.concat(panels)["target"])
-    styles = {str(target): _Style(COLOURS[i % 6], MARKERS[i % 6]) for i, target in enumerate(targets)}
+    styles = {str(target): _Style(COLOURS[i % 6], MARKERS[(i + i // 6) % 6]) for i, target in enumerate(targets)}
     legend_height = LEGEND_LINE_INCHES * legend_lines([*styles, CLEAN, LAB], width)
     height = 2.9 * lines + 0.12 + legend_height
     with drawing(width, height) as (figure, out):

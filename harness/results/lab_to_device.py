@@ -26,6 +26,8 @@ STAGES = (
     "other instruction set",
     "other version",
 )
+# kernels that compute every operator of an integer file in float, between its quantizers: onnxruntime's and OpenVINO's
+IN_FLOAT = ("cpu-disabled", "float")
 LAB, FLOAT_RUNTIME, FAKE_QUANT, REFERENCE, OPTIMISED, ELSEWHERE, OTHER_SET, OTHER_VERSION = range(8)
 
 
@@ -117,8 +119,7 @@ def _stage(columns: pd.Series, last: pd.Series, home: pd.Series) -> int | None:
         return FLOAT_RUNTIME if at_home else None
     if not same_settings:
         return None
-    if columns["kernels"] == "cpu-disabled":
-        # onnxruntime as the file stands: every operator in float between its quantizers
+    if columns["kernels"] in IN_FLOAT:
         return FAKE_QUANT if at_home else None
     if "reference" in (columns["runtime"], columns["kernels"]):
         return REFERENCE

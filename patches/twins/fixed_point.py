@@ -1,7 +1,7 @@
 """Fixed-point multiplication as in TFLite's kernels: a real factor is a 31-bit integer and a power of two.
 
 ``factor = multiplier * 2**(shift - 31)`` with ``multiplier`` in [2**30, 2**31). The arithmetic is gemmlowp's (Jacob et
-al. 2018, section 2.2). All tensors are int64 and hold the values of the kernels' int32.
+al. 2018, section 2.2). Tensors are int64 and hold the values of the kernels' int32, or small ones are float64.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+SMALL = 2**22  # a product of less with a multiplier, and a half, is a float64
 
 
 class Factor(NamedTuple):
@@ -53,3 +55,16 @@ def multiply(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
         return high.add_(half).bitwise_right_shift_(right)
     lower = (high >> 63).mul_(right.clamp(max=1) * away)  # -1 for negative numbers; a division by one rounds nothing
     return high.add_(lower).add_(half).bitwise_right_shift_(right)
+
+
+def multiply_small(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
+    """Do the same in float64, several times as fast: exact for numbers below `SMALL` and shifts of at most 0."""
+    right = by.shift.neg().to(torch.float64)
+    high = x.to(torch.float64).mul_(by.multiplier.to(torch.float64) * 2.0**-31).add_(0.5).floor_()
+    divided = high.mul_(2**-right)
+    if away is None:
+        return divided.add_(0.5).floor_()
+    if away.all():
+        return divided.add_(torch.copysign(torch.tensor(0.5, dtype=torch.float64), divided)).trunc_()
+    lower = (divided < 0) * (2**-right * right.clamp(max=1) * away)  # moves negative halves, and no other number
+    return divided.sub_(lower).add_(0.5).floor_()

@@ -18,15 +18,15 @@ EXACT_IN_FLOAT32 = 2**24  # every integer up to here is a float32
 class IntegerProducts(nn.Module):
     """Steps times integer weights, plus a bias: a convolution in NCHW, or a fully-connected layer.
 
-    Exact: in float32 where no partial sum can pass 2**24, else in float64. ``weights`` are ``(out, in, kh, kw)`` or
-    ``(out, in)``, minus their zero point; ``largest`` is the largest magnitude of an input step.
+    Exact: in float32 where no partial sum, in whatever order, can pass 2**24, else in float64. ``weights`` are
+    ``(out, in, kh, kw)`` or ``(out, in)``, minus their zero point; ``bounds`` are the least and largest input step.
     """
 
     def __init__(
         self,
         weights: NDArray[np.integer],
         bias: NDArray[np.integer] | None,
-        largest: int,
+        bounds: tuple[int, int],
         stride: tuple[int, int] = (1, 1),
         pads: tuple[int, int, int, int] = (0, 0, 0, 0),  # left, right, top, bottom
         dilation: tuple[int, int] = (1, 1),
@@ -35,8 +35,7 @@ class IntegerProducts(nn.Module):
         super().__init__()
         whole = weights.astype(np.int64)
         added = np.zeros(len(whole), np.int64) if bias is None else bias.astype(np.int64)
-        most = int((np.abs(whole).reshape(len(whole), -1).sum(axis=1) * largest + np.abs(added)).max())
-        self.dtype = torch.float32 if most <= EXACT_IN_FLOAT32 else torch.float64
+        self.dtype = torch.float32 if _furthest(whole, added, bounds) <= EXACT_IN_FLOAT32 else torch.float64
         kernel = torch.from_numpy(whole).to(self.dtype)
         self.weights: Tensor
         self.bias: Tensor
@@ -78,6 +77,14 @@ class MatrixProducts(nn.Module):
         return torch.matmul(a.to(dtype), b.to(dtype))
 
 
+def _furthest(weights: NDArray[np.int64], bias: NDArray[np.int64], bounds: tuple[int, int]) -> int:
+    """Return the largest magnitude of any sum of some of the products and the bias."""
+    low, high = (weights.reshape(len(weights), -1) * end for end in bounds)
+    most = np.maximum(low, high).sum(axis=1) + np.maximum(bias, 0)
+    least = np.minimum(low, high).sum(axis=1) + np.minimum(bias, 0)
+    return int(np.maximum(most, -least).max())
+
+
 class TransposedProducts(IntegerProducts):
     """A transposed convolution in NCHW, of which ``sizes`` rows and columns are kept after ``before``.
 
@@ -88,12 +95,12 @@ class TransposedProducts(IntegerProducts):
         self,
         weights: NDArray[np.integer],
         bias: NDArray[np.integer] | None,
-        largest: int,
+        bounds: tuple[int, int],
         stride: tuple[int, int],
         before: tuple[int, int],
         sizes: tuple[int, int],
     ) -> None:
-        super().__init__(weights.swapaxes(0, 1), bias, largest, stride)
+        super().__init__(weights.swapaxes(0, 1), bias, bounds, stride)
         self.before, self.sizes = before, sizes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +138,7 @@ class Multiply(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return steps of the output."""
-        slopes = (b.detach() * self.slope, a.detach() * self.slope)
+        slopes = (lambda a, b: b * self.slope, lambda a, b: a * self.slope)
         return rounded(lambda a, b: self.scaled(a * b), *self.bounds, slopes, a, b)
 
 

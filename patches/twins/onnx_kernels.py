@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from patches.twins.network import Quant
+from patches.twins.straight_through import pick
 
 
 class Add(nn.Module):
@@ -85,7 +86,7 @@ class LookupTable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers, float32."""
-        return self.values[x.to(torch.int64) - self.lowest]
+        return pick(self.values, self.lowest, x)
 
 
 def leaky_relu(alpha: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

@@ -84,7 +84,7 @@ def _convolution(operator: Operator, quants: dict[str, Quant], path: Path) -> La
     sums = IntegerProducts(
         centred,
         optional(operator, 8, path),
-        max(map(abs, x.bounds)),
+        x.bounds,
         stride,  # type: ignore[arg-type]
         (left, right, top, bottom),
         dilation,  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def _fully_connected(operator: Operator, quants: dict[str, Quant], path: Path) -
         raise UserError(f"{path}: {operator.numbered}: expected no transposition and alpha 1")
     centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape((-1, 1) if settings.get("transB") else -1)
     centred = centred if settings.get("transB") else centred.T
-    sums = IntegerProducts(centred, optional(operator, 6, path), max(map(abs, x.bounds)))
+    sums = IntegerProducts(centred, optional(operator, 6, path), x.bounds)
     return Layer(Sequential(sums, _scaled(x, scales.reshape(-1), out)), operator.inputs[:1], out)
 
 
@@ -117,7 +117,7 @@ def _matrix_product(operator: Operator, quants: dict[str, Quant], path: Path) ->
     if weights.ndim != 2:
         raise no_twin(operator, path, f"with weights of shape {weights.shape}")
     centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape(-1)
-    sums = IntegerProducts(centred.T, None, max(map(abs, x.bounds)))
+    sums = IntegerProducts(centred.T, None, x.bounds)
     return Layer(Sequential(sums, _scaled(x, scales.reshape(-1), out)), operator.inputs[:1], out)
 
 

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from patches.twins.fixed_point import Factor, multiply
+from patches.twins.fixed_point import SMALL, Factor, multiply, multiply_small
 
+BLOCK = 2**18  # numbers: of int64 they fit a cache
 Floats = NDArray[np.floating[Any]] | np.floating[Any] | float
 
 
@@ -67,10 +68,39 @@ class FixedPoint(nn.Module):
         self.register_buffer("multiplier", by.multiplier)
         self.register_buffer("shift", by.shift)
         self.register_buffer("away", away if bool(away.any()) else None)
+        self.only_right = bool((by.shift <= 0).all())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return whole numbers, int64."""
-        return multiply(x.to(torch.int64), Factor(self.multiplier, self.shift), self.away)
+        """Return whole numbers, int64, or float64 of small floats."""
+        by = Factor(self.multiplier, self.shift)
+        if self.only_right and x.is_floating_point() and x.numel() and x.abs().max() < SMALL:
+            return multiply_small(x, by, self.away)
+        return multiply(x.to(torch.int64), by, self.away)
+
+
+class InBlocks(nn.Module):
+    """An elementwise layer, a block of its operands at a time, so that what it computes on the way stays in the cache.
+
+    A block has whole last ``axes``, by default whole images; operands of different shapes are one block.
+    """
+
+    def __init__(self, layer: nn.Module, axes: int | None = None) -> None:
+        super().__init__()
+        self.layer = layer
+        self.axes = axes
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Return what the layer does, float32."""
+        if any(other.shape != x.shape for other in others):
+            out: Tensor = self.layer(x, *others)
+            return out.to(torch.float32)
+        kept = x.shape[1 if self.axes is None else x.ndim - self.axes :]
+        flat = [operand.reshape(-1, *kept) for operand in (x, *others)]
+        found = torch.empty_like(flat[0], dtype=torch.float32)
+        rows = max(BLOCK // max(kept.numel(), 1), 1)
+        for first in range(0, len(found), rows):
+            found[first : first + rows] = self.layer(*(operand[first : first + rows] for operand in flat))
+        return found.reshape(x.shape)
 
 
 def half_away(real: Tensor) -> Tensor:

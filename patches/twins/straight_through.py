@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Slope = float | Tensor  # output steps per operand step; broadcasts against both
+# Output steps per operand step, which broadcasts against both; or what gives it, called in the backward pass with the
+# operands, so that it takes no memory until then.
+Slope = float | Tensor | Callable[..., Tensor]
 
 
 def rounded(
@@ -36,7 +38,7 @@ class _Rounded(torch.autograd.Function):
         steps = arithmetic(*operands).to(torch.float32)
         if not any(ctx.needs_input_grad):
             return steps.clamp_(low, high)
-        ctx.save_for_backward(steps)
+        ctx.save_for_backward(steps, *(operands if any(map(callable, slopes)) else ()))
         ctx.bounds = (low - 0.5, high + 0.5)
         ctx.slopes = slopes
         ctx.shapes = [x.shape for x in operands]
@@ -44,11 +46,39 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        (steps,) = ctx.saved_tensors
+        steps, *operands = ctx.saved_tensors
+        slopes = [slope(*operands) if callable(slope) else slope for slope in ctx.slopes]
         # zero unless strictly between the bounds; one vectorised pass, ten times as fast as a mask
         passed = torch.ops.aten.hardtanh_backward(gradients[0], steps, *ctx.bounds)
         parts = [
             (passed * slope).sum_to_size(shape) if needed else None
-            for slope, shape, needed in zip(ctx.slopes, ctx.shapes, ctx.needs_input_grad[4:], strict=True)
+            for slope, shape, needed in zip(slopes, ctx.shapes, ctx.needs_input_grad[4:], strict=True)
         ]
         return (None, None, None, None, *parts)
+
+
+def looked_up(values: Tensor, slopes: Tensor, lowest: int, x: Tensor) -> Tensor:
+    """Return the value of each step: tables of values and slopes over the steps from `lowest` on."""
+    out: Tensor = _LookedUp.apply(values, slopes, lowest, x)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _LookedUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, slopes: Tensor, lowest: int, x: Tensor) -> Tensor:
+        ctx.save_for_backward(slopes, x)
+        ctx.lowest = lowest
+        return pick(values, lowest, x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        slopes, x = ctx.saved_tensors
+        return None, None, None, gradients[0] * pick(slopes, ctx.lowest, x)
+
+
+def pick(values: Tensor, lowest: int, x: Tensor) -> Tensor:
+    """Return the value of each step, in the memory format of the steps; ten times as fast as indexing by int64."""
+    is_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    places = ((x.permute(0, 2, 3, 1) if is_last else x) - lowest).to(torch.int32)
+    found = values.index_select(0, places.flatten()).reshape(places.shape)
+    return found.permute(0, 3, 1, 2) if is_last else found

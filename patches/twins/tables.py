@@ -21,7 +21,7 @@ from backends.device.runtimes import Option, engine
 from exporters.files import onnx_cut, tflite_cut
 from exporters.files.description import Operator
 from patches.twins.network import Quant
-from patches.twins.straight_through import rounded
+from patches.twins.straight_through import looked_up
 from patches.twins.uses import no_twin
 
 Real = Callable[[Tensor], Tensor]
@@ -47,7 +47,6 @@ class Table(nn.Module):
     def __init__(self, integers: NDArray[np.integer], x: Quant, out: Quant, real: Real) -> None:
         super().__init__()
         self.lowest = x.bounds[0]
-        self.bounds = out.bounds
         reals = (torch.arange(x.bounds[0], x.bounds[1] + 1) * x.scale).requires_grad_()
         with torch.enable_grad():
             (slopes,) = torch.autograd.grad(real(reals).sum(), reals)
@@ -59,8 +58,7 @@ class Table(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return steps of the output."""
-        at = x.detach().to(torch.int64) - self.lowest
-        return rounded(lambda _: self.values[at], *self.bounds, (self.slopes[at],), x)
+        return looked_up(self.values, self.slopes, self.lowest, x)
 
 
 def table(operator: Operator, x: Quant, out: Quant, path: Path, kernels: str) -> Table:

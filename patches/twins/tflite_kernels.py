@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from patches.twins.fixed_point import Factor, factor
 from patches.twins.network import Quant
-from patches.twins.scaling import FixedPoint, Float32, Float64, Floats, Quotient, half_away
+from patches.twins.scaling import FixedPoint, Float32, Float64, Floats, InBlocks, Quotient, half_away
 
 # Channels that a vector kernel of `builtin` takes at a time (1: any number); the portable code takes the rest.
 VECTORS = {("CONV_2D", "int8"): 1, ("CONV_2D", "uint8"): 1, ("FULLY_CONNECTED", "int8"): 1}
@@ -52,15 +52,15 @@ def scale_products(
     by = factor(np.broadcast_to(both.astype(np.float64) / out.scale, shape[-1]))
     dtype = "int8" if x.lowest < 0 else "uint8"
     if kernels == "builtin" and (operator, dtype) == ("TRANSPOSE_CONV", "uint8"):
-        return FixedPoint(by, _away(math.prod(shape), REQUANTIZE_VECTOR).reshape(shape))
+        return InBlocks(FixedPoint(by, _away(math.prod(shape), REQUANTIZE_VECTOR).reshape(shape)))
     vector = VECTORS.get((operator, dtype)) if kernels == "builtin" else None
-    return FixedPoint(by, _away(shape[-1], vector))
+    return InBlocks(FixedPoint(by, _away(shape[-1], vector)), 1)
 
 
 def scale_product(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
     """Scale the product of two tensors of steps to steps; TFLite computes the factor in float32 too."""
     scale = np.float32(a.scale) * np.float32(b.scale) / np.float32(out.scale)
-    return Float32(scale) if kernels == "xnnpack" else FixedPoint(factor([float(scale)]), PORTABLE)
+    return Float32(scale) if kernels == "xnnpack" else InBlocks(FixedPoint(factor([float(scale)]), PORTABLE))
 
 
 def quantize(kernels: str, out: Quant, span: int) -> nn.Module:
@@ -90,7 +90,8 @@ def add(kernels: str, a: Quant, b: Quant, out: Quant, span: int) -> nn.Module:
         return ShiftedSum(ratios, 20 - (math.frexp(max(ratios))[1] - 1))
     portable = FixedSum(a, b, out)
     vector = SUM_VECTORS[a.lowest < 0]
-    return VectorSum(portable, a, b, span, vector) if kernels == "builtin" and span >= vector else portable
+    in_vectors = kernels == "builtin" and span >= vector
+    return InBlocks(VectorSum(portable, a, b, span, vector) if in_vectors else portable)
 
 
 class VectorQuantize(nn.Module):
@@ -114,7 +115,7 @@ def subtract(kernels: str, a: Quant, b: Quant, out: Quant) -> nn.Module:
     if kernels == "xnnpack":
         ratios = [np.float32(q.scale) / np.float32(out.scale) for q in (a, b)]
         return ShiftedSum([ratios[0], -ratios[1]], 20 - (math.frexp(max(ratios))[1] - 1))
-    return FixedSum(a, b, out, sign=-1)
+    return InBlocks(FixedSum(a, b, out, sign=-1))
 
 
 class ShiftedSum(nn.Module):

@@ -72,7 +72,7 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     stride = settings["strideH"], settings["strideW"]
     dilation = settings.get("dilationHFactor", 1), settings.get("dilationWFactor", 1)
     pads = _pads(operator, values.shape[2:], stride, dilation)
-    sums = IntegerProducts(values, _bias(operator, path), _largest(quant), stride, pads, dilation, groups)
+    sums = IntegerProducts(values, _bias(operator, path), quant.bounds, stride, pads, dilation, groups)
     if kernels == "builtin" and groups > 1 and not is_depthwise:
         kernels = "reference"  # the vector code knows no groups
     return Sequential(
@@ -95,7 +95,7 @@ def _transposed_convolution(operator: Operator, kernels: str, path: Path) -> nn.
     stride = operator.attributes["strideH"], operator.attributes["strideW"]
     left, _, top, _ = _pads(replace(moved, inputs=operator.outputs), values.shape[2:], stride)
     height, width, _ = of_one(operator.outputs[0])
-    sums = TransposedProducts(values, _bias(moved, path), _largest(quant), stride, (top, left), (height, width))
+    sums = TransposedProducts(values, _bias(moved, path), quant.bounds, stride, (top, left), (height, width))
     return Sequential(
         Function(Tensor.permute, 0, 3, 1, 2),
         sums,
@@ -112,7 +112,7 @@ def _fully_connected(operator: Operator, kernels: str, path: Path) -> nn.Module:
     rows, rest = divmod(prod(of_one(x)), values.shape[1])
     if rest or prod(of_one(operator.outputs[0])) != rows * len(values) or operator.attributes.get("weightsFormat"):
         raise no_twin(operator, path, f"on a tensor of shape {x.shape} with weights of shape {weights.shape}")
-    sums = IntegerProducts(values, _bias(operator, path), _largest(quant))
+    sums = IntegerProducts(values, _bias(operator, path), quant.bounds)
     scaled = _scaled(operator, kernels, quant, weights, out)
     return Sequential(each_to(-1, values.shape[1]), sums, scaled, each_to(*of_one(operator.outputs[0])))
 
@@ -138,10 +138,6 @@ def _weights(operator: Operator, axis: int, path: Path) -> np.ndarray:
 
 def _bias(operator: Operator, path: Path) -> np.ndarray | None:
     return constant(operator, 2, path) if len(operator.inputs) > 2 else None
-
-
-def _largest(quant: Quant) -> int:
-    return max(map(abs, quant.bounds))
 
 
 def _pads(

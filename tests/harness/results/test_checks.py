@@ -233,6 +233,8 @@ OTHER_CPU = "on openvino: use a CPU with VNNI"
         ("s8s8", {}, ""),
         ("s8s8", {"runtime": "openvino"}, OTHER_CPU),
         ("u8s8", {"runtime": "openvino"}, OTHER_CPU),
+        ("s8s8", {"runtime": "openvino", "emulated": False, "info": {"instructions": "Intel AVX2"}}, OTHER_CPU),
+        ("s8s8", {"runtime": "openvino", "info": {"instructions": "Intel AVX2 with Intel DL Boost"}}, ""),
         ("u8s8", {"runtime": "litert"}, ""),
         ("u8s8", {"runtime": "from_a_package_that_is_not_here"}, ""),
         ("u8s8", {"emulated": False}, ""),  # the kernel's features are then this CPU's own: it has VNNI

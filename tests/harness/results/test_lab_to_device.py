@@ -136,11 +136,14 @@ def test_calibrations_are_paired_patch_by_patch(records: pd.DataFrame) -> None:
     assert pair.p < 0.05
 
 
-def test_onnxruntime_as_the_file_stands_is_the_fake_quantized_network(records: pd.DataFrame) -> None:
+@pytest.mark.parametrize("kernels", ["cpu-disabled", "float"])  # onnxruntime's, OpenVINO's
+def test_a_file_computed_in_float_as_it_stands_is_the_fake_quantized_network(
+    records: pd.DataFrame, kernels: str
+) -> None:
     onnx = records[(records["format"] == "onnx") & (records["precision"] != "fp32")]
     native = onnx[onnx["artifact"] == onnx["artifact"].iloc[0]]
     native = native[native["target"] == native["target"].iloc[0]]
-    plain = native.assign(target="ort-plain", kernels="cpu-disabled", pred=noisy(native, np.random.default_rng(1)))
+    plain = native.assign(target="ort-plain", kernels=kernels, pred=noisy(native, np.random.default_rng(1)))
     found = chains(outcomes(pd.concat([records, plain], ignore_index=True)), VERSIONS)
     (chain,) = [c for c in found if any(link.target == "ort-plain" for link in c.links)]
     stages = {link.target: link.stage for link in chain.links}
