@@ -18,7 +18,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from helpers import drawn, drawn_images, drawn_onnx
+from helpers import drawn, drawn_onnx
 
 from backends.device.errors import UserError
 from patches.twins import KERNELS
@@ -70,10 +70,9 @@ def main(
 
 def kinds() -> Iterator[Kind]:
     """Yield every operator in every type on all its kernels."""
-    for name in drawn_images.TFLITE:
-        for dtype in ("int8", "uint8"):
-            yield from (Kind(name, dtype, kernels) for kernels in KERNELS[".tflite"])
-    for name in drawn_images.ONNX:
+    for name, dtype in drawn.kinds():
+        yield from (Kind(name, dtype, kernels) for kernels in KERNELS[".tflite"])
+    for name in drawn.ONNX:
         yield from (Kind(name, ", ".join(types), "onnxruntime") for types in drawn_onnx.TYPES)
 
 

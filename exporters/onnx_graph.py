@@ -17,9 +17,11 @@ from exporters.ranges import AS_INPUT
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a float model; what it computes on images stays the same, to the last bit or two.
 
-    The mean over height and width becomes GlobalAveragePool; a shape computed from the batch becomes a constant;
-    batch normalisation that follows no convolution, subtraction, division and hard sigmoid become multiplications and
-    additions; ``Min(Relu(x), c)`` becomes Clip. The exporter's stack traces are dropped.
+    A mean over all axes but the images' and one other becomes GlobalAveragePool; a constant that is expanded to all
+    images and joined to them, such as a class token, is added to their padding; a shape computed from the batch, and a
+    slice's end that is the size of what it cuts, become constants; batch normalisation that follows no convolution,
+    subtraction, division and hard sigmoid become multiplications and additions; ``Min(Relu(x), c)`` becomes Clip. The
+    exporter's stack traces are dropped.
     """
     rules = RewritePass([RewriteRule(pattern, rewrite, remove_nodes=False) for pattern, rewrite in ARITHMETIC])
     return _apply(model, rules, RemoveUnusedNodesPass(), ShapeInferencePass(), ClearMetadataAndDocStringPass())
@@ -47,12 +49,47 @@ def _apply(model: onnx.ModelProto, *passes: ir.passes.InPlacePass) -> onnx.Model
 def _pool(op: RewriterContext, x: ir.Value, y: ir.Value) -> Any:
     node = _producer(y)
     axes = _constant(node.inputs[1]) if len(node.inputs) > 1 else node.attributes.get_ints("axes")
-    if x.shape is None or len(x.shape) != 4 or axes is None or {int(a) % 4 for a in np.atleast_1d(axes)} != {2, 3}:
+    if x.shape is None or axes is None or len(x.shape) < 3:
         return None
-    if node.attributes.get_int("keepdims", 1):
+    rank = len(x.shape)
+    reduced = sorted(int(a) % rank for a in np.atleast_1d(axes))
+    kept = [axis for axis in range(1, rank) if axis not in reduced]
+    keeps = bool(node.attributes.get_int("keepdims", True))
+    if 0 in reduced or len(kept) != 1:
+        return None
+    if kept == [1] and keeps:
         return op.GlobalAveragePool(x)
-    pooled = op.GlobalAveragePool(x, _outputs=[f"{y.name}_pooled"])
-    return op.Reshape(pooled, _store(op, f"{pooled.name}_shape", np.array([-1, x.shape[1]], np.int64)))
+    sizes = _sizes(x)
+    turned = x if kept == [1] else op.Transpose(x, perm=[0, *kept, *reduced], _outputs=[f"{y.name}_turned"])
+    pooled = op.GlobalAveragePool(turned, _outputs=[f"{y.name}_pooled"])
+    shape = [-1, *(sizes[axis] if axis in kept else 1 for axis in range(1, rank) if keeps or axis in kept)]
+    return op.Reshape(pooled, _store(op, f"{pooled.name}_shape", np.array(shape, np.int64)))
+
+
+def _sizes(x: ir.Value) -> list[int]:
+    """Return the lengths of a value's axes, -1 where one is free."""
+    return [n if isinstance(n, int) else -1 for n in x.shape or ()]
+
+
+def _to_the_end(op: RewriterContext, y: ir.Value, **_: ir.Value) -> Any:
+    """Rewrite ``x[start:x.numel()]``, of which torch's exporter makes a roll."""
+    data, starts, _end, *rest = _producer(y).inputs
+    return op.Slice(data, starts, _store(op, f"{y.name}_end", np.array([np.iinfo(np.int64).max])), *rest)
+
+
+def _token(op: RewriterContext, token: ir.Value, x: ir.Value, y: ir.Value) -> Any:
+    values, axis, sizes = _constant(token), _producer(y).attributes.get_int("axis", 0), _sizes(x)
+    if values is None or values.ndim != len(sizes) or len(values) != 1 or min(sizes[1:], default=0) < 1:
+        return None
+    rank, axis = values.ndim, axis % values.ndim
+    if axis == 0:
+        return None
+    width = values.shape[axis]
+    before = [width if i == axis else 0 for i in range(rank)]
+    pads = _store(op, f"{y.name}_pads", np.array([*before, *[0] * rank], np.int64))
+    after = [(0, sizes[axis]) if i == axis else (0, 0) for i in range(rank)]
+    padded = op.Pad(x, pads, _outputs=[f"{y.name}_padded"])
+    return op.Add(padded, _store(op, f"{y.name}_token", np.pad(values, after)))
 
 
 def _reshape(op: RewriterContext, x: ir.Value, y: ir.Value) -> Any:
@@ -140,6 +177,9 @@ def _pad_integers(
 STATISTICS = ("gamma", "beta", "mean", "variance")
 ARITHMETIC = [  # what is looked for, and what replaces it; None leaves it
     (lambda op, x: op.ReduceMean(x, _allow_other_inputs=True, _outputs=["y"]), _pool),
+    (lambda op, x, start, shape: op.Slice(
+        x, start, op.Reshape(op.Size(x), shape), _allow_other_inputs=True, _outputs=["y"]), _to_the_end),
+    (lambda op, token, x: op.Concat(op.Expand(token, _allow_other_inputs=True), x, _outputs=["y"]), _token),
     (lambda op, x: op.Reshape(x, _allow_other_inputs=True, _outputs=["y"]), _reshape),
     (lambda op, x: op.Flatten(x, _outputs=["y"]), _reshape),
     (lambda op, x, gamma, beta, mean, variance: op.BatchNormalization(

@@ -19,6 +19,7 @@ from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.files.onnx import read
+from exporters.means import pooling_by_means
 from exporters.onnx_graph import leaky, pad_integers, tidy
 from exporters.pooling import adaptive_avg_pool2d, rewritten
 from exporters.proof import require_scales
@@ -76,13 +77,16 @@ def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
 
     example = torch.zeros(2, 3, *victim.input_size)
     try:
-        with quiet(), rewritten(adaptive_avg_pool2d):
+        with quiet(), rewritten(adaptive_avg_pool2d), pooling_by_means(network):
             program: Any = torch.onnx.export(
                 sub_pixel(network), (example,), dynamo=True, input_names=["pixels"], output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, verbose=False,
             )  # fmt: skip
             program.save(folder / "exported.onnx")
-            quant_pre_process(folder / "exported.onnx", folder / "processed.onnx", skip_symbolic_shape=True)
+            try:  # where onnxruntime knows every operator's shape symbolically, more shapes become constants
+                quant_pre_process(folder / "exported.onnx", folder / "processed.onnx")
+            except Exception:
+                quant_pre_process(folder / "exported.onnx", folder / "processed.onnx", skip_symbolic_shape=True)
     except Exception as error:  # torch's exporter raises what it meets
         raise UserError(f"{victim.name}: torch cannot export this network to ONNX: {reason(error)}") from error
     model = read(folder / "processed.onnx")

@@ -28,7 +28,7 @@ def require_scales(
     for operator in file.operators:
         for place, tensor in enumerate((*operator.inputs, *operator.outputs)):
             name = plain(tensor.name)
-            if operator.in_float and not tensor.scale:
+            if not tensor.scale and tensor.is_float and (operator.in_float or operator.name in QUANTIZERS):
                 continue
             if name in ranges:
                 affine = activation_affine(name, ranges[name], spec)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backends.device.artifact import QuantSpec
 from backends.device.errors import UserError
-from exporters.calibration import Floats, Range, activation_affine, weight_scales
+from exporters.calibration import SMALLEST_SPAN, Floats, Range, activation_affine, weight_scales
 from exporters.files.description import Description, Operator, Tensor
 
 # The output has the input's scale: no kernel rescales here.
@@ -20,7 +20,7 @@ AS_INPUT = {
     "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
 }  # fmt: skip
 # An input that goes nowhere else has the output's scale: an activation is folded, or parts are joined.
-AS_OUTPUT = {"Clip", "Concat", "LeakyRelu", "Relu", "CONCATENATION", "PACK", "PADV2"}
+AS_OUTPUT = {"Clip", "Concat", "LeakyRelu", "Relu", "CONCATENATION", "PACK", "PADV2", "SELECT", "SELECT_V2"}
 # TFLite's kernels prescribe these; both formats get them.
 FIXED: dict[str, Range] = {
     **dict.fromkeys(("Sigmoid", "LOGISTIC", "Softmax", "SOFTMAX"), (0.0, 255 / 256)),
@@ -65,6 +65,23 @@ def resolve(network: Description, collected: Mapping[str, Range]) -> dict[str, R
         if len(spans) == 1:
             ranges[name] = spans.pop()
     return ranges | _constants(network)
+
+
+def with_vanishing_means(network: Description, collected: Mapping[str, Range]) -> dict[str, Range]:
+    """Return the ranges, but for a mean that is always 0, as that of a normalised tensor is, the range of that tensor.
+
+    Litert-torch writes layer normalisation operator by operator; the products of such a mean get its range too.
+    """
+    of, ranges = sources(network), dict(collected)
+    vanishing = set()
+    for operator in network.operators:
+        inputs = [of[tensor.name] for tensor in _activations(operator.inputs)]
+        out = of[operator.outputs[0].name] if operator.name in ("MEAN", "MUL", "SUB") else ""
+        of_mean = [name for name in inputs if operator.name == "MEAN" or name in vanishing]
+        if out in ranges and of_mean and ranges[out][1] - ranges[out][0] <= SMALLEST_SPAN:
+            ranges[out] = ranges[of_mean[0]]
+            vanishing.add(out)
+    return ranges
 
 
 class Weights(NamedTuple):

@@ -18,10 +18,11 @@ from exporters.failure import reason
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.files.tflite_buffers import inside
+from exporters.files.tflite_folding import folded
 from exporters.pooling import adaptive_avg_pool2d, avg_pool2d, rewritten
 from exporters.proof import require_scales
 from exporters.quiet import quiet
-from exporters.ranges import Learned, Weights, resolve, to_collect, weights
+from exporters.ranges import Learned, Weights, resolve, to_collect, weights, with_vanishing_means
 from exporters.sub_pixel import sub_pixel
 from exporters.victim import Victim
 
@@ -43,12 +44,13 @@ def write(
         if quant is None:
             path.write_bytes(inside(path))
             return None
+        float_file.write_bytes(folded(float_file))
         description = describe(float_file)
         _require_one_graph(description, victim)
         statistic = collector(quant)
         for batch in run(float_file, description, to_collect(description), pixels, quant):
             statistic.feed(batch)
-        collected = statistic.ranges()
+        collected = with_vanishing_means(description, statistic.ranges())
         ranges = resolve(description, collected)
         scales = weights(description, ranges, quant, learned)
         path.write_bytes(_quantized(description, ranges, scales, quant))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backends.device.errors import UserError
+from backends.device.reading import first_line
 from exporters.files.description import Operator, Tensor
 from exporters.files.onnx import describe, executed_of, optimised, read
 
@@ -56,6 +57,31 @@ def apart(path: Path, indices: Collection[int]) -> list[bytes]:
         model = onnx.helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
         models.append(model.SerializeToString())
     return models
+
+
+def shapes(path: Path, inputs: Sequence[tuple[int, ...]]) -> list[dict[str, tuple[int, ...]]]:
+    """Return the shapes of all tensors that onnxruntime computes, for zeros of each of these shapes.
+
+    A file that it cannot run on them is a `UserError`.
+    """
+    import onnx
+    import onnxruntime
+
+    whole = optimised(path)
+    names = [name for node in whole.graph.node for name in node.output if name]
+    del whole.graph.output[:]
+    whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        entry = session.get_inputs()[0].name
+        found = [session.run(names, {entry: np.zeros(shape, np.float32)}) for shape in inputs]
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise UserError(f"{path}: onnxruntime cannot run it ({first_line(error)})") from error
+    return [{name: x.shape for name, x in zip(names, values, strict=True)} for values in found]
 
 
 def _any_shape(tensor: Tensor) -> Any:

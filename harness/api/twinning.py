@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
-from exporters.files import require_integer
+from exporters.files import describe, prove
 from exporters.files.description import Description
 from exporters.files.image_input import certain_preproc, image_size
 from exporters.files.input_range import held
@@ -48,7 +48,9 @@ def twin(file: str | Path, kernels: str | None = None, preproc: Preproc | None =
     from harness.api.networks import FileTwin
     from patches import twins
 
-    found = require_integer(path)
+    found = describe(path)
+    if not found.is_quantized:
+        prove(found)
     layout = known.preproc.layout if known else layout_of(found, preproc)
     prepared = known.preproc if known else preproc or certain_preproc(found, layout)
     if prepared is None:

@@ -52,6 +52,7 @@ def take(
 ) -> None:
     """Check what a device answered to a pack, and keep it for the run that judges it, in the folder of `pack`."""
     from harness.display import Display
+    from harness.results.run_directory import RUN
     from harness.run import packing
     from harness.run.run import held
     from harness.store import Store
@@ -62,5 +63,6 @@ def take(
         raise UserError(f"{run_dir}: no such run directory here; take answers in the folder where they were packed")
     with held(run_dir):
         packing.take(pack, found, answers, Store(run_dir / "store", Display(console()).warn))
+        (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for that of these answers
     console().print(f"{len(found.cases)} cases of {found.target} taken; judge them:", highlight=False)
     print_path(found.judged_by)

@@ -52,6 +52,49 @@ class OnnxKernel:
         return {"model": self.model, "_session": None}
 
 
+class TfliteKernel:
+    """An operator on the rows of tensors, by LiteRT; its interpreter opens when it is first asked."""
+
+    def __init__(self, model: bytes, kernels: str) -> None:
+        self.model, self.kernels = model, kernels
+        self._interpreter: Any = None
+
+    def __call__(self, *operands: NDArray[Any]) -> NDArray[Any]:
+        """Return the output for tensors of one shape, row by row along its last axis."""
+        shape = operands[0].shape
+        rows = [np.ascontiguousarray(x.reshape(-1, shape[-1])) for x in operands]
+        interpreter = self._opened()
+        entries = interpreter.get_input_details()
+        if tuple(entries[0]["shape"]) != rows[0].shape:
+            for entry in entries:
+                interpreter.resize_tensor_input(entry["index"], rows[0].shape)
+            interpreter.allocate_tensors()
+        for entry, x in zip(entries, rows, strict=True):
+            interpreter.set_tensor(entry["index"], x)
+        interpreter.invoke()
+        out: NDArray[Any] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        return out.reshape(shape)
+
+    def _opened(self) -> Any:
+        if self._interpreter is None:
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+            resolvers = {
+                "xnnpack": OpResolverType.AUTO,
+                "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                "reference": OpResolverType.BUILTIN_REF,
+            }
+            self._interpreter = Interpreter(
+                model_content=self.model, num_threads=1, experimental_op_resolver_type=resolvers[self.kernels]
+            )
+            self._interpreter.allocate_tensors()
+        return self._interpreter
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the interpreter out of copies."""
+        return {"model": self.model, "kernels": self.kernels, "_interpreter": None}
+
+
 class Asked(nn.Module):
     """An operator that its runtime computes; ``real`` is its function of reals, constants included.
 

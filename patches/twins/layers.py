@@ -59,6 +59,24 @@ class IntegerProducts(nn.Module):
         return functional.conv2d(x, self.weights, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class MatrixProducts(nn.Module):
+    """The matrix products of two tensors of steps, exact; either may be transposed.
+
+    ``largest`` is the largest magnitude of the product of two steps.
+    """
+
+    def __init__(self, largest: int, turned: tuple[bool, bool] = (False, False)) -> None:
+        super().__init__()
+        self.turned, self.largest = turned, largest
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return whole numbers: in float32 where no partial sum can pass 2**24, else in float64."""
+        a, b = (x.transpose(-1, -2) if turn else x for x, turn in zip((a, b), self.turned, strict=True))
+        fits = a.shape[-1] * self.largest <= EXACT_IN_FLOAT32
+        dtype = torch.float32 if fits else torch.float64
+        return torch.matmul(a.to(dtype), b.to(dtype))
+
+
 def _furthest(weights: NDArray[np.int64], bias: NDArray[np.int64], bounds: tuple[int, int]) -> int:
     """Return the largest magnitude of any sum of some of the products and the bias."""
     low, high = (weights.reshape(len(weights), -1) * end for end in bounds)

@@ -14,12 +14,12 @@ from backends.device.errors import UserError
 from exporters.files import describe, prove
 from exporters.files.description import Operator
 from exporters.files.image_input import image_layout, require_free_batch
-from patches.twins import onnx_asked
+from patches.twins import onnx_asked, onnx_lifted
 from patches.twins.asked import OnnxKernel
 from patches.twins.network import REALS, Node, Twin, require_unique_outputs
 from patches.twins.onnx_layers import LAYERS, Converter
 from patches.twins.pixels import Preprocess
-from patches.twins.uses import by_output, converted
+from patches.twins.uses import by_output, converted, no_twin
 
 AFTER = {"DequantizeLinear", "Softmax", "Reshape", "Flatten", "Identity", "Squeeze"}  # may follow the last integers
 
@@ -42,12 +42,13 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         last = executed[-1].numbered if executed else "none"
         raise UserError(f"{path}: expected integers, dequantized at the end; the last operator is {last}")
     kernels = onnx_asked.kernels(path, tuple(executed))
+    shapes = onnx_lifted.shapes(description)
     for given in chain.from_iterable(map(by_output, executed)):
         operator = onnx_asked.with_constants(given, constants)
         if (values := onnx_asked.fixed(operator)) is not None:
             constants[operator.outputs[0].name] = values
             continue
-        make = _converter(operator, kernels)
+        make = onnx_lifted.lifted(_converter(operator, kernels), operator, shapes)
         if make is None:
             raise UserError(f"{path}: operator {operator.numbered} has no twin yet")
         layer, inputs, quant = converted(make, operator, quants, path)
@@ -55,6 +56,8 @@ def read(path: Path, preproc: Preproc | None, class_offset: int, layout: Layout 
         taken = tuple(t.name for t in inputs if t.values is None)
         nodes.append(Node(taken, output, layer, operator.numbered, quant=None if quant == REALS else quant))
         quants[output] = quant
+    if output in shapes and shapes[output].lifted:
+        raise no_twin(operator, path, "along the axis of the images")
     if quants[output] == REALS:
         raise UserError(f"{path}: a twin ends in integers, and the last operator computes in float: {operator.name}")
     require_unique_outputs(nodes, path)

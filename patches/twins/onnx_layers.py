@@ -16,7 +16,17 @@ from backends.device.errors import UserError
 from exporters.files.description import Operator
 from exporters.files.description import Tensor as FileTensor
 from patches.twins import onnx_kernels as kernel
-from patches.twins.layers import Aligned, Concat, Function, IntegerProducts, Multiply, Rounded, Sequential, WithConstant
+from patches.twins.layers import (
+    Aligned,
+    Concat,
+    Function,
+    IntegerProducts,
+    MatrixProducts,
+    Multiply,
+    Rounded,
+    Sequential,
+    WithConstant,
+)
 from patches.twins.network import REALS, Quant
 from patches.twins.onnx_moves import MOVES, optional
 from patches.twins.pixels import Quantized
@@ -96,8 +106,13 @@ def _fully_connected(operator: Operator, quants: dict[str, Quant], path: Path) -
 
 
 def _matrix_product(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
-    """Convert a product with a constant matrix, of the last axis of however many."""
+    """Convert a product with a constant matrix, of the last axis of however many; or of two tensors."""
     x, out = quant_at(operator, 1, path), quant_at(operator, 6, path)
+    if operator.inputs[3].values is None:
+        other = quant_at(operator, 4, path)
+        products = MatrixProducts(max(map(abs, x.bounds)) * max(map(abs, other.bounds)))
+        scaled = _scaled(x, np.array([other.scale]), out)
+        return Layer(Sequential(products, scaled), (operator.inputs[0], operator.inputs[3]), out)
     weights, scales, zero_points = (constant(operator, p, path) for p in (3, 4, 5))
     if weights.ndim != 2:
         raise no_twin(operator, path, f"with weights of shape {weights.shape}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -79,7 +80,7 @@ class Sliced(nn.Module):
 
 def _reshape(operator: Operator, quant: Quant, path: Path) -> nn.Module:
     wanted = [int(n) for n in constant(operator, 1, path)]
-    if operator.attributes.get("allowzero"):
+    if operator.attributes.get("allowzero") and 0 in wanted:
         raise no_twin(operator, path, "with allowzero")
     return Reshape(lambda shape: [shape[i] if n == 0 else n for i, n in enumerate(wanted)])
 
@@ -102,6 +103,17 @@ class Reshape(nn.Module):
         if images != 1:
             raise ValueError(f"makes {images} rows of an image of shape {tuple(x.shape[1:])}")
         return x.reshape(len(x), *shape)
+
+
+def _gather(operator: Operator, quant: Quant, path: Path) -> nn.Module:
+    """Convert what takes parts by constant indices; one index alone takes its axis away."""
+    axis, indices = operator.attributes.get("axis", 0), constant(operator, 1, path)
+    if axis == 0 or indices.ndim > 1:
+        raise no_twin(operator, path, "along the axis of the images, or by many axes of indices,")
+    if indices.ndim == 0:
+        return Function(Tensor.select, axis, int(indices))
+    chosen = torch.from_numpy(indices.astype(np.int64))
+    return Function(lambda x: x.index_select(axis, chosen % x.shape[axis]))
 
 
 def _depth_to_space(operator: Operator, quant: Quant, path: Path) -> nn.Module:
@@ -139,6 +151,6 @@ def _transpose(operator: Operator, quant: Quant, path: Path) -> nn.Module:
 
 
 MOVES: dict[str, Callable[[Operator, Quant, Path], nn.Module]] = {
-    "MaxPool": _max_pool, "Pad": _pad, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten,
+    "MaxPool": _max_pool, "Pad": _pad, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten, "Gather": _gather,
     "DepthToSpace": _depth_to_space, "Resize": _resize, "Split": _split, "Transpose": _transpose,
 }  # fmt: skip

@@ -35,6 +35,7 @@ TFLITE_REALS: dict[str, Callable[[dict[str, Any]], Real]] = {  # what operators 
     "RELU": lambda _: functional.relu,
     "RELU6": lambda _: functional.relu6,
     "RELU_N1_TO_1": lambda _: functional.hardtanh,
+    "RSQRT": lambda _: torch.rsqrt,
     "TANH": lambda _: torch.tanh,
 }
 REALS = TFLITE_REALS | {"QLinearSigmoid": TFLITE_REALS["LOGISTIC"]}
@@ -52,6 +53,7 @@ class Table(nn.Module):
         self.values: Tensor
         self.slopes: Tensor
         self.register_buffer("values", torch.from_numpy(integers.astype(np.float32)) - out.zero_point)
+        slopes = slopes.nan_to_num(0, 0, 0)  # where the function has a pole, or is not defined
         self.register_buffer("slopes", (slopes * x.scale / out.scale).to(torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:

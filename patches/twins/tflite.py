@@ -9,7 +9,7 @@ from torch import nn
 
 from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
-from exporters.files import require_integer
+from exporters.files import describe, prove
 from exporters.files.description import Description, Operator
 from exporters.files.description import Tensor as FileTensor
 from exporters.files.image_input import guess_preproc, image_layout, require_free_batch
@@ -17,15 +17,17 @@ from exporters.files.tflite import delegated
 from patches.twins.layers import Sequential
 from patches.twins.network import Node, Twin, require_unique_outputs
 from patches.twins.pixels import Preprocess, Quantized
-from patches.twins.tflite_layers import LAYERS, quant_of
-from patches.twins.uses import by_output, converted, of_one
+from patches.twins.tflite_floats import FLOATS, asked
+from patches.twins.tflite_layers import LAYERS
+from patches.twins.uses import by_output, converted, of_one, quant_of
 
 AFTER = {"SOFTMAX", "QUANTIZE", "DEQUANTIZE", "RESHAPE"}  # may lie between the last integers and the output
 
 
 def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, layout: Layout | None) -> Twin:
     """Build the twin of a ``.tflite`` file; it ends before a final softmax or dequantization."""
-    description = require_integer(path)
+    description = describe(path)
+    prove(description, {operator.name for operator in description.in_float})
     if [len(tensor.shape or ()) for tensor in description.inputs] != [4] or len(description.outputs) != 1:
         raise UserError(f"{path}: expected one image in and one vector out")
     require_free_batch(description)
@@ -38,7 +40,7 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
     nodes = [Node(("pixels",), entry.name, prepared)]
     taken = delegated(path) if kernels == "xnnpack" else frozenset()
     for operator in chain.from_iterable(map(by_output, operators)):
-        make = LAYERS.get(operator.name)
+        make = asked if operator.in_float and operator.name in FLOATS else LAYERS.get(operator.name)
         if make is None:
             raise UserError(f"{path}: operator {operator.numbered} has no twin yet")
         inputs = tuple(t.name for t in operator.inputs if t.values is None)

@@ -29,26 +29,20 @@ from patches.twins.layers import (
 )
 from patches.twins.network import Quant
 from patches.twins.tables import TFLITE_REALS, table
+from patches.twins.tflite_attention import ATTENTION
 from patches.twins.tflite_moves import MOVES
 from patches.twins.uses import (
     constant,
     constant_steps,
+    has_batch,
     image_shape,
     no_twin,
     of_one,
-    require_batch,
+    quant_of,
     require_same_quant,
 )
 
 SAME, NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 0, 1, 2, 3  # the schema's numbers
-
-
-def quant_of(tensor: FileTensor, path: Path) -> Quant:
-    """Return the quantization of an 8-bit tensor; any other tensor is a `UserError`."""
-    if len(tensor.scale) != 1 or tensor.dtype not in ("int8", "uint8"):
-        raise UserError(f"{path}: expected 8-bit integers with one scale, but {tensor.name!r} is {tensor.dtype}")
-    limits = np.iinfo(tensor.dtype)
-    return Quant(float(np.float32(tensor.scale[0])), tensor.zero_point[0], int(limits.min), int(limits.max))
 
 
 def _bounds(operator: Operator, out: Quant) -> tuple[int, int]:
@@ -194,24 +188,32 @@ def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
     return Rounded(kernel.requantize(kernels, x, out, of_one(operator.outputs[0])), out.bounds, (x.scale / out.scale,))
 
 
+def _dequantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Convert the step to reals, where operators compute in float."""
+    return Function(torch.mul, quant_of(operator.inputs[0], path).scale)
+
+
 def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert a mean or a sum over some axes."""
     tensor = operator.inputs[0]
     keep = bool(operator.attributes["keepDims"])
     x, out, shape = quant_of(tensor, path), quant_of(operator.outputs[0], path), tensor.shape or ()
     axes = sorted({int(a) % len(shape) for a in np.ravel(constant(operator, 1, path))})
-    require_batch(operator, path, tuple(axes))
+    if has_batch(tensor) and (axes == [0] or (0 in axes and shape[0] == -1)):
+        raise no_twin(operator, path, "along the axis of the images")
     if not axes or min(shape[a] for a in axes) < 1:
         raise no_twin(operator, path, f"over axes {axes} of shape {shape}")
     n = prod(shape[a] for a in axes)
+    along = [a for a in axes if a] if has_batch(tensor) else [a + 1 for a in axes]  # a batch of one is no axis of it
+    sums, shaped = Function(Tensor.sum, along, keep), each_to(*of_one(operator.outputs[0]))
     if operator.name == "SUM":
         if kernels == "reference":
             raise no_twin(operator, path, "by the reference kernels")
-        arithmetic = kernel.total(kernels, x, out, n)
-        return Sequential(Function(Tensor.sum, axes, keep), Rounded(arithmetic, out.bounds, (x.scale / out.scale,)))
+        total = Rounded(kernel.total(kernels, x, out, n), out.bounds, (x.scale / out.scale,))
+        return Sequential(sums, total, shaped)
     in_vectors = keep and len(shape) == 4 and axes == [1, 2]
     arithmetic = kernel.mean(kernels, x, out, n, shape[3] if in_vectors else None)
-    return Sequential(Function(Tensor.sum, axes, keep), Rounded(arithmetic, out.bounds, (x.scale / out.scale / n,)))
+    return Sequential(sums, Rounded(arithmetic, out.bounds, (x.scale / out.scale / n,)), shaped)
 
 
 def _average_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -254,7 +256,8 @@ def _table(operator: Operator, kernels: str, path: Path) -> nn.Module:
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _convolution, "FULLY_CONNECTED": _fully_connected,
     "TRANSPOSE_CONV": _transposed_convolution,
-    "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "QUANTIZE": _quantize, "MEAN": _mean, "SUM": _mean,
-    "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES,
+    "ADD": _of_two, "SUB": _of_two, "MUL": _of_two, "MEAN": _mean, "SUM": _mean,
+    "QUANTIZE": _quantize, "DEQUANTIZE": _dequantize,
+    "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, **MOVES, **ATTENTION,
     **dict.fromkeys(TFLITE_REALS, _table),
 }  # fmt: skip

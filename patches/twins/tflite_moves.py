@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exporters.files.description import Operator
-from patches.twins.layers import Concat, Function, Part, Sequential, each_to
+from patches.twins.layers import Concat, Function, Part, Sequential, WithConstant, each_to
 from patches.twins.uses import (
     constant,
     constant_steps,
@@ -41,8 +41,12 @@ def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
     require_same_quant(operator, path)
     shape = operator.inputs[0].shape or ()
     cuts = _cuts(operator, path)
-    some = max(shape[0], 1) if shape[0] > 0 else 2  # images
-    require_batch(operator, path, () if cuts[0].indices(some) == (0, some, 1) else (0,))
+    if has_batch(operator.inputs[0]):
+        some = max(shape[0], 1) if shape[0] > 0 else 2  # images
+        require_batch(operator, path, () if cuts[0].indices(some) == (0, some, 1) else (0,))
+    else:  # one image's part has all its axes
+        shape = (1, *shape)
+        cuts.insert(0, slice(None))
     turned = [axis for axis, cut in enumerate(cuts) if (cut.step or 1) < 0]
     for axis in turned:
         if shape[axis] < 1:
@@ -50,7 +54,7 @@ def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
         backwards = range(*cuts[axis].indices(shape[axis]))
         first = shape[axis] - 1 - backwards.start
         cuts[axis] = slice(first, first - len(backwards) * backwards.step, -backwards.step)
-    cut = Function(Tensor.__getitem__, (slice(None), *cuts[1:]))
+    cut = Sequential(Function(Tensor.__getitem__, (slice(None), *cuts[1:])), each_to(*of_one(operator.outputs[0])))
     return Sequential(Function(torch.flip, turned), cut) if turned else cut
 
 
@@ -152,8 +156,31 @@ def _places(before: int, after: int, settings: Mapping[str, Any]) -> Tensor:
     return torch.from_numpy(np.minimum(whole.astype(np.int64), before - 1))
 
 
+class Select(nn.Module):
+    """Steps of one tensor where a condition holds, of another elsewhere."""
+
+    def forward(self, condition: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        """Return the steps."""
+        return torch.where(condition, one, other)
+
+
+def _select(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    condition, *chosen = operator.inputs
+    out = operator.outputs[0]
+    if {(t.scale, t.zero_point) for t in chosen} != {(out.scale, out.zero_point)} or condition.values is not None:
+        raise no_twin(operator, path, "between different scales, or by a constant,")
+    if len({of_one(tensor) for tensor in (condition, out)}) > 1:
+        raise no_twin(operator, path, "by a condition of another shape")
+    layer: nn.Module = Select()
+    for position, tensor in enumerate(chosen, 1):
+        if tensor.values is not None:
+            layer = WithConstant(layer, constant_steps(tensor, out.zero_point[0]), position)
+    return layer
+
+
 MOVES: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONCATENATION": _concat, "PAD": _pad, "PADV2": _pad, "SLICE": _slice, "STRIDED_SLICE": _slice,
+    "SELECT": _select, "SELECT_V2": _select,
     "TRANSPOSE": _transpose, "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
     "SPLIT": _split, "SPLIT_V": _split, "BROADCAST_TO": _broadcast, "DEPTH_TO_SPACE": _depth_to_space,
     "RESIZE_NEAREST_NEIGHBOR": _nearest,

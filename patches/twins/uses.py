@@ -21,6 +21,7 @@ from backends.device.errors import UserError
 from backends.device.reading import first_line
 from exporters.files.description import Operator
 from exporters.files.description import Tensor as FileTensor
+from patches.twins.network import Quant
 
 Made = TypeVar("Made")
 How = TypeVar("How")
@@ -42,6 +43,14 @@ def constant(operator: Operator, position: int, path: Path) -> NDArray[Any]:
 def constant_steps(tensor: FileTensor, zero_point: int) -> Tensor:
     """Return a constant minus its zero point, float32."""
     return torch.from_numpy(np.array(tensor.values, np.float32)) - zero_point
+
+
+def quant_of(tensor: FileTensor, path: Path) -> Quant:
+    """Return the quantization of an 8-bit tensor; any other tensor is a `UserError`."""
+    if len(tensor.scale) != 1 or tensor.dtype not in ("int8", "uint8"):
+        raise UserError(f"{path}: expected 8-bit integers with one scale, but {tensor.name!r} is {tensor.dtype}")
+    limits = np.iinfo(tensor.dtype)
+    return Quant(float(np.float32(tensor.scale[0])), tensor.zero_point[0], int(limits.min), int(limits.max))
 
 
 def has_batch(tensor: FileTensor) -> bool:

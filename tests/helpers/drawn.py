@@ -10,12 +10,24 @@ from hypothesis import reject
 
 from backends.device.errors import UserError
 from harness.run.arithmetic import Arithmetic, compare_in_batches
-from helpers import drawn_images, drawn_onnx, drawn_tflite
+from helpers import drawn_attention, drawn_images, drawn_onnx, drawn_tflite
 from patches.twins import twin
 
 IMAGES = 4
 BATCHES = (1, IMAGES)
 Draw = Callable[[Any], Any]
+TFLITE = drawn_images.TFLITE | drawn_attention.TFLITE
+ONNX = drawn_images.ONNX | drawn_attention.ONNX
+
+
+def kinds() -> list[tuple[str, str]]:
+    """TFLite's operators, each with the integers that it computes in."""
+    return [
+        (name, dtype)
+        for name in TFLITE
+        for dtype in ("int8", "uint8")
+        if dtype == "int8" or name not in drawn_attention.INT8
+    ]
 
 
 def pixels(height: int, width: int) -> np.ndarray:
@@ -29,7 +41,7 @@ def pixels(height: int, width: int) -> np.ndarray:
 def tflite(draw: Draw, name: str, dtype: str, kernels: str) -> list[Arithmetic]:
     """Draw an operator's file and compare it in batches; one that the runtime itself refuses is drawn again."""
     net = drawn_tflite.Drawn(draw, dtype)
-    output = drawn_images.TFLITE[name](net)
+    output = TFLITE[name](net)
     _, height, width, _ = net.tensors["x"].shape
     with tempfile.TemporaryDirectory() as folder:
         return _compare(net.write(Path(folder), output, any_batch=False), kernels, height, width)
@@ -38,7 +50,7 @@ def tflite(draw: Draw, name: str, dtype: str, kernels: str) -> list[Arithmetic]:
 def onnx(draw: Draw, name: str, activations: str, weights: str) -> list[Arithmetic]:
     """Draw an operator's file and compare it; see `tflite`."""
     net = drawn_onnx.Drawn(draw, activations, weights)
-    output = drawn_images.ONNX[name](net)
+    output = ONNX[name](net)
     with tempfile.TemporaryDirectory() as folder:
         return _compare(net.write(Path(folder), output, net.batch), None, *net.image)
 

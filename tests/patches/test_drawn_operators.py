@@ -1,7 +1,7 @@
 """Operators drawn at random, one to a file: the integers of their twins are the kernels'."""
 
 import pytest
-from helpers import drawn, drawn_images, drawn_onnx
+from helpers import drawn, drawn_onnx
 from helpers.twin_networks import KERNELS
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -10,8 +10,7 @@ DRAWS = settings(max_examples=3, deadline=None, derandomize=True, database=None,
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("dtype", ["int8", "uint8"])
-@pytest.mark.parametrize("name", drawn_images.TFLITE)
+@pytest.mark.parametrize(("name", "dtype"), drawn.kinds())
 @DRAWS
 @given(data=st.data())
 def test_tflite(name: str, dtype: str, kernels: str, data: st.DataObject) -> None:
@@ -19,7 +18,7 @@ def test_tflite(name: str, dtype: str, kernels: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize(("activations", "weights"), drawn_onnx.TYPES)
-@pytest.mark.parametrize("name", drawn_images.ONNX)
+@pytest.mark.parametrize("name", drawn.ONNX)
 @DRAWS
 @given(data=st.data())
 def test_onnx(name: str, activations: str, weights: str, data: st.DataObject) -> None:

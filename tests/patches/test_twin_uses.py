@@ -240,15 +240,12 @@ def test_onnx_uses_are_followed_image_by_image(tmp_path: Path, use: str) -> None
 
 def test_onnx_operators_that_mix_images_are_refused_by_name(tmp_path: Path) -> None:
     net = onnx()
-    made = twin(net.write(tmp_path, _onnx_reshaped(net, -1, SIZE), 1))
-    with pytest.raises(
-        UserError, match=r"operator Reshape \(number \d\) has no twin in this use: makes 36 rows of an image"
-    ):
-        compare_in_batches(made, PIXELS, (1,))
+    with pytest.raises(UserError, match=r"Reshape \(number \d\) along the axis of the images has no twin yet"):
+        twin(net.write(tmp_path, _onnx_reshaped(net, -1, SIZE), 1))
     net = onnx()
     x = net.conv()
     turned = net.quantized(net.node("Transpose", x, perm=[1, 0, 2, 3]), net.scales[x], net.zero_points[x])
-    with pytest.raises(UserError, match=r"Transpose \(number \d\) of the axis of the images has no twin yet"):
+    with pytest.raises(UserError, match=r"Transpose \(number \d\) along the axis of the images has no twin yet"):
         twin(net.write(tmp_path, turned, 1))
     net = onnx()
     with pytest.raises(UserError, match="takes 8 images at a time"):

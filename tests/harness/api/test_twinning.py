@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import ROOT, tiny
 from helpers.tflite_networks import Op, T, write
+from torch import nn
 
 from harness.data.readers import read_digits
 
@@ -36,6 +37,17 @@ def test_its_integers_are_the_runtimes_whatever_the_batch(file):
     assert (one_by_one == logits).all()
     if found.integers is not None:
         assert (network.integers(shares(PIXELS)).numpy() == found.integers).all()
+
+
+@pytest.mark.slow
+def test_a_file_that_is_partly_in_float_has_one_too(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ELU(), nn.Flatten(), nn.Linear(1800, 4)).eval()
+    file = tmp_path / "partly.onnx"
+    patchbench.export(network, PIXELS, patchbench.QuantSpec(allow_float=("Elu",)), file)
+    found = patchbench.replay(file, PIXELS, "onnxruntime", timed_runs=0)
+    assert [operator.name for operator in patchbench.inspect(file).in_float] == ["Elu"]
+    assert patchbench.twin(file)(shares(PIXELS)).numpy() == pytest.approx(found.logits, abs=1e-6)
 
 
 @each_format

@@ -106,6 +106,8 @@ def test_what_a_device_answered_is_judged_like_any_target(packed, answered):
     pd.testing.assert_frame_equal(here[counted], phone[counted])
     assert set(phone["arch"]) == {"riscv64"}
     assert set(phone["cpu"]) == {"a board of mine"}
+    assert patchbench("take", "pack", "answers", cwd=packed).returncode == 0
+    assert not (packed / "out" / "packed" / "run.json").exists()  # other answers are judged anew
 
 
 def refused(packed, answers, words):
