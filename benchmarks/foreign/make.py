@@ -16,7 +16,7 @@ from harness import config
 from harness.data import datasets
 
 SIZE = 32
-SHOWN = 200
+SHOWN = 100
 
 
 def main(folder: Path) -> None:

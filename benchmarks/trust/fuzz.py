@@ -29,6 +29,7 @@ import typer
 from campaign import Count, Results, ResultsFile, Seed, TableFile, markdown, write_table
 from fixture import fixture
 from fuzzed_files import bundles, model_files, patches
+from fuzzed_foreign import foreign_files
 from fuzzed_runs import runs, suites
 from hypothesis import strategies as some
 from subject import Files, Subject
@@ -56,7 +57,7 @@ def main(count: Count = 100_000, seed: Seed = 0, results: ResultsFile = Path("ou
     made = fixture(results.parent)
     for module in READERS:
         import_module(module)
-    kinds = (bundles, model_files, patches, runs, suites, talks)
+    kinds = (bundles, model_files, foreign_files, patches, runs, suites, talks)
     everyone = [subject for kind in kinds for subject in kind(made) if subject.name.startswith(only)]
     turns = [subject for subject in everyone for _ in range(subject.often)]
     Random(0).shuffle(turns)

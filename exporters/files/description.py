@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,11 @@ MOVERS = {  # operators that copy values without computing
     "BROADCAST_TO", "CAST", "CONCATENATION", "EXPAND_DIMS", "GATHER", "PACK", "PAD", "PADV2", "RESHAPE", "SHAPE",
     "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
 }  # fmt: skip
+
+WEIGHTS = {  # which input of an operator that multiplies
+    "QLinearConv": 3, "QGemm": 3, "QLinearMatMul": 3, "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1,
+}  # fmt: skip
+SIGNED = {"int4": "s4", "int8": "s8", "int16": "s16", "uint8": "u8", "uint16": "u16"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,16 @@ class Description:
     def precision(self, bits: str) -> str:
         """Return the precision of a file of these ``bits``: that of a partly integer one says so."""
         return f"{bits.removesuffix(PARTLY)}{PARTLY}" if bits != "fp32" and self.in_float else bits
+
+    @property
+    def signature(self) -> str:
+        """Types of activations and weights that are multiplied, as in ``u8s8``; empty where they are of several."""
+        found = {
+            "".join(SIGNED.get(operator.inputs[at].dtype, "?") for at in (0, WEIGHTS[operator.name]))
+            for operator in self.executed
+            if len(operator.inputs) > WEIGHTS.get(operator.name, math.inf)
+        }
+        return found.pop() if len(found) == 1 else ""
 
     @property
     def counts(self) -> dict[str, int]:

@@ -203,7 +203,7 @@ class TwinEntry(Entry):
 
     ``equal`` is the share of the ``integers`` compared that are the same, the least of all batch sizes; ``wanted`` the
     share that the suite asks for, and ``patches`` those made on it. ``differs_from`` is the first operator whose
-    integers are others, where any are.
+    integers are others, where any are, and ``cause`` says why where this CPU is known to differ.
     """
 
     artifact: str
@@ -215,6 +215,7 @@ class TwinEntry(Entry):
     equal: float = 0.0
     largest: int = 0
     differs_from: str = ""
+    cause: str = ""
     wanted: float = 1.0
 
 

@@ -53,30 +53,31 @@ def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
 def saturates(signature: str, target: TargetEntry) -> str:
     """Return what to do about a target's 16-bit sums of products that saturate for a signature; empty if they do not.
 
-    They do where the runtime says so, on an x86 with AVX2 and no VNNI.
+    They do where the runtime says so, on an x86 with AVX2 and no VNNI. What the runtime says that it uses goes before
+    what the CPU has. An emulated CPU is judged by what a process there detects: its kernel reports the real CPU.
     """
-    if not _lacks_vnni(target):
-        return ""
+    if stated := str(target.info.get("instructions", "")).lower():  # VNNI is Intel's DL Boost
+        return _mend(target.runtime, signature) if "avx" in stated and "dl boost" not in stated else ""
+    features = target.machine.detected.split()
+    if not target.emulated:
+        features += target.features
+    return saturates_on(target.machine.arch, features, target.runtime, signature)
+
+
+def saturates_on(arch: str, features: Sequence[str], runtime: str, signature: str) -> str:
+    """Return the same for a runtime on a CPU of these features."""
+    words = [feature.lower() for feature in features]
+    has_vnni = any("vnni" in word for word in words)
+    is_x86 = arch in ("x86_64", "AMD64")
+    return _mend(runtime, signature) if is_x86 and "avx2" in words and not has_vnni else ""
+
+
+def _mend(runtime: str, signature: str) -> str:
     try:
-        signatures: Mapping[str, str] = getattr(engine(target.runtime), "saturating", {})
+        signatures: Mapping[str, str] = getattr(engine(runtime), "saturating", {})
     except UserError:  # a runtime from a package that is not here, where a finished run is read
         return ""
     return signatures.get(signature, "")
-
-
-def _lacks_vnni(target: TargetEntry) -> bool:
-    """Whether a target computes with AVX2 or AVX-512 and without VNNI, which Intel calls DL Boost.
-
-    What its runtime says that it uses goes before what the CPU has. An emulated CPU is judged by what a process there
-    detects: its kernel reports the real CPU.
-    """
-    if stated := str(target.info.get("instructions", "")).lower():
-        return "avx" in stated and "dl boost" not in stated
-    words = target.machine.detected.lower().split()
-    if not target.emulated:
-        words += [word.lower() for word in target.features]
-    is_x86 = target.machine.arch in ("x86_64", "AMD64")
-    return is_x86 and "avx2" in words and not any("vnni" in word for word in words)
 
 
 def twins(entries: Sequence[TwinEntry]) -> Check:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backends.device import machine
 from backends.device.errors import UserError
 from backends.device.reading import read_json
+from exporters.files import describe
 from harness.plan.steps import PatchStep, SurrogateStep
 from harness.results.entries import TwinEntry
+from harness.results.integer_checks import SATURATION, saturates_on
 from harness.run import crafting, stages
 from harness.run.arithmetic import compare_in_batches, first_difference
 from harness.store import key, write_json
+
+if TYPE_CHECKING:
+    from patches.twins import Twin
 
 IMAGES = 8
 BATCHES = (1, IMAGES, 5)  # a twin that takes an image's axis for the batch is wrong in one of them
@@ -27,7 +34,8 @@ def require_equal(work: stages.Work) -> None:
             raise UserError(
                 f"{entry.artifact}: the twin computes {share} of the integers of {entry.kernels} on {entry.images} "
                 f"images{where}, and twin_equal wants {entry.wanted:.1%}; a patch made on it would say nothing about "
-                f"the file. Make it on another surrogate, or set the attack's twin_equal to what you accept"
+                f"the file. {entry.cause}Make it on another surrogate, or set the attack's twin_equal to what you "
+                "accept"
             )
 
 
@@ -80,4 +88,12 @@ def _compare(work: stages.Work, step: SurrogateStep) -> TwinEntry:
         equal=equal,
         largest=max(one.largest for one in found),
         differs_from=first_difference(twin, pixels, BATCHES) if equal < 1 else "",
+        cause=_cause(twin) if equal < 1 else "",
     )
+
+
+def _cause(twin: Twin) -> str:
+    """Say that this CPU saturates the sums of a twin's file, if it does."""
+    here, signature = machine.describe(), describe(twin.path).signature
+    mend = saturates_on(here.arch, (*here.features, *here.detected), twin.kernels, signature)
+    return f"{SATURATION.format(signature.upper(), twin.kernels, mend)}. " if mend else ""

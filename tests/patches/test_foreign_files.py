@@ -74,6 +74,14 @@ def test_a_replay_of_tflite_gives_what_the_file_gives(name, tmp_path):
     assert np.array_equal(found, np.array(direct))
 
 
+@pytest.mark.parametrize(
+    ("name", "signature"), [("QDQ U8S8", "u8s8"), ("QDQ S8S8", "s8s8"), ("QOperator U8U8", "u8u8")]
+)
+def test_the_integers_that_a_file_multiplies_are_told(name, signature, reals, tmp_path):
+    assert describe(foreign_onnx.write(name, tmp_path / "net.onnx", reals)).signature == signature
+    assert describe(foreign_tflite.write("int8", tmp_path / "net.tflite")).signature == "s8s8"
+
+
 def test_a_replay_of_a_batch_in_the_file_is_refused(tmp_path):
     file = foreign_tflite.write("int8, batch of 4", tmp_path / "net.tflite")
     with pytest.raises(UserError, match=r"net\.tflite: takes 4 images at a time"):
