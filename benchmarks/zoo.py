@@ -23,13 +23,14 @@ from backends.device.errors import UserError
 from backends.device.runtimes import engine
 from backends.device.runtimes import prepare as quantize_input
 from benchmarks.speed.twin import FLOAT, costs, fit
+from benchmarks.zoo_networks import ZOO, Entry
 from exporters.export import export
 from exporters.files import require_integer
 from exporters.victim import Victim
 from harness import config
 from harness.data import datasets as data
 from harness.networks import architectures, victims, weights
-from harness.run.arithmetic import compare_with_runtime
+from harness.run.arithmetic import compare_in_batches, first_difference
 from patches.twins import KERNELS, twin
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,73 +40,21 @@ FORMATS = ("onnx", "tflite")
 CALIBRATED = 64
 JUDGED = 300
 COMPARED = 100  # photographs: ImageNet images
+LEARNT = 0.25  # top-1 among ten classes: of a network that learnt less, agreement means nothing
 SPEED_BATCH = 8
+LARGE = 250  # pixels: of larger images fewer are compared and timed
 
 
 HEAD = """\
-Networks of torchvision and timm, exported by `benchmarks/zoo.py` to INT8 in both formats. *Weights* are random where a
-network is too large to train on the CPUs at hand; then there is no accuracy and no agreement to report. The others were
-trained for minutes, so their top-1 is low; it is that of the float network on 300 images it did not learn from.
-*Export* is in seconds of one CPU core. *Agreement* is how often the INT8 file gives the float network's class on those
-images. *Twin equals* is the share of all output integers that the twin has in common with the kernels, on 100 ImageNet
-images. *Time* and *memory* are those of the twin's forward and backward pass (XNNPACK or onnxruntime) as a multiple of
-the float network's, on 8 images and one core.
+Networks of torchvision and timm, exported to INT8 by `benchmarks/zoo.py`. Where they are too large to train on the CPUs
+at hand, weights are random; elsewhere they were trained for minutes. *Top-1* is that of the float network on 300 images
+it did not learn from, and *agreement* how often the INT8 file gives its class there; of weights that are random, or
+that classify hardly better than chance (below 25 %), it is not reported. *Export* is in seconds of one CPU core. *Twin
+equals* is the share of all output integers that twin and kernels have in common, on 100 ImageNet images. *Time* and
+*memory* are those of the twin's forward and backward pass, of XNNPACK or onnxruntime, as a multiple of the float
+network's, on 8 images (2 of 299 pixels) and one core.
 
 """
-
-
-class Entry(NamedTuple):
-    """A network of the zoo: its images' size, how many it learns from and how often, and where its weights are from."""
-
-    model: str
-    size: int = 64
-    images: int = 4000
-    epochs: int = 2
-    rate: float = 0.05
-    weights: str | None = None  # those of ImageNet, in place of training
-
-    @property
-    def name(self) -> str:
-        """What the table calls it."""
-        return self.model.rpartition(":")[2]
-
-    @property
-    def is_random(self) -> bool:
-        """Whether its weights are random: it is too large to train here."""
-        return not self.epochs and not self.weights
-
-    @property
-    def origin(self) -> str:
-        """Where its weights are from."""
-        if self.weights:
-            return "ImageNet"
-        return "random" if self.is_random else f"CIFAR-10, {self.epochs} x {self.images}"
-
-
-ZOO = [
-    Entry("mobilenet_v3_small"),
-    Entry("shufflenet_v2_x0_5"),
-    Entry("mnasnet0_5"),
-    Entry("squeezenet1_1", epochs=0),
-    Entry("mobilenet_v2", epochs=1),
-    Entry("resnet18", images=2000, epochs=1),
-    Entry("mobilenet_v3_large", epochs=1),
-    Entry("efficientnet_b0", images=2000, epochs=1),
-    Entry("regnet_x_400mf", images=2000, epochs=1),
-    Entry("regnet_y_400mf", images=2000, epochs=1),
-    Entry("benchmarks.timm_networks:efficientnet_lite0", images=2000, epochs=1),
-    Entry("benchmarks.timm_networks:mobilenetv4_conv_small", images=2000, epochs=1),
-    Entry("googlenet", epochs=0),
-    Entry("alexnet", epochs=0),
-    Entry("benchmarks.timm_networks:repvgg_a0", epochs=0),
-    Entry("densenet121", epochs=0),
-    Entry("resnet50", epochs=0),
-    Entry("resnext50_32x4d", epochs=0),
-    Entry("wide_resnet50_2", epochs=0),
-    Entry("vgg11_bn", epochs=0),
-    Entry("squeezenet1_0", size=227, weights="imagenet/squeezenet1_0.pth"),
-    Entry("inception_v3", size=299, epochs=0),
-]
 Facts = dict[tuple[str, str, str], str]  # network, format or nothing, what is measured
 
 
@@ -145,7 +94,8 @@ def measure(entry: Entry, facts: Facts, folder: Path, data_dir: Path) -> Iterato
     """Yield what is not known yet of a network, fact by fact."""
     images = load(entry, folder, data_dir)
     network, victim = prepare(entry, images, folder, data_dir)
-    answers = victims.logits(network, images.judged.pixels, 20).argmax(1)
+    judged = images.judged.pixels[: 0 if entry.is_random else JUDGED]
+    answers = victims.logits(network, judged, 20).argmax(1) if len(judged) else np.zeros(0)
     networks: dict[str, nn.Module] = {}
 
     def missing(kind: str, what: str) -> bool:
@@ -168,7 +118,7 @@ def measure(entry: Entry, facts: Facts, folder: Path, data_dir: Path) -> Iterato
             yield (kind, "export seconds"), f"{time.process_time() - begun:.0f}"
             yield (kind, "proof"), "integer"
         if missing(kind, "agreement") and not entry.is_random:
-            yield (kind, "agreement"), f"{(integer_answers(file, images.judged.pixels) == answers).mean():.4f}"
+            yield (kind, "agreement"), f"{(integer_answers(file, judged) == answers).mean():.4f}"
         for kernels in KERNELS[file.suffix]:
             if missing(kind, f"equal:{kernels}"):
                 yield (kind, f"equal:{kernels}"), equal(entry, file, kernels, images.photographs)
@@ -176,7 +126,11 @@ def measure(entry: Entry, facts: Facts, folder: Path, data_dir: Path) -> Iterato
         if missing(kind, "seconds") and not facts.get((entry.name, kind, f"equal:{first}"), "").startswith("refused"):
             networks[kind] = twin(file, first)
     if networks:
-        found = costs({FLOAT: network.requires_grad_(False)} | networks, images.photographs[:SPEED_BATCH], 3)
+        found = costs(
+            {FLOAT: network.requires_grad_(False)} | networks,
+            images.photographs[: 2 if entry.size > LARGE else SPEED_BATCH],
+            3,
+        )
         for kind in networks:
             yield (kind, "seconds"), f"{found[kind].seconds / found[FLOAT].seconds:.2f}"
             yield (kind, "memory"), f"{found[kind].memory / found[FLOAT].memory:.2f}"
@@ -244,12 +198,14 @@ def integer_answers(file: Path, pixels: np.ndarray) -> np.ndarray:
 
 def equal(entry: Entry, file: Path, kernels: str, pixels: np.ndarray) -> str:
     """Return the share of the outputs that a twin and a runtime have in common, or why there is no twin."""
-    few = pixels[: 10 if kernels == "reference" and entry.size > 250 else len(pixels)]
+    few = pixels[: 10 if entry.size > LARGE else len(pixels)]
     try:
-        _, found = compare_with_runtime(file, kernels, None, few)
+        made = twin(file, kernels)
+        (found,) = compare_in_batches(made, few, (None,))
     except UserError as error:
         return f"refused: {error}"
-    return f"{found.equal:.6f}" + (f" of {len(few)}" if len(few) < len(pixels) else "")
+    where = f" {first_difference(made, few[:4], (None,))}" if found.equal < 1 else ""
+    return f"{found.equal:.6f}{where}" + (f" of {len(few)} images" if len(few) < len(pixels) else "")
 
 
 def read(file: Path) -> Facts:
@@ -279,7 +235,8 @@ def table(facts: Facts) -> str:
         about = of(facts, entry, "")
         if not about:
             continue
-        known = [about["parameters"], about["size"], about["weights"], percent(about["top-1"])]
+        known = [f"{int(about['parameters']):,}", about["size"], about["weights"], percent(about["top-1"])]
+        has_learnt = float(about["top-1"] or 0) >= LEARNT
         for kind in FORMATS:
             found = of(facts, entry, kind)
             shares = [
@@ -288,7 +245,7 @@ def table(facts: Facts) -> str:
                 if f"equal:{kernels}" in found
             ]
             cells = [found.get(what, "") for what in ("export seconds", "proof")]
-            cells += [percent(found.get("agreement", "")), ", ".join(shares)]
+            cells += [percent(found.get("agreement", "")) if has_learnt else "", ", ".join(shares)]
             cells += [f"{found[what]} x" if what in found else "" for what in ("seconds", "memory")]
             lines.append(f"| {' | '.join([entry.name, *known, kind, *cells])} |")
     return HEAD + "\n".join(lines) + "\n"

@@ -64,7 +64,5 @@ def multiply_small(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
     divided = high.mul_(2**-right)
     if away is None:
         return divided.add_(0.5).floor_()
-    if away.all():
-        return divided.add_(torch.copysign(torch.tensor(0.5, dtype=torch.float64), divided)).trunc_()
-    lower = (divided < 0) * (2**-right * right.clamp(max=1) * away)  # moves negative halves, and no other number
-    return divided.sub_(lower).add_(0.5).floor_()
+    half_step = 2**-right * right.clamp(max=1) * away / 2  # less for negative halves; it moves no other number
+    return divided.addcmul_(divided.sign(), half_step).add_(0.5 - half_step).floor_()

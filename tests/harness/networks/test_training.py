@@ -249,3 +249,24 @@ def test_mixtures_hold_no_more_of_another_image_than_said():
     share = mixed(images, 0.3)[torch.arange(64), torch.arange(64), 0, 0]
     assert share.min() >= 0.7 - 1e-6
     assert 0.7 < share.mean() < 0.95
+
+
+class WithAuxiliary(nn.Module):
+    """As GoogLeNet: while it trains it gives the logits of an auxiliary classifier too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.main, self.auxiliary = nn.Flatten(), nn.Linear(192, 3), nn.Linear(192, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
+
+
+def test_a_network_with_auxiliary_outputs_learns_by_its_main_one(tmp_path):
+    network = WithAuxiliary()
+    main, auxiliary = (layer.weight.detach().clone() for layer in (network.main, network.auxiliary))
+    table = config.TrainTable(epochs=1, batch=8)
+    trained = training.train(network, some_images(), table, tmp_path / "checkpoint.pt")
+    assert not torch.equal(trained.main.weight, main)
+    assert torch.equal(trained.auxiliary.weight, auxiliary)
