@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from backends.device.artifact import Layout, Pixels, Preproc
 from backends.device.errors import UserError
+from backends.device.reading import first_line
 from backends.device.runtimes import engine, prepare, real
 from exporters.failure import naming
 from exporters.files import describe, onnx_cut, tflite_cut
@@ -109,7 +110,11 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
         runtime = engine("litert" if is_tflite else "onnxruntime")()
 
         def integers(pixels: Pixels) -> NDArray[np.int64]:
-            raw = runtime.run(prepare(runtime.input, twin.preproc(pixels), file)).reshape(len(pixels), -1)
+            x = prepare(runtime.input, twin.preproc(pixels), file)
+            try:
+                raw = runtime.run(x).reshape(len(pixels), -1)
+            except Exception as error:  # runtimes' errors have no common base
+                raise UserError(f"{twin.path}: the runtime loads it, but cannot run it: {first_line(error)}") from error
             own = None if raw.dtype == np.float32 else raw
             found = output_integers(real(runtime.output, raw), own, twin.quant.scale, twin.quant.zero_point)
             if found is None:

@@ -31,6 +31,7 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
     if [len(tensor.shape or ()) for tensor in description.inputs] != [4] or len(description.outputs) != 1:
         raise UserError(f"{path}: expected one image in and one vector out")
     require_free_batch(description)
+    _require_scales(description)
     operators, output = _before_softmax(description)
     entry = description.inputs[0]
     preproc = preproc or guess_preproc(description, image_layout(description, layout))
@@ -50,6 +51,16 @@ def read(path: Path, kernels: str, preproc: Preproc | None, class_offset: int, l
         nodes.append(Node(inputs, out.name, layer, operator.numbered, of_one(out), quant))
     require_unique_outputs(nodes, path)
     return Twin(path, kernels, preproc, nodes, output.name, quant_of(output, path), class_offset)
+
+
+def _require_scales(description: Description) -> None:
+    """Raise a `UserError` for 8-bit integers without a scale: XNNPACK would end this process."""
+    for operator in description.operators:
+        for tensor in (*operator.inputs, *operator.outputs):
+            if tensor.dtype in ("int8", "uint8") and not tensor.scale:
+                raise UserError(
+                    f"{description.path}: {operator.numbered}: {tensor.name!r} is {tensor.dtype} without a scale"
+                )
 
 
 def _before_softmax(description: Description) -> tuple[tuple[Operator, ...], FileTensor]:

@@ -1,6 +1,7 @@
 """Files as others' quantizers write them: described rightly, and their twins exact or refused in one line."""
 
 import numpy as np
+import onnx
 import patchbench
 import pytest
 from helpers import foreign_onnx, foreign_tflite
@@ -80,6 +81,27 @@ def test_a_replay_of_tflite_gives_what_the_file_gives(name, tmp_path):
 def test_the_integers_that_a_file_multiplies_are_told(name, signature, reals, tmp_path):
     assert describe(foreign_onnx.write(name, tmp_path / "net.onnx", reals)).signature == signature
     assert describe(foreign_tflite.write("int8", tmp_path / "net.tflite")).signature == "s8s8"
+
+
+def test_integers_without_a_scale_are_refused_before_a_runtime_ends_the_process(tmp_path, monkeypatch):
+    def without_scale(model):
+        model.subgraphs[0].tensors[model.subgraphs[0].operators[1].outputs[0]].quantization = None
+
+    monkeypatch.setitem(foreign_tflite.KINDS, "broken", foreign_tflite.Kind(change=without_scale))
+    with pytest.raises(UserError, match=r"DEPTHWISE_CONV_2D \(number 1\): 't\d+' is int8 without a scale"):
+        twin(foreign_tflite.write("broken", tmp_path / "net.tflite"))
+
+
+def test_a_file_that_its_runtime_loads_and_cannot_run_is_one_line(reals, tmp_path):
+    file = foreign_onnx.write("QDQ U8S8", tmp_path / "net.onnx", reals)
+    model = onnx.load(file)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Conv" and attribute.name == "group":
+                attribute.i = 0
+    onnx.save(model, file)
+    with pytest.raises(UserError, match=r"net\.onnx: (the runtime loads it, but cannot run it|.*has no twin)"):
+        compare_in_batches(twin(file), IMAGES, BATCHES)
 
 
 def test_a_replay_of_a_batch_in_the_file_is_refused(tmp_path):
