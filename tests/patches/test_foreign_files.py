@@ -31,7 +31,7 @@ REFUSED = {
     "QDQ, batch of 4": "takes 4 images at a time",
     "int8, batch of 4": "takes 4 images at a time",
     "int16x8": "'x' is int16",
-    "dynamic range": r"computes? in float.*Only its weights are integers",
+    "dynamic range": "expected integers, but no tensor has a scale",
 }
 
 
