@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from harness.report.svg import INK, SOFT, drawing, shortened, ticks
-from harness.results.entries import AgreementEntry, TargetEntry
+from harness.results.entries import TargetEntry
+from harness.results.measured import AgreementEntry
 from harness.results.run_directory import RunFacts
 from patches.patch import CONTROLS
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.results.entries import ArtifactEntry, LatencyEntry, TargetEntry
+from harness.results.entries import ArtifactEntry, TargetEntry
+from harness.results.measured import LatencyEntry
 from harness.results.run_directory import RunFacts
 
 COARSE_CLOCK = 0.01  # share of a latency above which a tick of the clock is too coarse for it

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.results.entries import AgreementEntry
+from harness.results.measured import AgreementEntry
 from harness.results.success import top1
 
 Floats = NDArray[np.float32]

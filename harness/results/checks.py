@@ -10,16 +10,9 @@ import numpy as np
 import pandas as pd
 
 from harness.plan.warnings import FEW_IMAGES
-from harness.results.entries import (
-    ArtifactEntry,
-    CaseEntry,
-    Check,
-    OutputsEntry,
-    PatchEntry,
-    RepeatEntry,
-    VictimEntry,
-)
+from harness.results.entries import ArtifactEntry, CaseEntry, Check, OutputsEntry, PatchEntry, VictimEntry
 from harness.results.integer_checks import arithmetic, integers, twins
+from harness.results.measured import RepeatEntry
 from harness.results.metrics import is_lab
 from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict

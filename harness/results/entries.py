@@ -1,4 +1,4 @@
-"""The entries of ``run.json``: victims, artifacts, patches, targets and what was measured on them.
+"""The entries of ``run.json``: victims, artifacts, patches, targets; `measured` has what was measured on them.
 
 A key that a run did not write keeps its default here and is not written back; keys that this version does not know are
 kept. So a directory of an older version of the same schema can be read, and written again, without loss.
@@ -168,101 +168,6 @@ class OutputsEntry(Entry):
     least: float
     most: float
     furthest_sum_from_one: float
-
-
-class RepeatEntry(Entry):
-    """A second replay of a few ``images``: how many have ``equal`` logits, or the error of that replay."""
-
-    artifact: str
-    target: str
-    images: int = 0
-    equal: int = 0
-    error: str = ""
-
-
-class ArithmeticEntry(Entry):
-    """A target's integers against those of the file's twin, `harness.run.arithmetic.Arithmetic`; or why none can tell.
-
-    ``signature`` are the types of the file's activations and weights, ``u8s8``.
-    """
-
-    artifact: str
-    target: str
-    signature: str = ""
-    images: int = 0
-    outputs: int = 0
-    top1: float = 1.0
-    equal: float = 1.0
-    within_one: float = 1.0
-    largest: int = 0
-    unknown: str = ""
-
-
-class TwinEntry(Entry):
-    """A twin that patches were made on, against the runtime whose kernels it follows, in batches of several sizes.
-
-    ``equal`` is the share of the ``integers`` compared that are the same, the least of all batch sizes; ``wanted`` the
-    share that the suite asks for, and ``patches`` those made on it. ``differs_from`` is the first operator whose
-    integers are others, where any are, and ``cause`` says why where this CPU is known to differ.
-    """
-
-    artifact: str
-    kernels: str
-    patches: tuple[str, ...] = ()
-    images: int = 0
-    batches: tuple[int, ...] = ()
-    integers: int = 0
-    equal: float = 0.0
-    largest: int = 0
-    differs_from: str = ""
-    cause: str = ""
-    wanted: float = 1.0
-
-
-class LatencyEntry(Entry):
-    """The latency of one image on a target; ``throughput`` in images per second.
-
-    Where the kernel tells: the CPU's ``governors``, its frequency before and after and the most that it can be, the
-    temperature after, and whether it ``throttled`` meanwhile. ``arena_kb`` is the smallest tensor arena in which the
-    file loads, where the runtime is a microcontroller's.
-    """
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    n: int
-    threads: int
-    artifact: str
-    target: str
-    defence: str = ""
-    throughput: float
-    clock_ns: int = 0
-    cold_start_ms: float
-    peak_rss_mb: float
-    arena_kb: float | None = None
-    emulated: bool = False
-    governors: tuple[str, ...] = ()
-    mhz_before: float | None = None
-    mhz_after: float | None = None
-    most_mhz: float | None = None
-    celsius: float | None = None
-    throttled: bool = False
-
-
-class AgreementEntry(Entry):
-    """Two targets on one file; see `harness.results.agreement`."""
-
-    artifact: str
-    a: str
-    b: str
-    images: Literal["clean", "patched"]
-    n: int
-    predictions_differ: float
-    values: int
-    values_differ: float
-    largest: float
-    mean: float
-    unit: Literal["step", "logit"]
 
 
 class AnswerEntry(Entry):

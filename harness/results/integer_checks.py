@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
-from harness.results.entries import ArtifactEntry, Check, TargetEntry, TwinEntry
+from harness.results.entries import ArtifactEntry, Check, TargetEntry
+from harness.results.measured import TwinEntry
 from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
 

@@ -15,8 +15,6 @@ from harness.data import splits
 from harness.data_frames import Kind, read_parquet
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.entries import (
-    AgreementEntry,
-    ArithmeticEntry,
     ArtifactEntry,
     CaseEntry,
     Cells,
@@ -25,16 +23,14 @@ from harness.results.entries import (
     Entry,
     ErrorEntry,
     ExampleEntry,
-    LatencyEntry,
     MachineEntry,
     OutputsEntry,
     PatchEntry,
-    RepeatEntry,
     SuiteEntry,
     TargetEntry,
-    TwinEntry,
     VictimEntry,
 )
+from harness.results.measured import AgreementEntry, ArithmeticEntry, LatencyEntry, RepeatEntry, TwinEntry
 from harness.sealed import check_file, read_sealed, write_sealed
 from harness.tables import explain
 

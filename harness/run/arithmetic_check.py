@@ -16,7 +16,7 @@ from exporters.files import describe
 from harness.extras import require
 from harness.plan.cells import ReplayStep
 from harness.results.agreement import output_integers
-from harness.results.entries import ArithmeticEntry
+from harness.results.measured import ArithmeticEntry
 from harness.results.records import Answers
 from harness.run import replays, stages
 from harness.run.arithmetic import compare

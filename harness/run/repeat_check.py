@@ -16,7 +16,7 @@ from backends.device.reading import read_json
 from backends.hosts import prepare, replay
 from harness.plan.cells import ReplayStep
 from harness.plan.steps import TORCH
-from harness.results.entries import RepeatEntry
+from harness.results.measured import RepeatEntry
 from harness.run import replays, stages
 from harness.store import key, write_json
 

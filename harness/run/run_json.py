@@ -29,13 +29,13 @@ from harness.results.entries import (
     CraftingEntry,
     DataEntry,
     ErrorEntry,
-    LatencyEntry,
     MachineEntry,
     PatchEntry,
     SuiteEntry,
     TargetEntry,
     VictimEntry,
 )
+from harness.results.measured import LatencyEntry
 from harness.results.run_directory import SCHEMA, RunFacts
 from harness.run import crafting, evidence, replays, stages
 from harness.run.arithmetic_check import arithmetics

@@ -12,8 +12,8 @@ from backends.device.errors import UserError
 from backends.device.reading import read_json
 from exporters.files import describe
 from harness.plan.steps import PatchStep, SurrogateStep
-from harness.results.entries import TwinEntry
 from harness.results.integer_checks import SATURATION, saturates_on
+from harness.results.measured import TwinEntry
 from harness.run import crafting, stages
 from harness.run.arithmetic import compare_in_batches, first_difference
 from harness.store import key, write_json
