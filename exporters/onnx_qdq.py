@@ -140,13 +140,17 @@ def _quantized(model: Any, ranges: dict[str, Range], scales_of: dict[str, Weight
         nodes_to_exclude=[],
         op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry}),
         extra_options={
+            "ForceQuantizeNoInputCheck": True,  # what moves values out of a float operator has a scale too
             "WeightSymmetric": True,
             "ActivationSymmetric": quant.symmetric_activations,
             "TensorQuantOverrides": overrides,
         },
     )
-    with quiet():
-        quantizer.quantize_model()
+    try:
+        with quiet():
+            quantizer.quantize_model()
+    except Exception as error:  # the quantizer raises what it meets
+        raise UserError(f"onnxruntime cannot quantize this network: {reason(error)}") from error
     quantizer.model.topological_sort()
     return pad_integers(quantizer.model.model)
 

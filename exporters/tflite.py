@@ -19,6 +19,7 @@ from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.files.tflite_buffers import inside
 from exporters.files.tflite_folding import folded
+from exporters.large_weights import large_weights
 from exporters.pooling import adaptive_avg_pool2d, avg_pool2d, rewritten
 from exporters.proof import require_scales
 from exporters.quiet import quiet
@@ -138,10 +139,13 @@ def _quantized(
     for name, (low, high, axis) in bounds.items():
         shape = [-1 if i == axis else 1 for i in range(rank[name])]
         statistics[name] = {"min": low.reshape(shape), "max": high.reshape(shape)}
-    with quiet():
-        quantizer = Quantizer(str(network.path))
-        quantizer.update_quantization_recipe(".*", qtyping.TFLOperationName.ALL_SUPPORTED, config)
-        return bytes(quantizer.quantize(statistics, enable_progress_report=False).quantized_model)
+    try:
+        with quiet(), large_weights():
+            quantizer = Quantizer(str(network.path))
+            quantizer.update_quantization_recipe(".*", qtyping.TFLOperationName.ALL_SUPPORTED, config)
+            return bytes(quantizer.quantize(statistics, enable_progress_report=False).quantized_model)
+    except Exception as error:  # the quantizer raises what it meets
+        raise UserError(f"ai-edge-quantizer cannot quantize this network: {reason(error)}") from error
 
 
 def _require_runnable(path: Path) -> None:

@@ -46,6 +46,26 @@ CASES = [
 ]
 
 
+class Flattened(nn.Module):
+    """A function whose values are moved before they are quantized."""
+
+    def __init__(self, function: nn.Module) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 3, 2, 1)
+        self.function = function
+        self.linear = nn.Linear(8 * 8 * 8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.function(self.convolution(x)).flatten(1))
+
+
+@pytest.mark.parametrize("function", [nn.ELU(), nn.GELU()])
+def test_what_is_moved_after_a_float_operator_is_quantized(tmp_path: Path, function: nn.Module) -> None:
+    file = small.write(tmp_path, Flattened(function).eval(), "onnx", replace(SPEC, allow_float=ALLOWED))
+    (found,) = compare_in_batches(twin(file), PIXELS, (7,))
+    assert found.equal == 1.0
+
+
 @pytest.mark.parametrize(("name", "format"), CASES)
 def test_twins_compute_every_integer_around_them(tmp_path: Path, name: str, format: str) -> None:
     make, onnx, tflite = FUNCTIONS[name]
