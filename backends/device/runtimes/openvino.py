@@ -125,7 +125,7 @@ class Engine:
 
 def _limit_instructions(isa: str) -> None:
     """Tell oneDNN, which reads it once in a process, which instructions it may use."""
-    if "openvino" in sys.modules and os.environ.get(LIMIT) != isa:
+    if sys.modules.get("openvino") and os.environ.get(LIMIT) != isa:
         raise UserError(f"{LIMIT} is {os.environ.get(LIMIT)} in this process, asked for {isa}")
     os.environ[LIMIT] = isa
 

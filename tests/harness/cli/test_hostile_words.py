@@ -39,6 +39,8 @@ USUAL = {
     "init": ["new.toml", "--kind", "network", "--force"],
     "suites": ["nothing"],
     "board check": ["-"],
+    "pack": ["suite.toml", "none", "--into", "into"],
+    "take": ["nowhere", "nowhere"],
 }
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 COMMANDS |= {f"board {name}": command for name, command in COMMANDS.pop("board").commands.items()}  # type: ignore[attr-defined]
