@@ -70,9 +70,10 @@ def loaded_packages() -> list[str]:
 def _is_standard(name: str) -> bool:
     """Return whether a top-level module belongs to Python itself: built in, or in its library's folder."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
-    if spec is None or spec.origin in ("built-in", "frozen"):
+    origin = (spec and spec.origin) or ""
+    if origin in ("built-in", "frozen"):
         return True
-    parts = Path(spec.origin or "").parts
+    parts = Path(origin).parts
     library = Path(os.__file__).parent.parts
     return parts[: len(library)] == library and not {"site-packages", "dist-packages"} & set(parts)
 

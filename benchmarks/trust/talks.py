@@ -21,6 +21,7 @@ from subject import Files, Subject
 
 from backends import ssh_connection
 from backends.device.bundle import Bundle, Stamps
+from backends.device.cpu_speed import cpu_speed
 from backends.device.file_exchange import Message
 from backends.device.machine import describe
 from backends.device.query_server import serve
@@ -48,7 +49,12 @@ def talks(made: Path) -> Iterator[Subject]:
     yield Subject("request", 3, {"asked": asked.splitlines()[0]}, change_line, _read_request)
     lines: Files = {"asked": queries.splitlines()[1]}
     yield Subject("query", 4, lines, change_line, partial(_serve, bundle))
-    about: Message = {"home": "/home/pi/.cache/patchbench", "machine": describe()._asdict(), "version": "1.0"}
+    about: Message = {
+        "home": "/home/pi/.cache/patchbench",
+        "machine": describe()._asdict(),
+        "speed": cpu_speed()._asdict(),
+        "version": "1.0",
+    }
     files = {TOLD: _lines(about, {"missing": []}, {"ready": True}), "gave.jsonl": _lines(about, {"bytes": 4}) + b"abcd"}
     yield Subject("messages of a board", 3, files | {"device": b""}, change, partial(_connect, bundle))
 

@@ -60,7 +60,7 @@ def multiply(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
 def multiply_small(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
     """Do the same in float64, several times as fast: exact for numbers below `SMALL` and shifts of at most 0."""
     right = by.shift.neg().to(torch.float64)
-    high = x.to(torch.float64).mul_(by.multiplier.to(torch.float64) * 2.0**-31).add_(0.5).floor_()
+    high = (x.to(torch.float64) * (by.multiplier.to(torch.float64) * 2.0**-31)).add_(0.5).floor_()
     divided = high.mul_(2**-right)
     if away is None:
         return divided.add_(0.5).floor_()
