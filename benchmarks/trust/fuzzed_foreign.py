@@ -9,6 +9,7 @@ from pathlib import Path
 
 import models
 import numpy as np
+import patchbench
 from mutations import Draw
 from subject import Files, Subject, changing
 
@@ -45,8 +46,6 @@ def _subject(name: str, file: Path, change: Callable[[Draw, Files], Files]) -> S
 
 def _read(folder: Path, unchanged: bytes) -> None:
     """Inspect a file, compare its twin with the runtime, and replay some; the first refusal is raised at the end."""
-    import patchbench
-
     from harness.run.arithmetic import compare_with_runtime
 
     file = next((folder / "files").iterdir())
