@@ -91,8 +91,8 @@ def compare_with_runtime(
     """
     from patches.twins import twin
 
+    _try(file, kernels)
     exact = twin(file, kernels, preproc, layout=layout)
-    _try(exact)
     return exact.kernels, compare_in_batches(exact, pixels, (None,))[0]
 
 
@@ -114,13 +114,15 @@ def first_difference(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) ->
     return ""
 
 
-def _try(twin: Twin) -> None:
-    """Run a twin's file once in a process of its own."""
-    chosen = ["litert", str(twin.path), twin.kernels] if twin.path.suffix == ".tflite" else ["onnxruntime", twin.path]
+def _try(file: Path, kernels: str | None) -> None:
+    """Run a file once in a process of its own."""
+    chosen = ["litert" if file.suffix == ".tflite" else "onnxruntime", str(file)]
+    if kernels and file.suffix == ".tflite":
+        chosen.append(kernels)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", TRIAL, *chosen], env=environment, capture_output=True, timeout=600)
     if done.returncode < 0:
-        raise UserError(f"{twin.path}: {chosen[0]} crashes on it: {signal.Signals(-done.returncode).name}")
+        raise UserError(f"{file}: {chosen[0]} crashes on it: {signal.Signals(-done.returncode).name}")
 
 
 def _batches(pixels: Pixels, size: int | None = None) -> list[Pixels]:
