@@ -28,6 +28,8 @@ class _Row(NamedTuple):
 # The first row that fits counts. A runtime that no row names computes on the CPU that it is about.
 TABLE = (
     _Row("device", host="packed"),  # whatever answered, it was handed files and handed answers back
+    _Row("device", "qnn", arch="aarch64"),
+    _Row("vendor emulator", "qnn"),
     _Row("specification", "reference"),
     _Row("specification", "tosa"),
     _Row("reference kernels", "tflite_micro"),

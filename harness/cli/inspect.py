@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backends.device.files import replacing
-from harness.cli.options import ModelFile, SuiteFile, examples
+from harness.cli.options import AcceptLicence, ModelFile, SuiteFile, examples
 from harness.console import console
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Inside = Annotated[
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets demo"))
-def targets(suite: SuiteFile) -> None:
+def targets(suite: SuiteFile, accept_licence: AcceptLicence = None) -> None:
     """List a suite's targets, whether each can run here, and how to fix those that cannot."""
     from harness.config import read_suite
 

@@ -218,7 +218,7 @@ def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(t
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
-        match="'abacus'; there are dummy, litert, onnxruntime, openvino, reference, tensorflow, tflite_micro, "
+        match="'abacus'; there are dummy, litert, onnxruntime, openvino, qnn, reference, tensorflow, tflite_micro, "
         "tflite_runtime, tosa",
     ):
         engine("abacus")
