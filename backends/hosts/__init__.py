@@ -20,7 +20,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from backends import environments, licences
 from backends.answers import Answers, OnEvent, Outcome
 from backends.conversation import Conversation, Ending
 from backends.device.artifact import SCHEMA
@@ -28,7 +27,7 @@ from backends.device.bundle import Bundle
 from backends.device.errors import UserError, did_you_mean
 from backends.device.names import check_name, modules, shown
 from backends.device.protocol import LatencyLimits, MachineFacts, RequestLine
-from backends.device.runtimes import check_target_options, engine
+from backends.device.runtimes import check_target_options
 from backends.events import Event, Loaded
 from backends.target import Target as Target
 
@@ -48,13 +47,6 @@ def availability(target: Target) -> str | None:
     except UserError as error:
         return str(error)
     return reason
-
-
-def require_licence(target: Target) -> None:
-    """Raise a `UserError` where a package would be installed whose licence its user has not accepted."""
-    package = engine(target.runtime).package
-    if target.host not in ("ssh", "packed") and not (target.host == "local" and environments.installed(package)):
-        licences.require(package)
 
 
 def prepare(target: Target, tell: Tell = lambda word: None) -> None:

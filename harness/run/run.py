@@ -16,10 +16,11 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
+from backends import licences
 from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
-from backends.hosts import availability, require_licence
+from backends.hosts import availability
 from harness.config import Suite, read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
@@ -185,7 +186,7 @@ def _warn_of_targets(work: stages.Work) -> None:
     """
     missing = [step for step in work.plan.replays if not work.store.has("replay", step.key)]
     for target in {step.target.name: step.target for step in missing if step.target.name != TORCH}.values():
-        require_licence(target)
+        licences.require_for(target)
         if reason := availability(target):
             work.display.warn(f"target {target.name!r} cannot run now and will fail: {reason.splitlines()[0]}")
 

@@ -7,7 +7,7 @@ from helpers.command import patchbench
 
 from backends import environments, licences
 from backends.device.errors import UserError
-from backends.hosts import Target, availability, require_licence
+from backends.hosts import Target, availability
 
 QNN = "onnxruntime-qnn"
 SUITE = """
@@ -41,9 +41,9 @@ def test_a_package_is_not_installed_before_its_licence_is_accepted() -> None:
 
 
 def test_a_board_has_what_its_owner_installed() -> None:
-    require_licence(Target("htp", "qnn", host="ssh", address="pi@board"))
+    licences.require_for(Target("htp", "qnn", host="ssh", address="pi@board"))
     with pytest.raises(UserError, match="--accept-licence"):
-        require_licence(Target("htp", "qnn", host="docker"))
+        licences.require_for(Target("htp", "qnn", host="docker"))
 
 
 def test_a_licence_has_a_name() -> None:
