@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from backends.hosts import Tell
 
 DEBIAN = "bookworm"
-RELEASES = {"bullseye": System("3.9", 31), DEBIAN: ELSEWHERE, "trixie": System("3.13", 41)}  # Debian 11, 12 and 13
+RELEASES = {  # Debian 11 to 14
+    "bullseye": System("3.9", 31),
+    DEBIAN: ELSEWHERE,
+    "trixie": System("3.13", 41),
+    "forky": System("3.14", 43),
+}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}  # uname's name: Debian's name
 PACKAGES = ("python3", "libstdc++6", "libgomp1")
 WITH_NUMPY = ("armv7l",)  # numpy has no wheels for it
@@ -89,6 +94,7 @@ def make_sysroot(sysroot: Sysroot, tell: Tell) -> None:
         folder.mkdir()
         suite, architecture, *packages = sysroot.facts
         command = ["mmdebstrap", "--variant=extract", "--format=tar", f"--architectures={architecture}"]
+        command.append("--aptopt=Acquire::Check-Valid-Until false")  # of testing a mirror may be days behind
         sources = f"deb {_mirror()} {suite} main"
         try:
             run([*command, f"--include={','.join(packages)}", suite, str(tar), sources], what, tell)

@@ -15,7 +15,7 @@ SYSTEMS = {  # Linux: its Python, and the minor version of its glibc
     "Debian 12, Raspberry Pi OS 12": ("3.11", 36),
     "Ubuntu 24.04": ("3.12", 39),
     "Debian 13, Raspberry Pi OS 13": ("3.13", 41),
-    "": ("3.14", 41),
+    "Debian 14": ("3.14", 43),
 }
 ARCHITECTURES = ("aarch64", "armv7l")
 

@@ -199,7 +199,7 @@ def _given_dtype(node: Any, dtypes: dict[str, str]) -> str:
             return "int64"
         case "Cast":
             return _dtype(next(a.i for a in node.attribute if a.name == "to"))
-        case "QLinearConcat":
+        case "QLinearConcat" | "QLinearWhere":
             return dtypes[node.input[1]]
         case "QLinearConv" | "QLinearMatMul":
             return dtypes[node.input[7]]

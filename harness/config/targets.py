@@ -42,7 +42,7 @@ class TargetTable(Table):
 
     debian: str = ""
     """The Debian that the host `qemu` unpacks for another architecture: `bullseye` (11), `bookworm` (12, the default),
-    `trixie` (13)."""
+    `trixie` (13), `forky` (14)."""
 
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Options of the runtime itself."""

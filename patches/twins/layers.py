@@ -246,3 +246,15 @@ class Concat(nn.Module):
         if self.layers:
             parts = [layer(x) for layer, x in zip(self.layers, parts, strict=True)]
         return torch.cat(parts, self.axis)
+
+
+class Where(nn.Module):
+    """One of two tensors, value by value, each rescaled by its own layer first."""
+
+    def __init__(self, x: nn.Module, y: nn.Module) -> None:
+        super().__init__()
+        self.x, self.y = x, y
+
+    def forward(self, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the steps of ``x`` where the condition holds, elsewhere those of ``y``."""
+        return torch.where(condition, self.x(x), self.y(y))

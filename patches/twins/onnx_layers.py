@@ -25,6 +25,7 @@ from patches.twins.layers import (
     Multiply,
     Rounded,
     Sequential,
+    Where,
     WithConstant,
 )
 from patches.twins.network import REALS, Quant
@@ -207,12 +208,26 @@ def _concat(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
     fixed: dict[int, Tensor] = {}
     for position, tensor in enumerate(parts):
         quant = quant_at(operator, 3 + 3 * position, path)
-        same = quant[:2] == out[:2]
-        table = kernel.LookupTable(quant, out, lambda reals: reals)
-        tables.append(nn.Identity() if same else Rounded(table, out.bounds, (quant.scale / out.scale,)))
+        tables.append(_rescaled(quant, out))
         if tensor.values is not None:
             fixed[position] = constant_steps(tensor, quant.zero_point)
     return Layer(Concat(operator.attributes["axis"], tables, fixed), parts, out)
+
+
+def _rescaled(x: Quant, out: Quant) -> nn.Module:
+    if x[:2] == out[:2]:
+        return nn.Identity()
+    return Rounded(kernel.LookupTable(x, out, lambda reals: reals), out.bounds, (x.scale / out.scale,))
+
+
+def _where(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
+    x, y, out = (quant_at(operator, position, path) for position in (2, 5, 7))
+    given = (operator.inputs[0], operator.inputs[1], operator.inputs[4])
+    layer: nn.Module = Where(_rescaled(x, out), _rescaled(y, out))
+    for position, zero_point in ((2, y.zero_point), (1, x.zero_point)):
+        if given[position].values is not None:
+            layer = WithConstant(layer, constant_steps(given[position], zero_point), position)
+    return Layer(layer, given, out)
 
 
 def _leaky_relu(operator: Operator, quants: dict[str, Quant], path: Path) -> Layer:
@@ -261,6 +276,6 @@ LAYERS: dict[str, Converter] = {
     "QLinearConv": _convolution, "QGemm": _fully_connected, "QLinearMatMul": _matrix_product,
     "QLinearAdd": _add_or_multiply, "QLinearMul": _add_or_multiply, "QLinearGlobalAveragePool": _global_mean,
     "QLinearAveragePool": _average_pool, "QLinearConcat": _concat, "QLinearLeakyRelu": _leaky_relu,
-    "QLinearSigmoid": _table,
+    "QLinearSigmoid": _table, "QLinearWhere": _where,
     **{name: _keeps_quant(function) for name, function in MOVES.items()},
 }  # fmt: skip

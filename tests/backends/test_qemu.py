@@ -171,9 +171,10 @@ def test_tflite_runtime_on_a_32_bit_arm(qemu, tmp_path, tflite):
 @pytest.mark.parametrize(
     ("debian", "arch", "runtime", "python"),
     [
-        ("bullseye", "aarch64", "litert", "3.9.2"),
-        ("trixie", "aarch64", "litert", "3.13.5"),
-        ("trixie", "armv7l", "onnxruntime", "3.13.5"),  # pip has no wheel for it, Debian a package
+        ("bullseye", "aarch64", "litert", "3.9."),
+        ("trixie", "aarch64", "litert", "3.13."),
+        ("trixie", "armv7l", "onnxruntime", "3.13."),  # pip has no wheel for it, Debian a package
+        ("forky", "aarch64", "onnxruntime", "3.14."),
     ],
 )
 def test_an_older_and_a_newer_debian(qemu, tmp_path, tflite, debian, arch, runtime, python):
@@ -184,7 +185,7 @@ def test_an_older_and_a_newer_debian(qemu, tmp_path, tflite, debian, arch, runti
     here = replayed(Target("t", runtime), bundle, tmp_path / "here")
     for name in here.files:
         np.testing.assert_array_equal(arrays(outcome, name)["integers"], arrays(here, name)["integers"])
-    assert outcome.machine["python"] == python
+    assert outcome.machine["python"].startswith(python)
 
 
 @pytest.mark.slow

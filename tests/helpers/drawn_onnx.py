@@ -136,6 +136,15 @@ def _operand(net: Drawn, a: str) -> tuple[str, float]:
     return real, net.scales[real]
 
 
+def _where(net: Drawn) -> str:
+    shape = net.shape(net.up_to(3), 9)
+    x = net.tensor(*shape)
+    condition = net.node("Greater", x, net.constant(np.float32(net.scales[x] * net.up_to(9, -9))))
+    y, scale = _operand(net, x)
+    spread = max(net.scales[x], scale) * net.draw(ratios)
+    return net.made(net.node("Where", condition, *net.one((x, y), (y, x))), shape, spread)
+
+
 def _part(net: Drawn, x: str, shape: Sequence[int]) -> str:
     begin = [net.up_to(n - m, 0) for n, m in zip(net.shapes[x], shape, strict=True)]
     ends = [first + n for first, n in zip(begin, shape, strict=True)]
@@ -230,6 +239,7 @@ OPERATORS: dict[str, Callable[[Drawn], str]] = {
     "Conv": _conv, "Conv (depthwise)": _depthwise, "Gemm": _gemm, "MatMul": _matmul,
     **{kind: _of_two(kind) for kind in ("Add", "Mul")},
     "MaxPool": _max_pool, "GlobalAveragePool": _global_average,
-    "Concat": _concat, "Pad": _pad, "Transpose": _transpose, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten,
+    "Concat": _concat, "Where": _where, "Pad": _pad, "Transpose": _transpose, "Slice": _slice,
+    "Reshape": _reshape, "Flatten": _flatten,
     **{kind: _of_one(kind) for kind in ("Sigmoid", "LeakyRelu")},
 }  # fmt: skip
