@@ -105,7 +105,7 @@ class InBlocks(nn.Module):
 
 def _is_small(x: Tensor) -> bool:
     low, high = x.aminmax()
-    return bool(-SMALL < low) and bool(high < SMALL)
+    return bool(low > -SMALL) and bool(high < SMALL)
 
 
 def half_away(real: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ def test_small_numbers_are_multiplied_in_float64_to_the_same_integers() -> None:
     numbers[:2000] >>= torch.randint(0, 22, (2000, 64), generator=random)
     shift = -torch.randint(0, 32, (64,), generator=random)
     mixed = torch.randint(0, 2, (64,), generator=random)
-    for multiplier in (torch.randint(2**30, 2**31, (64,), generator=random), torch.full((64,), 2**30)):  # the last: ties
+    ties = torch.full((64,), 2**30)
+    for multiplier in (torch.randint(2**30, 2**31, (64,), generator=random), ties):
         by = Factor(multiplier, shift)
         for away in (None, mixed, torch.ones_like(mixed), torch.ones(1, dtype=torch.int64)):
             expected = multiply(numbers, by, away)

@@ -62,7 +62,7 @@ def test_partly_integer_files_are_counted_apart(tmp_path: Path) -> None:
 def test_a_run_of_partly_integer_files_alone_says_so(tmp_path: Path) -> None:
     head = headline_of(records_of(make_run(tmp_path, victims=("net",), files=LAB + PARTLY)))
     assert head.sentence.startswith("Yes: on the partly integer target, the patch")
-    several = PARTLY + [("onnx", "w8a8+fp32", "s8s8", "moving_average", ("ort",))]
+    several = [*PARTLY, ("onnx", "w8a8+fp32", "s8s8", "moving_average", ("ort",))]
     head = headline_of(records_of(make_run(tmp_path / "several", victims=("net",), survives=0.0, files=LAB + several)))
     assert head.sentence.startswith("It depends on the calibration: on partly integer targets, of its success")
 

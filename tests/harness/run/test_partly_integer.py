@@ -32,6 +32,7 @@ schema = 1
 name = "partly"
 data = {{ name = "digits", calibration = 32, craft = 32, evaluate = 40 }}
 controls = {{ noise = 1, grey = 0 }}
+latency = {{ threads = 1, warmup = 0, runs = 1, seconds = 0 }}
 [[victim]]
 name = "net"
 model = "own:network"
