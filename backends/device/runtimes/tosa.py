@@ -22,7 +22,14 @@ from backends.device.errors import UserError
 from backends.device.runtimes import Option, check_options, missing
 
 CONVERTER = "tosa-converter-for-tflite"
-ACCELERATORS = ("none", "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256")
+ACCELERATORS: tuple[str, ...] = (
+    "none",
+    "ethos-u55-32",
+    "ethos-u55-64",
+    "ethos-u55-128",
+    "ethos-u55-256",
+    "ethos-u65-256",
+)
 ACCELERATORS += ("ethos-u65-512", *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)))
 VELA = "import sys; from ethosu.vela.vela import main; sys.exit(main())"  # of an environment, scripts do not work
 LEFT = re.compile(r"operators\) operator: (\w+)")
