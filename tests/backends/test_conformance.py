@@ -27,6 +27,7 @@ TARGETS = [
     ("tensorflow", "environments"),
     ("tflite_micro", "environments"),
     ("openvino", "environments"),
+    ("executorch", "executorch"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),

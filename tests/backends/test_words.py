@@ -125,7 +125,9 @@ def is_pin(word: str) -> bool:
 
 HOSTS = st.sampled_from([("local", ""), ("qemu", "x86_64"), ("qemu", "aarch64"), ("qemu", "armv7l"), ("docker", "")])
 OTHERS = st.just("") | TEXTS
-RUNTIMES = st.sampled_from(["litert", "tflite_runtime", "tensorflow", "tflite_micro", "openvino", "onnxruntime"])
+RUNTIMES = st.sampled_from(
+    ["litert", "tflite_runtime", "tensorflow", "tflite_micro", "openvino", "executorch", "onnxruntime"]
+)
 
 
 @given(version=st.just("1.0.7") | TEXTS, cpu=OTHERS, arch=OTHERS, image=OTHERS, on=HOSTS, runtime=RUNTIMES)

@@ -45,6 +45,7 @@ class Runtime(Protocol):
     - ``one_thread = True``: it is never timed on several threads
     - ``twins``, a mapping from ``kernels`` in force to those of the twin that follows them, None for the default: what
       it answers is held against that twin
+    - ``brings``, the packages that its own needs, of those that a device has no use for else, such as torch
     - ``saturating``, a mapping from the signatures whose sums saturate on an x86 with AVX2 and no VNNI to what to do
     """
 
