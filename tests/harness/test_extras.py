@@ -21,12 +21,12 @@ from harness.extras import EXTRAS
 NEED_TORCH = {
     "exporters": "export means onnx_graph onnx_qdq pooling pte pte_graph pte_observers pte_proof sub_pixel tflite",
     "patches": "acceleration attacks best_place differentiable_defences disguise fake_quant objectives paste printable "
-    "problem surrogates twins",
+    "problem straight_through surrogates twins",
     "harness.api": "networks",
     "harness.data": "downloads",
     "harness.networks": "architectures checkpoints distillation quantization_aware_training training victims weights",
     "harness.study": "features gradients places saturation strength",
-    "harness.study.lib": "layers pixel_gradients readings",
+    "harness.study.lib": "layers pixel_gradients readings structure",
 }
 NO_TORCH = (
     "torch is not installed: pip install 'patchbench[craft]' --extra-index-url https://download.pytorch.org/whl/cpu"
