@@ -48,7 +48,8 @@ def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
     if not files:
         return unknown(name, asks, "this run has none")
     partly = [f"{one.name} is integer but for {one.but_for}" for one in files if one.but_for]
-    return verdict(name, asks, "; ".join([f"{len(files) - len(partly)} files throughout", *partly]), [])
+    throughout = [f"{len(files) - len(partly)} files throughout"] if len(files) > len(partly) else []
+    return verdict(name, asks, "; ".join(throughout + partly), [])
 
 
 def saturates(signature: str, target: TargetEntry) -> str:
