@@ -33,8 +33,8 @@ def require_survived(file: Path, kernels: Sequence[str | None] = (None,)) -> Non
     command = [sys.executable, "-m", "harness.run.trial", name, str(file.resolve()), *chosen]
     try:
         done = subprocess.run(
-            command, env=os.environ | {"PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", timeout=SECONDS,
+            command, env=os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", timeout=SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{file}: {name} needs more than {SECONDS:.0f} s for one image") from error

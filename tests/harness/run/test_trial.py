@@ -46,7 +46,9 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return foreign_tflite.write("crashing", tmp_path_factory.mktemp("crashing") / "net.tflite")
 
 
-def test_each_kernels_are_tried_in_one_process(crashing: Path) -> None:
+def test_each_kernels_are_tried_in_one_process(crashing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit")  # a user's module, where the command is run
+    monkeypatch.chdir(tmp_path)
     trial.require_survived(crashing, ("reference",))
     with pytest.raises(UserError, match=SAYS):
         trial.require_survived(crashing, ("reference", "builtin"))
