@@ -84,11 +84,16 @@ def code_digest(*paths: str) -> str:
     for path in paths:
         files = sorted((ROOT / path).rglob("*")) if (ROOT / path).is_dir() else [ROOT / path]
         for file in files:
-            if file.suffix == ".py":
-                digest.update(ast.dump(_without_docstrings(ast.parse(file.read_bytes()))).encode())
-            elif file.suffix in (".html", ".css", ".js"):
-                digest.update(file.read_bytes())
+            digest.update(_file_digest(file))
     return digest.hexdigest()
+
+
+@cache
+def _file_digest(file: Path) -> bytes:
+    """Return a digest of a file that decides results; empty for any other."""
+    if file.suffix == ".py":
+        return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(file.read_bytes()))).encode()).digest()
+    return hashlib.sha256(file.read_bytes()).digest() if file.suffix in (".html", ".css", ".js") else b""
 
 
 @dataclass(frozen=True)
