@@ -26,6 +26,7 @@ ADDRESS = re.compile(r"[a-z]+://[^\s/]+:\d+|[^\s/:]+:\d+")
 EXPECTED = "expected ADDRESS (tcp://HOST:PORT), local:N, slurm:FILE, ssh:FILE or kubernetes:FILE"
 MOST_WORKERS = 10_000
 OPENING_SECONDS = 60
+IDLE = "10 minutes"  # after which a scheduler elsewhere ends by itself, should the process that started it be gone
 
 
 class Local(NamedTuple):
@@ -139,7 +140,10 @@ class Ssh(Table):
 
         python = shlex.join(["env", *_variables(), self.python or sys.executable])
         workers = {"n_workers": self.workers, "nthreads": self.cores}
-        return SSHCluster(list(self.hosts), connect_options=self.connect, worker_options=workers, remote_python=python)
+        return SSHCluster(
+            list(self.hosts), connect_options=self.connect, worker_options=workers, remote_python=python,
+            scheduler_options={"idle_timeout": IDLE},
+        )  # fmt: skip
 
 
 class Kubernetes(Table):
@@ -205,6 +209,7 @@ def opened(deployment: Deployment, word: str) -> Iterator[Client]:
     """Start a cluster, or connect to it, and end what was started; what cannot be is a `UserError`."""
     from distributed import Client
 
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # what it tells of its own doings; we say what matters
     with ExitStack() as stack:
         try:
             made = deployment.cluster()

@@ -147,7 +147,7 @@ def test_a_worker_of_another_version_is_refused_and_a_run_that_is_interrupted_go
         ("local:0", "", "expected local:N"),
         ("local:many", "", "expected local:N"),
         ("nowhere", "", "expected ADDRESS"),
-        ("slurm:f.toml", "", "f.toml: no such file"),
+        ("slurm:f.toml", "", "f.toml: cannot be read"),
         ("slurm:f.toml", "jobs = 0", "jobs"),
         ("slurm:f.toml", "jobs = 1\nqueu = 'x'", "did you mean 'queue'"),
         ("ssh:f.toml", "hosts = ['a']", "hosts"),
