@@ -6,6 +6,7 @@ import hashlib
 import pkgutil
 import re
 from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path, PurePosixPath
 
 from backends.device.errors import UserError
@@ -73,3 +74,9 @@ def check_path(path: str) -> str:
 def modules(package_path: Iterable[str]) -> list[str]:
     """Return the names of a package's modules, in order: a module's name is its entry in the registry."""
     return sorted(module.name for module in pkgutil.iter_modules(package_path))
+
+
+def third_parties(group: str) -> Iterable[EntryPoint]:
+    """Return what installed packages add to a registry, by entry points of its group."""
+    found = entry_points()
+    return found.select(group=group) if hasattr(found, "select") else found.get(group, ())  # the latter: Python 3.9

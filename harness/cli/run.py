@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from backends.device.errors import UserError
-from harness.cli.options import DataDir, Device, Limit, Quiet, RunArgument, RunDir, Settings, SuiteFile, examples
+from harness.cli.options import (
+    AcceptLicence,
+    DataDir,
+    Device,
+    Limit,
+    Quiet,
+    RunArgument,
+    RunDir,
+    Settings,
+    SuiteFile,
+    examples,
+)
 from harness.console import console
 
 PANEL = "Run a suite"
@@ -53,6 +64,7 @@ def run(
             "`kubernetes:FILE`.",
         ),
     ] = "",
+    accept_licence: AcceptLicence = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
@@ -113,6 +125,7 @@ def study(
     settings: Settings = None,
     limit: Limit = None,
     device: Device = "cpu",
+    accept_licence: AcceptLicence = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite, then analyse how patches fare across bit widths, networks, and real kernels, and why.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
+from backends import licences
 from backends.device.errors import UserError
 from backends.device.names import shown
 from harness.extras import require
@@ -223,7 +224,7 @@ def opened(deployment: Deployment, word: str) -> Iterator[Client]:
 
 def _variables() -> list[str]:
     """Return what workers need of this process's environment to find the same code."""
-    return [f"{name}={os.environ[name]}" for name in ("PYTHONPATH",) if os.environ.get(name)]
+    return [f"{name}={os.environ[name]}" for name in ("PYTHONPATH", licences.VARIABLE) if os.environ.get(name)]
 
 
 def _environment() -> list[str]:

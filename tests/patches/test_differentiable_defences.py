@@ -1,5 +1,4 @@
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,10 +9,10 @@ from sklearn.datasets import load_sample_images
 
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.checksums import write_sums
-from backends.device.defences import Defence, defend, parse_defence
+from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
-from patches.differentiable_defences import defended, differentiable_defence
+from patches.differentiable_defences import StraightThrough, defended, differentiable_defence
 from patches.problem import Problem
 
 ORT = Target("ort", "onnxruntime")
@@ -84,23 +83,44 @@ def test_a_surrogate_behind_a_defence_sees_what_the_device_does(photographs):
         torch.testing.assert_close(seen, network(clean))
 
 
-def test_words():
-    assert parse_defence("jpeg:75") == Defence("jpeg", 75)
-    assert parse_defence("median:3") == Defence("median", 3)
+@pytest.mark.parametrize("word", ["bit_depth:1", "bit_depth:3", "bit_depth:6", "lgs:6", "lgs:15"])
+def test_the_stand_in_gives_the_devices_pixels(photographs, word):
+    for pixels in photographs:
+        assert np.abs(levels(word, pixels) - defend(word, pixels)).max() <= 1.001, "a float32 may round the other way"
+        assert (levels(word, pixels).round() == defend(word, pixels)).mean() > 0.999
 
 
-@pytest.mark.parametrize("word", ["jpeg", "jpeg:0", "jpeg:101", "jpeg:075", "median:4", "median:1", "blur:3", "none"])
-def test_a_word_that_names_no_defence_is_refused(word):
-    with pytest.raises(UserError, match=f"defence '{word}': expected jpeg:QUALITY"):
-        parse_defence(word)
+def test_a_gradient_through_gradient_smoothing_is_the_finite_difference():
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = (x * 255).round() / 255  # a noisy image: all of it is darkened
+    smoothing = differentiable_defence("lgs:4").double()
+    generator = torch.Generator().manual_seed(2)
+    weights, direction = torch.randn((2, *x.shape), generator=generator, dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad((smoothing(leaf) * weights).sum(), leaf)
+    more, less = ((unrounded_lgs(x + step * direction) * weights).sum() for step in (1e-6, -1e-6))
+    assert float((grad * direction).sum()) == pytest.approx(float(more - less) / 2e-6, rel=1e-4)
 
 
-def test_no_pillow_is_an_error_of_the_jpeg_alone(monkeypatch):
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    pixels = tiny.pixels(2)
-    with pytest.raises(UserError, match=r"needs Pillow.*pip install pillow"):
-        defend("jpeg:75", pixels)
-    assert defend("median:3", pixels).shape == pixels.shape
+def unrounded_lgs(x):
+    """Equations of the paper where every block is darkened, in float64."""
+    grey = 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]
+    down, right = torch.zeros_like(grey), torch.zeros_like(grey)
+    down[:, :-1] = grey[:, :-1] - grey[:, 1:]
+    right[:, :, :-1] = grey[:, :, :-1] - grey[:, :, 1:]
+    size = torch.hypot(down, right)
+    share = (size - size.min()) / (size.max() - size.min())
+    return x * (1 - 2.3 * share).clamp(0, 1)[:, None]
+
+
+def test_a_defence_without_a_stand_in_is_the_devices_own_code_and_the_identity_backwards(photographs):
+    x = torch.from_numpy(photographs[2].astype(np.float32) / 255).permute(0, 3, 1, 2).requires_grad_()
+    seen = StraightThrough("median:5")(x)
+    np.testing.assert_array_equal(
+        (seen * 255).detach().permute(0, 2, 3, 1).numpy().round(), defend("median:5", photographs[2])
+    )
+    seen.sum().backward()
+    assert (x.grad == 1).all()
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError, did_you_mean
-from backends.device.names import modules, shown
+from backends.device.names import modules, shown, third_parties
 from backends.device.protocol import Option
 from backends.device.quantize import dequantize, quantize
 
@@ -43,6 +42,8 @@ class Runtime(Protocol):
 
     - ``options``, a mapping from each option to its values, the default first: suites are checked before they run
     - ``one_thread = True``: it is never timed on several threads
+    - ``brings``, packages of the craft side that its own needs: no others may be loaded
+    - ``integers_only = True``: of the files of its formats it takes those alone that are quantized
     - ``twins``, a mapping from ``kernels`` in force to those of the twin that follows them, None for the default: what
       it answers is held against that twin
     - ``saturating``, a mapping from the signatures whose sums saturate on an x86 with AVX2 and no VNNI to what to do
@@ -72,17 +73,11 @@ def engine(name: str) -> type[Runtime]:
     if name in ours:
         found: type[Runtime] = importlib.import_module(f"{__name__}.{name}").Engine
         return found
-    for entry in _third_parties():
+    for entry in third_parties("patchbench.runtimes"):
         if entry.name == name:
             third_party: type[Runtime] = entry.load()
             return third_party
     raise UserError(f"no runtime named {shown(name)}; {did_you_mean(name, ours)}")
-
-
-def _third_parties() -> Iterable[EntryPoint]:
-    found = entry_points()
-    group = "patchbench.runtimes"
-    return found.select(group=group) if hasattr(found, "select") else found.get(group, ())  # the latter: Python 3.9
 
 
 def check_target_options(name: str, options: Mapping[str, Option]) -> None:

@@ -1,9 +1,4 @@
-"""Differentiable defences: what `backends.device.defences` does to pixels, in torch.
-
-The forward pass is the defence itself; the backward pass treats rounding as the identity (backward pass differentiable
-approximation, Athalye et al. 2018, "Obfuscated gradients give a false sense of security", section 4.1). Inputs and
-outputs are float32 ``(n, 3, h, w)`` in [0, 1].
-"""
+"""JPEG in torch; rounding has a straight-through gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from backends.device.defences import parse_defence
+from patches.straight_through import rounded
 
 # ITU-T T.81, tables K.1 and K.2: quantization steps at quality 50, one row per vertical frequency.
 LUMINANCE = (
@@ -37,32 +32,7 @@ CHROMINANCE = (
 YCBCR = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
 
 
-class Defended(nn.Module):
-    """A surrogate that sees its images through a defence."""
-
-    def __init__(self, defence: nn.Module, surrogate: nn.Module) -> None:
-        super().__init__()
-        self.defence = defence
-        self.surrogate = surrogate
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits ``(n, classes)``."""
-        logits: Tensor = self.surrogate(self.defence(pixels))
-        return logits
-
-
-def defended(word: str, surrogate: nn.Module) -> Defended:
-    """Put a defence, named as in a suite, in front of a surrogate."""
-    return Defended(differentiable_defence(word), surrogate).eval()
-
-
-def differentiable_defence(word: str) -> nn.Module:
-    """Build a defence by its name in a suite, differentiable; an unknown name is a `UserError`."""
-    kind, setting = parse_defence(word)
-    return Jpeg(setting) if kind == "jpeg" else Median(setting)
-
-
-class Jpeg(nn.Module):
+class Differentiable(nn.Module):
     """JPEG at a quality, saved and loaded with Pillow's defaults: chrominance at half the resolution (4:2:0).
 
     libjpeg transforms in fixed point, so that a quantized coefficient differs by one step now and then.
@@ -85,19 +55,19 @@ class Jpeg(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the images, saved and loaded."""
         height, width = pixels.shape[2:]
-        levels = _rounded(pixels * 255)
+        levels = rounded(pixels * 255)
         # repeat the last row and column up to whole blocks of 16, which the halved chrominance needs
         wide = pad(levels, (0, -width % 16, 0, -height % 16), mode="replicate")
         mixed = torch.einsum("kc,nchw->nkhw", self.mix, wide)
-        luminance = self._coded(_rounded(mixed[:, :1] - 128), 0)[:, :, :height, :width] + 128
-        means = avg_pool2d(_rounded(mixed[:, 1:]), 2)
-        chrominance = self._coded(_rounded(means, -_up_and_down(means)), 1)
+        luminance = self._coded(rounded(mixed[:, :1] - 128), 0)[:, :, :height, :width] + 128
+        means = avg_pool2d(rounded(mixed[:, 1:]), 2)
+        chrominance = self._coded(rounded(means, -_up_and_down(means)), 1)
         halved = chrominance[:, :, : math.ceil(height / 2), : math.ceil(width / 2)]
         # a triangle filter, as libjpeg's "fancy upsampling"
         full = interpolate(halved, scale_factor=2, mode="bilinear", align_corners=False)
-        full = _rounded(full, _up_and_down(full))[:, :, :height, :width]
+        full = rounded(full, _up_and_down(full))[:, :, :height, :width]
         both = torch.cat([luminance, full], dim=1)
-        return _rounded(torch.einsum("ck,nkhw->nchw", self.unmix, both)).clamp(0, 255) / 255
+        return rounded(torch.einsum("ck,nkhw->nchw", self.unmix, both)).clamp(0, 255) / 255
 
     def _coded(self, planes: Tensor, table: int) -> Tensor:
         """Quantize the cosine transform of zero-centred planes ``(n, c, h, w)``, in blocks of 8x8."""
@@ -105,29 +75,9 @@ class Jpeg(nn.Module):
         blocks = planes.reshape(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)
         steps = self.steps[table]
         shares = self.basis @ blocks @ self.basis.T / steps
-        kept = _rounded(shares, 1e-3 * shares.sign()) * steps  # round half away from zero
-        back = _rounded(self.basis.T @ kept @ self.basis).clamp(-128, 127)
+        kept = rounded(shares, 1e-3 * shares.sign()) * steps  # round half away from zero
+        back = rounded(self.basis.T @ kept @ self.basis).clamp(-128, 127)
         return back.transpose(3, 4).reshape(n, c, height, width)
-
-
-class Median(nn.Module):
-    """The median of a square around each pixel, per channel; its gradient goes to the median pixel."""
-
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = side
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the filtered images."""
-        reach = self.side // 2
-        wide = pad(_rounded(pixels * 255), (reach,) * 4, mode="replicate")
-        windows = wide.unfold(2, self.side, 1).unfold(3, self.side, 1).flatten(4)
-        return windows.median(dim=4).values / 255
-
-
-def _rounded(x: Tensor, ties: Tensor | float = 0.0) -> Tensor:
-    """Round with a straight-through gradient; `ties` is a small offset that decides which way a half goes."""
-    return x + ((x + ties).round() - x).detach()
 
 
 def _up_and_down(x: Tensor) -> Tensor:
