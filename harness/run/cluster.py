@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two looks at the list of workers
 QUEUE_SECONDS = 3600.0  # for the first worker to come: a batch system has a queue
-LOST_SECONDS = 60.0  # for a scheduler to come back
+LOST_SECONDS = 60.0  # for a scheduler or a worker to come back
 AGAIN = "finished work is kept: run again to go on"
 
 
@@ -68,7 +68,7 @@ class _Watch:
         self._pending: dict[str, Node] = {}
         self._parts: dict[str, set[str]] = {}  # of a replay, those that are still to come
         self._finished = as_completed([], loop=client.loop)
-        self._looked = self._heard = time.monotonic()
+        self._looked = self._heard = self._met = time.monotonic()
 
     def over(self, nodes: dict[str, Node]) -> None:
         """Do nodes, which are in order; a user's mistake in one ends all."""
@@ -109,12 +109,19 @@ class _Watch:
         if now - self._looked > LOOK_SECONDS:
             self._crew.look()
             self._looked = time.monotonic()
-            if self._crew.alone > LOST_SECONDS:
-                raise UserError(f"no worker has been there for {LOST_SECONDS:g} s; {AGAIN}")
+            self._check_met()
         finished: list[Future] = self._finished.next_batch(block=False)
         if not finished:
             time.sleep(TICK_SECONDS)
         return finished
+
+    def _check_met(self) -> None:
+        """Give workers time to come back; what then still has none that can do it is a `UserError`."""
+        unmet = next((why for node in self._pending.values() if (why := self._crew.unmet(node))), "")
+        if not unmet:
+            self._met = self._looked
+        elif self._looked - self._met > LOST_SECONDS:
+            raise UserError(f"for {LOST_SECONDS:g} s {unmet}; {AGAIN}")
 
     def _hear(self, future: Future) -> None:
         name = str(future.key).removesuffix(f"-{self._job.token}")

@@ -43,7 +43,6 @@ class Crew:
         self._members: dict[str, Member] = {}  # by address
         self._refused: dict[str, str] = {}
         self._lacks: dict[str, str] = {}  # by target, why it cannot run
-        self._seen = time.monotonic()  # when somebody was there
 
     @property
     def size(self) -> int:
@@ -84,13 +83,6 @@ class Crew:
             said = self._client.run(worker.welcome, self._job, workers=new, on_error="return")
             for address, welcome in said.items():
                 self._take_in(address, known[address], welcome)
-        if self._members:
-            self._seen = time.monotonic()
-
-    @property
-    def alone(self) -> float:
-        """For how many seconds no worker has been there."""
-        return time.monotonic() - self._seen
 
     def unmet(self, node: Node) -> str:
         """Return why no worker can do a node's work; empty where one can."""
