@@ -76,13 +76,13 @@ def family(pid: int) -> list[psutil.Process]:
     return []
 
 
-def line(process: subprocess.Popen[str], begin: str) -> str:
-    """The next line with that beginning."""
+def line(process: subprocess.Popen[str], words: str) -> str:
+    """The next line with these words."""
     assert process.stdout is not None
     said = ""
     for one in process.stdout:
         said += one
-        if one.startswith(begin):
+        if words in one:
             return one
     pytest.fail(said)
 
@@ -133,11 +133,13 @@ def test_a_worker_of_another_version_is_refused_and_a_run_that_is_interrupted_go
             assert process.returncode == 130, out
             assert "run the same command to resume" in out
         until(lambda: not any("backends.device.replay" in one.cmdline() for one in family(good.pid)))
-        with started(worker, suite, PYTHONPATH=str(old.parent)), started(command, suite) as process:
-            assert "numpy: 0.1 there" in line(process, "worker tcp://")
-            out, _ = process.communicate(timeout=SECONDS)
-            assert process.returncode == 0, out
-            assert "among 1 workers" in out
+        with started(worker, suite, PYTHONPATH=str(old.parent)) as bad:
+            line(bad, "Registered to")
+            with started(command, suite) as process:
+                assert "numpy: 0.1 there" in line(process, "worker tcp://")
+                out, _ = process.communicate(timeout=SECONDS)
+                assert process.returncode == 0, out
+                assert "among 1 workers" in out
     pd.testing.assert_frame_equal(records(suite, "far"), in_process)
 
 
