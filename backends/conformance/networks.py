@@ -55,7 +55,8 @@ def artifact(file: Path, **changes: Any) -> Artifact:
 
 def network_for(engine: type[Runtime]) -> str:
     """Return the network that a runtime can run."""
-    return "qdq.onnx" if getattr(engine, "integers_only", False) else engine.formats[0]
+    first = engine.formats[0]
+    return "qdq.onnx" if first == "onnx" and getattr(engine, "integers_only", False) else first
 
 
 def file(kind: str) -> Path:

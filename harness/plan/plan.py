@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backends.device.artifact import QuantSpec
 from backends.device.errors import UserError, did_you_mean
-from backends.device.runtimes import check_target_options, engine
+from backends.device.runtimes import Runtime, check_target_options, engine
 from backends.hosts import Target, is_emulated
 from harness import config
 from harness.plan.cases import Offer
@@ -186,7 +186,13 @@ def _pairs(artifacts: Sequence[ArtifactStep], targets: Sequence[Target]) -> Iter
     for artifact in artifacts:
         if artifact.format == TORCH:
             yield artifact, Target(name=TORCH, runtime=TORCH)
-        yield from ((artifact, target) for target in targets if artifact.format in engine(target.runtime).formats)
+        yield from ((artifact, target) for target in targets if _takes(engine(target.runtime), artifact))
+
+
+def _takes(runtime: type[Runtime], artifact: ArtifactStep) -> bool:
+    """Return whether a runtime takes files of this format and, if it takes integers alone, of this precision."""
+    integers_only = getattr(runtime, "integers_only", False)
+    return artifact.format in runtime.formats and not (integers_only and artifact.precision == "fp32")
 
 
 def _timed(suite: config.Suite, target: Target) -> list[Target]:
