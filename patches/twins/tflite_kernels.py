@@ -157,7 +157,7 @@ class FixedSum(nn.Module):
 
 
 class VectorSum(nn.Module):
-    """The built-in kernels' addition: operands are scaled to the larger scale and rounded once, or cut in short vectors.
+    """The built-in kernels' addition: operands are scaled to the larger scale and rounded, or cut in short vectors.
 
     Elements of an image, or channels, that do not fill a vector go to the portable code.
     """
