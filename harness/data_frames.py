@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
@@ -24,11 +25,16 @@ CSV_COLUMNS = 200
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError)
 
 
-def read_parquet(path: Path, columns: Mapping[str, Kind] | None = None, most: int = PARQUET_ROWS) -> pd.DataFrame:
+def read_parquet(
+    path: Path,
+    columns: Mapping[str, Kind] | None = None,
+    perhaps: Mapping[str, Kind] = MappingProxyType({}),
+    most: int = PARQUET_ROWS,
+) -> pd.DataFrame:
     """Read a Parquet file that holds these columns and no others, in this order, of at most `most` rows.
 
-    Only numbers may be missing, and are then NaN. Without `columns`, any of the three kinds are read. Anything else is
-    a `DamagedFile`.
+    Those of `perhaps` may follow, all of them or none. Only numbers may be missing, and are then NaN. Without
+    `columns`, any of the three kinds are read. Anything else is a `DamagedFile`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -38,6 +44,8 @@ def read_parquet(path: Path, columns: Mapping[str, Kind] | None = None, most: in
         with pq.ParquetFile(path) as file:
             described, schema = file.metadata, file.schema_arrow
             kinds = {field.name: _kind(field.type) for field in schema}
+            if columns is not None and len(schema) > len(columns):
+                columns = {**columns, **perhaps}
             _check(path, kinds, len(schema), columns)
             if not 0 <= described.num_rows <= most:
                 raise DamagedFile(f"{path}: expected at most {most:,} rows, got {described.num_rows:,}")
