@@ -117,5 +117,7 @@ def test_a_certificate_takes_all_pairs():
 
 
 def test_a_patch_larger_than_the_image_is_refused():
-    with pytest.raises(UserError, match=r"patchcleanser:9: a patch of that side does not fit into an image of \(5, 5\)"):
+    with pytest.raises(
+        UserError, match=r"patchcleanser:9: a patch of that side does not fit into an image of \(5, 5\)"
+    ):
         clean(image(0), Tiny(0), 9)
