@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from backends.device.machine import usable_cores
 
@@ -21,13 +20,13 @@ class Share:
     """Cores of this machine, taken and given back; a job that wants more than exist waits until it is alone."""
 
     def __init__(self, cores: int | None = None) -> None:
-        self._all = self._free = cores or usable_cores()
+        self.cores = self._free = cores or usable_cores()
         self._changed, self._stopping = threading.Condition(), False
 
     @contextmanager
     def taking(self, cores: int) -> Iterator[None]:
         """Hold a number of cores for the block, once they are free."""
-        cores = min(cores, self._all)
+        cores = min(cores, self.cores)
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._free >= cores)
             self.go_on()
@@ -51,25 +50,12 @@ class Share:
             self._changed.notify_all()
 
 
-class Job(NamedTuple):
-    """Work that keeps some cores of this machine busy; 0 if it runs elsewhere."""
-
-    cores: int
-    run: Callable[[], None]
-
-
-def side_by_side(lanes: Sequence[Sequence[Job]], share: Share) -> None:
-    """Run lanes of jobs side by side, each in order; the first failure stops the others and is raised."""
-
-    def run_lane(lane: Sequence[Job]) -> None:
-        for job in lane:
-            with share.taking(job.cores):
-                job.run()
-
+def side_by_side(lanes: Sequence[Callable[[], None]], share: Share) -> None:
+    """Run lanes side by side, each of which takes its cores from the share; the first failure stops the others."""
     if not lanes:
         return
     with ThreadPoolExecutor(min(len(lanes), MOST_AT_ONCE)) as pool:
-        futures = [pool.submit(run_lane, lane) for lane in lanes]
+        futures = [pool.submit(lane) for lane in lanes]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:

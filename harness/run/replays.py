@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,28 +18,22 @@ from backends.device.bundle import Bundle, paste
 from backends.device.defences import Classify, defend, many_passes
 from backends.device.errors import UserError
 from backends.device.many_passes import answer_all
-from backends.device.protocol import LatencyLimits, MachineFacts
+from backends.device.protocol import LatencyLimits
 from backends.device.reading import read_json
-from backends.events import Answered, CaseFailed, Event, Loaded, Progress
-from backends.hosts import cores, is_emulated, machine_facts, prepare, replay
+from backends.events import Answered, CaseFailed, Event, Progress
+from backends.hosts import cores, is_emulated, prepare, replay
 from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.steps import TORCH, ArtifactStep
 from harness.results.records import Answers, Passes
-from harness.run import crafting, stages
-from harness.run.lanes import Job, Share, side_by_side
+from harness.run import crafting, parts, stages
+from harness.run.asking import Ran, ask
+from harness.run.lanes import Share, side_by_side
 from harness.run.stages import Work
 from harness.run.tasks import verb
 from harness.store import Took, write_json
 
 # An emulated latency compares with nothing: a few runs show that it works.
 EMULATED_LATENCY: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
-
-
-class Ran(TypedDict):
-    """What a device reported: ``info`` of its runtime, and its machine."""
-
-    info: dict[str, str]
-    machine: MachineFacts
 
 
 def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
@@ -61,10 +55,7 @@ def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
     }
     share = Share()
     lanes = [
-        [
-            Job(cores(todo[0].target), partial(_replay, work, todo, roots[part], share))
-            for part, todo in missing[name].items()
-        ]
+        partial(_on_target, work, [(todo, roots[part]) for part, todo in missing[name].items()], share)
         for name in ready
     ]
     side_by_side(lanes, share)
@@ -109,36 +100,38 @@ def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
     return True
 
 
-def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> None:
-    """Replay cases of one artifact on one target; keep each result as it comes."""
-    first = todo[0]
-    by_name = {step.case.name: step for step in todo}
-    n = Bundle.read(root).n
-    ran: Ran = {"info": {}, "machine": {}}
-    finished = 0
-    with (
-        tempfile.TemporaryDirectory(dir=work.store.scratch) as out,
-        work.display.doing(verb(first), f"{first.artifact.name} on {first.target.name}, {len(todo)} cases") as tick,
-    ):
-
-        def hear(event: Event | CaseFailed) -> None:
-            nonlocal finished
-            share.go_on()
-            if isinstance(event, Loaded):
-                ran["info"] = event.info
-                ran["machine"] = machine_facts(first.target, event)
-            elif isinstance(event, Progress) and event.case:
-                tick(finished * n + event.done, len(todo) * n, event.case)
-            elif isinstance(event, Answered):
-                finished += 1
-                _keep(work, by_name[event.case], event, ran, n)
-            elif isinstance(event, CaseFailed):
-                work.errors[by_name[event.case].key] = event.message
-
-        replay(first.target, root, Path(out), cases=list(by_name), on_event=hear)
+def _on_target(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share: Share) -> None:
+    """Replay on one target, one artifact after another; what takes long is split by images."""
+    for todo, root in several:
+        count = parts.begun(work, todo) or _replay(work, todo, root, share)
+        if count:
+            left = [s for s in todo if not work.store.has("replay", s.key) and s.key not in work.errors]
+            parts.replay_in_parts(work, left, root, count, share)
 
 
-def _keep(work: Work, step: ReplayStep, event: Answered, ran: Ran, images: int) -> None:
+def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> int:
+    """Replay cases of one artifact on one target; keep each result as it comes.
+
+    One that takes long is stopped where cores are left for it: return into how many parts to split the rest, else 0.
+    """
+    first, n = todo[0], Bundle.read(root).n
+    each = cores(first.target)
+    pace = parts.Pace(share.cores // each if each else 1)
+    what = f"{first.artifact.name} on {first.target.name}, {len(todo)} cases"
+    try:
+        with share.taking(each), work.display.doing(verb(first), what) as tick:
+
+            def tell(finished: int, done: int, case: str) -> None:
+                tick(finished * n + done, len(todo) * n, case)
+                pace.check(finished * n + done, len(todo) * n)
+
+            ask(work, todo, root, share, partial(_keep, work, n), tell)
+    except parts.Long as long:
+        return long.parts
+    return 0
+
+
+def _keep(work: Work, images: int, step: ReplayStep, event: Answered, ran: Ran) -> None:
     facts = event.model_dump(include={"seconds", "pixels_sha256", "defended_sha256"}, exclude_defaults=True)
     with work.store.writing("replay", step.key, Took(verb(step), step.what, event.seconds, images)) as beside:
         Path(event.file).rename(beside / "answers.npz")

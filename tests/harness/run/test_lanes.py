@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
-from harness.run.lanes import Job, Share, Stopped, side_by_side
+from harness.run.lanes import Share, Stopped, side_by_side
 
 
 class Watch:
@@ -14,38 +16,49 @@ class Watch:
     def __init__(self) -> None:
         self.lock, self.now, self.most, self.order = threading.Lock(), 0, 0, []
 
-    def job(self, name: str, cores: int) -> Job:
-        def run() -> None:
-            with self.lock:
-                self.now += cores
-                self.most = max(self.most, self.now)
-                self.order.append(name)
-            time.sleep(0.02)
-            with self.lock:
-                self.now -= cores
+    def work(self, name: str, cores: int) -> None:
+        with self.lock:
+            self.now += cores
+            self.most = max(self.most, self.now)
+            self.order.append(name)
+        time.sleep(0.02)
+        with self.lock:
+            self.now -= cores
 
-        return Job(cores, run)
+
+def lane(share: Share, jobs: Sequence[tuple[int, Callable[[], object]]]) -> Callable[[], None]:
+    """Work in order, each with its cores."""
+
+    def run() -> None:
+        for cores, work in jobs:
+            with share.taking(cores):
+                work()
+
+    return run
 
 
 def test_no_more_than_all_cores_are_busy_and_lanes_keep_their_order() -> None:
-    watch = Watch()
-    lanes = [[watch.job(f"{lane}{i}", cores=1 + lane % 3) for i in range(4)] for lane in range(6)]
-    side_by_side(lanes, Share(3))
+    watch, share = Watch(), Share(3)
+    jobs = [[(1 + n % 3, partial(watch.work, f"{n}{i}", 1 + n % 3)) for i in range(4)] for n in range(6)]
+    side_by_side([lane(share, several) for several in jobs], share)
     assert watch.most <= 3
     assert len(watch.order) == 24
-    for lane in range(6):
-        mine = [name for name in watch.order if name.startswith(str(lane))]
-        assert mine == [f"{lane}{i}" for i in range(4)]
+    for n in range(6):
+        mine = [name for name in watch.order if name.startswith(str(n))]
+        assert mine == [f"{n}{i}" for i in range(4)]
 
 
 def test_work_elsewhere_waits_for_nobody() -> None:
     begun, share = threading.Event(), Share(1)
-    side_by_side([[Job(1, lambda: begun.wait(5) or pytest.fail("held up"))], [Job(0, begun.set)]], share)
+    side_by_side(
+        [lane(share, [(1, lambda: begun.wait(5) or pytest.fail("held up"))]), lane(share, [(0, begun.set)])], share
+    )
 
 
 def test_what_wants_more_cores_than_there_are_runs_alone() -> None:
-    watch = Watch()
-    side_by_side([[Job(8, watch.job("big", 2).run)], [watch.job("small", 1)] * 3], Share(2))
+    watch, share = Watch(), Share(2)
+    big, small = (8, lambda: watch.work("big", 2)), (1, lambda: watch.work("small", 1))
+    side_by_side([lane(share, [big]), lane(share, [small] * 3)], share)
     assert watch.most == 2
 
 
@@ -63,7 +76,7 @@ def test_a_failure_stops_those_that_wait_and_those_that_ask() -> None:
 
     started = time.monotonic()
     with pytest.raises(OSError, match="no space"):
-        side_by_side([[Job(0, long)], [Job(0, fail)], [Job(1, long)]], share)
+        side_by_side([lane(share, [job]) for job in ((0, long), (0, fail), (1, long))], share)
     assert not did
     assert time.monotonic() - started < 3
     with pytest.raises(Stopped), share.taking(1):
