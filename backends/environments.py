@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
+from backends import licences
 from backends.device.errors import NotWritten, UserError
 from backends.device.files import replacing
 from backends.device.names import check_name
@@ -79,10 +80,11 @@ def pinned(package: str, wanted: str = "", elsewhere: System | None = None) -> t
     """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
     numpy and Pillow come with them, as in this Python, or `elsewhere` as locked for the Python there; and all else that
-    the runtime's extra, which pins the package, pins too.
+    the runtime's extra, which pins the package, pins too. A licence that was not accepted is a `UserError`.
     """
     if wanted:
         check_version(wanted)
+    licences.require(package)
     requirements = [Requirement(line) for line in requires("patchbench") or ()]
     for extra in metadata("patchbench").get_all("Provides-Extra") or ():
         pins = _pins(requirements, extra)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
@@ -26,15 +25,12 @@ FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, 
 
 
 def read_parquet(
-    path: Path,
-    columns: Mapping[str, Kind] | None = None,
-    perhaps: Mapping[str, Kind] = MappingProxyType({}),
-    most: int = PARQUET_ROWS,
+    path: Path, columns: Mapping[str, Kind] | None = None, most: int = PARQUET_ROWS, added: Collection[str] = ()
 ) -> pd.DataFrame:
     """Read a Parquet file that holds these columns and no others, in this order, of at most `most` rows.
 
-    Those of `perhaps` may follow, all of them or none. Only numbers may be missing, and are then NaN. Without
-    `columns`, any of the three kinds are read. Anything else is a `DamagedFile`.
+    Only numbers may be missing, and are then NaN; columns that were `added` since may be absent. Without `columns`, any
+    of the three kinds are read. Anything else is a `DamagedFile`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -44,9 +40,7 @@ def read_parquet(
         with pq.ParquetFile(path) as file:
             described, schema = file.metadata, file.schema_arrow
             kinds = {field.name: _kind(field.type) for field in schema}
-            if columns is not None and len(schema) > len(columns):
-                columns = {**columns, **perhaps}
-            _check(path, kinds, len(schema), columns)
+            _check(path, kinds, len(schema), columns and _there(columns, kinds, added))
             if not 0 <= described.num_rows <= most:
                 raise DamagedFile(f"{path}: expected at most {most:,} rows, got {described.num_rows:,}")
             # Not the columns' own sizes: asking a damaged file for them ends the process.
@@ -63,6 +57,10 @@ def read_parquet(
     # What pandas noted of itself would decide dtypes and an index: nobody needs it.
     frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     return frame
+
+
+def _there(columns: Mapping[str, Kind], found: Collection[str], added: Collection[str]) -> Mapping[str, Kind]:
+    return {name: kind for name, kind in columns.items() if name in found or name not in added}
 
 
 def _check(path: Path, found: Mapping[str, Kind | None], n: int, expected: Mapping[str, Kind] | None) -> None:

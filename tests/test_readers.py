@@ -30,6 +30,7 @@ READERS = {
     "exporters/files/onnx.py": {"onnx.load"},
     "exporters/files/tflite.py": {"ai_edge_litert.schema_py_generated.ModelT.InitFromPackedBuf"},
     "backends/device/runtimes/reference.py": {"onnx.load"},  # what a runtime does with its file is its own
+    "backends/device/runtimes/qnn.py": {"onnx.load"},
     "backends/device/defences/jpeg.py": {"PIL.Image.open"},  # decodes the JPEG that it coded
     "backends/device/file_exchange.py": {"json.loads"},  # runs where nothing else of ours is yet
     "backends/sysroots.py": {"tarfile"},  # unpacks what docker exports

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backends.conformance.checks import CHECKS
+from backends.conformance.networks import network_for
 from backends.conformance.subject import Subject, bundle
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
@@ -33,7 +34,7 @@ def conform(
     if reason := availability(target):
         raise UserError(f"{target.name}: {reason}")
     with tempfile.TemporaryDirectory() as folder:
-        subject = Subject(target, Path(folder), bundle(Path(folder) / "bundle", engine(target.runtime).formats[0]))
+        subject = Subject(target, Path(folder), bundle(Path(folder) / "bundle", network_for(engine(target.runtime))))
         for name in checks or CHECKS:
             tell(name)
             try:

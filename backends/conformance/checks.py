@@ -74,7 +74,8 @@ def _info(subject: Subject) -> str:
 def _packages(subject: Subject) -> str:
     if "numpy" not in subject.packages:
         return f"expected numpy among what the device has loaded, got {subject.packages}"
-    loaded = set(subject.packages) & (CRAFT_SIDE - {engine(subject.target.runtime).package})
+    runtime = engine(subject.target.runtime)
+    loaded = set(subject.packages) & (CRAFT_SIDE - {runtime.package, *getattr(runtime, "brings", ())})
     return f"the device has loaded {', '.join(sorted(loaded))}" if loaded else ""
 
 
@@ -110,7 +111,7 @@ def _option(subject: Subject) -> str:
 
 def _shape(subject: Subject) -> str:
     """Describe the network with the other layout, so that its inputs have the wrong shape."""
-    described = replace(subject.bundle.artifact, preproc=Preproc("nhwc" if subject.kind == "onnx" else "nchw"))
+    described = replace(subject.bundle.artifact, preproc=Preproc("nchw" if subject.kind == "tflite" else "nhwc"))
     root = subject.folder / "shape"
     write_bundle(root, described, networks.file(subject.kind), noise(), {"none": None})
     return _refused(replay(subject.target, root, subject.folder / "shaped"), "takes inputs")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backends.device.files import replacing
-from harness.cli.options import ModelFile, SuiteFile, examples
+from harness.cli.options import AcceptLicence, ModelFile, SuiteFile, examples
 from harness.console import console
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Inside = Annotated[
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets demo"))
-def targets(suite: SuiteFile) -> None:
+def targets(suite: SuiteFile, accept_licence: AcceptLicence = None) -> None:
     """List a suite's targets, whether each can run here, and how to fix those that cannot."""
     from harness.config import read_suite
 
@@ -58,9 +58,10 @@ def inspect(file: ModelFile, inside: Inside = None) -> None:
 
 def print_targets(suite: Suite, out: Console) -> None:
     """Print a table of a suite's targets; of those that cannot run here, the reason and the fix."""
-    from backends.hosts import availability
+    from backends.fidelity import fidelity
+    from backends.hosts import availability, is_emulated
 
-    table = Table("target", "runtime", "host", "options", "threads", "can run here")
+    table = Table("target", "runtime", "host", "fidelity", "options", "threads", "can run here")
     for entry in suite.target:
         target = entry.target()
         reason = availability(target)
@@ -68,7 +69,8 @@ def print_targets(suite: Suite, out: Console) -> None:
         verdict = Text.assemble(("no", "red"), f": {reason}") if reason else Text("yes", "green")
         runtime = _words(target.runtime, target.version)
         host = _words(target.host, target.arch, target.cpu, target.image, target.address)
-        table.add_row(target.name, runtime, host, options, str(target.threads), verdict)
+        truth = fidelity(target.runtime, target.host, target.arch, is_emulated(target))
+        table.add_row(target.name, runtime, host, truth, options, str(target.threads), verdict)
     out.print(table)
 
 

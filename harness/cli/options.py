@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from backends import licences
 from harness.shipped import shipped_suites, suite_file
 
 
@@ -54,6 +55,16 @@ Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Evaluate on
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="PATTERN", help="Only names that match, such as `'*tflite*'`; repeatable."),
+]
+AcceptLicence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-licence",
+        metavar="NAME",
+        envvar=licences.VARIABLE,
+        callback=lambda names: licences.accept(names or ()),
+        help="Accept the licence of a runtime's package, so that it is installed: qualcomm; repeatable.",
+    ),
 ]
 
 

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from backends.device.errors import UserError
-from harness.cli.options import DataDir, Device, Limit, Quiet, RunArgument, RunDir, Settings, SuiteFile, examples
+from harness.cli.options import (
+    AcceptLicence,
+    DataDir,
+    Device,
+    Limit,
+    Quiet,
+    RunArgument,
+    RunDir,
+    Settings,
+    SuiteFile,
+    examples,
+)
 from harness.console import console
 
 PANEL = "Run a suite"
@@ -44,6 +55,7 @@ def run(
         bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes, and what it can tell.")
     ] = False,
     label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
+    accept_licence: AcceptLicence = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite end to end: train, export, craft, replay, and report.
@@ -103,6 +115,7 @@ def study(
     settings: Settings = None,
     limit: Limit = None,
     device: Device = "cpu",
+    accept_licence: AcceptLicence = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite, then analyse how patches fare across bit widths, networks, and real kernels, and why.

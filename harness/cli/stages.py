@@ -13,7 +13,7 @@ import typer
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile, Expected, parse_json, read_npz
 from backends.device.runtimes import Option
-from harness.cli.options import DataDir, Device, Into, Limit, Only, Settings, SuiteFile, examples
+from harness.cli.options import AcceptLicence, DataDir, Device, Into, Limit, Only, Settings, SuiteFile, examples
 from harness.console import console
 from harness.shipped import about_suite
 
@@ -168,6 +168,7 @@ def replay(
     cpu: Annotated[str, typer.Option(help="CPU model that the host emulates.")] = "",
     image: Annotated[str, typer.Option(help="Your own container image.")] = "",
     address: Annotated[str, typer.Option(help="SSH destination, such as pi@raspberrypi.")] = "",
+    accept_licence: AcceptLicence = None,
 ) -> None:
     """Replay a bundle on a runtime, and write the logits of each case to DIR/CASE.npz.
 

@@ -42,7 +42,9 @@ def twin(
     data: DataDir = None,
     kernels: Annotated[
         list[str] | None,
-        typer.Option(help="xnnpack, builtin, reference, or onnxruntime; repeatable [default: all that run the file]."),
+        typer.Option(
+            help="xnnpack, builtin, reference, tosa, or onnxruntime; repeatable [default: all but tosa that run it]."
+        ),
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Number of images [default: all].")] = None,
     patch: Annotated[
@@ -78,6 +80,8 @@ def twin(
 def _kernels_and_version(kernels: str) -> str:
     if kernels == "onnxruntime":
         return f"onnxruntime {version('onnxruntime')}"
+    if kernels == "tosa":
+        return "tosa, Arm's reference model"
     return f"{kernels}, LiteRT {version('ai-edge-litert')}"
 
 

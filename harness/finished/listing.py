@@ -91,7 +91,7 @@ def _read(place: str, run_dir: Path, written: int) -> Listed:
     head = headline(outcomes(records), labelled(cells(records)), per_image, run.checks)
     worst = tuple(_worst(pd.DataFrame(read_summary(run_dir, run).over_patches)))
     pages = tuple(name for name in PAGES if (run_dir / name).is_file())
-    return Listed(place, run, head.verdict, head.sentence, worst, pages, "")
+    return Listed(place, run, head.verdict, head.said, worst, pages, "")
 
 
 def _worst(summary: pd.DataFrame) -> Iterator[str]:
@@ -103,4 +103,4 @@ def _worst(summary: pd.DataFrame) -> Iterator[str]:
     worst = table[integer].sort_values("mean", ascending=False, kind="stable").head(MOST_WORST)
     for row in worst.to_dict("records"):
         rate = f"{percent(row['mean'])} ({span(row['low'], row['high'])})"
-        yield f"{row['artifact_label']} on {row['target']}, {row['series_label']}: {rate}"
+        yield f"{row['artifact_label']} on {row['target_label']}, {row['series_label']}: {rate}"

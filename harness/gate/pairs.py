@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.gate.causes import cell_changes
 from harness.gate.faults import cell_name, missing_or_failed, patch_faults
+from harness.report.labels import target_label
 from harness.results.baseline import Frozen
 from harness.results.columns import SERIES
 from harness.results.success import Kind
@@ -56,7 +57,8 @@ class Pair:
 
 def group_name(columns: pd.Series) -> str:
     """Return what messages call a group of cells: ``ARTIFACT on TARGET, ATTACK``."""
-    return f"{columns['artifact']} on {columns['target']}{series_name(columns)}"
+    where = target_label(columns["target"], columns["fidelity"])
+    return f"{columns['artifact']} on {where}{series_name(columns)}"
 
 
 def series_name(columns: pd.Series) -> str:

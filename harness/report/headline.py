@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from backends.fidelity import FIDELITIES
+from harness.report.beside import beside, side_by_side
 from harness.report.factors import depends_on
 from harness.report.on_device import on_device
 from harness.report.wording import (
@@ -41,10 +43,30 @@ def headline(
     ``cells`` are those of the outcomes, labelled. Targeted patches are compared by their success beyond noise where
     noise was measured; untargeted ones, if there are no targeted ones, by their success. Where no patch ran in a lab,
     success on the device is all there is to tell. Patches named in ``per_image`` are another threat than one patch for
-    all images, and partly integer files are no integer files: both are reported separately. Each failed check is a
-    warning.
+    all images, and partly integer files are no integer files: both are reported separately. So are targets of another
+    fidelity, each with a sentence of its own. Each failed check is a warning.
     """
     found, alone = survivals(known), without_lab(known)
+    attacked = on_integers(cells) & ~cells["attack"].isin(CONTROLS)
+    held = [one for one in ("", *FIDELITIES) if (cells.loc[attacked, "fidelity"] == one).any()]
+    of_target = dict(zip(cells["target"], cells["fidelity"], strict=True))
+    heads = [
+        _by_precision(
+            [one for one in found if of_target[one.device.target] == fidelity],
+            [one for one in alone if of_target[one.target] == fidelity],
+            cells[~on_integers(cells) | (cells["fidelity"] == fidelity)],
+            per_image,
+        )
+        for fidelity in held
+    ]
+    head = side_by_side(held, heads) if heads else _by_precision(found, alone, cells, per_image)
+    failed = tuple(f"Self-check failed: {check.asks} {check.says}" for check in checks if check.status == "failed")
+    return head._replace(warnings=failed)
+
+
+def _by_precision(
+    found: Sequence[Survival], alone: Sequence[Reach], cells: pd.DataFrame, per_image: Collection[str]
+) -> Headline:
     partly = set(cells.loc[partly_integer(cells), "artifact"])
     is_partly = cells["artifact"].isin(partly)
     attacked = on_integers(cells) & ~cells["attack"].isin(CONTROLS)
@@ -58,11 +80,8 @@ def headline(
             )
             for separate in (False, True)
         )
-        head = _beside(head, other, "Partly integer files", "partly integer")
-    else:
-        head = _by_threat(found, alone, cells, per_image)
-    failed = tuple(f"Self-check failed: {check.asks} {check.says}" for check in checks if check.status == "failed")
-    return head._replace(warnings=failed)
+        return beside(head, other, "Partly integer files", "partly integer")
+    return _by_threat(found, alone, cells, per_image)
 
 
 def _by_threat(
@@ -80,14 +99,7 @@ def _by_threat(
         )
         for separate in (False, True)
     )
-    return _beside(head, each, "Per-image patches", "per image")
-
-
-def _beside(head: Headline, other: Headline, what: str, mark: str) -> Headline:
-    """Add a headline of its own kind to another, as its last details and figures."""
-    details = f"{head.details} {what}, separately: {other.sentence} {other.details}".strip()
-    tiles = tuple(tile._replace(name=f"{mark}, {tile.name}") for tile in other.tiles)
-    return head._replace(details=details, tiles=head.tiles + tiles)
+    return beside(head, each, "Per-image patches", "per image")
 
 
 def _headline(found: Sequence[Survival], alone: Sequence[Reach], cells: pd.DataFrame) -> Headline:

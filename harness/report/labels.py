@@ -18,15 +18,16 @@ PRECISIONS = {"fp32": "float", "w8a8": "INT8", f"w8a8{PARTLY}": "INT8 and float"
 
 
 def labelled(cells: pd.DataFrame) -> pd.DataFrame:
-    """Sort cells or their summary for reading, and add ``artifact_label`` and ``series_label``.
+    """Sort cells or their summary for reading, and add ``artifact_label``, ``target_label`` and ``series_label``.
 
     Order: victim, then PyTorch, float files, integer files and simulations. A series is an attack with its surrogate,
     size and place; a control's label is its attack and its defence.
     """
     if cells.empty:
-        return cells.assign(artifact_label="", series_label="")
+        return cells.assign(artifact_label="", target_label="", series_label="")
     table = cells.copy()
     table["artifact_label"] = table["artifact"].map(_artifacts(table))
+    table["target_label"] = [target_label(*pair) for pair in zip(table["target"], table["fidelity"], strict=True)]
     by_victim = table[~table["attack"].isin(CONTROLS)].groupby("victim")
     varied = [c for c in SERIES if c != "attack" and (by_victim[c].nunique(dropna=False) > 1).any()]
     if (table["defence"] != "").any() and "defence" not in varied:  # all patches have it, clean images lack it
@@ -78,6 +79,11 @@ def _series(row: Mapping[Hashable, Any], varied: list[str]) -> str:
         "defence": f"after {row['defence']}" if row["defence"] else "undefended",
     }
     return ", ".join([row["attack"], *(parts[column] for column in varied if parts[column])])
+
+
+def target_label(target: str, fidelity: str) -> str:
+    """Return a target, with its fidelity where it is no device: ``tosa (specification)``."""
+    return f"{target} ({fidelity})" if fidelity not in ("", "device") else target
 
 
 def attack_label(attack: str, surrogate: str) -> str:

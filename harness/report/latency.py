@@ -44,11 +44,14 @@ def latencies(run: RunFacts, cells: pd.DataFrame) -> list[Latency]:
     labels = dict(zip(cells["artifact"], cells["artifact_label"], strict=True))
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
     undefended = {(row.artifact, row.target, row.threads): row.p50_ms for row in run.latency if not row.defence}
+    fidelities = {target.name: target.fidelity for target in run.targets}
     out = []
     for row in run.latency:
         p50_ms = undefended.get((row.artifact, row.target, row.threads))
         added_ms = row.p50_ms - p50_ms if row.defence and p50_ms is not None else None
         doubts = ["emulated: not comparable"] if row.emulated else []
+        if fidelities.get(row.target, "device") not in ("device", "emulated CPU"):
+            doubts.append(f"{fidelities[row.target]}: says nothing of the time on a device")
         if row.clock_ns > row.p50_ms * 1e6 * COARSE_CLOCK:
             doubts.append(f"clock ticks every {row.clock_ns} ns: too coarse")
         if row.throttled:

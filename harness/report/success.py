@@ -81,8 +81,8 @@ def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width
         for at, is_head, (_, row) in zip(y, heads, rows.iterrows(), strict=True):
             if is_head:
                 _head(left, right, at - (width != WIDTH), row["artifact_label"])
-            text = _beside(left, -0.02, at, short(row["target"], 22 if width == WIDTH else 18), SOFT)
-            show_on_hover([text], [row["target"]])
+            text = _beside(left, -0.02, at, short(row["target_label"], 22 if width == WIDTH else 18), SOFT)
+            show_on_hover([text], [row["target_label"]])
             means = _same(summary, row, "artifact", "target")
             here = _same(table, row, "artifact", "target")
             for i, name in enumerate(series):

@@ -123,7 +123,7 @@ def _row(row: pd.Series, controls: Sequence[str]) -> _Row:
     failed = row["status"] == "error"
     attack = row["defence"] if row["attack"] == "none" and not failed else row["series_label"]
     figures = _failed(controls) if failed else _figures(row, controls)
-    return _Row(str(row["victim"]), str(row["artifact_label"]), str(row["target"]), str(attack), tuple(figures))
+    return _Row(str(row["victim"]), str(row["artifact_label"]), str(row["target_label"]), str(attack), tuple(figures))
 
 
 def _failed(controls: Sequence[str]) -> list[Text]:

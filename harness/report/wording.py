@@ -29,7 +29,10 @@ class Tile(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """The answer, its sentence, what casts doubt on it, details in prose, and figures."""
+    """The answer, its sentence, what casts doubt on it, details in prose, and figures.
+
+    They are of targets of one ``fidelity``, empty where all are devices; ``also`` has the sentences of the others.
+    """
 
     verdict: Answer
     sentence: str
@@ -37,6 +40,14 @@ class Headline(NamedTuple):
     details: str = ""
     tiles: tuple[Tile, ...] = ()
     question: str = QUESTION
+    fidelity: str = ""
+    also: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def said(self) -> str:
+        """All sentences on one line, each with its fidelity where that is not a device's alone."""
+        answers = ((self.fidelity, self.sentence), *self.also)
+        return " ".join(f"{fidelity}: {sentence}" if fidelity else sentence for fidelity, sentence in answers)
 
 
 def percent(rate: float, digits: int = 1) -> str:

@@ -9,10 +9,11 @@ from harness.results.success import Kind
 CELL_COLUMNS = (
     "victim", "precision", "format", "signature", "calibration", "granularity", "artifact",
     "surrogate", "attack", "target_class", "seed", "patch_px", "patch_area", "shape", "placement", "defence", "split",
-    "runtime", "target", "host", "arch", "cpu", "threads", "kernels", "patch",
+    "runtime", "target", "host", "fidelity", "arch", "cpu", "threads", "kernels", "patch",
 )  # fmt: skip
 # Those of them that are no texts.
 CELL_NUMBERS = {"target_class": int, "seed": int, "patch_px": int, "patch_area": float, "threads": int}
+ADDED = ("fidelity",)  # those that older tables lack: empty there
 LARGEST = 2**31 - 1  # of their integers
 # What a record adds: one row per image and cell.
 RECORD_COLUMNS = ("image", "label", "status", "pred", "margin")
@@ -40,11 +41,15 @@ OVER_PATCHES = tuple(c for c in CELL_COLUMNS if c not in ("target_class", "seed"
 
 
 def check_cells(cells: Cells) -> Cells:
-    """Return the cells that a file lists; a `ValueError` names a value of another type than its column's."""
-    for row, cell in enumerate(cells, 1):
+    """Return the cells that a file lists, with columns that were added since.
+
+    A `ValueError` names a value of another type than its column's.
+    """
+    whole: Cells = [{**dict.fromkeys(ADDED, ""), **cell} for cell in cells]
+    for row, cell in enumerate(whole, 1):
         for column in CELL_COLUMNS:
             kind = CELL_NUMBERS.get(column, str)
             value = cell.get(column)
             if type(value) is not kind or (isinstance(value, int) and abs(value) > LARGEST):
                 raise ValueError(f"cell {row}, {column}: expected {kind.__name__}, got {value!r:.100}")
-    return cells
+    return whole

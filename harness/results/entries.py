@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backends.fidelity import Fidelity, fidelity
+
 Scalar = str | int | float | bool | None
 Cells = list[dict[str, Scalar]]  # the rows of a table
 Where = dict[str, Scalar]  # columns of a cell and their values
@@ -134,6 +136,11 @@ class TargetEntry(Entry):
     options: dict[str, Scalar] = Field(default_factory=dict)
     threads: int | None = None
     batch: int | None = None
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """How true it is to the device that it stands for."""
+        return fidelity(self.runtime, self.host, self.machine.arch, self.emulated)
 
 
 class OtherPixels(Entry):

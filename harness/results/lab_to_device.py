@@ -121,7 +121,9 @@ def _stage(columns: pd.Series, last: pd.Series, home: pd.Series) -> int | None:
         return None
     if columns["kernels"] in IN_FLOAT:
         return FAKE_QUANT if at_home else None
-    if "reference" in (columns["runtime"], columns["kernels"]):
+    if columns["fidelity"].startswith("vendor"):
+        return None
+    if columns["fidelity"] == "specification" or "reference" in (columns["runtime"], columns["kernels"]):
         return REFERENCE
     if not at_home:
         return OTHER_SET

@@ -10,7 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
-from harness.results.columns import CELL_COLUMNS, CLEAN, FLOAT, MACHINE, NOISE, OVER_PATCHES, RATES, RECORD_COLUMNS
+from harness.results.columns import (
+    CELL_COLUMNS,
+    CLEAN,
+    FLOAT,
+    MACHINE,
+    NOISE,
+    OF_MANY_PASSES,
+    OVER_PATCHES,
+    RATES,
+    RECORD_COLUMNS,
+)
 from harness.results.intervals import over_patches
 from harness.results.stats import paired_interval, wilson
 from harness.results.success import Kind, counts, hits, is_right
@@ -131,7 +141,7 @@ def _add_rates(
     float_row = rows.elsewhere(_partner(out, (*FLOAT, "patch"), is_lab(out).to_numpy(bool) & good))
     equal = rows.total((float_row >= 0) & (pred == pred[float_row]))
     _add_rate(out, "equal_to_float", equal, "n_float", np.where(good, rows.total(float_row >= 0), 0))
-    if "certified" in records:
+    if set(OF_MANY_PASSES) <= set(records):
         _add_certified(out, records, rows, right, good)
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from backends.device.defences import many_passes
 from backends.device.protocol import MachineFacts
+from backends.fidelity import fidelity
+from backends.hosts import Target, is_emulated
 from harness.plan.cells import Cell
-from harness.plan.steps import ArtifactStep
+from harness.plan.steps import TORCH, ArtifactStep
 from harness.results.columns import CELL_COLUMNS, OF_MANY_PASSES, RECORD_COLUMNS
 from harness.results.success import NO_ANSWER, answer
 
@@ -106,6 +108,14 @@ def _granularity(artifact: ArtifactStep) -> str:
     return f"{granularity}_{artifact.training.short}" if artifact.training else granularity
 
 
+def _fidelity(target: Target, machine: MachineFacts) -> str:
+    """Return how true a target is, by what it reported or, where it failed, by what was asked for."""
+    if target.name == TORCH:
+        return ""
+    arch, emulated = machine.get("arch", target.arch), machine.get("emulated", is_emulated(target))
+    return fidelity(target.runtime, target.host, arch, emulated)
+
+
 def columns(cell: Cell, answer: Answers, precision: str) -> dict[str, str | int | float]:
     """Return what identifies a cell, by the names of `harness.results.columns.CELL_COLUMNS`.
 
@@ -135,6 +145,7 @@ def columns(cell: Cell, answer: Answers, precision: str) -> dict[str, str | int 
         "runtime": target.runtime,
         "target": target.name,
         "host": target.host,
+        "fidelity": _fidelity(target, answer.machine),
         "arch": answer.machine.get("arch", ""),
         "cpu": answer.machine.get("cpu", ""),
         "threads": target.threads,

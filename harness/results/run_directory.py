@@ -13,7 +13,7 @@ from backends.device.artifact import sha256_file
 from backends.device.reading import DamagedFile
 from harness.data import splits
 from harness.data_frames import Kind, read_parquet
-from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
+from harness.results.columns import ADDED, CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.entries import (
     ArtifactEntry,
     CaseEntry,
@@ -110,7 +110,8 @@ def read_summary(run_dir: Path, run: RunFacts) -> Summary:
 def read_records(run_dir: Path, run: RunFacts) -> pd.DataFrame:
     """Read the records of a finished run; another run's or a damaged file is a `UserError`."""
     verify(run_dir, run, RECORDS)
-    return read_parquet(run_dir / RECORDS, RECORD_KINDS, PASSES_KINDS)
+    records = read_parquet(run_dir / RECORDS, RECORD_KINDS | PASSES_KINDS, added=(*ADDED, *PASSES_KINDS))
+    return records.assign(**{column: "" for column in ADDED if column not in records})
 
 
 def verify(run_dir: Path, run: RunFacts, *names: str, mend: str = MEND) -> None:

@@ -10,16 +10,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device.artifact import Layout, Pixels, Preproc
+from backends.answers import read_answers
+from backends.device.artifact import Artifact, Layout, Pixels, Preproc, sha256_file
+from backends.device.bundle import write_bundle
 from backends.device.errors import UserError
 from backends.device.reading import first_line
 from backends.device.runtimes import engine, prepare, real
+from backends.hosts import Target, replay
+from backends.hosts import prepare as install
 from backends.hosts.local import ROOT
 from exporters.failure import naming
 from exporters.files import describe, onnx_cut, tflite_cut
@@ -89,9 +94,10 @@ def compare_with_runtime(
 
     A file that crashes the runtime, as a damaged one may, is a `UserError`.
     """
-    from patches.twins import twin
+    from patches.twins import ELSEWHERE, twin
 
-    _try(file, kernels)
+    if kernels not in ELSEWHERE.get(file.suffix, ()):  # those run in a process of their own anyway
+        _try(file, kernels)
     exact = twin(file, kernels, preproc, layout=layout)
     return exact.kernels, compare_in_batches(exact, pixels, (None,))[0]
 
@@ -135,8 +141,13 @@ def _batches(pixels: Pixels, size: int | None = None) -> list[Pixels]:
 @contextmanager
 def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
     """Open a twin's file on its runtime; yield what gives the integers ``(n, outputs)`` where the twin ends."""
+    from patches.twins import ELSEWHERE
+
     with tempfile.TemporaryDirectory() as folder:
         file = _cut(twin, Path(folder))
+        if twin.kernels in ELSEWHERE.get(file.suffix, ()):
+            yield partial(_replayed, twin, file)
+            return
         is_tflite = twin.path.suffix == ".tflite"
         runtime = engine("litert" if is_tflite else "onnxruntime")()
 
@@ -155,6 +166,29 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
         with naming(twin.path, file):
             runtime.load(file, {"kernels": twin.kernels} if is_tflite else {}, 1)
             yield integers
+
+
+def _replayed(twin: Twin, file: Path, pixels: Pixels) -> NDArray[np.int64]:
+    """Return the integers of a runtime that needs packages of its own, which are installed for it."""
+    target = Target(twin.kernels, twin.kernels)
+    artifact = Artifact(
+        name=file.stem,
+        victim="",
+        format="tflite",
+        precision="w8a8",
+        file=file.name,
+        sha256=sha256_file(file),
+        input_size=pixels.shape[1:3],
+        classes=1,
+        preproc=twin.preproc,
+    )
+    install(target)
+    with tempfile.TemporaryDirectory() as folder, naming(twin.path, Path(folder) / "bundle" / file.name):
+        write_bundle(Path(folder) / "bundle", artifact, file, pixels, {"none": None})
+        outcome = replay(target, Path(folder) / "bundle", Path(folder))
+        if outcome.errors:
+            raise UserError(outcome.errors["none"])
+        return read_answers(outcome.files["none"], (len(pixels), None))["integers"].astype(np.int64)
 
 
 def _cut(twin: Twin, folder: Path) -> Path:

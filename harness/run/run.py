@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
+from backends import licences
 from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
@@ -179,9 +180,13 @@ def _stamp(run_dir: Path, label: str) -> None:
 
 
 def _warn_of_targets(work: stages.Work) -> None:
-    """Tell which targets cannot run as things are, before the work of the others: their cells will fail."""
+    """Tell which targets cannot run as things are, before the work of the others: their cells will fail.
+
+    A licence to be accepted is a `UserError`.
+    """
     missing = [step for step in work.plan.replays if not work.store.has("replay", step.key)]
     for target in {step.target.name: step.target for step in missing if step.target.name != TORCH}.values():
+        licences.require_for(target)
         if reason := availability(target):
             work.display.warn(f"target {target.name!r} cannot run now and will fail: {reason.splitlines()[0]}")
 

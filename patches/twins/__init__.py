@@ -12,9 +12,10 @@ from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from patches.twins.network import Twin
 
-__all__ = ["KERNELS", "Twin", "twin"]
+__all__ = ["ELSEWHERE", "KERNELS", "Twin", "twin"]
 
 KERNELS = {".tflite": ("xnnpack", "builtin", "reference"), ".onnx": ("onnxruntime",)}  # the default comes first
+ELSEWHERE = {".tflite": ("tosa",)}  # of runtimes that need packages of their own
 
 
 def twin(
@@ -27,17 +28,18 @@ def twin(
     """Build the frozen twin of an INT8 ``.tflite`` or ``.onnx`` file from the file alone.
 
     `kernels` are those whose arithmetic it follows: LiteRT's ``xnnpack`` (the default), ``builtin`` or ``reference`` on
-    x86-64, or ``onnxruntime`` on an x86-64 whose integer products do not saturate (VNNI, or signed weights and
-    activations). `preproc` turns pixels into the file's real input; the default is pixels over 255 or, where an integer
-    input holds other reals than 0 to 1, the pixels themselves as its integers, in `layout` or that of the input's
-    shape. With a `class_offset` the logits before
+    x86-64, Arm's ``tosa`` on any CPU, or ``onnxruntime`` on an x86-64 whose integer products do not saturate (VNNI, or
+    signed weights and activations). `preproc` turns pixels into the file's real input; the default is pixels over 255
+    or, where an integer input holds other reals than 0 to 1, the pixels themselves as its integers, in `layout` or that
+    of the input's shape. With a `class_offset` the logits before
     the first class come last. An unreadable file or an unsupported operator is a `UserError`.
     """
     if path.suffix not in KERNELS:
         raise UserError(f"{path}: a twin needs a file that ends in {' or '.join(KERNELS)}")
     chosen = kernels or KERNELS[path.suffix][0]
-    if chosen not in KERNELS[path.suffix]:
-        raise UserError(f"{path}: no kernels named {chosen!r}; expected {', '.join(KERNELS[path.suffix])}")
+    known = KERNELS[path.suffix] + ELSEWHERE.get(path.suffix, ())
+    if chosen not in known:
+        raise UserError(f"{path}: no kernels named {chosen!r}; expected {', '.join(known)}")
     if path.suffix == ".onnx":
         from patches.twins import onnx
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from patches.twins import tosa_kernels
 from patches.twins.fixed_point import Factor, factor
 from patches.twins.network import Quant
 from patches.twins.scaling import FixedPoint, Float32, Float64, Floats, InBlocks, Quotient, half_away
@@ -232,6 +233,11 @@ class VectorMean(nn.Module):
         """Return whole numbers, int64."""
         integers: Tensor = self.scaled(x + self.offset)
         return integers.add_(self.bias)
+
+
+def average(kernels: str, quant: Quant, counts: Tensor) -> nn.Module:
+    """Divide sums of a window's steps by their ``counts``."""
+    return tosa_kernels.Average(quant, counts) if kernels == "tosa" else Average(quant, counts)
 
 
 class Average(nn.Module):

@@ -225,7 +225,7 @@ def _average_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:
         Function(Tensor.permute, 0, 3, 1, 2), Function(functional.pad, pads), pool, Function(Tensor.permute, 0, 2, 3, 1)
     )
     counts = sums(torch.ones(1, height, width, 1))
-    return Sequential(sums, Rounded(kernel.Average(out, counts), _bounds(operator, out), (1 / counts,)))
+    return Sequential(sums, Rounded(kernel.average(kernels, out, counts), _bounds(operator, out), (1 / counts,)))
 
 
 def _max_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:

@@ -8,6 +8,7 @@ from helpers.board import running
 from helpers.cpu import exact_sums
 from helpers.required import absent
 
+from backends import licences
 from backends.conformance import __main__, conform, networks
 from backends.conformance.checks import CHECKS, OF_RUNTIME
 from backends.device.errors import UserError
@@ -27,6 +28,8 @@ TARGETS = [
     ("tensorflow", "environments"),
     ("tflite_micro", "environments"),
     ("openvino", "environments"),
+    ("tosa", "environments"),
+    ("qnn", "environments"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),
@@ -61,6 +64,7 @@ def test_a_target_passes(text, needs, request, monkeypatch):
         monkeypatch.setenv("PATH", f"{request.getfixturevalue('board').bin}:/usr/local/bin:/usr/bin:/bin")
         ssh._first_description.cache_clear()
     target = __main__.parse(text)
+    monkeypatch.setenv(licences.VARIABLE, "qualcomm")
     if needs:
         try:
             prepare(target)
@@ -138,6 +142,7 @@ def test_a_defect_fails_its_check(tmp_path, monkeypatch, defect):
 def test_the_files_are_those_that_the_constants_make(tmp_path):
     assert networks.file("onnx").read_bytes() == tiny.onnx_file(tmp_path / "tiny.onnx").read_bytes()
     assert networks.file("tflite").read_bytes() == tiny.tflite_file(tmp_path / "tiny.tflite").read_bytes()
+    assert networks.file("qdq.onnx").read_bytes() == tiny.qdq_file(tmp_path / "tiny.qdq.onnx").read_bytes()
 
 
 def test_the_command_line_reads_targets(tmp_path):

@@ -13,10 +13,11 @@ from backends.conformance import networks
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
 from backends.device.runtimes import check_options, engine, prepare, real
+from patches.twins import ELSEWHERE as TWINS_ELSEWHERE
 from patches.twins import KERNELS
 
 # Those whose packages this Python lacks run in an environment of their own.
-ELSEWHERE = ("tflite_runtime", "tensorflow", "tflite_micro", "openvino")
+ELSEWHERE = ("tflite_runtime", "tensorflow", "tflite_micro", "openvino", "tosa")
 TFLITE = ("litert", *ELSEWHERE)  # openvino reads both formats; tests/backends/test_openvino.py has its ONNX
 # Every runtime with every option of its own.
 ENGINES = [
@@ -35,6 +36,7 @@ ENGINES = [
     ("tensorflow", {"kernels": "reference"}),
     ("tflite_micro", {}),
     ("openvino", {}),
+    ("tosa", {}),
     ("openvino", {"performance_hint": "throughput"}),
 ]
 
@@ -135,13 +137,14 @@ def test_an_integer_output_of_onnx_keeps_its_integers(tmp_path, name):
 
 @EACH
 def test_info_says_what_is_in_force(tmp_path, name, options):
-    threads = 1 if name == "tflite_micro" else 2
+    threads = 1 if name in ("tflite_micro", "tosa") else 2
     info = loaded(name, tiny_file(tmp_path, name), options, threads).info()
     assert all(isinstance(value, str) for value in info.values())
     assert {"version", "kernels", "threads"} <= set(info)
     assert info["threads"] == str(threads)
     if name in TFLITE:
-        default = {"tflite_runtime": "builtin", "tflite_micro": "reference", "openvino": "integer"}.get(name, "xnnpack")
+        defaults = {"tflite_runtime": "builtin", "tflite_micro": "reference", "openvino": "integer", "tosa": "tosa"}
+        default = defaults.get(name, "xnnpack")
         assert info["kernels"] == options.get("kernels", default)
         assert (int(info.get("delegates", "0")) > 0) == (info["kernels"] == "xnnpack")
     if name == "onnxruntime":
@@ -155,6 +158,7 @@ def test_unknown_options_and_values_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="unknown option 'speed'"):
         loaded(name, file, {"speed": 9})
     known = {"onnxruntime": "optimization", "reference": None, "tflite_micro": None, "openvino": "performance_hint"}
+    known["tosa"] = None
     option = known.get(name, "kernels")
     if option:
         with pytest.raises(UserError, match=f"{option} = 'best': expected one of"):
@@ -173,7 +177,7 @@ def test_an_option_may_be_a_number_in_a_range():
 @pytest.mark.parametrize("name", dict(ENGINES))
 def test_the_kernels_of_its_twins_are_those_that_twins_follow(name):
     twins = getattr(engine(name), "twins", {})
-    assert {kernels for kernels in twins.values() if kernels} <= set(KERNELS[".tflite"])
+    assert {kernels for kernels in twins.values() if kernels} <= {*KERNELS[".tflite"], *TWINS_ELSEWHERE[".tflite"]}
 
 
 @NAMES
@@ -199,9 +203,9 @@ def test_inputs_of_another_shape_or_dtype_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", dict(ENGINES))
 def test_a_missing_package_says_what_to_install(tmp_path, name, monkeypatch):
     file, found = tiny_file(tmp_path, name), engine(name)
-    for module in (found.package.replace("-", "_"), name):
+    for module in (found.package.replace("-", "_"), name, "tosa_reference_model"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf"pip install {found.package}$"):
+    with pytest.raises(UserError, match=rf"pip install {found.package}( \S+)?$"):
         found().load(file, {}, 1)
 
 
@@ -214,8 +218,8 @@ def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(t
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
-        match="'abacus'; there are dummy, litert, onnxruntime, openvino, reference, tensorflow, tflite_micro, "
-        "tflite_runtime",
+        match="'abacus'; there are dummy, litert, onnxruntime, openvino, qnn, reference, tensorflow, tflite_micro, "
+        "tflite_runtime, tosa",
     ):
         engine("abacus")
 

@@ -125,7 +125,9 @@ def is_pin(word: str) -> bool:
 
 HOSTS = st.sampled_from([("local", ""), ("qemu", "x86_64"), ("qemu", "aarch64"), ("qemu", "armv7l"), ("docker", "")])
 OTHERS = st.just("") | TEXTS
-RUNTIMES = st.sampled_from(["litert", "tflite_runtime", "tensorflow", "tflite_micro", "openvino", "onnxruntime"])
+RUNTIMES = st.sampled_from(
+    ["litert", "tflite_runtime", "tensorflow", "tflite_micro", "openvino", "tosa", "qnn", "onnxruntime"]
+)
 
 
 @given(version=st.just("1.0.7") | TEXTS, cpu=OTHERS, arch=OTHERS, image=OTHERS, on=HOSTS, runtime=RUNTIMES)
@@ -142,6 +144,7 @@ def test_whatever_the_words_pip_gets_pins_and_the_cache_alone_is_written(
     root = tmp_path_factory.mktemp("root")
     cache = root / "a/b/c/d/e/cache"
     monkeypatch.setenv("PATCHBENCH_CACHE", str(cache))
+    monkeypatch.setenv("PATCHBENCH_ACCEPT_LICENCE", "qualcomm")
     commands: list[list[str]] = []
     for module in (environments, container_images):
         monkeypatch.setattr(module, "run", lambda command, *_: commands.append(list(command)))

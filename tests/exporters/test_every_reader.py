@@ -14,7 +14,7 @@ from exporters.files import describe
 
 pytestmark = [pytest.mark.slow, exact_sums]
 PIXELS = small.pixels(24, seed=1)
-READERS = {"onnx": ["onnxruntime", "openvino"], "tflite": ["litert", "tflite_micro", "openvino"]}
+READERS = {"onnx": ["onnxruntime", "openvino"], "tflite": ["litert", "tflite_micro", "openvino", "tosa"]}
 OPTIONS = {"openvino": {"float_layers": "allowed"}}
 SPECS = {"float": None, "s8s8": small.SPEC, "u8s8": replace(small.SPEC, activation_signed=False)}
 EXPORTS = [(spec, format) for spec in SPECS for format in small.FORMATS if (spec, format) != ("u8s8", "tflite")]

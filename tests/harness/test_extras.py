@@ -26,7 +26,7 @@ NEED_TORCH = {
     "harness.data": "downloads",
     "harness.networks": "architectures checkpoints distillation quantization_aware_training training victims weights",
     "harness.study": "features gradients places saturation strength",
-    "harness.study.lib": "layers pixel_gradients readings",
+    "harness.study.lib": "layers pixel_gradients readings structure",
 }
 NO_TORCH = (
     "torch is not installed: pip install 'patchbench[craft]' --extra-index-url https://download.pytorch.org/whl/cpu"

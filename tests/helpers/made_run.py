@@ -79,6 +79,7 @@ def make_run(
                     "victim": victim, "precision": precision, "format": form, "signature": signature, "defence": "",
                     "calibration": calibration, "granularity": "per_channel" if integer else "", "artifact": artifact,
                     "runtime": RUNTIMES[target], "target": target, "host": "qemu" if "arm" in target else "local",
+                    "fidelity": "emulated CPU" if "arm" in target else "device",
                     "arch": "aarch64" if "arm" in target else "x86_64", "cpu": "any",
                     "threads": 1, "kernels": "default", "split": "evaluate",
                 }  # fmt: skip

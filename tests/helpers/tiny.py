@@ -39,6 +39,38 @@ def onnx_file(path: Path, batch: int | str = "n", integer_output: bool = False) 
     return path
 
 
+def qdq_file(path: Path) -> Path:
+    """The dense layer of the TFLite network between quantizers, from ``(n, 3, 8, 8)`` in float to float."""
+    weights, bias = dense_constants()
+    (sx, zx), (sw, _), (sy, zy) = X, W, Y
+    values = {
+        "sx": np.float32(sx), "zx": np.int8(zx), "sw": np.float32(sw), "zw": np.int8(0), "sy": np.float32(sy),
+        "zy": np.int8(zy), "sb": np.float32(sx) * np.float32(sw), "zb": np.int32(0), "w": weights, "b": bias,
+    }  # fmt: skip
+    make = helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["x", "sx", "zx"], ["xq"]),
+        make("DequantizeLinear", ["xq", "sx", "zx"], ["xd"]),
+        make("Flatten", ["xd"], ["f"]),
+        make("QuantizeLinear", ["f", "sx", "zx"], ["fq"]),
+        make("DequantizeLinear", ["fq", "sx", "zx"], ["fd"]),
+        make("DequantizeLinear", ["w", "sw", "zw"], ["wd"]),
+        make("DequantizeLinear", ["b", "sb", "zb"], ["bd"]),
+        make("Gemm", ["fd", "wd", "bd"], ["g"], transB=1),
+        make("QuantizeLinear", ["g", "sy", "zy"], ["gq"]),
+        make("DequantizeLinear", ["gq", "sy", "zy"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", CLASSES])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
 def tflite_file(path: Path, free_batch: bool = True) -> Path:
     """One dense layer in int8, from ``(n, 8, 8, 3)`` to four classes, with the scales above."""
     weights, bias = dense_constants()

@@ -74,7 +74,7 @@ def outlier_scores(points: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _expected_depth(n: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean depth of a point in a random tree of n points, c(n) of Liu et al."""
-    harmonic = np.array([math.log(max(one - 1, 1)) + EULER for one in n.ravel()])
+    harmonic = np.array([math.log(max(one - 1, 1)) + EULER for one in n.ravel().tolist()])
     return np.where(n > 2, 2 * harmonic - 2 * (n - 1) / np.maximum(n, 1), n == 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -170,18 +171,43 @@ def records_of(run_dir: Path) -> pd.DataFrame:
     return pd.read_parquet(run_dir / "records.parquet")
 
 
-def test_the_headline_compares_the_same_patches_on_the_same_images(run: Path) -> None:
+@pytest.mark.parametrize("fidelity", ["device", "emulated CPU"])
+def test_the_headline_compares_the_same_patches_on_the_same_images(run: Path, fidelity: str) -> None:
     """Its extremes, from the records by hand: success beyond noise of the patches in torch and on each file."""
     records = records_of(run)
+    head = headline_of(records)
+    sentence = dict([(head.fidelity, head.sentence), *head.also])[fidelity]
     keys = ["victim", "image", "target_class"]
     lab = _beyond_noise(records[records["target"] == "torch"], keys)
     kept = []
-    integer = records[records["precision"] == "w8a8"]
+    integer = records[(records["precision"] == "w8a8") & (records["fidelity"] == fidelity)]
     for _, place in integer.groupby(["artifact", "target"]):
         both = lab.merge(_beyond_noise(place, keys), on=[*keys, "seed"])
         means = both.groupby(["target_class", "seed"])[["beyond_x", "beyond_y"]].mean().mean()
         kept.append(100 * means["beyond_y"] / means["beyond_x"])
-    assert f"{min(kept):.0f} to {max(kept):.0f}\u00a0%" in headline_of(records).sentence
+    least, most = min(kept), max(kept)
+    assert {f"{least:.0f}", f"{most:.0f}"} <= set(re.findall(r"\d+", sentence))
+
+
+def test_targets_of_each_fidelity_have_a_sentence_of_their_own(tmp_path: Path) -> None:
+    """The same patch survives on devices and dies on the reference model: neither sentence knows of the other."""
+    files = [("tflite", "w8a8", "s8s8", "moving_average", ("litert", "litert-arm64"))]
+    records = records_of(make_run(tmp_path, victims=("net",), survives=0.0, files=LAB + files))
+    on_model = records["fidelity"] == "emulated CPU"
+    records.loc[on_model, "fidelity"] = "specification"
+    survives = ~on_model & (records["precision"] == "w8a8") & (records["attack"] == "gap")
+    records.loc[survives, "pred"] = records.loc[survives, "target_class"]
+    head = headline_of(records)
+    assert (head.verdict, head.fidelity) == ("yes", "device")
+    assert head.sentence.startswith("Yes: on the integer target")
+    ((fidelity, sentence),) = head.also
+    assert fidelity == "specification"
+    assert sentence.startswith("No: on the integer target")
+    assert head.said == f"device: {head.sentence} specification: {sentence}"
+    assert "specification, survives" in [tile.name for tile in head.tiles]
+    alone = headline_of(records[~on_model])
+    assert (alone.fidelity, alone.also) == ("", ())
+    assert alone.sentence == head.sentence
 
 
 def _beyond_noise(place: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -205,7 +231,8 @@ def test_a_patch_no_better_than_noise_answers_nothing(tmp_path: Path) -> None:
 
 def test_every_figure_has_its_interval_and_count(run: Path) -> None:
     tiles = headline_of(records_of(run)).tiles
-    assert [tile.name for tile in tiles] == ["in the lab", "survives least", "survives most", "noise, integer targets"]
+    own = ["survives least", "survives most", "noise, integer targets"]
+    assert [tile.name for tile in tiles] == ["in the lab", *own, *(f"emulated CPU, {name}" for name in own)]
     for tile in tiles[:3]:
         low, high = (float(end) for end in tile.interval.split(",")[0].split("–"))
         assert low < float(tile.value.split()[0]) < high

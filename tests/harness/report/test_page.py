@@ -92,7 +92,8 @@ def test_errors_come_first_and_in_no_rate(tmp_path: Path) -> None:
     assert re.search(
         r"TFLite INT8 minmax litert-arm64 crash: SIGSEGV 15 4500", text
     )  # 6 patches, 3 classes x 3 controls
-    assert "24 patched cells on integer targets failed and are excluded" in text
+    assert "12 patched cells on integer targets failed and are excluded" in text
+    assert re.search(r"emulated CPU: No answer: no patched cell .* ran without an error", text)
     wide = Console(width=200, file=io.StringIO(), record=True)
     wide.print(terminal.table(summary_of(pd.read_parquet(root / "records.parquet")), wide))
     printed = wide.export_text()
@@ -148,7 +149,7 @@ def test_patches_for_each_image_are_told_of_apart(tmp_path: Path) -> None:
     alone, apart = headline_of(records), headline_of(both, names)
     assert (apart.verdict, apart.sentence) == (alone.verdict, alone.sentence)
     assert "Per-image patches, separately: Yes: on every integer target" in apart.details
-    assert apart.tiles[: len(alone.tiles)] == alone.tiles
+    assert set(alone.tiles) <= set(apart.tiles)
     assert ("per image, in the lab", "100.0\u00a0%") in [tile[:2] for tile in apart.tiles]
     assert headline_of(records, names) == alone
     facts["patches"] += [{"name": name, "attack": "pgd", "per_image": True, "px": 8, "checks": {}} for name in names]

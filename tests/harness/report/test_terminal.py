@@ -42,6 +42,14 @@ def test_targets_alike_in_every_figure_share_a_row() -> None:
     assert set(listed[3:].strip().split(", ")) == set(alike)
 
 
+def test_what_is_no_device_says_what_it_is() -> None:
+    of = summary(ort=[1, 1, 2, 2], model=[1, 1, 1, 2])
+    of["fidelity"] = of["target"].map({"ort": "device", "model": "specification"}).fillna("")
+    text = printed(of, 160)
+    assert "model (specification)" in text
+    assert "ort (" not in text
+
+
 def test_a_failed_target_is_a_word_and_leaves_the_columns_their_width() -> None:
     text = printed(summary(ort=[1, 1, 2, 2], board=["error"] * 4), 160)
     (row,) = [line for line in text.splitlines() if "board" in line]

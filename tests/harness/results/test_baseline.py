@@ -98,3 +98,14 @@ def test_an_edited_baseline_is_found(before: Path, tmp_path: Path) -> None:
     base.write_text(base.read_text().replace('"commit": ""', '"commit": "another"'))
     with pytest.raises(UserError, match="not what was sealed with it: damaged or edited; freeze the run again"):
         read(base)
+
+
+def test_a_baseline_from_before_targets_had_a_fidelity_is_read_and_says_none(before: Path, tmp_path: Path) -> None:
+    freeze(before, tmp_path / "base.json")
+    raw = json.loads((tmp_path / "base.json").read_text())
+    del raw["sha256"]
+    older = raw | {"cells": [{k: v for k, v in cell.items() if k != "fidelity"} for cell in raw["cells"]]}
+    (tmp_path / "older.json").write_text(json.dumps(sealed(older)))
+    known, found = (read(tmp_path / name).outcomes for name in ("base.json", "older.json"))
+    assert set(found.cells["fidelity"]) == {""}
+    assert (found.preds == known.preds).all()

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers.edited_runs import SOME, facts_of, rewrite
 from helpers.flips import flip, flipped
@@ -142,3 +143,11 @@ def test_records_without_a_column_are_refused_even_where_their_hash_is_right(run
     rewrite(run_dir, records=read_records(run_dir, read_run(run_dir)).drop(columns=column))
     with pytest.raises(DamagedFile, match=f"records.parquet: expected columns .*{column}"):
         read_records(run_dir, read_run(run_dir))
+
+
+def test_a_run_from_before_targets_had_a_fidelity_is_read_and_says_none(run_dir: Path) -> None:
+    records = read_records(run_dir, read_run(run_dir))
+    rewrite(run_dir, records.drop(columns="fidelity"))
+    older = read_records(run_dir, read_run(run_dir))
+    assert set(older["fidelity"]) == {""}
+    pd.testing.assert_frame_equal(older.drop(columns="fidelity"), records.drop(columns="fidelity"))

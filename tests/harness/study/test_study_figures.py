@@ -9,6 +9,7 @@ import pytest
 from backends.device.artifact import QuantSpec
 from harness.study import gradients, saturation, strength
 from harness.study.lib import labels
+from harness.study.lib.tables import with_interval
 
 
 def test_a_calibration_is_called_by_the_constant_that_it_has():
@@ -52,8 +53,7 @@ def alignments():
             for region in gradients.REGIONS:
                 row = {"victim": "net", "name": f"net-{i}", "kind": kind, "precision": precision, "patch": patch}
                 row |= {"region": region, "n": 80, "transfer": 1 - 0.1 * i + 0.01 * (patch == "q")}
-                row |= dict.fromkeys(("cosine", "low", "high"), 0.9 - 0.2 * i - 0.01 * (patch == "q"))
-                row |= {f"sign_agreement{end}": 0.8 for end in ("", "_low", "_high")}
+                row |= dict.fromkeys(with_interval(*gradients.MEASURES), 0.9 - 0.2 * i - 0.01 * (patch == "q"))
                 rows.append(row)
     return pd.DataFrame(rows)
 

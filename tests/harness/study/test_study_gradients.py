@@ -66,7 +66,8 @@ def test_agreement_is_counted_on_the_pixels_asked_for():
 
 def test_intervals_of_alignment_are_students():
     values = np.random.default_rng(0).uniform(-1, 1, 30)
-    row = by_column(Alignment(values, values / 2, np.zeros(30)))
+    row = by_column(Alignment(values, values / 2, values / 4, values / 8, np.zeros(30)))
     low, high = stats.t.interval(0.95, 29, loc=values.mean(), scale=stats.sem(values))
-    assert (row["cosine"], row["low"], row["high"]) == pytest.approx((values.mean(), low, high))
+    assert (row["cosine"], row["cosine_low"], row["cosine_high"]) == pytest.approx((values.mean(), low, high))
     assert row["sign_agreement_high"] == pytest.approx(high / 2)
+    assert row["hog_cosine_high"] == pytest.approx(high / 8)

@@ -1,0 +1,59 @@
+"""Packages under a licence that is to be accepted by its name before they are installed."""
+
+from pathlib import Path
+
+import pytest
+from helpers.command import patchbench
+
+from backends import environments, licences
+from backends.device.errors import UserError
+from backends.hosts import Target, availability
+
+QNN = "onnxruntime-qnn"
+SUITE = """
+schema = 1
+name = "npu"
+[data]
+name = "digits"
+evaluate = 50
+[[victim]]
+name = "cnn"
+model = "plain_cnn"
+weights = "DIGITS_V1"
+[[export]]
+format = "onnx"
+[[target]]
+name = "htp"
+runtime = "qnn"
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(licences.VARIABLE, raising=False)
+
+
+def test_a_package_is_not_installed_before_its_licence_is_accepted() -> None:
+    with pytest.raises(UserError, match=r"Qualcomm_LICENSE.pdf .*; to install it, add --accept-licence qualcomm$"):
+        environments.pinned(QNN)
+    assert "--accept-licence qualcomm" in str(availability(Target("htp", "qnn")))
+    environments.pinned("onnxruntime")
+
+
+def test_a_board_has_what_its_owner_installed() -> None:
+    licences.require_for(Target("htp", "qnn", host="ssh", address="pi@board"))
+    with pytest.raises(UserError, match="--accept-licence"):
+        licences.require_for(Target("htp", "qnn", host="docker"))
+
+
+def test_a_licence_has_a_name() -> None:
+    with pytest.raises(UserError, match="--accept-licence qualcom: no such licence"):
+        licences.accept(["qualcom"])
+
+
+def test_a_run_without_it_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    done = patchbench("run", "suite.toml", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.endswith("add --accept-licence qualcomm")
