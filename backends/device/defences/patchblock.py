@@ -69,7 +69,8 @@ def outlier_scores(points: NDArray[np.uint8]) -> NDArray[np.float64]:
         node = 2 * node + (value >= cut[at].reshape(TREES, n))
     left = np.bincount((tree * 2**DEPTH + node).ravel(), minlength=TREES * 2**DEPTH)
     depth += _expected_depth(left)[tree * 2**DEPTH + node]
-    return np.exp2(-depth.sum(axis=0) / TREES / _expected_depth(np.array([n]))[0])
+    scores: NDArray[np.float64] = np.exp2(-depth.sum(axis=0) / TREES / _expected_depth(np.array([n]))[0])
+    return scores
 
 
 def _expected_depth(n: NDArray[np.int64]) -> NDArray[np.float64]:
