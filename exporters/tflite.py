@@ -19,6 +19,7 @@ from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.files.tflite_buffers import inside
 from exporters.files.tflite_folding import folded
+from exporters.files.tflite_leaky import leaky_in_integers
 from exporters.large_weights import large_weights
 from exporters.pooling import adaptive_avg_pool2d, avg_pool2d, rewritten
 from exporters.proof import require_scales
@@ -55,7 +56,7 @@ def write(
         ranges = resolve(description, collected)
         scales = weights(description, ranges, quant, learned)
         path.write_bytes(_quantized(description, ranges, scales, quant))
-        path.write_bytes(inside(path))
+        path.write_bytes(leaky_in_integers(path))
         file = require_integer(path, quant.allow_float)
         require_spans(collected)
         require_scales(file, ranges, scales, quant)

@@ -47,8 +47,10 @@ def _subject(name: str, file: Path, change: Callable[[Draw, Files], Files]) -> S
 def _read(folder: Path, unchanged: bytes) -> None:
     """Inspect a file, compare its twin with the runtime, and replay some; the first refusal is raised at the end."""
     from harness.run.arithmetic import compare_with_runtime
+    from harness.run.trial import require_survived
 
     file = next((folder / "files").iterdir())
+    require_survived(file)
     patchbench.inspect(file)
     asked: list[Callable[[], object]] = [lambda: compare_with_runtime(file, None, None, IMAGES)]
     content = file.read_bytes()

@@ -45,7 +45,7 @@ def prove(description: Description, allow_float: Collection[str] = ()) -> None:
             f"{description.but_for} ({which} gives {first!r}). {float_mend(description)}"
         )
     if not description.is_quantized:
-        raise UserError(f"{path}: expected integers, but no tensor has a scale")
+        raise UserError(f"{path}: expected integers, but no operator gives any. {float_mend(description)}")
     _require_scales_by_output(description)
     for tensor in (t for o in description.operators for t in (*o.inputs, *o.outputs)):
         if not all(0 < scale < math.inf for scale in tensor.scale) or len(tensor.scale) != len(tensor.zero_point):

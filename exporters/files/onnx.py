@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,6 +13,8 @@ from backends.device.errors import UserError
 from backends.device.reading import MEBIBYTE, DamagedFile, first_line, regular_file
 from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
+MOST_SIDE = 2**16
+MOST_VALUES = 2**30
 MODEL_BYTES = 2048 * MEBIBYTE  # protobuf has no larger ones
 FAULTS = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, StopIteration)
 INTEGER_KERNELS = ("QLinear", "QGemm")  # the dtype of their last zero point is that of their output
@@ -70,11 +73,23 @@ def describe(path: Path) -> Description:
     executed = optimised(path).graph
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
+        _require_sizes(path, graph)
         operators = _operators(graph, _tensors(graph))
         inputs, outputs = ([replace(t) for t in _ends(graph, which)] for which in ("input", "output"))
         return Description(path, "onnx", operators, executed_of(executed), tuple(inputs), tuple(outputs))
     except (onnx.shape_inference.InferenceError, *FAULTS) as error:
         raise DamagedFile(f"{path}: a damaged ONNX file ({first_line(error)})") from error
+
+
+def _require_sizes(path: Path, graph: Any) -> None:
+    """Refuse a tensor that no network has, such as one padded by a million: a runtime would make room for it."""
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        sides = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        if math.prod(side or 1 for side in sides) > MOST_VALUES or (len(sides) == 4 and max(sides) > MOST_SIDE):
+            raise DamagedFile(
+                f"{path}: {value.name!r} has the shape {tuple(sides)}; no image or feature map is larger than "
+                f"{MOST_SIDE} along a side, or {MOST_VALUES:.0e} values: the file is damaged"
+            )
 
 
 def write_whole(path: Path, into: Path) -> None:

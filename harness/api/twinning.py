@@ -14,6 +14,7 @@ from exporters.files.image_input import certain_preproc, image_size
 from exporters.files.input_range import held
 from harness.api.files import READ_WITH, description_of, layout_of
 from harness.extras import require
+from harness.run.trial import require_survived
 
 if TYPE_CHECKING:
     from harness.api.networks import FileTwin
@@ -48,6 +49,7 @@ def twin(file: str | Path, kernels: str | None = None, preproc: Preproc | None =
     from harness.api.networks import FileTwin
     from patches import twins
 
+    require_survived(path, (kernels,))
     found = describe(path)
     if not found.is_quantized:
         prove(found)

@@ -115,7 +115,8 @@ def compose(kind: Kind, name: str, given: Mapping[str, str], found: Mapping[str,
     values: dict[str, object] = {key: given.get(key, QUESTIONS[key].until) for key in ASKED[kind]}
     if "size" in given:
         values["size"] = [int(given["size"])] * 2
-    values |= {"divisor": 255, "mean": "<your mean of each channel>", "std": "<your std of each channel>", **found}
+    values |= {"divisor": 255, "mean": "<your mean of each channel>", "std": "<your std of each channel>"}
+    values |= {"output_kind": "logits", **found}
     values["name"] = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-")[:100] or "suite"
     values["runtime"] = "onnxruntime" if given.get("file", "").endswith(".onnx") else "litert"
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
@@ -136,11 +137,12 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def _read_file(given: Mapping[str, str], data_dir: Path | None) -> dict[str, object]:
-    """Return what a model file says of its images: their size, and where it takes integers their preprocessing."""
+    """Return what a model file says: its images' size, where it takes integers their preprocessing, its last layer."""
     file = (data_dir or Path()) / given.get("file", "")
     if not file.is_file():
         return {}
     from exporters.files import describe
+    from exporters.files.description import MOVERS, QUANTIZERS
     from exporters.files.image_input import guess_preproc, image_axes, image_layout
     from exporters.sidecar import description_beside
 
@@ -148,6 +150,8 @@ def _read_file(given: Mapping[str, str], data_dir: Path | None) -> dict[str, obj
     layout = image_layout(description)
     size = image_axes(description, layout)
     found: dict[str, object] = {"size": size} if min(size) > 0 and "size" not in given else {}
+    computing = [operator.name for operator in description.executed if operator.name not in QUANTIZERS | MOVERS]
+    found["output_kind"] = "softmax" if computing[-1:] and computing[-1].casefold() == "softmax" else "logits"
     beside = description_beside(file)
     if beside or description.inputs[0].dtype in ("int8", "uint8"):
         preproc = beside.preproc if beside else guess_preproc(description, layout)

@@ -59,16 +59,19 @@ def twin(
     """
     from harness.config import read_suite
     from harness.run.arithmetic import compare_with_runtime
+    from harness.run.trial import require_survived
     from patches.twins import KERNELS
 
     if not file.is_file():
         raise UserError(f"{file}: no such file")
+    chosen = kernels or KERNELS.get(file.suffix, ("",))
+    require_survived(file, chosen)
     config = read_suite(suite) if suite else None
     preproc = _preproc(file, config, layout)
     pixels, source = _images(file, preproc.layout if preproc else layout, suite, data, patch)
     columns = ("kernels", "images", "same top-1", "same integers", "within one step", "largest difference, steps")
     table = Table(*columns, title=f"{file.name}: twin and runtime, on {source}", title_justify="left")
-    for name in kernels or KERNELS.get(file.suffix, ("",)):
+    for name in chosen:
         used, found = compare_with_runtime(file, name or None, preproc, pixels[:images], layout)
         shares = (f"{100 * share:.3f} %" for share in (found.top1, found.equal, found.within_one))
         table.add_row(_kernels_and_version(used), str(found.images), *shares, str(found.largest))

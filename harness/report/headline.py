@@ -186,17 +186,18 @@ def _answer(working: Sequence[Survival], places: _Places) -> tuple[Answer, str]:
         return "yes", f"Yes: {everywhere}, the patch keeps {kept}."
     if max(highs) <= NO:
         return "no", f"No: {everywhere}, the patch keeps {kept}."
+    apart = f"on {places.kind} targets, " if places.kind != "integer" else ""
     if max(lows) > min(highs):
         factor, each = depends_on([places.row(one.device) for one in working], shares)
         kept = f"of its {what}, the patch keeps {each or rates} {within(shares)}"
-        return "depends", f"It depends on {factor}: {kept}."
+        return "depends", f"It depends on {factor}: {apart}{kept}."
     if min(lows) > NO and max(highs) < YES:
         return "in part", f"In part: {everywhere}, the patch keeps {kept}."
     if min(lows) > NO:
         return "in part", f"At least in part: {everywhere}, the patch keeps {kept}."
     if max(highs) < YES:
         return "in part", f"At most in part: {everywhere}, the patch keeps {kept}."
-    return "can't say", f"Can’t say: the patch keeps {kept}; more patches or images would tell."
+    return "can't say", f"Can’t say: {apart}the patch keeps {kept}; more patches or images would tell."
 
 
 def _details(working: Sequence[Survival], compared: Sequence[Survival], places: _Places) -> list[str]:
@@ -267,7 +268,7 @@ def _control_tiles(integer: pd.DataFrame) -> list[Tile]:
         drawn = integer[integer["attack"] == control]
         rates = drawn.groupby(["victim", "artifact", "target"])["targeted_success"].mean()
         if rates.notna().any():
-            out.append(Tile(f"{name}, integer targets", spread([rates.min(), rates.max()]), "", "same size and place"))
+            out.append(Tile(f"{name}, same targets", spread([rates.min(), rates.max()]), "", "same size and place"))
     return out
 
 

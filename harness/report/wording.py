@@ -102,4 +102,4 @@ def numbers(counts: Sequence[int]) -> str:
 def noise_tile(reached: Sequence[Reach]) -> Tile:
     """Return the figure of what noise reaches beside these patches."""
     rates, n = spread([one.noise for one in reached]), numbers([one.n for one in reached])
-    return Tile("noise, integer targets", rates, f"n {n}", "same size and place, not optimised")
+    return Tile("noise, same targets", rates, f"n {n}", "same size and place, not optimised")

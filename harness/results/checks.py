@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.plan.warnings import FEW_IMAGES
 from harness.results.entries import ArtifactEntry, CaseEntry, Check, OutputsEntry, PatchEntry, VictimEntry
-from harness.results.integer_checks import arithmetic, integers, twins
+from harness.results.integer_checks import arithmetic, integers, like_float, twins
 from harness.results.measured import RepeatEntry
 from harness.results.metrics import is_lab
 from harness.results.run_directory import RunFacts
@@ -42,6 +42,7 @@ def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
         _pixels(run.cases),
         _calibration(run.artifacts),
         _accuracy(run, good),
+        like_float(good),
         _enough(good),
         _copies(run.data.copies, run.patches),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
 from harness.results.entries import ArtifactEntry, Check, TargetEntry
@@ -11,6 +13,7 @@ from harness.results.measured import TwinEntry
 from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
 
+LIKE_FLOAT = 0.8  # of clean predictions; 8 bits change a few in a hundred
 MAX_STEPS = 12  # twice what kernels of different CPUs and runtimes differ by; saturated sums reach 50
 SATURATION = "This x86 has AVX2 but no VNNI, so 16-bit sums of {} saturate there on {}: {}"
 
@@ -41,6 +44,23 @@ def arithmetic(run: RunFacts) -> Check:
     return verdict(name, asks, good, bad, "".join(f". {cause}" for cause in causes))
 
 
+def like_float(cells: pd.DataFrame) -> Check:
+    """Ask whether 8-bit files answer clean images as their float network: a target that is silently wrong does not."""
+    name = "clean as in float"
+    asks = f"does each 8-bit file answer {LIKE_FLOAT:.0%} of the clean images as the float network, on every target?"
+    is_integer = cells["precision"].str.startswith("w8a8") & (cells["format"] != "torch")
+    clean = cells[is_integer & (cells["attack"] == "none") & (cells["defence"] == "") & (cells["n_float"] > 0)]
+    if clean.empty:
+        return unknown(name, asks, "no 8-bit file ran beside its float network")
+    bad: list[Fault] = [
+        (f"{row['artifact']} on {row['target']}: {row['equal_to_float']:.1%}", place(row["artifact"], row["target"]))
+        for row in clean.to_dict("records")
+        if row["equal_to_float_high"] < LIKE_FLOAT
+    ]
+    good = f"{clean['equal_to_float'].min():.1%} or more on {len(clean)} pairs of artifact and target"
+    return verdict(name, asks, good, bad, "; does the same file do so on another target?")
+
+
 def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
     """Say which files compute in integers throughout, and which are integer but for operators that the suite allows."""
     name, asks = "integers", "do INT8 files compute in integers, but for what their suite allows in float?"
@@ -48,7 +68,8 @@ def integers(artifacts: Sequence[ArtifactEntry]) -> Check:
     if not files:
         return unknown(name, asks, "this run has none")
     partly = [f"{one.name} is integer but for {one.but_for}" for one in files if one.but_for]
-    return verdict(name, asks, "; ".join([f"{len(files) - len(partly)} files throughout", *partly]), [])
+    throughout = [f"{len(files) - len(partly)} files throughout"] if len(files) > len(partly) else []
+    return verdict(name, asks, "; ".join(throughout + partly), [])
 
 
 def saturates(signature: str, target: TargetEntry) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from backends.device.artifact import PARTLY
 from harness.results.columns import SERIES, SETTINGS
 from harness.results.outcomes import Bools, Outcomes
 from harness.results.paired import rise
@@ -156,7 +157,7 @@ def _link(
         clean_change = rise(counted[of].right, right, everywhere, one)
         success_change = rise(counted[of].hits, hits, common, classes)
     return Link(
-        stage=STAGES[places[i].stage],
+        stage=_named(places[i]),
         artifact=str(places[i].columns["artifact"]),
         target=str(places[i].columns["target"]),
         of=of,
@@ -165,6 +166,11 @@ def _link(
         clean_change=clean_change,
         success_change=success_change,
     )
+
+
+def _named(place: _Place) -> str:
+    is_partly = str(place.columns["precision"]).endswith(PARTLY)
+    return STAGES[place.stage].replace("integer", "partly integer") if is_partly else STAGES[place.stage]
 
 
 def _follows(places: Sequence[_Place], i: int) -> int:

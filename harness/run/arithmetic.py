@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +21,6 @@ from backends.device.reading import first_line
 from backends.device.runtimes import engine, prepare, real
 from backends.hosts import Target, replay
 from backends.hosts import prepare as install
-from backends.hosts.local import ROOT
 from exporters.failure import naming
 from exporters.files import describe, onnx_cut, tflite_cut
 from exporters.files.description import MOVERS
@@ -35,17 +30,6 @@ from harness.results.success import top1
 if TYPE_CHECKING:
     from patches.twins import Twin
 
-# A damaged file may end the process that runs it.
-TRIAL = """
-import sys
-from pathlib import Path
-import numpy as np
-from backends.device.runtimes import engine
-name, file, *kernels = sys.argv[1:]
-runtime = engine(name)()
-runtime.load(Path(file), dict.fromkeys(["kernels"] if kernels else [], *kernels), 1)
-runtime.run(np.zeros([length or 1 for length in runtime.input.shape], runtime.input.dtype))
-"""
 BATCH_PIXELS = 50 * 32 * 32  # at a time: bigger tensors leave the cache, at less than half the speed
 
 
@@ -90,14 +74,9 @@ def compare(twin: Twin, pixels: Pixels, integers: NDArray[np.int64], size: int |
 def compare_with_runtime(
     file: Path, kernels: str | None, preproc: Preproc | None, pixels: Pixels, layout: Layout | None = None
 ) -> tuple[str, Arithmetic]:
-    """Compare a file's twin with the runtime on this machine; return the kernels too, by default the first possible.
+    """Compare a file's twin with the runtime on this machine; return the kernels too, by default the first possible."""
+    from patches.twins import twin
 
-    A file that crashes the runtime, as a damaged one may, is a `UserError`.
-    """
-    from patches.twins import ELSEWHERE, twin
-
-    if kernels not in ELSEWHERE.get(file.suffix, ()):  # those run in a process of their own anyway
-        _try(file, kernels)
     exact = twin(file, kernels, preproc, layout=layout)
     return exact.kernels, compare_in_batches(exact, pixels, (None,))[0]
 
@@ -118,17 +97,6 @@ def first_difference(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) ->
             if any(found.equal < 1 for found in compare_in_batches(beginning, pixels, sizes)):
                 return operator
     return ""
-
-
-def _try(file: Path, kernels: str | None) -> None:
-    """Run a file once in a process of its own."""
-    chosen = ["litert" if file.suffix == ".tflite" else "onnxruntime", str(file)]
-    if kernels and file.suffix == ".tflite":
-        chosen.append(kernels)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, "-c", TRIAL, *chosen], env=environment, capture_output=True, timeout=600)
-    if done.returncode < 0:
-        raise UserError(f"{file}: {chosen[0]} crashes on it: {signal.Signals(-done.returncode).name}")
 
 
 def _batches(pixels: Pixels, size: int | None = None) -> list[Pixels]:

@@ -16,6 +16,7 @@ from harness.results.integer_checks import SATURATION, saturates_on
 from harness.results.measured import TwinEntry
 from harness.run import crafting, stages
 from harness.run.arithmetic import compare_in_batches, first_difference
+from harness.run.trial import require_survived
 from harness.store import key, write_json
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _compare(work: stages.Work, step: SurrogateStep) -> TwinEntry:
 
     assert step.artifact is not None
     described, folder = stages.artifact(work, step.artifact)
+    require_survived(folder / described.file, (step.words.variant,))
     twin = surrogate(folder / f"{described.name}.json", step.words.variant)
     pixels = np.array(stages.images(work, step.victim.data, "craft").pixels[:IMAGES])
     found = compare_in_batches(twin, pixels, BATCHES)

@@ -58,11 +58,15 @@ def multiply(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
 
 
 def multiply_small(x: Tensor, by: Factor, away: Tensor | None = None) -> Tensor:
-    """Do the same in float64, several times as fast: exact for numbers below `SMALL` and shifts of at most 0."""
-    right = by.shift.neg().to(torch.float64)
-    high = (x.to(torch.float64) * (by.multiplier.to(torch.float64) * 2.0**-31)).add_(0.5).floor_()
-    divided = high.mul_(2**-right)
+    """Do the same in float64, many times as fast: exact for numbers below `SMALL` and shifts of at most 0.
+
+    What is divided is a multiple of ``2**-right`` below `SMALL`: a 2**30th of it more, or a quarter of ``2**-right``,
+    takes halves off the middle and no other number past it. All is done in place, for memory costs most.
+    """
+    unit = 1 / (1 << by.shift.neg()).to(torch.float64)
+    high = x.to(torch.float64, copy=True).mul_(by.multiplier.to(torch.float64) * 2.0**-31).add_(0.5).floor_()
     if away is None:
-        return divided.add_(0.5).floor_()
-    half_step = 2**-right * right.clamp(max=1) * away / 2  # less for negative halves; it moves no other number
-    return divided.addcmul_(divided.sign(), half_step).add_(0.5 - half_step).floor_()
+        return high.mul_(unit).add_(0.5).floor_()
+    away = away.to(torch.float64)
+    high.mul_(unit * (1 + away * 2.0**-30))
+    return (high if bool(away.all()) else high.add_((1 - away) * unit / 4)).round_()

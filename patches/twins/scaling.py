@@ -73,7 +73,7 @@ class FixedPoint(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers, int64, or float64 of small floats."""
         by = Factor(self.multiplier, self.shift)
-        if self.only_right and x.is_floating_point() and x.numel() and x.abs().max() < SMALL:
+        if self.only_right and x.is_floating_point() and x.numel() and _is_small(x):
             return multiply_small(x, by, self.away)
         return multiply(x.to(torch.int64), by, self.away)
 
@@ -101,6 +101,11 @@ class InBlocks(nn.Module):
         for first in range(0, len(found), rows):
             found[first : first + rows] = self.layer(*(operand[first : first + rows] for operand in flat))
         return found.reshape(x.shape)
+
+
+def _is_small(x: Tensor) -> bool:
+    low, high = x.aminmax()
+    return bool(low > -SMALL) and bool(high < SMALL)
 
 
 def half_away(real: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ def _matrix_product(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 def _softmax(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert a softmax along the last axis, which the runtime itself computes for the twin."""
+    if kernels == "tosa":
+        raise no_twin(operator, path, "by tosa, before the end,")
     x, out = quant_of(operator.inputs[0], path), quant_of(operator.outputs[0], path)
     beta = operator.attributes.get("beta", 1.0)
     model = tflite_cut.rows(path, operator.index)

@@ -139,10 +139,10 @@ def _depth_to_space(operator: Operator, kernels: str, path: Path) -> nn.Module:
 def _nearest(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert a resize that takes the nearest pixel, whose place the kernels compute in float32."""
     require_same_quant(operator, path)
-    rows, columns = (
-        _places(before, after, operator.attributes)
-        for before, after in zip(image_shape(operator, path), of_one(operator.outputs[0])[:2], strict=False)
-    )
+    sides = list(zip(image_shape(operator, path), of_one(operator.outputs[0])[:2], strict=False))
+    if kernels == "tosa" and any(after % before for before, after in sides):
+        raise no_twin(operator, path, "by tosa, to no multiple of its size,")
+    rows, columns = (_places(before, after, operator.attributes) for before, after in sides)
     return Function(lambda x: x[:, rows[:, None], columns])
 
 

@@ -158,7 +158,7 @@ def test_unknown_options_and_values_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="unknown option 'speed'"):
         loaded(name, file, {"speed": 9})
     known = {"onnxruntime": "optimization", "reference": None, "tflite_micro": None, "openvino": "performance_hint"}
-    known["tosa"] = None
+    known["tosa"] = "accelerator"
     option = known.get(name, "kernels")
     if option:
         with pytest.raises(UserError, match=f"{option} = 'best': expected one of"):

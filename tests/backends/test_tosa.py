@@ -1,9 +1,10 @@
 """TOSA's reference model, in an environment of its own: what it refuses, and what it says that it computes."""
 
+import re
 from pathlib import Path
 
 import pytest
-from helpers import tiny
+from helpers import ROOT, tiny
 from helpers.elsewhere import Elsewhere
 from helpers.twin_networks import Network
 
@@ -49,3 +50,12 @@ def test_a_pool_whose_activation_would_be_dropped_is_refused(tmp_path: Path) -> 
 def test_a_file_in_float_is_refused(data_dir: Path) -> None:
     with pytest.raises(UserError, match="computes in float; tosa-tools is for files that are integer throughout"):
         loaded(data_dir / "vendor/mlperf_tiny_resnet8_float.tflite")
+
+
+def test_vela_says_what_it_leaves_to_the_cpu_and_the_memory_that_a_file_takes() -> None:
+    """Its mean is over the axis that lies last, which Vela calls a depth-reduction and leaves to the CPU."""
+    model = Elsewhere("tosa")
+    model.load(ROOT / "benchmarks/baselines/demo/resnet8.tflite", {"accelerator": "ethos-u55-128"}, 1)
+    info = model.info()
+    assert info["on_cpu"] == "1 MEAN"
+    assert re.fullmatch(r"[\d.]+ KiB SRAM, [\d.]+ KiB Off-chip Flash", info["memory"])

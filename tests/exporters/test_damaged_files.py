@@ -48,6 +48,18 @@ def test_a_tensor_declared_with_a_shape_that_it_has_not_is_one_line(tmp_path):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("padding", [2**17, 2**40])
+def test_a_feature_map_of_a_million_rows_is_refused_before_a_runtime_makes_room_for_it(tmp_path, padding):
+    model = onnx.load(tiny.onnx_file(tmp_path / "tiny.onnx"))
+    (conv, *_) = (node for node in model.graph.node if node.op_type == "Conv")
+    del conv.attribute[:]
+    conv.attribute.append(onnx.helper.make_attribute("pads", [padding, 0, 0, 0]))
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "padded.onnx")
+    with pytest.raises(UserError, match=r"padded\.onnx: .* has the shape .*: the file is damaged$"):
+        describe(tmp_path / "padded.onnx")
+
+
 class Once(tfl.TensorT):
     """A tensor that is written once, however often it is listed."""
 

@@ -31,7 +31,7 @@ REFUSED = {
     "QDQ, batch of 4": "takes 4 images at a time",
     "int8, batch of 4": "takes 4 images at a time",
     "int16x8": "'x' is int16",
-    "dynamic range": "expected integers, but no tensor has a scale",
+    "dynamic range": r"no operator gives any\. Only its weights are integers \(dynamic range\)",
 }
 
 

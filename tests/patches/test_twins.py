@@ -29,7 +29,7 @@ from harness.run.arithmetic import compare_with_runtime
 from patches.patch import Patch
 from patches.surrogates import build
 from patches.twins import twin
-from patches.twins.fixed_point import factor, multiply
+from patches.twins.fixed_point import SMALL, Factor, factor, multiply, multiply_small
 from patches.twins.straight_through import rounded
 
 
@@ -62,6 +62,23 @@ def test_fixed_point_is_two_roundings_of_exact_fractions() -> None:
             for row, number in enumerate(numbers[:, column].tolist()):
                 high = round_half_up(Fraction(number * 2**left * multiplier, 2**31))
                 assert got[row, column] == last(Fraction(high, 2**right))
+
+
+def test_small_numbers_are_multiplied_in_float64_to_the_same_integers() -> None:
+    random = torch.Generator().manual_seed(0)
+    numbers = torch.randint(1 - SMALL, SMALL, (4000, 64), generator=random)
+    numbers[:2000] >>= torch.randint(0, 22, (2000, 64), generator=random)
+    shift = -torch.randint(0, 32, (64,), generator=random)
+    mixed = torch.randint(0, 2, (64,), generator=random)
+    ties = torch.full((64,), 2**30)
+    for multiplier in (torch.randint(2**30, 2**31, (64,), generator=random), ties):
+        by = Factor(multiplier, shift)
+        for away in (None, mixed, torch.ones_like(mixed), torch.ones(1, dtype=torch.int64)):
+            expected = multiply(numbers, by, away)
+            for dtype in (torch.float32, torch.float64):
+                given = numbers.to(dtype)
+                assert torch.equal(multiply_small(given, by, away).to(torch.int64), expected)
+                assert torch.equal(given, numbers.to(dtype))
 
 
 def test_the_gradient_passes_roundings_and_stops_where_values_are_clipped() -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,18 @@ from backends.device.errors import UserError
 from backends.device.runtimes import Option, check_options, missing
 
 CONVERTER = "tosa-converter-for-tflite"
+ACCELERATORS: tuple[str, ...] = (
+    "none",
+    "ethos-u55-32",
+    "ethos-u55-64",
+    "ethos-u55-128",
+    "ethos-u55-256",
+    "ethos-u65-256",
+)
+ACCELERATORS += ("ethos-u65-512", *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)))
+VELA = "import sys; from ethosu.vela.vela import main; sys.exit(main())"  # of an environment, scripts do not work
+LEFT = re.compile(r"operators\) operator: (\w+)")
+MEMORY = re.compile(r"Total (.+) used +([\d.]+ \w+)")
 OPEN_BATCH = "tensor<?x"
 OPEN_SIZE = re.compile(r"(tosa\.const_shape +\{values = dense<\[)-1,")  # of a slice or a new shape
 OPERATOR = re.compile(r"= tosa\.(?!const)(\w+)")
@@ -29,22 +42,25 @@ ROUNDING = re.compile(r"rounding_mode = (\w+)")
 
 
 class Engine:
-    """Arm's reference model of TOSA, for integer files: one image at a time, on one thread, without options.
+    """Arm's reference model of TOSA, for integer files: one image at a time, on one thread.
 
     A file is converted to TOSA's operators by Arm's converter; the specification says which integers each of them
     gives, and demands them of a conformant device. An open batch dimension is fixed at 1, and unsigned files compute
     with the signed integers that have the same bits, as on an Ethos-U.
+
+    With an ``accelerator``, Arm's compiler Vela compiles the file too: ``on_cpu`` are the operators that it leaves to
+    the CPU beside that Ethos-U, where other kernels compute them, and ``memory`` is what the network takes.
     """
 
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     package: ClassVar[str] = "tosa-tools"
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"accelerator": ACCELERATORS}
     one_thread: ClassVar[bool] = True
     twins: ClassVar[Mapping[str, str]] = {"tosa": "tosa"}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Convert a file; one that is not integer throughout, or has operators that TOSA lacks, is a `UserError`."""
-        check_options(options, Engine.options)
+        accelerator = check_options(options, Engine.options)["accelerator"]
         if threads != 1:
             raise UserError(f"{self.package} computes on one thread, asked for {threads}: set threads to 1")
         try:
@@ -70,14 +86,14 @@ class Engine:
             "rounding": _counts(ROUNDING.findall(text)),
             "threads": "1",
             "batching": "one at a time",
-        }
+        } | ({} if accelerator == "none" else _compiled(path, accelerator))
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
         """Run a batch, one image after the other; integers where the file's output is integer."""
         return np.concatenate([self._answer(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
-        """Return versions, operators and their rounding, and threads."""
+        """Return versions, operators and their rounding, threads, and what Vela says for an accelerator."""
         return self._info
 
     def _answer(self, image: NDArray[Any]) -> NDArray[Any]:
@@ -121,6 +137,18 @@ def _serialized(path: Path, text: str) -> bytes:
             reason = done.stderr.decode(errors="replace").strip().partition("\n")[0]
             raise UserError(f"{path}: {Engine.package} cannot serialize it: {reason}")
         return made.read_bytes()
+
+
+def _compiled(path: Path, accelerator: str) -> dict[str, str]:
+    """Return what an Ethos-U leaves to the CPU of a file, and the memory that it takes; Vela's times are none."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", VELA, str(path), "--accelerator-config", accelerator, "--output-dir", folder]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    memory = ", ".join(f"{size} {kind}" for kind, size in MEMORY.findall(done.stdout))
+    if done.returncode or not memory:
+        reason = (done.stdout.strip().splitlines() or ["it says nothing"])[-1]
+        raise UserError(f"{path}: Vela cannot compile it for {accelerator}: {reason}")
+    return {"accelerator": accelerator, "on_cpu": _counts(LEFT.findall(done.stdout)) or "none", "memory": memory}
 
 
 def _signed(dtype: np.dtype[Any]) -> np.dtype[Any]:

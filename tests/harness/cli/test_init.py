@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from helpers import tiny
+from helpers import foreign_tflite, tiny
 from helpers.command import environ, patchbench
 from typer.testing import CliRunner
 
@@ -114,6 +114,15 @@ def test_a_model_file_says_how_large_its_images_are(kind: str, tmp_path: Path) -
     is_known = kind == "tflite"  # by the scale of its input; a float input says nothing of its mean
     assert (table["mean"] == "<your mean of each channel>") is not is_known
     assert ("fill in path, mean, std" in done.output) is not is_known
+
+
+@pytest.mark.parametrize(("name", "kind"), [("int8", "logits"), ("int8, softmax", "softmax")])
+def test_a_model_file_says_whether_it_ends_in_a_softmax(name: str, kind: str, tmp_path: Path) -> None:
+    foreign_tflite.write(name, tmp_path / "theirs.tflite")
+    words = ["init", str(tmp_path / "mine.toml"), "--kind", "file", "--file", "theirs.tflite", "--data", str(tmp_path)]
+    CliRunner().invoke(app, words, catch_exceptions=False)
+    (table,) = tomllib.loads((tmp_path / "mine.toml").read_text())["artifact"]
+    assert table["output_kind"] == kind
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def test_partly_integer_files_are_counted_apart(tmp_path: Path) -> None:
 def test_a_run_of_partly_integer_files_alone_says_so(tmp_path: Path) -> None:
     head = headline_of(records_of(make_run(tmp_path, victims=("net",), files=LAB + PARTLY)))
     assert head.sentence.startswith("Yes: on the partly integer target, the patch")
+    several = [*PARTLY, ("onnx", "w8a8+fp32", "s8s8", "moving_average", ("ort",))]
+    head = headline_of(records_of(make_run(tmp_path / "several", victims=("net",), survives=0.0, files=LAB + several)))
+    assert head.sentence.startswith("It depends on the calibration: on partly integer targets, of its success")
 
 
 def test_few_images_leave_the_answer_open(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_a_patch_without_a_lab_is_told_by_what_it_reaches(hits: int, noise: int,
     head = headline_of(table[table["format"] == "onnx"])
     assert (head.verdict, sentence in head.sentence) == (verdict, True), head.sentence
     assert f"noise of the same size and place on {noise}.0\u00a0%" in head.sentence
-    assert [tile.name for tile in head.tiles] == ["on the device", "noise, integer targets"]
+    assert [tile.name for tile in head.tiles] == ["on the device", "noise, same targets"]
     assert [tile.value for tile in head.tiles] == [f"{hits}.0\u00a0%", f"{noise}.0\u00a0%"]
     assert head.tiles[0].interval.endswith(", n 100")
     assert "No lab network was given" in head.details
@@ -231,7 +234,7 @@ def test_a_patch_no_better_than_noise_answers_nothing(tmp_path: Path) -> None:
 
 def test_every_figure_has_its_interval_and_count(run: Path) -> None:
     tiles = headline_of(records_of(run)).tiles
-    own = ["survives least", "survives most", "noise, integer targets"]
+    own = ["survives least", "survives most", "noise, same targets"]
     assert [tile.name for tile in tiles] == ["in the lab", *own, *(f"emulated CPU, {name}" for name in own)]
     for tile in tiles[:3]:
         low, high = (float(end) for end in tile.interval.split(",")[0].split("–"))

@@ -169,7 +169,7 @@ def test_every_control_of_a_run_is_shown(tmp_path: Path) -> None:
     best["patch"] += "@gap-of-its-own"
     rewrite(root, pd.concat([records, sticker, best], ignore_index=True))
     text = text_of(build(root).read_text())
-    for words in ("picture of the class, %", "picture of the class, integer targets 100.0", "control of"):
+    for words in ("picture of the class, %", "picture of the class, same targets 100.0", "control of"):
         assert words in text, words
         assert words not in bare, words
     assert "gap-of-its-own" in text

@@ -55,7 +55,7 @@ def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) 
     run, table, _ = made
     found = checks(typed(run), table)
     assert {check.name: check.status for check in found} == dict.fromkeys([c.name for c in found], "passed")
-    assert len(found) == 12
+    assert len(found) == 13
     assert set(doubts(table, found)) == {""}
 
 
@@ -105,6 +105,23 @@ def test_a_fault_fails_its_check_and_marks_its_numbers(
     marked = table[[bool(text) for text in doubts(table, found)]]
     assert len(marked) > 0
     pd.testing.assert_frame_equal(marked, table.query(touched))
+
+
+def test_a_target_that_is_silently_wrong_is_found_by_its_clean_answers(
+    made: tuple[dict[str, Any], pd.DataFrame, Path],
+) -> None:
+    """Half of its answers are another image's; a tenth of them are within what 8 bits may change."""
+    run, _, root = made
+    for share, expected in ((0.5, "failed"), (0.1, "passed")):
+        records = pd.read_parquet(root / "records.parquet")
+        images = sorted(records["image"].unique())
+        here = (records["precision"] == "w8a8") & (records["attack"] == "none")
+        wrong = here & records["image"].isin(images[: int(share * len(images))])
+        records.loc[wrong, "pred"] = (records["pred"][wrong] + 1) % 10
+        table = cells(records)
+        (check,) = (one for one in checks(typed(run), table) if one.name == "clean as in float")
+        assert check.status == expected
+        assert all(where["artifact"] == "net-onnx-w8a8-u8s8-minmax" for where in check.where)
 
 
 def test_noise_that_misleads(tmp_path: Path) -> None:
