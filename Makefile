@@ -83,9 +83,11 @@ $(VENV)/ready: requirements.txt requirements-torch.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# the locks anew: installs what pyproject.toml pins, and hashes what is there then; needs uv
+# the locks anew: installs what pyproject.toml pins, and hashes what is there then; needs uv. Of what executorch asks for
+# beside torch and torchao, such as CoreML's tools, it needs one package here.
 lock:
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps executorch==1.5.1 ruamel.yaml
 	$(BIN)/pip freeze --all --exclude-editable | grep -vE '^(pip|torch|torchvision)==' \
 	  | $(LOCK) --no-deps --output-file requirements.txt -
 	printf '%s\n' numpy pillow onnxruntime ai-edge-litert \

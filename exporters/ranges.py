@@ -109,16 +109,23 @@ def weights(
         data, weight, *bias = operator.inputs
         if weight.values is None:
             continue
-        axis = channels(operator) if spec.per_channel else None
-        known = _known(weight.values, channels(operator), learned) if learned else None
-        scales = weight_scales(weight.values, axis, spec.weight_bits) if known is None else known
-        scales = np.maximum(scales, SMALLEST_SCALE)
-        if bias and bias[0].values is not None:
-            largest = np.abs(bias[0].values.astype(np.float64))
-            unit = activation_affine(data.name, ranges[data.name], spec).scale
-            scales = np.maximum(scales, (largest if axis is not None else largest.max()) * 1.0001 / INT32 / unit)
-        found[weight.name] = Weights(scales, axis)
+        constant = bias[0].values if bias else None
+        unit = 1.0 if constant is None else activation_affine(data.name, ranges[data.name], spec).scale
+        found[weight.name] = quantized_weights(weight.values, channels(operator), constant, unit, spec, learned)
     return found
+
+
+def quantized_weights(
+    values: Floats, axis: int, bias: Floats | None, unit: float, spec: QuantSpec, learned: Learned = ()
+) -> Weights:
+    """Return the scales of a weight tensor, whose output channels lie along `axis`; `unit` is its input's scale."""
+    along = axis if spec.per_channel else None
+    scales = _known(values, axis, learned) if learned else weight_scales(values, along, spec.weight_bits)
+    scales = np.maximum(scales, SMALLEST_SCALE)
+    if bias is not None:
+        largest = np.abs(bias.astype(np.float64))
+        scales = np.maximum(scales, (largest if spec.per_channel else largest.max()) * 1.0001 / INT32 / unit)
+    return Weights(scales, along)
 
 
 def _known(weight: Floats, axis: int, learned: Learned) -> NDArray[np.float64]:

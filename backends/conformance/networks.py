@@ -1,8 +1,9 @@
-"""Three tiny networks, each a file beside this one, and their outputs, computed in numpy alone.
+"""Three tiny networks, in files beside this one, and their outputs, computed in numpy alone.
 
-``tiny.onnx`` is a float convolution, ReLU, global average and dense layer; ``tiny.tflite`` one dense layer in int8, and
-``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All classify 8x8 images into four
-classes. `tests/helpers/tiny.py` writes the files from the constants here.
+``tiny.onnx`` and ``tiny.pte`` are a float convolution, ReLU, global average and dense layer; ``tiny.tflite`` is one
+dense layer in int8, and ``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All
+classify 8x8 images into four classes. `tests/helpers/tiny.py` and ``tiny_pte.py`` write the files from the constants
+here.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ X, W, Y = Scale(1 / 255, -128), Scale(0.02, 0), Scale(0.25, 7)  # of the dense l
 
 
 def constants() -> dict[str, NDArray[np.float32]]:
-    """Return the ONNX network's weights: convolution ``w`` ``(5, 3, 3, 3)`` and ``b``, dense layer ``v``."""
+    """Return the float network's weights: convolution ``w`` ``(5, 3, 3, 3)`` and ``b``, dense layer ``v``."""
     rng = np.random.default_rng(0)
     shapes = {"w": (5, 3, 3, 3), "b": (5,), "v": (5, CLASSES)}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -48,17 +49,18 @@ def artifact(file: Path, **changes: Any) -> Artifact:
     kind = file.suffix[1:]
     facts: dict[str, Any] = {"name": "tiny", "victim": "tiny", "format": kind, "precision": "w8a8", "file": file.name}
     facts |= {"sha256": sha256_file(file), "input_size": (SIZE, SIZE), "classes": CLASSES}
-    facts["preproc"] = Preproc("nchw" if kind == "onnx" else "nhwc")
+    facts["preproc"] = Preproc("nhwc" if kind == "tflite" else "nchw")
     return Artifact(**facts | changes)
 
 
 def network_for(engine: type[Runtime]) -> str:
     """Return the network that a runtime can run."""
-    return "qdq.onnx" if getattr(engine, "integers_only", False) else engine.formats[0]
+    first = engine.formats[0]
+    return "qdq.onnx" if first == "onnx" and getattr(engine, "integers_only", False) else first
 
 
 def file(kind: str) -> Path:
-    """Return the file of a network: ``onnx``, ``tflite`` or ``qdq.onnx``."""
+    """Return the file of a network: ``onnx``, ``pte``, ``tflite`` or ``qdq.onnx``."""
     return Path(__file__).with_name(f"tiny.{kind}")
 
 
@@ -70,7 +72,7 @@ def faults(kind: str, pixels: Pixels, logits: NDArray[np.float32]) -> str:
     """
     if logits.shape != (len(pixels), CLASSES):
         return f"expected shape {(len(pixels), CLASSES)}, got {logits.shape}"
-    if kind == "onnx":
+    if kind != "tflite":
         off = np.abs(logits - _convolved(pixels)) / (1 + np.abs(logits))
         return f"off by {off.max():.2g} of their size" if not off.max() < 1e-4 else ""
     steps = logits.astype(np.float64) / Y.scale + Y.zero_point

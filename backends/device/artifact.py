@@ -17,6 +17,7 @@ from backends.device.reading import DamagedFile
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
+Format = Literal["onnx", "tflite", "pte"]
 Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
 SCHEMA = 1
 PARTLY = "+fp32"  # ends the precision of a partly integer file, whose suite allows some operators in float
@@ -110,7 +111,7 @@ class Artifact:
 
     name: str
     victim: str
-    format: Literal["onnx", "tflite"]
+    format: Format
     precision: str
     file: str
     sha256: str

@@ -1,17 +1,15 @@
-"""Read what a TFLite file says of its ends and constants, for runtimes that do not tell.
-
-Fields are numbered as the schema lists them. An offset that leads out of the file is a `struct.error`.
-"""
+"""Read what a TFLite file says of its ends and constants, for runtimes that do not tell."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from backends.device.errors import UserError
+from backends.device.flatbuffer import Table
 from backends.device.runtimes import Tensor, axes
 
 GRAPHS, BUFFERS = 2, 4  # of a model
@@ -22,58 +20,6 @@ SHAPE, TYPE, QUANTIZATION, SIGNATURE = 0, 1, 4, 7  # of a tensor
 SCALES, ZERO_POINTS = 2, 3  # of a quantization
 OFFSET = 1  # of a buffer
 TYPES = {0: np.float32, 3: np.uint8, 7: np.int16, 9: np.int8}  # of tensors that may be ends, by the schema's number
-
-
-class Table(NamedTuple):
-    """A table that lies at a byte of a flatbuffer."""
-
-    content: bytes
-    at: int
-
-    @classmethod
-    def root(cls, content: bytes) -> Table:
-        """Return the table that holds all others."""
-        return cls(content, struct.unpack_from("<I", content)[0])
-
-    def number(self, field: int, code: str) -> Any:
-        """Return a number, by its `struct` code; 0 where it is left out."""
-        place = self._place(field)
-        return struct.unpack_from(f"<{code}", self.content, place)[0] if place else 0
-
-    def numbers(self, field: int, code: str) -> tuple[Any, ...]:
-        """Return a vector of numbers, by their `struct` code."""
-        n, first = self._vector(field)
-        return struct.unpack_from(f"<{n}{code}", self.content, first) if n else ()
-
-    def tables(self, field: int) -> list[Table]:
-        """Return a vector of tables."""
-        n, first = self._vector(field)
-        places = range(first, first + 4 * n, 4)
-        return [Table(self.content, place + self._word(place)) for place in places]
-
-    def table(self, field: int) -> Table | None:
-        """Return a table; None where it is left out."""
-        place = self._place(field)
-        return Table(self.content, place + self._word(place)) if place else None
-
-    def _word(self, place: int) -> int:
-        word: int = struct.unpack_from("<I", self.content, place)[0]
-        return word
-
-    def _vector(self, field: int) -> tuple[int, int]:
-        place = self._place(field)
-        if not place:
-            return 0, 0
-        start = place + self._word(place)
-        return self._word(start), start + 4
-
-    def _place(self, field: int) -> int:
-        listing = self.at - struct.unpack_from("<i", self.content, self.at)[0]
-        (size,) = struct.unpack_from("<H", self.content, listing)
-        if 4 + 2 * field >= size:
-            return 0
-        (offset,) = struct.unpack_from("<H", self.content, listing + 4 + 2 * field)
-        return self.at + offset if offset else 0
 
 
 class Facts(NamedTuple):

@@ -71,7 +71,19 @@ def tflite_micro(file: str, kernels: str) -> Run:
     return run
 
 
+def executorch(file: str, kernels: str) -> Run:
+    """Return a function that runs one image through ExecuTorch; its public module counts threads by its private one."""
+    import torch
+    from executorch.extension.pybindings import _C
+    from executorch.runtime import Runtime
+
+    _C._unsafe_reset_threadpool(1)
+    method = Runtime.get().load_program(file).load_method("forward")
+    return lambda image: method.execute((torch.from_numpy(image),))[0].numpy()
+
+
 BARE = {"litert": litert, "onnxruntime": onnxruntime, "openvino": openvino, "tflite_micro": tflite_micro}
+BARE["executorch"] = executorch
 
 
 def main(runtime: str, file: str, inputs: str, kernels: str, runs: int) -> None:

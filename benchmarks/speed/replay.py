@@ -37,7 +37,7 @@ from harness.console import console
 
 SUITES = Path(__file__).parents[1] / "suites"
 LOOPS = Path(__file__).with_name("bare.py")
-TARGETS = ["onnxruntime", "litert", "litert,kernels=builtin", "tflite_micro", "openvino"]
+TARGETS = ["onnxruntime", "litert", "litert,kernels=builtin", "tflite_micro", "openvino", "executorch"]
 LEAST = 0.95  # throughput, as a share of the loop's
 LEAST_EMULATED = 0.90
 MOST_OFF = 0.03  # the median latency, as a share
@@ -88,7 +88,8 @@ def own_inputs(artifact: Artifact, file: Path, pixels: np.ndarray) -> np.ndarray
     x = pixels.astype(np.float32) / np.float32(artifact.preproc.divisor)
     if artifact.preproc.layout == "nchw":
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    loaded = engine("onnxruntime" if artifact.format == "onnx" else "litert")()  # which this Python has
+    readers = {"onnx": "onnxruntime", "tflite": "litert", "pte": "executorch"}  # which this Python has
+    loaded = engine(readers[artifact.format])()
     loaded.load(file, {}, 1)
     tensor = loaded.input
     return x if tensor.dtype == np.float32 else quantize(x, tensor.scale, tensor.zero_point, tensor.dtype)
@@ -108,7 +109,7 @@ def make_bundle(root: Path, artifact: Artifact, file: Path, n: int, cases: int) 
 
 
 def export(folder: Path, data: Path | None) -> list[Path]:
-    """Export one network to INT8 in ONNX and in TFLite by the command line; return the descriptions."""
+    """Export one network to INT8 in ONNX, TFLite and for ExecuTorch by the command line; return the descriptions."""
     suite = SUITES / ("cifar10.toml" if data else "demo.toml")
     victim = "resnet20" if data else "cnn"
     command = [sys.executable, "-m", "harness.cli", "export", str(suite), "--into", str(folder)]

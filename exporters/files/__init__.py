@@ -12,15 +12,17 @@ from exporters.files.description import Description
 
 
 def describe(path: Path) -> Description:
-    """Read an ``.onnx`` or ``.tflite`` file; any other suffix, or a damaged file, is a `UserError`."""
+    """Read an ``.onnx``, ``.tflite`` or ``.pte`` file; any other suffix, or a damaged file, is a `UserError`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix == ".onnx":
         from exporters.files import onnx as reader
     elif path.suffix == ".tflite":
         from exporters.files import tflite as reader  # type: ignore[no-redef]
+    elif path.suffix == ".pte":
+        from exporters.files import pte as reader  # type: ignore[no-redef]
     else:
-        raise UserError(f"{path}: expected a file that ends in .onnx or .tflite")
+        raise UserError(f"{path}: expected a file that ends in .onnx, .tflite or .pte")
     return reader.describe(path)
 
 

@@ -6,22 +6,27 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
-from backends.device.artifact import PARTLY
+from backends.device.artifact import PARTLY, Format
 
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"}
+QUANTIZERS |= {"Convert", "quantize_per_tensor", "dequantize_per_tensor"}  # of .pte files
 MOVERS = {  # operators that copy values without computing
     "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
     "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
     "BROADCAST_TO", "CAST", "CONCATENATION", "EXPAND_DIMS", "GATHER", "PACK", "PAD", "PADV2", "RESHAPE", "SHAPE",
     "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
+    "Copy", "StaticConstantPad", "StaticReshape", "StaticSlice", "StaticTranspose",
+    "Concatenate2", "Concatenate3", "Concatenate4", "Concatenate5",
+    "cat", "clone", "constant_pad_nd", "permute_copy", "slice_copy", "view_copy", "_clone_dim_order",
 }  # fmt: skip
 
 WEIGHTS = {  # which input of an operator that multiplies
     "QLinearConv": 3, "QGemm": 3, "QLinearMatMul": 3, "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1,
+    "Conv2d": 1, "DepthwiseConv2d": 1, "FullyConnected": 1,
 }  # fmt: skip
 SIGNED = {"int4": "s4", "int8": "s8", "int16": "s16", "uint8": "u8", "uint16": "u16"}
 
@@ -85,7 +90,7 @@ class Description:
     """
 
     path: Path
-    format: Literal["onnx", "tflite"]
+    format: Format
     operators: tuple[Operator, ...]
     executed: tuple[Operator, ...]
     inputs: tuple[Tensor, ...]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from backends.device.artifact import Artifact, Pixels, Preproc, QuantSpec
+from backends.device.artifact import Artifact, Format, Pixels, Preproc, QuantSpec
 from backends.device.errors import UserError
 from exporters.victim import Victim
 from harness.api.arrays import check_images
@@ -24,7 +24,7 @@ def export(
     *,
     preproc: Preproc | None = None,
 ) -> Artifact:
-    """Write a torch module to an ``.onnx`` or ``.tflite`` file, in integers throughout.
+    """Write a torch module to an ``.onnx``, ``.tflite`` or ``.pte`` file, in integers throughout.
 
     Beside the file, ``FILE.json`` says what it is; the description is returned too. The file takes pixels: its
     normalisation is part of it. A file that computes in float what the spec's ``allow_float`` does not name, or whose
@@ -39,8 +39,8 @@ def export(
     """
     path = Path(file)
     pixels = check_images(images)
-    if path.suffix not in (".onnx", ".tflite"):
-        raise UserError(f"{path}: expected a file that ends in .onnx or .tflite")
+    if path.suffix.removeprefix(".") not in get_args(Format):
+        raise UserError(f"{path}: expected a file that ends in .onnx, .tflite or .pte")
     require("torch")
 
     from exporters.export import export as export_network

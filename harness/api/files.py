@@ -21,7 +21,7 @@ def inspect(file: str | Path) -> Description:
     """Read what a model file computes: operators, dtypes, scales, and what is in float.
 
     Args:
-        file: An ``.onnx`` or ``.tflite`` file; any other, or a damaged one, is a `UserError`.
+        file: An ``.onnx``, ``.tflite`` or ``.pte`` file; any other, or a damaged one, is a `UserError`.
     """
     path = Path(file)
     for module in READ_WITH.get(path.suffix, ()):

@@ -68,7 +68,7 @@ def replay(
     does not run, a crash and a hang are a `UserError`.
 
     Args:
-        file: The ``.onnx`` or ``.tflite`` file.
+        file: The ``.onnx``, ``.tflite`` or ``.pte`` file.
         images: uint8 ``(n, h, w, 3)`` RGB, of the size that the file takes.
         runtime: ``onnxruntime``, ``litert`` or another of the runtimes, or one from an installed package.
         host: ``local``, ``qemu``, ``docker`` or ``ssh``.

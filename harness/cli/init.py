@@ -70,7 +70,7 @@ def init(
         str | None, typer.Option(metavar="FILE", help="Its weights, under `--data`, for `network`.")
     ] = None,
     file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The .onnx or .tflite, under `--data`, for `file`.")
+        str | None, typer.Option(metavar="FILE", help="The .onnx, .tflite or .pte, under `--data`, for `file`.")
     ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images, a folder per class, under `--data`.")

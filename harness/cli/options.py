@@ -32,7 +32,7 @@ SuiteFile = Annotated[
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", autocompletion=run_directories, help="Run directory, such as out/demo.")
 ]
-ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="Any .onnx or .tflite file.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="Any .onnx, .tflite or .pte file.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -6,9 +6,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from backends.device.artifact import Calibration
+from backends.device.artifact import Calibration, Format
 from harness.config.values import OperatorName, Precision, Seed
 from harness.tables import Axis, Table
+
+SIGNED = {"tflite": "TFLite", "pte": "ExecuTorch"}
 
 
 class QatTable(Table):
@@ -45,17 +47,18 @@ class ExportTable(Table):
     victims: Axis[str] = ("*",)
     """Which victims to export, as patterns of their names."""
 
-    format: Axis[Literal["onnx", "tflite", "torch"]]
-    """File format. `torch` makes no file: it is simulated, rounded in float, on the target `torch`."""
+    format: Axis[Format | Literal["torch"]]
+    """File format; `pte` is ExecuTorch's. `torch` makes no file: it is simulated, rounded in float, on the target
+    `torch`."""
 
     precision: Axis[Precision] = ("w8a8",)
     """Bits of weights and activations: `fp32`, `w8a8`, `w4a8`, … Files take weights of 2 to 8 bits and `a8`."""
 
     signature: Axis[Literal["u8s8", "s8s8", "u8u8"]] = ("s8s8",)
-    """Signedness of activations, then weights. TFLite knows `s8s8` only."""
+    """Signedness of activations, then weights. TFLite and ExecuTorch know `s8s8` only."""
 
     calibration: Axis[Calibration] = ("minmax",)
-    """How activation ranges are chosen; each word means the same in both formats."""
+    """How activation ranges are chosen; each word means the same in all formats."""
 
     per_channel: Axis[bool] = (True,)
     """Whether each output channel of the weights has a scale of its own."""
@@ -102,7 +105,10 @@ class ExportTable(Table):
         return self
 
     @model_validator(mode="after")
-    def _tflite_is_signed(self) -> ExportTable:
-        if "tflite" in self.format and set(self.precision) != {"fp32"} and set(self.signature) != {"s8s8"}:
-            raise ValueError('TFLite\'s integers are signed: give its [[export]] signature = "s8s8" (the default)')
+    def _some_formats_are_signed(self) -> ExportTable:
+        signed = [name for format, name in SIGNED.items() if format in self.format]
+        if signed and set(self.precision) != {"fp32"} and set(self.signature) != {"s8s8"}:
+            raise ValueError(
+                f'{signed[0]}\'s integers are signed: give its [[export]] signature = "s8s8" (the default)'
+            )
         return self

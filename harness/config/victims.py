@@ -109,7 +109,7 @@ class ArtifactTable(Table):
     """Its name in the results."""
 
     file: DataPath
-    """An `.onnx` or `.tflite` file under `--data`."""
+    """An `.onnx`, `.tflite` or `.pte` file under `--data`."""
 
     sha256: Sha256 | None = None
     """SHA-256 that the file must have."""
@@ -130,7 +130,7 @@ class ArtifactTable(Table):
     """Height and width of the input; by default, those of the data."""
 
     layout: Literal["nchw", "nhwc"] | None = None
-    """Order of the input's axes; by default, `nhwc` for `.tflite` and `nchw` for `.onnx`."""
+    """Order of the input's axes; by default, `nhwc` for `.tflite` and `nchw` for others."""
 
     divisor: float = Field(255.0, gt=0)
     """What pixels from 0 to 255 are divided by first."""
@@ -152,6 +152,6 @@ class ArtifactTable(Table):
 
     @model_validator(mode="after")
     def _known_format(self) -> ArtifactTable:
-        if not self.file.endswith((".onnx", ".tflite")):
-            raise ValueError(f"artifact {self.name!r}: expected an .onnx or .tflite file, got {self.file}")
+        if not self.file.endswith((".onnx", ".tflite", ".pte")):
+            raise ValueError(f"artifact {self.name!r}: expected an .onnx, .tflite or .pte file, got {self.file}")
         return self

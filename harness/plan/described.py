@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
-from backends.device.artifact import Artifact, Preproc, sha256_file
+from backends.device.artifact import Artifact, Format, Preproc, sha256_file
 from backends.device.errors import UserError
 from exporters.files.description import Description
 from exporters.sidecar import description_beside
@@ -56,7 +56,7 @@ def brought_artifact(step: ArtifactStep, classes: int) -> Artifact:
     assert table is not None
     file = step.victim.brought_file()
     return Artifact(
-        name=step.name, victim=step.victim.name, format=cast(Literal["onnx", "tflite"], step.format),
+        name=step.name, victim=step.victim.name, format=cast(Format, step.format),
         precision=step.precision, file=f"{step.name}.{step.format}", sha256=sha256_file(file),
         input_size=step.victim.data.size, classes=classes, class_offset=table.class_offset,
         preproc=_preproc(table, describe(file)), output_kind=table.output_kind,

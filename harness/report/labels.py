@@ -13,7 +13,7 @@ from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
 
 SERIES = ("surrogate", "attack", "patch_px", "patch_area", "shape", "placement", "defence")
-FORMATS = {"torch": "PyTorch", "onnx": "ONNX", "tflite": "TFLite"}
+FORMATS = {"torch": "PyTorch", "onnx": "ONNX", "tflite": "TFLite", "pte": "ExecuTorch"}
 PRECISIONS = {"fp32": "float", "w8a8": "INT8", f"w8a8{PARTLY}": "INT8 and float"}
 
 

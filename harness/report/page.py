@@ -34,6 +34,8 @@ from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
 CELLS_SHOWN = 3000  # rows of the table of cells; cells.csv has all
+PATCHES_SHOWN = 300  # pictures; the folder of patches has all
+HASHES_SHOWN = 3000  # rows of the patches' hashes; run.json has all
 
 
 def build(run_dir: Path, run: RunFacts | None = None, records: pd.DataFrame | None = None) -> Path:
@@ -111,7 +113,8 @@ def _content(run_dir: Path, run: RunFacts, records: pd.DataFrame) -> dict[str, o
         "lab_to_device": chains_by_victim(run, matrix, labels),
         "defences": defences,
         "pareto": pareto_figure(defences) if defences else None,
-        "patches": rows.patches(run, table, run_dir),
+        "patches": rows.patches(run, table, run_dir, PATCHES_SHOWN),
+        "hashed": run.patches[:HASHES_SHOWN],
         "examples": rows.examples(run, labels, run_dir),
         "agreement": pages(run, table),
         "latency": latencies(run, table),

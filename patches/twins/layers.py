@@ -18,8 +18,10 @@ EXACT_IN_FLOAT32 = 2**24  # every integer up to here is a float32
 class IntegerProducts(nn.Module):
     """Steps times integer weights, plus a bias: a convolution in NCHW, or a fully-connected layer.
 
-    Exact: in float32 where no partial sum, in whatever order, can pass 2**24, else in float64. ``weights`` are
-    ``(out, in, kh, kw)`` or ``(out, in)``, minus their zero point; ``bounds`` are the least and largest input step.
+    Exact: in float32 where no partial sum, in whatever order, can pass 2**24, else in float64. A bias that alone takes
+    it there, that of a channel which is almost constant, is added afterwards: in float64, or ``to_float32`` for a
+    kernel that rounds its sums to float32 itself. ``weights`` are ``(out, in, kh, kw)`` or ``(out, in)``, minus their
+    zero point; ``bounds`` are the least and largest input step.
     """
 
     def __init__(
@@ -31,18 +33,27 @@ class IntegerProducts(nn.Module):
         pads: tuple[int, int, int, int] = (0, 0, 0, 0),  # left, right, top, bottom
         dilation: tuple[int, int] = (1, 1),
         groups: int = 1,
+        to_float32: bool = False,
     ) -> None:
         super().__init__()
         whole = weights.astype(np.int64)
         added = np.zeros(len(whole), np.int64) if bias is None else bias.astype(np.int64)
-        self.dtype = torch.float32 if _furthest(whole, added, bounds) <= EXACT_IN_FLOAT32 else torch.float64
+        rest = added - added.astype(np.float32).astype(np.int64) if to_float32 else np.zeros_like(added)
+        later = None
+        if _furthest(whole, added, bounds) > EXACT_IN_FLOAT32 >= _furthest(whole, rest, bounds):
+            later = torch.from_numpy(added - rest).to(torch.float32 if to_float32 else torch.float64)
+            added = rest
+        fits = _furthest(whole, added, bounds) <= EXACT_IN_FLOAT32
+        self.dtype = torch.float32 if fits else torch.float64
         kernel = torch.from_numpy(whole).to(self.dtype)
         self.weights: Tensor
         self.bias: Tensor
+        self.later: Tensor | None
         self.register_buffer(
             "weights", kernel.contiguous(memory_format=torch.channels_last) if whole.ndim == 4 else kernel
         )
         self.register_buffer("bias", torch.from_numpy(added).to(self.dtype))
+        self.register_buffer("later", later)
         left, right, top, bottom = pads
         even = left == right and top == bottom
         self.padding = (top, left) if even else (0, 0)
@@ -50,8 +61,14 @@ class IntegerProducts(nn.Module):
         self.stride, self.dilation, self.groups = stride, dilation, groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return whole numbers in `dtype`."""
-        x = x.to(self.dtype)
+        """Return whole numbers, in float32 or float64."""
+        sums = self.sums(x.to(self.dtype))
+        if self.later is None:
+            return sums
+        return sums.to(self.later.dtype).add_(self.later.reshape(-1, *[1] * (sums.ndim - 2)))
+
+    def sums(self, x: Tensor) -> Tensor:
+        """Return the products' sums without what is added later."""
         if self.weights.ndim == 2:
             return functional.linear(x, self.weights, self.bias)
         if self.pads is not None:
@@ -99,14 +116,15 @@ class TransposedProducts(IntegerProducts):
         stride: tuple[int, int],
         before: tuple[int, int],
         sizes: tuple[int, int],
+        to_float32: bool = False,
     ) -> None:
-        super().__init__(weights.swapaxes(0, 1), bias, bounds, stride)
+        super().__init__(weights.swapaxes(0, 1), bias, bounds, stride, to_float32=to_float32)
         self.before, self.sizes = before, sizes
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return whole numbers in `dtype`."""
+    def sums(self, x: Tensor) -> Tensor:
+        """Return the products' sums without what is added later."""
         (top, left), (height, width) = self.before, self.sizes
-        whole = functional.conv_transpose2d(x.to(self.dtype), self.weights.transpose(0, 1), None, self.stride)
+        whole = functional.conv_transpose2d(x, self.weights.transpose(0, 1), None, self.stride)
         below, right = max(top + height - whole.shape[2], 0), max(left + width - whole.shape[3], 0)
         reached = functional.pad(whole, (0, right, 0, below))
         return reached[..., top : top + height, left : left + width] + self.bias[:, None, None]

@@ -90,6 +90,7 @@ def _convolution(operator: Operator, quants: dict[str, Quant], path: Path) -> La
         (left, right, top, bottom),
         dilation,  # type: ignore[arg-type]
         settings.get("group", 1),
+        to_float32=True,
     )
     return Layer(Sequential(sums, _scaled(x, scales.reshape(-1, 1, 1), out)), operator.inputs[:1], out)
 
@@ -102,7 +103,7 @@ def _fully_connected(operator: Operator, quants: dict[str, Quant], path: Path) -
         raise UserError(f"{path}: {operator.numbered}: expected no transposition and alpha 1")
     centred = weights.astype(np.int64) - zero_points.astype(np.int64).reshape((-1, 1) if settings.get("transB") else -1)
     centred = centred if settings.get("transB") else centred.T
-    sums = IntegerProducts(centred, optional(operator, 6, path), x.bounds)
+    sums = IntegerProducts(centred, optional(operator, 6, path), x.bounds, to_float32=True)
     return Layer(Sequential(sums, _scaled(x, scales.reshape(-1), out)), operator.inputs[:1], out)
 
 

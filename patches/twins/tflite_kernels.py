@@ -191,7 +191,7 @@ class VectorSum(nn.Module):
 def mean(kernels: str, x: Quant, out: Quant, n: int, channels: int | None) -> nn.Module:
     """Scale a sum of ``n`` steps to steps of their mean; `channels` if it is over height and width and keeps both."""
     if kernels == "xnnpack":
-        return Float32(np.float32(x.scale) / (np.float32(n) * np.float32(out.scale)))
+        return SumOfIntegers(np.float32(x.scale) / np.float32(out.scale) * (np.float32(1) / np.float32(n)), x, out, n)
     if kernels == "builtin" and channels:
         return VectorMean(x, out, n, channels)
     whole = factor([x.scale / out.scale])
@@ -202,7 +202,20 @@ def mean(kernels: str, x: Quant, out: Quant, n: int, channels: int | None) -> nn
 def total(kernels: str, x: Quant, out: Quant, n: int) -> nn.Module:
     """Scale a sum of ``n`` steps to steps."""
     scale = np.float32(x.scale) / np.float32(out.scale)
-    return Float32(scale) if kernels == "xnnpack" else Total(scale, n * x.zero_point)
+    return SumOfIntegers(scale, x, out, n) if kernels == "xnnpack" else Total(scale, n * x.zero_point)
+
+
+class SumOfIntegers(nn.Module):
+    """XNNPACK's scale of a sum: in float32, where both zero points become one bias, rounded half to even."""
+
+    def __init__(self, scale: np.float32, x: Quant, out: Quant, n: int) -> None:
+        super().__init__()
+        self.scale, self.offset, self.zero_point = float(scale), n * x.zero_point, out.zero_point
+        self.bias = float(np.float32(out.zero_point) - np.float32(self.offset) * scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return whole numbers, float32."""
+        return (x + self.offset).mul_(self.scale).add_(self.bias).round_().sub_(self.zero_point)
 
 
 class Total(nn.Module):

@@ -72,7 +72,8 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     stride = settings["strideH"], settings["strideW"]
     dilation = settings.get("dilationHFactor", 1), settings.get("dilationWFactor", 1)
     pads = _pads(operator, values.shape[2:], stride, dilation)
-    sums = IntegerProducts(values, _bias(operator, path), quant.bounds, stride, pads, dilation, groups)
+    in_float32 = kernels == "xnnpack"
+    sums = IntegerProducts(values, _bias(operator, path), quant.bounds, stride, pads, dilation, groups, in_float32)
     if kernels == "builtin" and groups > 1 and not is_depthwise:
         kernels = "reference"  # the vector code knows no groups
     return Sequential(
@@ -95,7 +96,9 @@ def _transposed_convolution(operator: Operator, kernels: str, path: Path) -> nn.
     stride = operator.attributes["strideH"], operator.attributes["strideW"]
     left, _, top, _ = _pads(replace(moved, inputs=operator.outputs), values.shape[2:], stride)
     height, width, _ = of_one(operator.outputs[0])
-    sums = TransposedProducts(values, _bias(moved, path), quant.bounds, stride, (top, left), (height, width))
+    sums = TransposedProducts(
+        values, _bias(moved, path), quant.bounds, stride, (top, left), (height, width), kernels == "xnnpack"
+    )
     return Sequential(
         Function(Tensor.permute, 0, 3, 1, 2),
         sums,
@@ -112,7 +115,7 @@ def _fully_connected(operator: Operator, kernels: str, path: Path) -> nn.Module:
     rows, rest = divmod(prod(of_one(x)), values.shape[1])
     if rest or prod(of_one(operator.outputs[0])) != rows * len(values) or operator.attributes.get("weightsFormat"):
         raise no_twin(operator, path, f"on a tensor of shape {x.shape} with weights of shape {weights.shape}")
-    sums = IntegerProducts(values, _bias(operator, path), quant.bounds)
+    sums = IntegerProducts(values, _bias(operator, path), quant.bounds, to_float32=kernels == "xnnpack")
     scaled = _scaled(operator, kernels, quant, weights, out)
     return Sequential(each_to(-1, values.shape[1]), sums, scaled, each_to(*of_one(operator.outputs[0])))
 

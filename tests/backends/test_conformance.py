@@ -28,6 +28,7 @@ TARGETS = [
     ("tensorflow", "environments"),
     ("tflite_micro", "environments"),
     ("openvino", "environments"),
+    ("executorch", "executorch"),
     ("tosa", "environments"),
     ("qnn", "environments"),
     ("onnxruntime,version=1.23.2", "environments"),

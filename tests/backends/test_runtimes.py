@@ -1,10 +1,11 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tiny
+from helpers import executorch, tiny
 from helpers.cpu import exact_sums
 from helpers.elsewhere import Elsewhere
 from PIL import Image
@@ -38,11 +39,12 @@ ENGINES = [
     ("openvino", {}),
     ("tosa", {}),
     ("openvino", {"performance_hint": "throughput"}),
+    ("executorch", {}),
 ]
 
 
 def marked(name, *more):
-    marks = [pytest.mark.slow] if name in ELSEWHERE else []
+    marks = [pytest.mark.slow] if name in (*ELSEWHERE, "executorch") else []
     return pytest.param(name, *more, marks=[*marks, exact_sums] if name == "openvino" else marks)
 
 
@@ -55,10 +57,14 @@ NAMES = pytest.mark.parametrize("name", [marked(name) for name in dict(ENGINES)]
 
 
 def tiny_file(folder, name, **changes):
+    if name == "executorch":
+        return Path(shutil.copyfile(networks.file("pte"), folder / "t.pte"))
     return tiny.tflite_file(folder / "t.tflite", **changes) if name in TFLITE else tiny.onnx_file(folder / "t.onnx")
 
 
 def loaded(name, file, options=None, threads=1):
+    if name == "executorch":
+        executorch.require()
     runtime = Elsewhere(name) if name in ELSEWHERE else engine(name)()
     runtime.load(file, options or {}, threads)
     return runtime
@@ -79,7 +85,8 @@ def test_outputs_are_those_of_an_independent_computation(tmp_path, name, options
     if name not in TFLITE:
         import onnx
 
-        constants = {c.name: onnx.numpy_helper.to_array(c) for c in onnx.load(tmp_path / "t.onnx").graph.initializer}
+        model = onnx.load(tiny.onnx_file(tmp_path / "constants.onnx"))
+        constants = {c.name: onnx.numpy_helper.to_array(c) for c in model.graph.initializer}
         padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
         features = np.einsum("nchwij,ocij->nohw", windows, constants["w"]) + constants["b"][:, None, None]
@@ -119,7 +126,8 @@ def test_a_file_for_one_image_is_called_once_an_image(tmp_path, name):
     if name in TFLITE:
         single = loaded(name, tiny.tflite_file(tmp_path / "one.tflite", free_batch=False))
     else:
-        single = loaded(name, tiny.onnx_file(tmp_path / "one.onnx", batch=1))
+        one = tiny_file(tmp_path, name) if name == "executorch" else tiny.onnx_file(tmp_path / "one.onnx", batch=1)
+        single = loaded(name, one)
     x = images(name)
     np.testing.assert_allclose(single.run(prepared(single, x)), free.run(prepared(free, x)), rtol=1e-6, atol=1e-6)
 
@@ -158,7 +166,7 @@ def test_unknown_options_and_values_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="unknown option 'speed'"):
         loaded(name, file, {"speed": 9})
     known = {"onnxruntime": "optimization", "reference": None, "tflite_micro": None, "openvino": "performance_hint"}
-    known["tosa"] = "accelerator"
+    known |= {"tosa": "accelerator", "executorch": None}
     option = known.get(name, "kernels")
     if option:
         with pytest.raises(UserError, match=f"{option} = 'best': expected one of"):
@@ -203,7 +211,8 @@ def test_inputs_of_another_shape_or_dtype_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", dict(ENGINES))
 def test_a_missing_package_says_what_to_install(tmp_path, name, monkeypatch):
     file, found = tiny_file(tmp_path, name), engine(name)
-    for module in (found.package.replace("-", "_"), name, "tosa_reference_model"):
+    more = ("tosa_reference_model", "executorch.extension.pybindings")
+    for module in (found.package.replace("-", "_"), name, *more):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf"pip install {found.package}( \S+)?$"):
         found().load(file, {}, 1)
@@ -218,8 +227,8 @@ def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(t
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
-        match="'abacus'; there are dummy, litert, onnxruntime, openvino, qnn, reference, tensorflow, tflite_micro, "
-        "tflite_runtime, tosa",
+        match="'abacus'; there are dummy, executorch, litert, onnxruntime, openvino, qnn, reference, tensorflow, "
+        "tflite_micro, tflite_runtime, tosa",
     ):
         engine("abacus")
 

@@ -1,6 +1,8 @@
 """A damaged model is read, or refused by one line."""
 
 import random
+import shutil
+from pathlib import Path
 
 import onnx
 import pytest
@@ -9,14 +11,15 @@ from flatbuffers import Builder
 from helpers import tiny
 from helpers.memory import reading
 
+from backends.conformance import networks
 from backends.device.errors import UserError
 from exporters.files import describe
 from patches.twins import twin
 
 
-@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+@pytest.mark.parametrize("kind", ["onnx", "pte", "tflite"])
 def test_a_mutated_model_is_one_line(tmp_path, kind):
-    file = getattr(tiny, f"{kind}_file")(tmp_path / f"tiny.{kind}")
+    file = Path(shutil.copyfile(networks.file(kind), tmp_path / f"tiny.{kind}"))
     whole, refused = file.read_bytes(), 0
     for seed in range(150):
         mutated, chance = bytearray(whole), random.Random(seed)

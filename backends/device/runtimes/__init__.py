@@ -46,6 +46,7 @@ class Runtime(Protocol):
     - ``integers_only = True``: of the files of its formats it takes those alone that are quantized
     - ``twins``, a mapping from ``kernels`` in force to those of the twin that follows them, None for the default: what
       it answers is held against that twin
+    - ``brings``, the packages that its own needs, of those that a device has no use for else, such as torch
     - ``saturating``, a mapping from the signatures whose sums saturate on an x86 with AVX2 and no VNNI to what to do
     """
 

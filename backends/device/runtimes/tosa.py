@@ -56,6 +56,7 @@ class Engine:
     package: ClassVar[str] = "tosa-tools"
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"accelerator": ACCELERATORS}
     one_thread: ClassVar[bool] = True
+    integers_only: ClassVar[bool] = True
     twins: ClassVar[Mapping[str, str]] = {"tosa": "tosa"}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:

@@ -46,5 +46,5 @@ def test_a_module_that_is_no_classifier_in_eval_mode_is_refused(tmp_path, module
 
 
 def test_a_file_of_another_format_is_refused(tmp_path):
-    with pytest.raises(patchbench.UserError, match=r"own\.pt: expected a file that ends in \.onnx or \.tflite"):
+    with pytest.raises(patchbench.UserError, match=r"own\.pt: expected a file that ends in \.onnx, \.tflite or \.pte"):
         patchbench.export(nn.Flatten().eval(), small.PIXELS, None, tmp_path / "own.pt")

@@ -144,7 +144,7 @@ def test_a_description_beside_the_file_counts_and_may_not_be_contradicted(tmp_pa
 def test_files_that_have_no_twin_are_one_line(tmp_path):
     mistakes = {
         "no such file": (tmp_path / "absent.tflite",),
-        r"ends in \.onnx or \.tflite": (__file__,),
+        r"ends in \.onnx, \.tflite or \.pte": (__file__,),
         "no kernels named 'neon'; expected xnnpack, builtin, reference": (FILES[0], "neon"),
         "no kernels named 'xnnpack'; expected onnxruntime": (FILES[1], "xnnpack"),
         "compute in float": (tiny.onnx_file(tmp_path / "float.onnx"),),

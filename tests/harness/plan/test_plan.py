@@ -82,6 +82,16 @@ def test_a_runtime_of_one_thread_is_timed_on_one(tmp_path: Path) -> None:
     assert threads == {1}
 
 
+@pytest.mark.parametrize(("runtime", "files"), [("tflite_micro", {"fp32", "w8a8"}), ("tosa", {"w8a8"})])
+def test_a_runtime_that_takes_integers_alone_gets_no_file_in_float(
+    tmp_path: Path, runtime: str, files: set[str]
+) -> None:
+    float_too = '\n[[export]]\nformat = "tflite"\nprecision = "fp32"\n'
+    text = QUICK.replace('"onnx"', '"tflite"').replace("onnxruntime", runtime) + float_too
+    made = plan(tmp_path, text)
+    assert {c.replay.artifact.precision for c in made.cells if c.replay.target.name != "torch"} == files
+
+
 def test_two_targets_alike_share_replays_and_keep_their_names(tmp_path: Path) -> None:
     twin = '\n[[target]]\nname = "again"\nruntime = "onnxruntime"\n'
     made = plan(tmp_path, QUICK + twin)

@@ -1,0 +1,31 @@
+"""The small float network of `backends.conformance` for ExecuTorch."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from backends.conformance.networks import constants
+from exporters import pte
+from exporters.victim import Victim
+from helpers.tiny import CLASSES, SIZE
+
+
+class Network(nn.Module):
+    """Convolution, ReLU, global average, dense."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3, padding=1)
+        self.dense = nn.Linear(5, CLASSES, bias=False)
+        w, b, v = map(torch.from_numpy, constants().values())
+        self.load_state_dict({"convolution.weight": w, "convolution.bias": b, "dense.weight": v.T})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(torch.relu(self.convolution(x)).mean((2, 3)))
+
+
+def pte_file(path: Path) -> Path:
+    victim = Victim("tiny", "tiny", Path(), "", CLASSES, (SIZE, SIZE))
+    pte.write(Network().eval(), victim, None, None, path)
+    return path
