@@ -7,21 +7,24 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backends.answers import read_answers
+from backends.device.artifact import Pixels
 from backends.device.bundle import Bundle, paste
-from backends.device.defences import defend
+from backends.device.defences import Classify, defend, many_passes
 from backends.device.errors import UserError
+from backends.device.many_passes import answer_all
 from backends.device.protocol import LatencyLimits
 from backends.device.reading import read_json
 from backends.events import Answered, CaseFailed, Event, Progress
 from backends.hosts import Target, cores, is_emulated, prepare, replay
 from harness.plan.cells import Case, LatencyStep, ReplayStep
 from harness.plan.steps import TORCH
-from harness.results.records import Answers
+from harness.results.records import Answers, Passes
 from harness.run import crafting, parts, stages
 from harness.run.asking import Ran, ask
 from harness.run.lanes import Share, side_by_side
@@ -104,7 +107,11 @@ def answers(work: Work, step: ReplayStep) -> Answers:
         return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
     ran = read_json(folder / "ran.json")
     arrays = read_answers(folder / "answers.npz", (None, None))
-    return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
+    passes = None
+    if module := many_passes(step.case.defence):
+        verdicts = np.array(module.VERDICTS)[arrays["verdicts"]]
+        passes = Passes(verdicts, arrays["passes"], arrays["certified"])
+    return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"), passes)
 
 
 def prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
@@ -171,13 +178,20 @@ def in_torch(work: Work, todo: list[ReplayStep]) -> None:
             seen = stages.images(work, step.case.data, step.case.split)
             stamps = crafting.stamps(work, step.case, seen.ids)
             pixels = np.array(seen.pixels) if stamps is None else paste(seen.pixels, *stamps)
-            if step.case.defence:
-                pixels = defend(step.case.defence, pixels)
             with work.store.writing("replay", step.key, Took(verb(step), step.what, images=len(pixels))) as beside:
-                np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
+                network = partial(logits, work.simulated(step.artifact))
+                arrays = _behind(step.case.defence, pixels, network, is_clean=stamps is None)
+                np.savez(beside / "answers.npz", **arrays)  # type: ignore[arg-type]
                 ran = {"info": {"version": torch.__version__}, "machine": describe()._asdict()}
                 write_json(beside / "ran.json", ran)
             tick(done, len(todo), "")
+
+
+def _behind(defence: str, pixels: Pixels, network: Classify, *, is_clean: bool) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a case's file, of a network behind a defence, if any."""
+    if many_passes(defence):
+        return answer_all(defence, pixels, len(pixels), network, is_clean, lambda _: None)
+    return {"logits": network(defend(defence, pixels) if defence else pixels)}
 
 
 def _latency(work: Work, step: LatencyStep) -> None:
