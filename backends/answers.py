@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from backends.conversation import Ending
 from backends.device.artifact import sha256_file
 from backends.device.bundle import Bundle
+from backends.device.defences import many_passes
 from backends.device.errors import UserError
 from backends.device.protocol import LatencyLimits, MachineFacts
 from backends.device.reading import ARRAY_BYTES, MEBIBYTE, Axis, Expected, map_npy, read_npz, regular_file
 from backends.events import Answered, CaseFailed, Event, Latency, Loaded, Progress
 
 TRIES = 3  # for a case whose connection was lost
+OF_MANY_PASSES = {"verdicts": np.uint8, "passes": np.int32, "certified": np.bool_}
 INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64)
 
 OnEvent = Callable[[Event | CaseFailed], None]
@@ -147,9 +149,9 @@ class Answers:
                 f"{event.case}: after {wanted.defence or 'no defence'} the device has pixels of sha256 "
                 f"{event.defended_sha256}, expected {wanted.defended_sha256}"
             )
-        most = 16 * self.bundle.n * self.outputs + MEBIBYTE
+        most = 24 * self.bundle.n * self.outputs + MEBIBYTE
         path = self._fetched(event, f"{event.case}.npz", most)
-        read_answers(path, (self.bundle.n, self.outputs), most)
+        check_verdicts(read_answers(path, (self.bundle.n, self.outputs), most), wanted.defence, path)
         return path
 
     def _take_latency(self, event: Latency) -> None:
@@ -184,9 +186,28 @@ class Answers:
 
 
 def read_answers(path: Path, shape: Sequence[Axis], most: int = ARRAY_BYTES) -> dict[str, NDArray[Any]]:
-    """Read the answers to a case: ``logits``, float32 ``(images, outputs)``; ``integers`` where its file gives them."""
+    """Read the answers to a case: ``logits``, float32 ``(images, outputs)``; ``integers`` where its file gives them.
+
+    Behind a defence that runs the network many times also ``verdicts``, ``passes`` and ``certified``, one an image.
+    """
     expected = {"logits": Expected((np.float32,), shape), "integers": Expected(INTEGERS, shape, required=False)}
+    for name, dtype in OF_MANY_PASSES.items():
+        expected[name] = Expected((dtype,), shape[:1], required=False)
     return read_npz(path, expected, most)
+
+
+def check_verdicts(arrays: Mapping[str, NDArray[Any]], defence: str, path: Path) -> None:
+    """Check that a defence of many passes has a verdict on each image, and that no other has one."""
+    module = many_passes(defence)
+    wanted = set(OF_MANY_PASSES) if module else set()
+    if found := (set(OF_MANY_PASSES) & set(arrays)) ^ wanted:
+        raise UserError(f"{path}: after {defence or 'no defence'}, expected {_list(wanted)}; {_list(found)} is amiss")
+    if module and (arrays["verdicts"].max() >= len(module.VERDICTS) or arrays["passes"].min() < 1):
+        raise UserError(f"{path}: expected verdicts below {len(module.VERDICTS)}, and 1 pass or more")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "no verdicts"
 
 
 def check_loaded(bundle: Bundle, event: Loaded) -> None:

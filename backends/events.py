@@ -98,7 +98,7 @@ class Latency(Said):
     throughput_per_second: Amount
     clock_resolution_ns: Count
     peak_rss_bytes: Count
-    preprocessing: Literal["excluded"]
+    preprocessing: Literal["excluded", "included"]
     before: CpuSpeed
     after: CpuSpeed
     threads: Count

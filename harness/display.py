@@ -136,6 +136,19 @@ class Display:
         if state.word:
             self._done(state)
 
+    def finished(self, verb: str, what: str, seconds: float) -> None:
+        """Print the line of a task that is finished, here or elsewhere."""
+        took = f"{seconds:.1f} s"
+        with self._lock:
+            if self._whole and self._whole.finish(verb, seconds):
+                left = self._whole.remaining()
+                if not self._has_bars:
+                    took += f" · {', '.join(filter(None, [f'{self._whole.done} of {self._whole.of}', left]))}"
+                self._progress.update(self._whole_bar, completed=self._whole.done, left=left)
+        if not self._quiet:
+            line = Text.assemble(("✓", "green"), f" {verb} ", (what, "bold"), " ", (took, "dim"))
+            self.console.print(line)
+
     def say(self, line: str) -> None:
         """Print a line about what is going on."""
         if not self._quiet:
@@ -172,17 +185,7 @@ class Display:
             ended.set()
 
     def _done(self, task: _Task) -> None:
-        seconds = time.monotonic() - task.begun
-        took = f"{seconds:.1f} s"
-        with self._lock:
-            if self._whole and self._whole.finish(task.verb, seconds):
-                left = self._whole.remaining()
-                if not self._has_bars:
-                    took += f" · {', '.join(filter(None, [f'{self._whole.done} of {self._whole.of}', left]))}"
-                self._progress.update(self._whole_bar, completed=self._whole.done, left=left)
-        if not self._quiet:
-            line = Text.assemble(("✓", "green"), f" {task.verb} ", (task.what, "bold"), " ", (took, "dim"))
-            self.console.print(line)
+        self.finished(task.verb, task.what, time.monotonic() - task.begun)
 
     def _count(self, change: int) -> None:
         """Show the live bars while any task runs."""

@@ -16,6 +16,10 @@ EXTRAS = {  # by module; pyproject.toml has the versions
     "onnxruntime": "inspect",
     "ai_edge_litert": "inspect",
     "flatbuffers": "inspect",
+    "distributed": "cluster",
+    "dask_jobqueue": "cluster",
+    "asyncssh": "cluster",
+    "dask_kubernetes": "kubernetes",
 }
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # torch without several GB of CUDA

@@ -71,7 +71,7 @@ def key(stage: str, **inputs: object) -> str:
     everything = {
         "stage": stage,
         "inputs": inputs,
-        "versions": {name: _version(name) for name in PACKAGES.get(family, ())},
+        "versions": {name: version_of(name) for name in PACKAGES.get(family, ())},
         "code": code_digest(*CODE.get(family, ())),
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
@@ -84,11 +84,16 @@ def code_digest(*paths: str) -> str:
     for path in paths:
         files = sorted((ROOT / path).rglob("*")) if (ROOT / path).is_dir() else [ROOT / path]
         for file in files:
-            if file.suffix == ".py":
-                digest.update(ast.dump(_without_docstrings(ast.parse(file.read_bytes()))).encode())
-            elif file.suffix in (".html", ".css", ".js"):
-                digest.update(file.read_bytes())
+            digest.update(_file_digest(file))
     return digest.hexdigest()
+
+
+@cache
+def _file_digest(file: Path) -> bytes:
+    """Return a digest of a file that decides results; empty for any other."""
+    if file.suffix == ".py":
+        return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(file.read_bytes()))).encode()).digest()
+    return hashlib.sha256(file.read_bytes()).digest() if file.suffix in (".html", ".css", ".js") else b""
 
 
 @dataclass(frozen=True)
@@ -102,15 +107,19 @@ class Took:
 
 
 class Store:
-    """Results on disk: ``ROOT/STAGE/KEY/``. ``warn`` is called with a line about a damaged one."""
+    """Results on disk: ``ROOT/STAGE/KEY/``. ``warn`` is called with a line about a damaged one.
 
-    def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
+    What a killed run left half written is removed, unless another process holds the run: ``clear`` is False there.
+    """
+
+    def __init__(self, root: Path, warn: Callable[[str], None], clear: bool = True) -> None:
         self.root = root
         self._warn = warn
         self._verified: set[Path] = set()
-        self.scratch = root / "unfinished"  # ours alone: the run holds a lock on its directory
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
+        self.scratch = root / "unfinished"  # of the run that holds a lock on its directory, and of its workers
+        if clear:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
 
     def path(self, stage: str, key: str) -> Path:
         """Return the folder of a result, which may not exist yet."""
@@ -147,7 +156,11 @@ class Store:
                     write_sums(folder)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o755)
-                folder.rename(place)
+                try:
+                    folder.rename(place)
+                except OSError:
+                    if not place.is_dir():  # else another worker was first, with the same result
+                        raise
             self._verified.add(place)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -181,7 +194,8 @@ def _plain(value: object) -> object:
 
 
 @cache
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version of a package, ``absent`` where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

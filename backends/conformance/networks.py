@@ -72,7 +72,7 @@ def faults(kind: str, pixels: Pixels, logits: NDArray[np.float32]) -> str:
     """
     if logits.shape != (len(pixels), CLASSES):
         return f"expected shape {(len(pixels), CLASSES)}, got {logits.shape}"
-    if kind != "tflite":
+    if kind in ("onnx", "pte"):
         off = np.abs(logits - _convolved(pixels)) / (1 + np.abs(logits))
         return f"off by {off.max():.2g} of their size" if not off.max() < 1e-4 else ""
     steps = logits.astype(np.float64) / Y.scale + Y.zero_point

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -36,7 +37,9 @@ class Progress:
             self._sent = time.perf_counter()
 
 
-def run_all(runtime: Runtime, x: NDArray[Any], batch: int, raws: NDArray[Any], where: str, progress: Progress) -> None:
+def run_all(
+    runtime: Runtime, x: NDArray[Any], batch: int, raws: NDArray[Any], where: str, progress: Callable[[int], None]
+) -> None:
     """Run `x` batch by batch into ``raws`` ``(len(x), outputs)``; another shape or dtype is a `UserError`."""
     for i in range(0, len(x), batch):
         some = x[i : i + batch]

@@ -247,7 +247,7 @@ def _described(case: Case) -> dict[str, str]:
 
 
 class Hashes(NamedTuple):
-    """The sha256 of a stack of images as pasted, and as a defence leaves it; the latter is empty without one."""
+    """The sha256 of a stack of images as pasted, and as a defence leaves it; empty where it leaves no such stack."""
 
     pixels: str
     defended: str
@@ -256,11 +256,12 @@ class Hashes(NamedTuple):
 def hash_pixels(parts: Iterable[Pixels], defence: str = "") -> Hashes:
     """Hash a stack of images that comes in parts."""
     pixels, defended = hashlib.sha256(), hashlib.sha256()
+    is_transformed = bool(defence) and not defences.many_passes(defence)
     for part in parts:
         pixels.update(part.data)
-        if defence:
+        if is_transformed:
             defended.update(defences.defend(defence, part).data)
-    return Hashes(pixels.hexdigest(), defended.hexdigest() if defence else "")
+    return Hashes(pixels.hexdigest(), defended.hexdigest() if is_transformed else "")
 
 
 def _hashed(case: Case, parts: Iterable[Pixels]) -> Case:

@@ -26,8 +26,9 @@ def measure(
 ) -> tuple[dict[str, Any], NDArray[np.int64]]:
     """Time `run` on the images in turn, within `limits`; return the figures and each run's nanoseconds.
 
-    Only `run` is timed, from the file's own input to its own output, including any defence but neither preprocessing
-    nor quantization. `beat` is called between runs, about once a second.
+    Only `run` is timed: from the file's own input to its own output, including any defence but neither preprocessing
+    nor quantization; of a defence that runs the network many times, from an image to its answer. `beat` is called
+    between runs, about once a second.
     """
     for i in range(limits["warmup"]):
         run(images[i % len(images)])
@@ -53,7 +54,6 @@ def measure(
         "throughput_per_second": len(taken) / (float(nanoseconds.sum()) / 1e9),
         "clock_resolution_ns": clock_resolution_ns(),
         "peak_rss_bytes": memory_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "preprocessing": "excluded",
         "before": cpu_before._asdict(),
         "after": cpu_after._asdict(),
     }

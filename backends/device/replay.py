@@ -30,9 +30,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device import defences, many_passes
 from backends.device.artifact import Pixels, sha256_file
 from backends.device.batching import Progress, Send, run_all
-from backends.device.bundle import Bundle, chunk_images
+from backends.device.bundle import Bundle, Case, Hashes, chunk_images
 from backends.device.defences import defend
 from backends.device.errors import UserError
 from backends.device.files import replacing
@@ -96,20 +97,23 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, queries: Ite
     if request.latency is not None:
         send("progress", case="", done=0)
         facts, nanoseconds = measure(
-            *_timed(runtime, bundle, request.latency.get("defence", "")),
+            *_timed(runtime, bundle, outputs, request.latency.get("defence", "")),
             request.latency,
             lambda done: send("progress", case="", done=done),
         )
         written = _write(out / "latency.npy", lambda stream: np.save(stream, nanoseconds))
+        facts["preprocessing"] = "included" if defences.many_passes(request.latency.get("defence", "")) else "excluded"
         cold = load_seconds + first_run_seconds
         send("latency", threads=request.threads, cold_start_seconds=cold, **facts, **written)
     if request.session:
         serve(runtime, bundle, request.batch, outputs, queries, send)
 
 
-def _timed(runtime: Runtime, bundle: Bundle, defence: str) -> tuple[Callable[[Any], object], list[Any]]:
+def _timed(runtime: Runtime, bundle: Bundle, outputs: int, defence: str) -> tuple[Callable[[Any], object], list[Any]]:
     """Return what to time and its inputs: the network alone, or an image's defence and then the network."""
     pixels = np.array(bundle.pixels[:16])
+    if defences.many_passes(defence):
+        return many_passes.answerer(runtime, bundle, outputs, defence), list(pixels)
     seen = defend(defence, pixels) if defence else pixels
     x = prepare(runtime.input, bundle.artifact.preproc(seen), bundle.file)
     inputs = [x[i : i + 1] for i in range(len(x))]
@@ -176,10 +180,40 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, output
     cpu_started = time.process_time()
     send("progress", case=name, done=0, of=bundle.n)
     progress = Progress(send, PROGRESS_SECONDS, case=name, of=bundle.n)
+    case = bundle.case(name)
+    run = many_passes.run_case if defences.many_passes(case.defence) else _run_once
+    arrays, hashes = run(runtime, bundle, case, batch, outputs, progress)
+    if hashes.pixels != case.sha256:
+        raise UserError(
+            f"{bundle.root}: case {name} has pixels of sha256 {hashes.pixels}, expected {case.sha256}; "
+            "copy the bundle again"
+        )
+    if hashes.defended != case.defended_sha256:
+        raise UserError(
+            f"case {name}: {case.defence} gives pixels of sha256 {hashes.defended} here, but "
+            f"{case.defended_sha256} where the bundle was written; install the same version of Pillow on both"
+        )
+    written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
+    after_defence = {"defended_sha256": hashes.defended} if hashes.defended else {}
+    send(
+        "case",
+        case=name,
+        pixels_sha256=hashes.pixels,
+        seconds=time.perf_counter() - started,
+        cpu_seconds=time.process_time() - cpu_started,
+        anonymous_bytes=memory_bytes("RssAnon"),
+        **after_defence,
+        **written,
+    )
+
+
+def _run_once(
+    runtime: Runtime, bundle: Bundle, case: Case, batch: int, outputs: int, progress: Progress
+) -> tuple[dict[str, Any], Hashes]:
+    """Run each image of a case once; return the arrays of its file."""
     raws = np.empty((bundle.n, outputs), runtime.output.dtype)
     is_integer = raws.dtype != np.float32
     logits = np.empty(raws.shape, np.float32) if is_integer else raws
-    case = bundle.case(name)
     pasted = hashlib.sha256()
     defended = hashlib.sha256()
 
@@ -191,33 +225,13 @@ def _replay_case(runtime: Runtime, bundle: Bundle, name: str, batch: int, output
         return pixels
 
     done = 0
-    for x in _inputs(runtime, bundle, name, batch, hash_and_defend):
+    for x in _inputs(runtime, bundle, case.name, batch, hash_and_defend):
         here = slice(done, done + len(x))
-        run_all(runtime, x, batch, raws[here], f"{bundle.file}: case {name}", progress)
+        run_all(runtime, x, batch, raws[here], f"{bundle.file}: case {case.name}", progress)
         logits[here] = real(runtime.output, raws[here])
         done += len(x)
-    if (found := pasted.hexdigest()) != case.sha256:
-        raise UserError(
-            f"{bundle.root}: case {name} has pixels of sha256 {found}, expected {case.sha256}; copy the bundle again"
-        )
-    if case.defence and defended.hexdigest() != case.defended_sha256:
-        raise UserError(
-            f"case {name}: {case.defence} gives pixels of sha256 {defended.hexdigest()} here, but "
-            f"{case.defended_sha256} where the bundle was written; install the same version of Pillow on both"
-        )
-    arrays: dict[str, Any] = {"logits": logits, "integers": raws} if is_integer else {"logits": logits}
-    written = _write(out / f"{name}.npz", lambda stream: np.savez(stream, **arrays))
-    after_defence = {"defended_sha256": defended.hexdigest()} if case.defence else {}
-    send(
-        "case",
-        case=name,
-        pixels_sha256=found,
-        seconds=time.perf_counter() - started,
-        cpu_seconds=time.process_time() - cpu_started,
-        anonymous_bytes=memory_bytes("RssAnon"),
-        **after_defence,
-        **written,
-    )
+    hashes = Hashes(pasted.hexdigest(), defended.hexdigest() if case.defence else "")
+    return {"logits": logits, "integers": raws} if is_integer else {"logits": logits}, hashes
 
 
 def _write(path: Path, writer: Callable[[BinaryIO], None]) -> dict[str, str]:

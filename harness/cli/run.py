@@ -34,6 +34,7 @@ app = typer.Typer()
         "patchbench run cifar10 --data ~/data --targets 'litert*'",
         "patchbench run demo --dry-run",
         "patchbench run demo --limit 100 --set attack.gap.options.steps=20 --out out/quick",
+        "patchbench run demo --cluster local:4",
     ),
 )
 def run(
@@ -55,6 +56,14 @@ def run(
         bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes, and what it can tell.")
     ] = False,
     label: Annotated[str, typer.Option(metavar="TEXT", help="What `view` and `history` call this run.")] = "",
+    cluster: Annotated[
+        str,
+        typer.Option(
+            metavar="WORD",
+            help="Dask workers that do the work: the address of a scheduler, `local:N`, `slurm:FILE`, `ssh:FILE`, or "
+            "`kubernetes:FILE`.",
+        ),
+    ] = "",
     accept_licence: AcceptLicence = None,
     quiet: Quiet = False,
 ) -> None:
@@ -86,6 +95,7 @@ def run(
         device=device,
         frozen=frozen,
         label=label,
+        cluster=cluster,
         quiet=quiet,
         console=console(),
     )

@@ -16,7 +16,7 @@ from harness.plan.cases import Offer
 from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
 from harness.plan.classes import check_classes
 from harness.plan.described import described
-from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep
+from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep, decided
 from harness.plan.surrogates import bits, training_of
 from harness.store import key
 from harness.tables import matches
@@ -90,10 +90,11 @@ def make(
     replays: dict[str, ReplayStep] = {}
     cells, latencies = {}, []
     chosen = _targets(suite, targets)
+    by = {target.name: decided(target) for target in chosen} | {TORCH: ""}
     for artifact, target in _pairs(artifacts, chosen):
         for wanted, target_class, control in cases[artifact.victim]:
             case = _with_baseline_patch(wanted, frozen or {})
-            step = ReplayStep(case, artifact, target)
+            step = ReplayStep(case, artifact, target, by[target.name])
             replays.setdefault(step.key, step)
             cells[step.key, artifact.name, target.name, target_class, control] = Cell(step, target_class, control)
         if target.name != TORCH:
@@ -148,7 +149,7 @@ def _with_teacher(victim: VictimStep, everyone: Sequence[VictimStep]) -> VictimS
 
 def _with_baseline_patch(case: Case, frozen: Mapping[str, tuple[str, str]]) -> Case:
     patch = case.patch
-    if patch is None or patch.surrogate is None or patch.name not in frozen:
+    if not frozen or patch is None or patch.surrogate is None or patch.name not in frozen:
         return case
     return replace(case, patch=replace(patch, frozen=frozen[patch.name]))
 

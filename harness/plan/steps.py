@@ -134,7 +134,7 @@ class ArtifactStep:
             return self.brought.precision
         return self.quant.precision if self.quant else "fp32"
 
-    @property
+    @cached_property
     def name(self) -> str:
         """``resnet20-onnx-u8s8-minmax`` and the like; the table's name for a user's own file."""
         if self.brought:
@@ -212,7 +212,7 @@ class SurrogateStep:
             variant=self.words.variant,
             defence=self.words.defence,
             made_of=self.artifact.key if self.artifact else self.victim.key,
-            target=key("replay", by=deciding(self.target)) if self.target else "",
+            target=key("replay", by=decided(self.target)) if self.target else "",
             members=[member.key for member in self.members],
         )
 
@@ -251,7 +251,7 @@ class PatchStep:
         """Return the words for the surrogate in the results of a victim, whose name is left out."""
         return str(self.surrogate.words.without(victim)) if self.surrogate else ""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """``gap-float-resnet8-c3-s0-8px`` and the like."""
         parts = [self.attack, self.surrogate.name] if self.surrogate else [self.attack]
@@ -287,8 +287,8 @@ class PatchStep:
         return key("patch", name=self.name, **inputs)
 
 
-def deciding(target: Target) -> dict[str, object]:
-    """Return what decides a target's answers: neither its name nor its time limit does."""
+def decided(target: Target) -> str:
+    """Hash what decides a target's answers: neither its name nor its time limit does."""
     if target.name == TORCH:
-        return {}
-    return {"target": replace(target, name="", time_limit=0.0), "found": identity(target)}
+        return ""
+    return key("target", target=replace(target, name="", time_limit=0.0), found=identity(target))

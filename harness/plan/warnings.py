@@ -23,6 +23,7 @@ def warnings(plan: Plan) -> Iterator[str]:
     yield from _few_queries(plan)
     yield from _other_classes(plan)
     yield from _averaged(plan)
+    yield from _only_naive(plan)
 
 
 def _idle_targets(plan: Plan) -> Iterator[str]:
@@ -76,3 +77,11 @@ def _averaged(plan: Plan) -> Iterator[str]:
     averaged = {str(key[0]) for key, several in options.items() if len(several) > 1}
     for name in sorted(averaged):
         yield f"attack {name!r}: tables with other options share this name and are averaged: give each a label"
+
+
+def _only_naive(plan: Plan) -> Iterator[str]:
+    """Yield the defences that no patch expects."""
+    expected = {patch.surrogate.words.defence for patch in plan.patches if patch.surrogate}
+    for word in plan.suite.defence:
+        if word and expected and word not in expected:
+            yield f"defence {word!r}: no attack expects it, and its worth stays unknown: name it in an [[attack]] too"

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from harness.report import rows
 from harness.report.agreement import pages
 from harness.report.calibration import calibration_figures
+from harness.report.defences import defended, pareto_figure
 from harness.report.headline import headline
 from harness.report.labels import attack_label, labelled
 from harness.report.latency import latencies
@@ -33,6 +34,8 @@ from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
 CELLS_SHOWN = 3000  # rows of the table of cells; cells.csv has all
+PATCHES_SHOWN = 300  # pictures; the folder of patches has all
+HASHES_SHOWN = 3000  # rows of the patches' hashes; run.json has all
 
 
 def build(run_dir: Path, run: RunFacts | None = None, records: pd.DataFrame | None = None) -> Path:
@@ -86,6 +89,7 @@ def _content(run_dir: Path, run: RunFacts, records: pd.DataFrame) -> dict[str, o
     matrix = outcomes(records)
     shown = table.head(CELLS_SHOWN)
     shown = shown.assign(control_of=[str(patch).partition("@")[2] for patch in shown["patch"]])
+    defences = defended(run, summary)
     labels = dict(zip(table["artifact"], table["artifact_label"], strict=True))
     return {
         "run": run,
@@ -107,7 +111,10 @@ def _content(run_dir: Path, run: RunFacts, records: pd.DataFrame) -> dict[str, o
         "calibrations": [name.replace("_", " ") for name in table["calibration"].unique() if name],
         "pairs": paired.calibrations(matrix),
         "lab_to_device": chains_by_victim(run, matrix, labels),
-        "patches": rows.patches(run, table, run_dir),
+        "defences": defences,
+        "pareto": pareto_figure(defences) if defences else None,
+        "patches": rows.patches(run, table, run_dir, PATCHES_SHOWN),
+        "hashed": run.patches[:HASHES_SHOWN],
         "examples": rows.examples(run, labels, run_dir),
         "agreement": pages(run, table),
         "latency": latencies(run, table),

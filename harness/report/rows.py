@@ -143,21 +143,23 @@ def attacks(run: RunFacts) -> list[Attack]:
     return out
 
 
-def patches(run: RunFacts, cells: pd.DataFrame, run_dir: Path) -> list[PatchCard]:
-    """Return every patch, controls last; success is without a defence, where there is such a cell."""
+def patches(run: RunFacts, cells: pd.DataFrame, run_dir: Path, most: int) -> list[PatchCard]:
+    """Return the first patches, controls last; success is without a defence, where there is such a cell."""
     ok = cells[cells["status"] == "ok"]
     undefended = ok["defence"] == ""
     if (undefended & ~ok["attack"].isin(CONTROLS)).any():
         ok = ok[undefended]
+    own = ok[ok["attack"] != "other_class"]
+    rows = own.groupby("patch", observed=True).indices
     out = []
-    for patch in run.patches:
-        here = ok[(ok["patch"] == patch.name) & (ok["attack"] != "other_class")]
+    for patch in sorted(run.patches, key=lambda patch: patch.attack in CONTROLS)[:most]:
+        here = own.iloc[rows.get(patch.name, [])]
         rate = "targeted_success" if here["targeted_success"].notna().any() else "untargeted_success"
         integer = here.loc[~here["precision"].isin(["fp32", ""]) & (here["format"] != "torch"), rate]
         lab = here.loc[is_lab(here), rate].mean()
         victims = list(here["victim"].unique())
         out.append(PatchCard(patch, picture(run_dir, patch.file), lab, integer.min(), integer.max(), victims))
-    return sorted(out, key=lambda card: card.entry.attack in CONTROLS)
+    return out
 
 
 def examples(run: RunFacts, labels: Mapping[str, str], run_dir: Path) -> list[ExampleCard]:

@@ -20,6 +20,7 @@ from harness.report.svg import (
     SOFT,
     WIDTH,
     Figures,
+    at_most_a_hundred,
     covering,
     drawing,
     for_windows,
@@ -120,7 +121,8 @@ def _draw_bar(axes: Axes, bar: _Bar, here: pd.DataFrame, series: str, rate: str,
             axes.text(0.004, bar.y, "failed", va="center", color=INK, style="italic")
     else:
         axes.barh(bar.y, values.mean(), bar.height, color=bar.colour, alpha=0.25 if bar.is_pale else 0.6, lw=0)
-        axes.plot(values, [bar.y] * len(values), "o", color=bar.colour, ms=3.2, mew=0)
+        dots = values[at_most_a_hundred(values)]
+        axes.plot(dots, [bar.y] * len(dots), "o", color=bar.colour, ms=3.2, mew=0)
         end = np.nanmax([values.max(), interval.max(axis=None)])
         text = f"{100 * values.mean():.1f}"
         axes.annotate(text, (end, bar.y), (6, 0), textcoords="offset points", va="center")

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,6 +35,7 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 PAINT = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6});? ?")
 LEGEND_NAME = 52  # characters
+MARKS = 100  # of one series, that an eye tells apart
 LEGEND_LINE_INCHES = 0.18
 LEGEND_GAP = 6  # pixels between a legend and what is below it
 HOVER = "hover:"  # before a group's id that is the whole of a shortened text
@@ -178,3 +180,10 @@ def ticks(axes: Axes, which: Literal["x", "y"], names: Sequence[str], most: int,
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_ticks(at, shortened(names, most), **style)
     show_on_hover(axis.get_ticklabels(), names)
+
+
+def at_most_a_hundred(values: pd.Series) -> pd.Index:
+    """Return the labels of the marks to draw: all, or of more than a hundred those evenly spread by rank."""
+    if len(values) <= MARKS:
+        return values.index
+    return values.sort_values().index[np.linspace(0, len(values) - 1, MARKS).astype(int)]

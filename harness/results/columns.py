@@ -17,6 +17,9 @@ ADDED = ("fidelity",)  # those that older tables lack: empty there
 LARGEST = 2**31 - 1  # of their integers
 # What a record adds: one row per image and cell.
 RECORD_COLUMNS = ("image", "label", "status", "pred", "margin")
+# What it also adds in a run with a defence that runs the network many times: why it answers so, after how many passes,
+# and whether no patch could change that: 1 or 0.
+OF_MANY_PASSES = ("verdict", "passes", "certified")
 # Each rate with what it counts; its denominator is the column ``n_KIND``.
 RATES: dict[str, Kind] = {
     "clean_accuracy": "clean",

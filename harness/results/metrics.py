@@ -10,7 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
-from harness.results.columns import CELL_COLUMNS, CLEAN, FLOAT, MACHINE, NOISE, OVER_PATCHES, RATES, RECORD_COLUMNS
+from harness.results.columns import (
+    CELL_COLUMNS,
+    CLEAN,
+    FLOAT,
+    MACHINE,
+    NOISE,
+    OF_MANY_PASSES,
+    OVER_PATCHES,
+    RATES,
+    RECORD_COLUMNS,
+)
 from harness.results.intervals import over_patches
 from harness.results.stats import paired_interval, wilson
 from harness.results.success import Kind, counts, hits, is_right
@@ -21,6 +31,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 ALL_RATES = (*RATES, "targeted_success_in_common", "targeted_excess_over_noise", "equal_to_float")
+OF_DEFENCES = ("certified_accuracy", "certified_accuracy_low", "certified_accuracy_high", "passes")
 STANDING_IN = tuple(name for name in CONTROLS if name != "none")
 
 
@@ -46,6 +57,9 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     - ``targeted_excess_over_noise``: targeted success minus its mean over the noise draws of the same artifact, target,
       size, shape, placement and target class; NaN when there are none or one of them failed.
     - ``equal_to_float`` over ``n_float``: all images; same prediction as the victim in torch on the same patch.
+    - ``certified_accuracy`` over ``n_certified``, ``passes``: only in a run with a defence that runs the network many
+      times. All images of a clean cell that has verdicts: classified correctly, with a certificate. ``passes`` is the
+      mean number of passes for an answer.
 
     After each rate its 95 % interval, ``_low`` and ``_high``: Wilson's; for the excess, whose images are the same, that
     of `harness.results.stats.paired_interval`. They generalise over images, for this very patch.
@@ -127,6 +141,18 @@ def _add_rates(
     float_row = rows.elsewhere(_partner(out, (*FLOAT, "patch"), is_lab(out).to_numpy(bool) & good))
     equal = rows.total((float_row >= 0) & (pred == pred[float_row]))
     _add_rate(out, "equal_to_float", equal, "n_float", np.where(good, rows.total(float_row >= 0), 0))
+    if set(OF_MANY_PASSES) <= set(records):
+        _add_certified(out, records, rows, right, good)
+
+
+def _add_certified(out: pd.DataFrame, records: pd.DataFrame, rows: _Rows, right: Bools, good: Bools) -> None:
+    """Add the share of clean images that are right and certified, where a defence has verdicts; and passes an image."""
+    judged = (records["verdict"] != "").to_numpy(bool) & (out["attack"] == "none").to_numpy(bool)[rows.cell]
+    certified = judged & right & (records["certified"] == 1).to_numpy(bool)
+    n = np.where(good, rows.total(judged), 0)
+    _add_rate(out, "certified_accuracy", rows.total(certified), "n_certified", n)
+    total = np.bincount(rows.cell, weights=records["passes"].to_numpy(np.float64), minlength=len(out))
+    out["passes"] = total / np.bincount(rows.cell, minlength=len(out))
 
 
 def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
@@ -165,6 +191,7 @@ def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
             n_clean=("n_clean", "max"),
             **({"doubts": ("doubts", _union)} if "doubts" in table else {}),
             **{rate: (rate, "mean") for rate in (*ALL_RATES, *STANDING_IN)} | ends | sums,
+            **{name: (name, "mean") for name in OF_DEFENCES if name in table},
             **{c: (c, "max") for c in MACHINE},
         )
         .reset_index()

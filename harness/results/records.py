@@ -10,13 +10,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from backends.device.defences import many_passes
 from backends.device.protocol import MachineFacts
 from backends.fidelity import fidelity
 from backends.hosts import Target, is_emulated
 from harness.plan.cells import Cell
 from harness.plan.steps import TORCH, ArtifactStep
-from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
+from harness.results.columns import CELL_COLUMNS, OF_MANY_PASSES, RECORD_COLUMNS
 from harness.results.success import NO_ANSWER, answer
+
+
+class Passes(NamedTuple):
+    """What a defence that runs the network many times says of each image; see `backends.device.many_passes`."""
+
+    verdicts: NDArray[np.str_]
+    passes: NDArray[np.int32]
+    certified: NDArray[np.bool_]
 
 
 class Answers(NamedTuple):
@@ -27,6 +36,7 @@ class Answers(NamedTuple):
     info: Mapping[str, str]
     machine: MachineFacts
     integers: NDArray[np.generic] | None = None  # the file's own outputs, if they are integers
+    passes: Passes | None = None
 
 
 class Truth(NamedTuple):
@@ -49,26 +59,43 @@ def judge(answers: Answers, labels: NDArray[np.int64], class_offset: int = 0) ->
     return pd.DataFrame({"label": labels, "status": status, "pred": pred, "margin": margin})
 
 
+def _with_passes(frame: pd.DataFrame, passes: Passes | None) -> pd.DataFrame:
+    """Add the columns of `harness.results.columns.OF_MANY_PASSES`."""
+    if passes is None:
+        return frame.assign(verdict=pd.Categorical([""] * len(frame)), passes=1, certified=0)
+    return frame.assign(
+        verdict=pd.Categorical(passes.verdicts), passes=passes.passes, certified=passes.certified.astype(int)
+    )
+
+
 def records(
     cells: list[Cell],
     truths: Mapping[tuple[str, str], Truth],
     answers: Mapping[str, Answers],
     precisions: Mapping[str, str],
 ) -> pd.DataFrame:
-    """Return the records of all cells; truths by (data key, split), answers by replay key, precisions by artifact."""
+    """Return the records of all cells; truths by (data key, split), answers by replay key, precisions by artifact.
+
+    Where any cell's defence runs the network many times, all have `harness.results.columns.OF_MANY_PASSES`.
+    """
     frames = []
+    has_passes = any(many_passes(cell.replay.case.defence) for cell in cells)
+    added = OF_MANY_PASSES if has_passes else ()
     for cell in cells:
         case = cell.replay.case
         truth, answer = truths[case.data.key, case.split], answers[cell.replay.key]
         brought = cell.replay.artifact.brought
         frame = judge(answer, truth.labels, brought.class_offset if brought else 0)
         frame.insert(0, "image", truth.ids)
+        if has_passes:
+            frame = _with_passes(frame, answer.passes)
         for name, value in columns(cell, answer, precisions[cell.replay.artifact.key]).items():
             frame[name] = pd.Categorical([value] * len(frame)) if isinstance(value, str) else value
         frames.append(frame)
-    whole = pd.concat(frames, ignore_index=True)[[*CELL_COLUMNS, *RECORD_COLUMNS]]
+    whole = pd.concat(frames, ignore_index=True)[[*CELL_COLUMNS, *RECORD_COLUMNS, *added]]
     texts = {name: "category" for name in CELL_COLUMNS if not pd.api.types.is_numeric_dtype(whole[name])}
-    return whole.astype(texts | {"status": "category", "pred": "int32", "label": "int32"})
+    texts |= {"status": "category", "pred": "int32", "label": "int32"}
+    return whole.astype(texts | {name: "category" if name == "verdict" else "int32" for name in added})
 
 
 def _granularity(artifact: ArtifactStep) -> str:

@@ -42,6 +42,7 @@ RECORD_KINDS: dict[str, Kind] = {
     name: "integer" if name in INTEGERS else "number" if name in NUMBERS else "text"
     for name in (*CELL_COLUMNS, *RECORD_COLUMNS)
 }
+PASSES_KINDS: dict[str, Kind] = {"verdict": "text", "passes": "integer", "certified": "integer"}
 CELLS, REPORT = "cells.csv", "report.html"
 BEGUN = ("store", ".lock")  # what a run writes before its run.json
 MEND = "run the suite again"
@@ -109,7 +110,7 @@ def read_summary(run_dir: Path, run: RunFacts) -> Summary:
 def read_records(run_dir: Path, run: RunFacts) -> pd.DataFrame:
     """Read the records of a finished run; another run's or a damaged file is a `UserError`."""
     verify(run_dir, run, RECORDS)
-    records = read_parquet(run_dir / RECORDS, RECORD_KINDS, added=ADDED)
+    records = read_parquet(run_dir / RECORDS, RECORD_KINDS | PASSES_KINDS, added=(*ADDED, *PASSES_KINDS))
     return records.assign(**{column: "" for column in ADDED if column not in records})
 
 

@@ -23,7 +23,7 @@ def pack(
     A case without stamps is replayed clean. The bundle is written once and kept.
     """
     data, split = cases[0].data, cases[0].split
-    name = key("bundle", artifact=step.key, cases=sorted(case.key for case in cases))
+    name = key_of(step, cases)
     if not work.store.has("bundle", name):
         described, folder = artifact(work, step)
         ids = images(work, data, split).ids
@@ -34,3 +34,8 @@ def pack(
             defended = {case.name: case.defence for case in cases if case.defence}
             write_bundle(beside, described, folder / described.file, pixels, stacks, defended)
     return work.store.path("bundle", name)
+
+
+def key_of(step: ArtifactStep, cases: Sequence[Case]) -> str:
+    """Return the key of a bundle."""
+    return key("bundle", artifact=step.key, cases=sorted(case.key for case in cases))

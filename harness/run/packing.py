@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from backends.device.artifact import SCHEMA
 from backends.device.bundle import Bundle, chunk_images
 from backends.device.checksums import verify, write_sums
-from backends.device.defences import defend
+from backends.device.defences import defend, many_passes
 from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.json_types import read_as
@@ -115,6 +115,8 @@ def _part(work: Work, target: Target, todo: list[ReplayStep], folder: Path) -> I
 
 def _write_inputs(bundle: Bundle, name: str, entry: Tensor, stream: BinaryIO) -> None:
     defence = bundle.case(name).defence
+    if many_passes(defence):
+        raise UserError(f"{defence}: the network's own answers decide what it sees next; files alone cannot carry that")
     for pixels in bundle.batches(name, chunk_images(bundle.pixels[0].nbytes)):
         seen = defend(defence, pixels) if defence else pixels
         stream.write(prepare(entry, bundle.artifact.preproc(seen), bundle.file).tobytes())

@@ -7,54 +7,85 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backends.answers import read_answers
+from backends.device.artifact import Pixels
 from backends.device.bundle import Bundle, paste
-from backends.device.defences import defend
+from backends.device.defences import Classify, defend, many_passes
 from backends.device.errors import UserError
+from backends.device.many_passes import answer_all
 from backends.device.protocol import LatencyLimits
 from backends.device.reading import read_json
 from backends.events import Answered, CaseFailed, Event, Progress
-from backends.hosts import cores, is_emulated, prepare, replay
-from harness.plan.cells import LatencyStep, ReplayStep
-from harness.plan.steps import TORCH, ArtifactStep
-from harness.results.records import Answers
+from backends.hosts import Target, cores, is_emulated, prepare, replay
+from harness.plan.cells import Case, LatencyStep, ReplayStep
+from harness.plan.steps import TORCH
+from harness.results.records import Answers, Passes
 from harness.run import crafting, parts, stages
 from harness.run.asking import Ran, ask
 from harness.run.lanes import Share, side_by_side
 from harness.run.stages import Work
 from harness.run.tasks import verb
-from harness.store import Took, write_json
+from harness.store import Store, Took, write_json
 
 # An emulated latency compares with nothing: a few runs show that it works.
 EMULATED_LATENCY: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
 
 
+class Batch(NamedTuple):
+    """Replays of one artifact on one target, which a device answers in one go, and the cases of their bundle."""
+
+    steps: tuple[ReplayStep, ...]
+    cases: tuple[Case, ...]
+
+    @property
+    def target(self) -> Target:
+        """Where they run."""
+        return self.steps[0].target
+
+    def missing(self, store: Store) -> list[ReplayStep]:
+        """Return those that are not in the store yet."""
+        return [step for step in self.steps if not store.has("replay", step.key)]
+
+
+def batches(steps: Iterable[ReplayStep]) -> list[Batch]:
+    """Sort replays into batches; those of one artifact share a bundle, on whatever target."""
+    cases: dict[tuple[str, str], dict[str, Case]] = {}
+    together: dict[tuple[str, str, str], list[ReplayStep]] = {}
+    for step in steps:
+        artifact, split = step.artifact.key, step.case.split
+        cases.setdefault((artifact, split), {})[step.case.key] = step.case
+        together.setdefault((step.target.name, artifact, split), []).append(step)
+    return [
+        Batch(tuple(several), tuple(cases[artifact, split].values()))
+        for (_, artifact, split), several in together.items()
+    ]
+
+
 def replays(work: Work, steps: Iterable[ReplayStep]) -> None:
     """Replay what is not in the store yet: the float network first, then the targets side by side."""
-    missing: dict[str, dict[tuple[ArtifactStep, str], list[ReplayStep]]] = {}
-    whole: dict[tuple[ArtifactStep, str], list[ReplayStep]] = {}
-    for step in steps:
-        part = (step.artifact, step.case.split)
-        whole.setdefault(part, []).append(step)
-        if not work.store.has("replay", step.key):
-            missing.setdefault(step.target.name, {}).setdefault(part, []).append(step)
-    for todo in missing.pop(TORCH, {}).values():
-        _in_torch(work, todo)
-    ready = [name for name, parts in missing.items() if _prepared(work, [s for part in parts.values() for s in part])]
-    # One thread writes the bundles, before the targets share the store.
-    roots = {
-        part: crafting.bundle(work, part[0], list(dict.fromkeys(step.case for step in whole[part])))
-        for part in dict.fromkeys(part for name in ready for part in missing[name])
-    }
-    share = Share()
-    lanes = [
-        partial(_on_target, work, [(todo, roots[part]) for part, todo in missing[name].items()], share)
-        for name in ready
+    missing: dict[str, list[Batch]] = {}
+    for batch in batches(steps):
+        if batch.missing(work.store):
+            missing.setdefault(batch.target.name, []).append(batch)
+    for batch in missing.pop(TORCH, []):
+        in_torch(work, batch.missing(work.store))
+    ready = [
+        several for several in missing.values() if prepared(work, [s for b in several for s in b.missing(work.store)])
     ]
-    side_by_side(lanes, share)
+    # One thread writes the bundles, before the targets share the store.
+    packed = [[(batch.missing(work.store), bundle(work, batch)) for batch in several] for several in ready]
+    share = Share()
+    side_by_side([partial(_on_target, work, several, share) for several in packed], share)
+
+
+def bundle(work: Work, batch: Batch) -> Path:
+    """Pack a batch's artifact and all cases of its split into the directory that a device gets."""
+    return crafting.bundle(work, batch.steps[0].artifact, batch.cases)
 
 
 def latencies(work: Work, steps: Iterable[LatencyStep]) -> None:
@@ -64,7 +95,7 @@ def latencies(work: Work, steps: Iterable[LatencyStep]) -> None:
     for step in missing:
         of_target.setdefault(step.target.name, []).append(step)
     for several in of_target.values():
-        if _prepared(work, several):
+        if prepared(work, several):
             for step in several:
                 _latency(work, step)
 
@@ -76,10 +107,14 @@ def answers(work: Work, step: ReplayStep) -> Answers:
         return Answers(None, work.errors.get(step.key, "was not replayed"), {}, {})
     ran = read_json(folder / "ran.json")
     arrays = read_answers(folder / "answers.npz", (None, None))
-    return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"))
+    passes = None
+    if module := many_passes(step.case.defence):
+        verdicts = np.array(module.VERDICTS)[arrays["verdicts"]]
+        passes = Passes(verdicts, arrays["passes"], arrays["certified"])
+    return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"), passes)
 
 
-def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
+def prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
     """Install whatever the steps' target is missing; where that fails, it is the error of each step: return False."""
     target = steps[0].target
     try:
@@ -95,20 +130,21 @@ def _prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
 def _on_target(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share: Share) -> None:
     """Replay on one target, one artifact after another; what takes long is split by images."""
     for todo, root in several:
-        count = parts.begun(work, todo) or _replay(work, todo, root, share)
+        count = parts.begun(work, todo) or whole(work, todo, root, share, share.cores)
         if count:
             left = [s for s in todo if not work.store.has("replay", s.key) and s.key not in work.errors]
             parts.replay_in_parts(work, left, root, count, share)
 
 
-def _replay(work: Work, todo: list[ReplayStep], root: Path, share: Share) -> int:
+def whole(work: Work, todo: list[ReplayStep], root: Path, share: Share, most: int) -> int:
     """Replay cases of one artifact on one target; keep each result as it comes.
 
-    One that takes long is stopped where cores are left for it: return into how many parts to split the rest, else 0.
+    One that takes long is stopped where ``most`` cores let parts of it run side by side: return into how many parts to
+    split the rest, else 0.
     """
     first, n = todo[0], Bundle.read(root).n
     each = cores(first.target)
-    pace = parts.Pace(share.cores // each if each else 1)
+    pace = parts.Pace(most // each if each else 1)
     what = f"{first.artifact.name} on {first.target.name}, {len(todo)} cases"
     try:
         with share.taking(each), work.display.doing(verb(first), what) as tick:
@@ -130,7 +166,8 @@ def _keep(work: Work, images: int, step: ReplayStep, event: Answered, ran: Ran) 
         write_json(beside / "ran.json", {**ran, **facts})
 
 
-def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
+def in_torch(work: Work, todo: list[ReplayStep]) -> None:
+    """Answer with the network itself, or with its simulation: what files are compared with."""
     import torch
 
     from backends.device.machine import describe
@@ -141,13 +178,20 @@ def _in_torch(work: Work, todo: list[ReplayStep]) -> None:
             seen = stages.images(work, step.case.data, step.case.split)
             stamps = crafting.stamps(work, step.case, seen.ids)
             pixels = np.array(seen.pixels) if stamps is None else paste(seen.pixels, *stamps)
-            if step.case.defence:
-                pixels = defend(step.case.defence, pixels)
             with work.store.writing("replay", step.key, Took(verb(step), step.what, images=len(pixels))) as beside:
-                np.savez(beside / "answers.npz", logits=logits(work.simulated(step.artifact), pixels))
+                network = partial(logits, work.simulated(step.artifact))
+                arrays = _behind(step.case.defence, pixels, network, is_clean=stamps is None)
+                np.savez(beside / "answers.npz", **arrays)  # type: ignore[arg-type]
                 ran = {"info": {"version": torch.__version__}, "machine": describe()._asdict()}
                 write_json(beside / "ran.json", ran)
             tick(done, len(todo), "")
+
+
+def _behind(defence: str, pixels: Pixels, network: Classify, *, is_clean: bool) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a case's file, of a network behind a defence, if any."""
+    if many_passes(defence):
+        return answer_all(defence, pixels, len(pixels), network, is_clean, lambda _: None)
+    return {"logits": network(defend(defence, pixels) if defence else pixels)}
 
 
 def _latency(work: Work, step: LatencyStep) -> None:

@@ -47,9 +47,11 @@ from harness.results.run_directory import (
     write_run,
     write_summary,
 )
-from harness.run import crafting, replays, stages, twin_check
+from harness.run import crafting, deployments, replays, stages, twin_check
+from harness.run.cluster import carry_out
 from harness.run.run_json import Timing, commit, describe_run
 from harness.run.tasks import batches, expected, known_times, tasks
+from harness.run.worker import Job
 from harness.shipped import about_suite
 from harness.store import Store
 
@@ -68,17 +70,20 @@ def run_suite(
     label: str = "",
     command: str = "",
     quiet: bool = False,
+    cluster: str = "",
     console: Console,
 ) -> bool:
     """Run a suite into a run directory, reusing what is stored there; return whether no cell failed.
 
     ``frozen`` is a baseline whose patches are replayed where the weights are those that they were crafted on, ``label``
     what the run is called in lists of runs, ``command`` what repeats it, by default the command line of this process.
+    ``cluster`` is whose workers do it: an address of Dask, ``local:N``, or a kind and its file.
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file, overrides)
     stages.check_device(device)
+    deployment = deployments.read(cluster) if cluster else None
     folder = data_folder(suite, suite_file, data_dir)
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
@@ -98,8 +103,13 @@ def run_suite(
             patches = {name: patch for name, (patch, _) in known.items()}
             work = stages.Work(plan, store, display, device, patches)
             _warn_of_targets(work)
+            _expect(work)
             with about_suite(suite_file):
-                _run_stages(work)
+                if deployment:
+                    job = Job.of(work, suite_file, overrides, targets, frozen)
+                    carry_out(work, job, deployment, cluster)
+                else:
+                    _run_stages(work)
             display.say("counting and writing the report ...")
             given = command or shlex.join(["patchbench", *sys.argv[1:]])
             timing = Timing(started, time.monotonic() - begun, given, label)
@@ -200,7 +210,6 @@ def _expect(work: stages.Work) -> None:
 
 def _run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
-    _expect(work)
     for artifact in work.plan.artifacts:
         if artifact.brought:
             stages.artifact(work, artifact)

@@ -4,6 +4,9 @@ The forward pass is the defence itself; the backward pass treats rounding as the
 approximation, Athalye et al. 2018, "Obfuscated gradients give a false sense of security", section 4.1). Each module has
 a class ``Differentiable``, made from the setting; inputs and outputs are float32 ``(n, 3, h, w)`` in [0, 1]. A defence
 without a file here is done by the device's own code, and is the identity in the backward pass.
+
+Of a defence that runs the network many times, the class also takes the network, and returns logits; it says so by
+``runs_the_network = True``.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from backends.device.defences import defend, parse_defence
+from backends.device.errors import UserError
 from backends.device.names import modules
 from patches.straight_through import as_pixels
 
@@ -28,7 +32,10 @@ class Defended(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits ``(n, classes)``."""
-        logits: Tensor = self.surrogate(self.defence(pixels))
+        if getattr(self.defence, "runs_the_network", False):
+            logits: Tensor = self.defence(pixels, self.surrogate)
+        else:
+            logits = self.surrogate(self.defence(pixels))
         return logits
 
 
@@ -41,6 +48,8 @@ def differentiable_defence(word: str) -> nn.Module:
     """Build a defence by its name in a suite, differentiable; an unknown name is a `UserError`."""
     defence = parse_defence(word)
     if defence.name not in modules(__path__):
+        if defence.many_passes:
+            raise UserError(f"defence {word!r}: no attack can expect it, for it has no differentiable version")
         return StraightThrough(word)
     made: nn.Module = importlib.import_module(f"{__name__}.{defence.name}").Differentiable(defence.setting)
     return made

@@ -9,9 +9,11 @@ from art.defences.preprocessor import FeatureSqueezing
 from helpers import tiny
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from sklearn.ensemble import IsolationForest
 
 from backends.device import defences
 from backends.device.defences import defend, parse_defence
+from backends.device.defences.patchblock import outlier_scores
 from backends.device.errors import UserError
 from backends.device.names import modules
 
@@ -40,6 +42,25 @@ def test_gradients_are_smoothed_as_by_another_implementation(flower):
     assert 0.2 < share < 0.8
 
 
+def test_outliers_are_those_of_scikit_learns_isolation_forest():
+    rng = np.random.default_rng(1)
+    points = rng.normal(128, 10, (200, 30)).clip(0, 255).astype(np.uint8)
+    points[:5] = rng.integers(0, 256, (5, 30))
+    forest = IsolationForest(n_estimators=200, max_samples=200, random_state=0).fit(points)
+    scores = outlier_scores(points)
+    np.testing.assert_allclose(scores, -forest.score_samples(points), atol=0.05)
+    assert set(np.argsort(scores)[-5:]) == set(range(5))
+
+
+def test_patchblock_removes_a_patch_of_noise_and_little_else(flower):
+    image = flower[150:182, 250:282].copy()
+    image[4:12, 6:14] = np.random.default_rng(0).integers(0, 256, (8, 8, 3))
+    changed = (defend("patchblock:4", image[None])[0] != image).any(axis=2)
+    assert changed[4:12, 6:14].mean() > 0.9
+    changed[2:14, 4:16] = False  # chunks that hold a part of the patch
+    assert changed.mean() < 0.25
+
+
 def test_smooth_images_of_any_size_are_left_alone():
     ramp = np.broadcast_to(np.arange(0, 60, 2, dtype=np.uint8)[None, None, :, None], (2, 7, 30, 3)).copy()
     ramp[1] = 9
@@ -50,7 +71,7 @@ def test_smooth_images_of_any_size_are_left_alone():
 
 def test_one_image_is_as_in_a_batch(flower):
     pair = np.stack([flower[:48, :48], flower[100:148, 100:148]])
-    for word in ("jpeg:50", "median:3", "bit_depth:3", "lgs:9"):
+    for word in ("jpeg:50", "median:3", "bit_depth:3", "lgs:9", "patchblock:8"):
         before = pair.copy()
         seen = defend(word, pair)
         assert (seen.dtype, seen.shape) == (np.uint8, pair.shape)

@@ -67,7 +67,7 @@ def test_a_key_changes_with_inputs_versions_and_code(tmp_path: Path, monkeypatch
     assert key("patch", px=8, seed=0) == same
     assert key("patch", seed=1, px=8) != same
     assert key("replay", seed=0, px=8) != same
-    monkeypatch.setattr(store, "_version", lambda package: "another")
+    monkeypatch.setattr(store, "version_of", lambda package: "another")
     assert key("patch", seed=0, px=8) != same
 
 

@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_images
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.checksums import write_sums
 from backends.device.defences import defend
+from backends.device.defences.patchcleanser import mask_set, masked
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
 from patches.differentiable_defences import StraightThrough, defended, differentiable_defence
@@ -121,6 +122,20 @@ def test_a_defence_without_a_stand_in_is_the_devices_own_code_and_the_identity_b
     )
     seen.sum().backward()
     assert (x.grad == 1).all()
+
+
+def test_patchcleansers_stand_in_is_the_mean_over_its_masks():
+    """Of a linear network that sums the red of an image, over many draws."""
+    pixels = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    surrogate = defended("patchcleanser:4", torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()))
+    masks = mask_set((20, 20), 4)
+    image = (pixels[0].detach().permute(1, 2, 0) * 255).numpy()
+    means = torch.tensor(masked(image, masks) / 255).mean(dim=(1, 2))
+    expected = means.log_softmax(dim=1).mean(dim=0)
+    seen = torch.stack([surrogate(pixels)[0] for _ in range(400)]).mean(dim=0)
+    torch.testing.assert_close(seen, expected, atol=2e-3, rtol=0)
+    seen[0].backward()
+    assert (pixels.grad[0, 0] > 0).all(), "no mask hides a pixel from all draws"
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ def test_a_sound_plan_gives_no_warning(tmp_path: Path) -> None:
         (SOUND + TWICE, "attack 'gap': tables with other options share this name"),
         (SOUND + '[[target]]\nname = "lite"\nruntime = "litert"\n', "target 'lite' runs none of the suite's files"),
         (SOUND.replace('"onnx"', '["onnx", "tflite"]'), "no target runs resnet8-tflite-s8s8-minmax"),
+        ('defence = "jpeg:75"\n' + SOUND, "defence 'jpeg:75': no attack expects it, and its worth stays unknown"),
         (ASKING, "attack 'sparse_rs', option 'queries': 20 for each image are few"),
     ],
 )

@@ -96,7 +96,8 @@ def test_the_page_fits_with_some_columns_and_with_all(run: Path, page: str, tmp_
     seen, console = probe(page, WHOLE, tmp_path, width)
     assert "CONSOLE" not in console
     assert (seen["errors"], seen["images"], seen["bad"], seen["fetched"]) == ([], 26, 0, 0)
-    assert seen["heading"] == headline_of(pd.read_parquet(run / "records.parquet")).sentence
+    head = headline_of(pd.read_parquet(run / "records.parquet"))
+    assert seen["heading"] == f"{head.fidelity}: {head.sentence}"
     assert seen["wide"] <= 0
     assert seen["wideWithAllColumns"] <= 0
     assert seen["unlabelled"] == 0

@@ -14,9 +14,11 @@ from helpers.made_run import FILES, headline_of, make_run
 from rich.console import Console
 
 from backends.device.errors import UserError
+from harness.report import page as page_of_a_run
 from harness.report import terminal
 from harness.report.page import build
 from harness.results.metrics import cells, summarise
+from harness.results.run_directory import read_run
 
 
 def text_of(page: str) -> str:
@@ -57,6 +59,15 @@ def test_the_page_holds_the_run(run: Path, page: str) -> None:
     assert not re.search(r"url\((?!#)", page)
     assert list(run.glob("*.part")) == []
     assert "arena" not in text
+
+
+def test_of_many_patches_the_page_shows_the_first_and_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_of_a_run, "PATCHES_SHOWN", 4)
+    monkeypatch.setattr(page_of_a_run, "HASHES_SHOWN", 3)
+    made = page_of_a_run.text(run, read_run(run), pd.read_parquet(run / "records.parquet"))
+    assert "The first 4 of 18; the folder patches has all." in text_of(made)
+    assert "the first 3 of 18, run.json has all" in text_of(made)
+    assert made.count("data:image/png;base64,") == 4 + 2 * 4
 
 
 def test_an_arena_has_a_column_where_a_target_tells_it(tmp_path: Path) -> None:

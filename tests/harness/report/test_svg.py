@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import ROOT
 from helpers.browser import screenshot
@@ -149,3 +150,13 @@ def test_a_legend_of_many_lines_covers_no_axes() -> None:
         figure.subplots_adjust(top=0.9)
     (legend,) = figure.legends
     assert axes.get_tightbbox().y1 < legend.get_window_extent().y0
+
+
+def test_of_many_marks_a_hundred_are_drawn_the_extremes_among_them() -> None:
+    few = pd.Series([3.0, 1.0, 2.0], ["c", "a", "b"])
+    assert list(svg.at_most_a_hundred(few)) == ["c", "a", "b"]
+    many = pd.Series(np.random.default_rng(0).permutation(1000))
+    drawn = many[svg.at_most_a_hundred(many)]
+    assert len(drawn) == 100
+    assert (drawn.min(), drawn.max()) == (0, 999)
+    assert drawn.diff().dropna().between(9, 11).all()

@@ -111,7 +111,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_parts_that_it_has(
 def test_a_case_of_which_a_part_fails_has_its_error(plan: Plan, split_all: None, tmp_path: Path) -> None:
     work = work_in(plan, tmp_path)
     target = replace(plan.targets[0], runtime="dummy", options={"fault": "raise", "at": 10})
-    steps = [replace(step, target=target) for step in plan.replays if step.target == plan.targets[0]][:2]
+    steps = [replace(step, target=target, decided="") for step in plan.replays if step.target == plan.targets[0]][:2]
     replays.replays(work, steps)
     for step in steps:
         assert replays.answers(work, step).logits is None

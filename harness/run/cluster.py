@@ -1,0 +1,178 @@
+"""A run on a cluster: Dask's scheduler gives the nodes of the graph to workers, this process watches and reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from backends.device.errors import UserError
+from harness.run import perform, worker
+from harness.run.crew import Crew
+from harness.run.deployments import Deployment, opened
+from harness.run.graph import Node, graph, latencies
+from harness.run.replays import Batch
+from harness.run.stages import Work
+from harness.run.worker import Done, Job
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+TICK_SECONDS = 0.1
+LOOK_SECONDS = 1.0  # between two looks at the list of workers
+QUEUE_SECONDS = 3600.0  # for the first worker to come: a batch system has a queue
+LOST_SECONDS = 60.0  # for a scheduler or a worker to come back
+AGAIN = "finished work is kept: run again to go on"
+
+
+def carry_out(work: Work, job: Job, deployment: Deployment, word: str) -> None:
+    """Do all that a plan needs on the workers of a cluster; what is timed comes last, with nothing else running."""
+    nodes = graph(work.plan, work.device)
+    if not any(_missing(work, several) for several in (nodes, latencies(work.plan))):
+        return
+    with opened(deployment, word) as client, _announced(work, job):
+        crew = Crew(client, job, work.plan, work.display)
+        with work.display.preparing("wait", f"for the workers of {word}"):
+            crew.gather(deployment.expected, QUEUE_SECONDS)
+        for several in (nodes, latencies(work.plan)):
+            _Watch(work, job, client, crew).over(_missing(work, several))
+
+
+@contextmanager
+def _announced(work: Work, job: Job) -> Iterator[None]:
+    """Leave a file where every worker has to see it: in the store that they share."""
+    file = work.store.scratch / job.token
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _missing(work: Work, nodes: dict[str, Node]) -> dict[str, Node]:
+    """Return what is still to do; a bundle, or the check of twins, only where something that is to do waits for it."""
+    missing = {name: node for name, node in nodes.items() if not perform.is_done(work, node)}
+    wanted = {before for node in missing.values() for before in node.after}
+    return {name: node for name, node in missing.items() if node.stage not in ("bundle", "twins") or name in wanted}
+
+
+class _Watch:
+    """Hands nodes to the scheduler, and hears of each as it is done."""
+
+    def __init__(self, work: Work, job: Job, client: Client, crew: Crew) -> None:
+        from distributed import as_completed
+
+        self._work, self._job, self._client, self._crew = work, job, client, crew
+        self._futures: dict[str, Future] = {}
+        self._pending: dict[str, Node] = {}
+        self._parts: dict[str, set[str]] = {}  # of a replay, those that are still to come
+        self._finished = as_completed([], loop=client.loop)
+        self._looked = self._heard = self._met = time.monotonic()
+
+    def over(self, nodes: dict[str, Node]) -> None:
+        """Do nodes, which are in order; a user's mistake in one ends all."""
+        if not nodes:
+            return
+        with self._work.display.doing("share", f"{len(nodes)} steps among {self._crew.size} workers") as tick:
+            try:
+                for node in nodes.values():
+                    if why := self._crew.unmet(node):
+                        self._fail(node, why)
+                    else:
+                        self._hand(node.name, node)
+                while self._pending:
+                    for future in self._next():
+                        self._hear(future)
+                        tick(len(nodes) - len(self._pending), len(nodes), "")
+            finally:
+                self._end()
+
+    def _hand(self, name: str, node: Node) -> None:
+        self._pending[name] = node
+        after = [self._futures[before] for before in node.after if before in self._futures]
+        self._futures[name] = self._client.submit(
+            worker.do, self._job, name, self._crew.cores, after, key=f"{name}-{self._job.token}", pure=False,
+            priority=node.urgency, resources=self._crew.resources(node),
+        )  # fmt: skip
+        self._finished.add(self._futures[name])
+
+    def _next(self) -> list[Future]:
+        """Return what has finished; look at the workers from time to time."""
+        now = time.monotonic()
+        if self._client.status != "running":
+            if now - self._heard > LOST_SECONDS:
+                raise UserError(f"the scheduler has been gone for {LOST_SECONDS:g} s; {AGAIN}")
+            time.sleep(TICK_SECONDS)
+            return []
+        self._heard = now
+        if now - self._looked > LOOK_SECONDS:
+            self._crew.look()
+            self._looked = time.monotonic()
+            self._check_met()
+        finished: list[Future] = self._finished.next_batch(block=False)
+        if not finished:
+            time.sleep(TICK_SECONDS)
+        return finished
+
+    def _check_met(self) -> None:
+        """Give workers time to come back; what then still has none that can do it is a `UserError`."""
+        unmet = next((why for node in self._pending.values() if (why := self._crew.unmet(node))), "")
+        if not unmet:
+            self._met = self._looked
+        elif self._looked - self._met > LOST_SECONDS:
+            raise UserError(f"for {LOST_SECONDS:g} s {unmet}; {AGAIN}")
+
+    def _hear(self, future: Future) -> None:
+        name = str(future.key).removesuffix(f"-{self._job.token}")
+        node = self._pending.pop(name)
+        done = self._result(future, node)
+        if done.refused:
+            raise UserError(done.refused)
+        self._work.errors.update(done.errors)
+        if name.startswith("part:"):
+            self._hear_part(name, node)
+        elif done.parts:
+            self._split(node, done.parts)
+        else:
+            self._work.display.finished(node.verb, node.what, done.seconds)
+
+    def _result(self, future: Future, node: Node) -> Done:
+        from distributed import KilledWorker
+
+        if future.status in ("cancelled", "lost"):
+            raise UserError(f"the scheduler has lost the run; {AGAIN}")
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            died = f"{error.allowed_failures + 1} workers died while they did it, the last {error.last_worker.address}"
+            raise UserError(f"{node.verb} {node.what}: {died}; {AGAIN}")
+        if error is not None:
+            raise error
+        done: Done = future.result()
+        return done
+
+    def _split(self, node: Node, of: int) -> None:
+        names = [f"part:{number}:{of}:{node.name}" for number in range(1, of + 1)]
+        self._parts[node.name] = set(names)
+        for name in names:
+            self._hand(name, node)
+
+    def _hear_part(self, name: str, node: Node) -> None:
+        _, _, of, whole = name.split(":", 3)
+        self._parts[whole].remove(name)
+        if not self._parts[whole] and isinstance(node.of, Batch):
+            perform.join_parts(self._work, node.of, int(of))
+            self._work.display.finished(node.verb, f"{node.what} in {of} parts", 0.0)
+
+    def _fail(self, node: Node, why: str) -> None:
+        """Give replays and timings that nobody can do their error; without anything else there is no run."""
+        if node.stage not in ("replay", "latency"):
+            raise UserError(f"{node.verb} {node.what}: {why}")
+        self._work.errors.update({key: why for _, key in node.results})
+
+    def _end(self) -> None:
+        """Take back what is not done: workers stop at their next tick, and leave nothing half written."""
+        left = [self._futures[name] for name in self._pending]
+        if left:
+            self._client.cancel(left, force=True)
+        self._futures.clear()

@@ -1,0 +1,174 @@
+"""Runs on Dask's workers: the records of a run in process, whatever happens to the workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+import psutil
+import pytest
+from helpers.brought import write_suite
+from helpers.command import INTERRUPTIBLE, environ, patchbench
+from helpers.required import absent
+
+from backends.device.errors import UserError
+from harness.run import deployments
+
+SECONDS = 240  # for what takes ten
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dask() -> None:
+    if not find_spec("distributed"):
+        absent("distributed", "it is not installed: pip install 'patchbench[cluster]'")
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def in_process(suite: Path) -> pd.DataFrame:
+    """The records of a run without a cluster, which imports nothing of Dask."""
+    spy = suite.parent / "spy"
+    spy.mkdir()
+    for package in ("dask", "distributed"):
+        (spy / f"{package}.py").write_text("raise AssertionError('Dask is imported')")
+    done = patchbench("run", suite, "--out", "alone", cwd=suite.parent, PATCHBENCH_DATA=".", PYTHONPATH=str(spy))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return records(suite, "alone")
+
+
+def records(suite: Path, out: str) -> pd.DataFrame:
+    return pd.read_parquet(suite.parent / out / "records.parquet")
+
+
+@contextmanager
+def started(command: list[object], suite: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process of ours; it and its children end with the block."""
+    process = subprocess.Popen(
+        [*INTERRUPTIBLE, sys.executable, "-m", *map(str, command)],
+        cwd=suite.parent, env=environ(PATCHBENCH_DATA=".", **environment), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        for one in family(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.kill()
+        process.communicate(timeout=SECONDS)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def line(process: subprocess.Popen[str], words: str) -> str:
+    """The next line with these words."""
+    assert process.stdout is not None
+    said = ""
+    for one in process.stdout:
+        said += one
+        if words in one:
+            return one
+    pytest.fail(said)
+
+
+def until(found: Callable[[], T]) -> T:
+    end = time.monotonic() + SECONDS
+    while not (one := found()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return one
+
+
+def worker_of(pid: int) -> psutil.Process:
+    """A worker of a local cluster."""
+    return next(one for one in family(pid) if any("spawn_main" in word for word in one.cmdline()))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_and_records_are_those_of_a_run_in_process(
+    suite: Path, in_process: pd.DataFrame
+) -> None:
+    with started(["harness.cli", "run", suite, "--out", "two", "--cluster", "local:2"], suite) as process:
+        line(process, "✓ make")
+        worker_of(process.pid).kill()
+        out, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, out
+        assert "among 2 workers" in out
+    pd.testing.assert_frame_equal(records(suite, "two"), in_process)
+
+
+@pytest.mark.slow
+def test_a_worker_of_another_version_is_refused_and_a_run_that_is_interrupted_goes_on(
+    suite: Path, in_process: pd.DataFrame
+) -> None:
+    old = suite.parent / "old" / "numpy-0.1.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
+    file = suite.parent / "scheduler.json"
+    scheduler = ["distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file]
+    worker = ["distributed.cli.dask_worker", "--scheduler-file", file, "--no-dashboard", "--nthreads", "1"]
+    with started(scheduler, suite), started(worker, suite) as good:
+        address = until(lambda: file.is_file() and pd.read_json(file, typ="series")["address"])
+        command = ["harness.cli", "run", suite, "--out", "far", "--cluster", address]
+        with started(command, suite) as process:
+            line(process, "✓ read")
+            os.kill(process.pid, signal.SIGINT)
+            out, _ = process.communicate(timeout=SECONDS)
+            assert process.returncode == 130, out
+            assert "run the same command to resume" in out
+        until(lambda: not any("backends.device.replay" in one.cmdline() for one in family(good.pid)))
+        with started(worker, suite, PYTHONPATH=str(old.parent)) as bad:
+            line(bad, "Registered to")
+            with started(command, suite) as process:
+                assert "numpy: 0.1 there" in line(process, "worker tcp://")
+                out, _ = process.communicate(timeout=SECONDS)
+                assert process.returncode == 0, out
+                assert "among 1 workers" in out
+    pd.testing.assert_frame_equal(records(suite, "far"), in_process)
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "message"),
+    [
+        ("local:0", "", "expected local:N"),
+        ("local:many", "", "expected local:N"),
+        ("nowhere", "", "expected ADDRESS"),
+        ("slurm:f.toml", "", "f.toml: cannot be read"),
+        ("slurm:f.toml", "jobs = 0", "jobs"),
+        ("slurm:f.toml", "jobs = 1\nqueu = 'x'", "did you mean 'queue'"),
+        ("ssh:f.toml", "hosts = ['a']", "hosts"),
+        ("kubernetes:f.toml", "name = 'x'\nimage = 'y'", "workers"),
+    ],
+)
+def test_a_word_that_is_no_cluster_is_refused(
+    word: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text:
+        (tmp_path / "f.toml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        deployments.read(word)
+
+
+def test_a_file_says_how_many_workers_are_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slurm.toml").write_text("jobs = 3\nworkers = 2\ncores = 4")
+    (tmp_path / "ssh.toml").write_text("hosts = ['a', 'a', 'b']\nworkers = 2")
+    words = ("slurm:slurm.toml", "ssh:ssh.toml", "local:5", "tcp://a:1")
+    assert [deployments.read(word).expected for word in words] == [6, 4, 5, 0]
