@@ -93,7 +93,7 @@ def planned(cells: int, folder: Path, row: list[str], profile: bool) -> None:
     file.write_text(SUITE.format(seeds=", ".join(map(str, range(max(1, cells // PER_SEED))))))
     with timed(row, profile):
         plan = make(read_suite(file), None, folder)
-    row.insert(0, f"{len(plan.cells):,}")
+    row[0] = f"{len(plan.cells):,}"
     with timed(row, profile):
         graph(plan)
     with timed(row, profile):
@@ -113,9 +113,11 @@ def main(sizes: list[int], profile: bool, what: list[Callable[[int, Path, list[s
     """Measure each size, and print a table."""
     table = Table("cells", "plan, s", "graph, s", "dry run, s", "judging and report, s", "report, MB", "memory, GB")
     for cells in sizes:
-        row: list[str] = []
+        row = [f"{cells:,}"]
         with tempfile.TemporaryDirectory() as folder:
             for measure in what:
+                if measure is reported:
+                    row += [""] * (4 - len(row))
                 measure(cells, Path(folder), row, profile)
         table.add_row(*row)
     console().print(table)

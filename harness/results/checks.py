@@ -52,9 +52,12 @@ def doubts(cells: pd.DataFrame, found: Iterable[Check]) -> list[str]:
     """Return for each cell the names of the failed checks that affect it, comma-separated; a column of cells.csv."""
     names: list[list[str]] = [[] for _ in range(len(cells))]
     for check in found:
-        affected = np.zeros(len(cells), bool)
+        wanted: dict[tuple[str, ...], set[tuple[object, ...]]] = {}
         for where in check.where if check.status == "failed" else ():
-            affected |= np.logical_and.reduce([(cells[c] == v).to_numpy(bool) for c, v in where.items()])
+            wanted.setdefault(tuple(where), set()).add(tuple(where.values()))
+        affected = np.zeros(len(cells), bool)
+        for columns, places in wanted.items():  # as many as cells: each is looked up, and compared with none
+            affected |= [tuple(place) in places for place in cells[list(columns)].to_numpy(object)]
         for i in np.flatnonzero(affected):
             names[i].append(check.name)
     return [", ".join(own) for own in names]

@@ -100,20 +100,18 @@ def _pairs(known: Outcomes) -> Iterator[tuple[int, _Pair]]:
     cells = known.cells
     labs: dict[tuple[object, ...], dict[str, int]] = {}
     attacked = _attacked(known)
+    patches = list(zip(*(cells[column] for column in ON_BOTH), strict=True))
+    victim, surrogate = ([str(name) for name in cells[column]] for column in ("victim", "surrogate"))
     for row in np.flatnonzero(attacked & is_lab(cells)).tolist():
         if known.whole(row):
-            labs.setdefault(_patch_of(cells, row), {}).setdefault(str(cells["victim"].iloc[row]), row)
+            labs.setdefault(patches[row], {}).setdefault(victim[row], row)
     victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
     for row in np.flatnonzero(attacked & on_integers(cells)).tolist():
-        there = labs.get(_patch_of(cells, row), {})
-        networks = [str(cells["victim"].iloc[row]), *_crafted_on(str(cells["surrogate"].iloc[row]), victims)]
+        there = labs.get(patches[row], {})
+        networks = [victim[row], *_crafted_on(surrogate[row], victims)]
         lab = next((there[network] for network in networks if network in there), None)
         if lab is not None and known.whole(row):
             yield row, _Pair(lab, row)
-
-
-def _patch_of(cells: pd.DataFrame, row: int) -> tuple[object, ...]:
-    return tuple(cells[list(ON_BOTH)].iloc[row])
 
 
 def _crafted_on(words: str, victims: Mapping[str, str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from backends.conformance import networks
 from backends.device.errors import UserError
+from backends.device.runtimes import engine
 from exporters.calibration import activation_affine
 from exporters.files import describe, require_integer
 
@@ -66,6 +67,13 @@ def test_it_computes_nearly_what_torch_does_on_the_steps_of_its_output(network, 
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
     steps = found / describe(file).outputs[0].scale[0]
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_order_of_its_input_in_memory_does_not_matter(file):
+    runtime, x = engine("executorch")(), np.ascontiguousarray(small.as_input(small.PIXELS[:4]).numpy())
+    runtime.load(file, {}, 1)
+    np.testing.assert_array_equal(runtime.run(np.asfortranarray(x)), runtime.run(x))
 
 
 @pytest.mark.slow

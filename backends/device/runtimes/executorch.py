@@ -77,7 +77,8 @@ class Engine:
         """Run a batch, one image after the other."""
         if len(x) != 1:
             return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
-        given = x if x.flags.writeable else x.copy()  # torch warns of memory that it may not write to
+        # ExecuTorch reads memory in order, whatever the strides; torch warns of memory that it may not write to
+        given = x if x.flags.writeable and x.flags.c_contiguous else x.copy(order="C")
         found: NDArray[Any] = self._method.call((self._tensor(given),))[0].numpy()
         return found.reshape(1, -1)
 
