@@ -11,7 +11,8 @@ from backends.device.reading import JSON_BYTES, DamagedFile, parse_json, regular
 def description_beside(file: Path) -> Artifact | None:
     """Return the artifact that ``FILE.json`` beside a model file describes; None where there is no such description.
 
-    Somebody else's JSON is none. One of another file, by its sha256, is a `DamagedFile`.
+    Somebody else's JSON is none, and so is that of an export of the same name in the other format. One of another
+    content of this file, by its sha256, is a `DamagedFile`.
     """
     beside = file.with_suffix(".json")
     if not beside.is_file():
@@ -21,6 +22,8 @@ def description_beside(file: Path) -> Artifact | None:
     if not isinstance(content, dict) or "preproc" not in content:
         return None
     described = Artifact.read(beside)
-    if described.sha256 != sha256_file(file):
-        raise DamagedFile(f"{beside}: describes another file than {file.name} beside it: remove it, or export again")
-    return described
+    if described.sha256 == sha256_file(file):
+        return described
+    if Path(described.file).suffix != file.suffix:
+        return None
+    raise DamagedFile(f"{beside}: describes another file than {file.name} beside it: remove it, or export again")

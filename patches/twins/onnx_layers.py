@@ -180,13 +180,17 @@ def _average_pool(operator: Operator, quants: dict[str, Quant], path: Path) -> L
 
 
 class AveragePool(nn.Module):
-    """Average pooling in NCHW; the gradient is that of the mean of the steps."""
+    """Average pooling in NCHW; the gradient is that of the mean of the steps.
+
+    Where a window is the whole image, onnxruntime computes a global mean instead, which rounds other halves.
+    """
 
     def __init__(self, x: Quant, out: Quant, settings: Mapping[str, Any]) -> None:
         super().__init__()
         window, stride = (tuple(settings.get(name, (1, 1))) for name in ("kernel_shape", "strides"))
         top, left, bottom, right = settings.get("pads", (0, 0, 0, 0))
-        self.pads = left, right, top, bottom
+        self.pads, self.window = (left, right, top, bottom), window
+        self.whole = GlobalMean(x, out)
         self.sums = Function(functional.avg_pool2d, window, stride, divisor_override=1)
         self.mean = kernel.Average(x, out, window, stride)  # type: ignore[arg-type]
         self.counts_padding = bool(settings.get("count_include_pad"))
@@ -195,6 +199,9 @@ class AveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return steps of the output."""
+        if x.shape[2:] == self.window and not any(self.pads):
+            whole: Tensor = self.whole(x)
+            return whole
         padded = functional.pad(x, self.pads)
         ones = torch.ones(1, 1, *x.shape[2:], device=x.device)
         counts = self.sums(functional.pad(ones, self.pads, value=float(self.counts_padding)))

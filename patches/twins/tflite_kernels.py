@@ -26,7 +26,7 @@ VECTORS |= {("TRANSPOSE_CONV", "int8"): 8, ("FULLY_CONNECTED", "uint8"): 1, ("DE
 MEAN_VECTOR = 16
 QUANTIZE_VECTOR = 8
 REQUANTIZE_VECTOR = 16
-SUM_VECTORS = {True: 16, False: 8}  # by whether the integers are signed
+SUM_VECTORS = {True: 16, False: 8}  # by whether the integers are signed and no number is added to a tensor
 
 
 def _away(channels: int, vector: int | None) -> Tensor:
@@ -84,13 +84,16 @@ def requantize(kernels: str, x: Quant, out: Quant, shape: tuple[int, ...]) -> nn
     return FixedPoint(by, PORTABLE)
 
 
-def add(kernels: str, a: Quant, b: Quant, out: Quant, span: int) -> nn.Module:
-    """Add two tensors of steps; `span` elements of both are contiguous: an image, or its channels."""
+def add(kernels: str, a: Quant, b: Quant, out: Quant, span: int, is_number: bool = False) -> nn.Module:
+    """Add two tensors of steps; `span` elements of both are contiguous: an image, or its channels.
+
+    With `is_number`, one number of either is added to as many of the other.
+    """
     if kernels == "xnnpack":
         ratios = [np.float32(q.scale) / np.float32(out.scale) for q in (a, b)]
         return ShiftedSum(ratios, 20 - (math.frexp(max(ratios))[1] - 1))
     portable = FixedSum(a, b, out)
-    vector = SUM_VECTORS[a.lowest < 0]
+    vector = SUM_VECTORS[a.lowest < 0 and not is_number]
     in_vectors = kernels == "builtin" and span >= vector
     return InBlocks(VectorSum(portable, a, b, span, vector) if in_vectors else portable)
 
@@ -154,7 +157,7 @@ class FixedSum(nn.Module):
 
 
 class VectorSum(nn.Module):
-    """The built-in kernels' addition: operands are scaled to the larger scale and rounded once, or cut if unsigned.
+    """The built-in kernels' addition: operands are scaled to the larger scale and rounded, or cut in short vectors.
 
     Elements of an image, or channels, that do not fill a vector go to the portable code.
     """
@@ -165,10 +168,10 @@ class VectorSum(nn.Module):
         self.out = portable.out
         self.span = span
         self.rest = span % vector
-        self.signed = a.lowest < 0
+        self.rounds = vector == SUM_VECTORS[True]
         by = [factor([q.scale / (2 * max(a.scale, b.scale))]) for q in (a, b)]
         self.cuts = [-int(one.shift) for one in by]
-        shifts = [one.shift + 20 if self.signed else torch.full_like(one.shift, 20) for one in by]
+        shifts = [one.shift + 20 if self.rounds else torch.full_like(one.shift, 20) for one in by]
         nowhere = torch.zeros(1, dtype=torch.int64)
         self.one, self.other = (
             FixedPoint(Factor(f.multiplier, shift), nowhere) for f, shift in zip(by, shifts, strict=True)
@@ -177,7 +180,7 @@ class VectorSum(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return whole numbers, int64."""
         parts = self.one(a), self.other(b)
-        if not self.signed:
+        if not self.rounds:
             parts = tuple(part >> cut for part, cut in zip(parts, self.cuts, strict=True))  # type: ignore[assignment]
         sums: Tensor = self.out(parts[0] + parts[1])
         if not self.rest:

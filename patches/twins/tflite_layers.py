@@ -163,7 +163,7 @@ def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
     bounds = _bounds(operator, out)
     slopes = a.scale / out.scale, b.scale / out.scale
     if operator.name == "ADD":
-        layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, _contiguous(operator)), bounds, slopes)
+        layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, *_contiguous(operator)), bounds, slopes)
     elif operator.name == "SUB":
         layer = Rounded(kernel.subtract(kernels, a, b, out), bounds, (slopes[0], -slopes[1]))
     else:
@@ -174,12 +174,17 @@ def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
     return Aligned(layer, len(of_one(operator.outputs[0])) + 1)
 
 
-def _contiguous(operator: Operator) -> int:
-    """Return how many elements of an addition are contiguous: an image's, those of its last axis, or one."""
-    (a, b), out = (t.shape or () for t in operator.inputs), operator.outputs[0].shape or ()
-    if a[1:] == b[1:]:
-        return prod(of_one(operator.outputs[0]))
-    return out[-1] if a[-1:] == b[-1:] else 1
+def _contiguous(operator: Operator) -> tuple[int, bool]:
+    """Return how many elements of an addition are contiguous, and whether a single number is added to them."""
+    a, b = (of_one(tensor) for tensor in operator.inputs)
+    out = of_one(operator.outputs[0])
+    if a == b:
+        return prod(out), False
+    if a[-1:] == b[-1:]:
+        return out[-1], False
+    ones, whole = sorted((a, b), key=lambda shape: shape[-1:])
+    width = next((place for place, n in enumerate(reversed(ones)) if n != 1), len(whole))
+    return prod(whole[len(whole) - width :]), True
 
 
 def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:

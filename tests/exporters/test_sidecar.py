@@ -33,6 +33,14 @@ def test_a_strangers_json_is_none(file, content):
     assert description_beside(file) is None
 
 
+def test_that_of_the_other_format_is_none(file):
+    described(file)
+    other = file.with_suffix(".onnx")
+    other.write_bytes(b"another model")
+    assert description_beside(other) is None
+    assert description_beside(file) is not None
+
+
 def test_one_of_another_file_or_damaged_is_refused(file):
     described(file)
     file.write_bytes(b"another model")

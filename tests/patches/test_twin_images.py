@@ -143,6 +143,13 @@ def _onnx_averaged_with_padding(net: OnnxNetwork) -> str:
     return like(net, net.conv(), "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
 
 
+def _onnx_averaged_whole(net: OnnxNetwork) -> str:
+    """Onnxruntime computes the mean of a whole image otherwise than that of a window; four numbers make halves."""
+    x = net.conv(strides=[8, 8])
+    assert SIZE // 8 + 1 == 2
+    return like(net, x, "AveragePool", kernel_shape=[2, 2], strides=[2, 2])
+
+
 def _onnx_split(net: OnnxNetwork) -> str:
     """In equal parts, of which one is split into others."""
     x = net.conv(channels=CHANNELS)
@@ -170,6 +177,7 @@ def _onnx_sliced(net: OnnxNetwork) -> str:
 ONNX_OPERATORS: dict[str, Callable[[OnnxNetwork], str]] = {
     "averaged": _onnx_averaged,
     "averaged-with-padding": _onnx_averaged_with_padding,
+    "averaged-whole": _onnx_averaged_whole,
     "split": _onnx_split,
     "resized": lambda net: _onnx_resized(net, 1, 1, 2, 3),
     "shuffled": lambda net: like(net, net.conv(channels=CHANNELS), "DepthToSpace", blocksize=2, mode="CRD"),
