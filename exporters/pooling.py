@@ -31,10 +31,13 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Return the pooled images; where a side is no multiple of its output's, windows overlap or repeat.
 
     torch exports those as gathered elements. Here they are average pooling of each size of window that occurs, of which
-    slices are joined, one axis after the other.
+    slices are joined, one axis after the other. Images of the size that is wanted are left alone: of the mean of one
+    pixel LiteRT's converter makes a sum, which LiteRT's reference kernels compute wrong.
     """
     wanted = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
     sizes = [side if n is None else n for side, n in zip(input.shape[-2:], wanted, strict=True)]
+    if sizes == list(input.shape[-2:]):
+        return input
     for axis, n in zip((2, 3), sizes, strict=True):
         if input.shape[axis] % n:
             input = _pooled(input, axis, n)

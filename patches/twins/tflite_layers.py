@@ -216,7 +216,7 @@ def _mean(operator: Operator, kernels: str, path: Path) -> nn.Module:
     sums, shaped = Function(Tensor.sum, along, keep), each_to(*of_one(operator.outputs[0]))
     if operator.name == "SUM":
         if kernels == "reference":
-            raise no_twin(operator, path, "by the reference kernels")
+            raise no_twin(operator, path, "by the reference kernels, which compute it wrong,")
         total = Rounded(kernel.total(kernels, x, out, n), out.bounds, (x.scale / out.scale,))
         return Sequential(sums, total, shaped)
     in_vectors = keep and len(shape) == 4 and axes == [1, 2]

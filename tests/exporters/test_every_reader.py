@@ -34,6 +34,8 @@ def answers(runtime, file):
 def test_every_reader_of_an_export_computes_the_same(exported, spec, format, name):
     file = exported(name, format, SPECS[spec])
     first, *others = READERS[format]
+    if SPECS[spec] is None:
+        others = [other for other in others if not getattr(engine(other), "integers_only", False)]
     expected = answers(first, file)
     step = describe(file).outputs[0].scale[0] if SPECS[spec] else 1e-5
     for other in others:

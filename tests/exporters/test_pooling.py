@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exporters import pooling
+from exporters.files import describe
 from exporters.pooling import adaptive_avg_pool2d, avg_pool2d, rewritten
 from exporters.sub_pixel import sub_pixel
 from harness.run.arithmetic import compare_in_batches
@@ -67,6 +68,15 @@ class Reshaped(nn.Module):
         doubled = self.doubling(functional.adaptive_avg_pool2d(functional.relu(x), 7))
         halved = functional.avg_pool2d(doubled, 3, 2, 1, count_include_pad=False)
         return torch.cat([doubled, functional.interpolate(halved, scale_factor=2, mode="nearest")], 1)
+
+
+@pytest.mark.slow
+def test_one_pixel_is_no_sum(tmp_path: Path) -> None:
+    layers = [nn.Conv2d(3, 8, 16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)]
+    path = write(tmp_path, nn.Sequential(*layers).eval(), "tflite", SPEC)
+    assert {operator.name for operator in describe(path).operators}.isdisjoint({"SUM", "MEAN"})
+    (found,) = compare_in_batches(twin(path, "reference"), PIXELS, (1,))
+    assert found.equal == 1.0
 
 
 @pytest.mark.slow

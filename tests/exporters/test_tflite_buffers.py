@@ -108,7 +108,7 @@ def test_an_export_has_its_weights_inside_and_computes_what_the_quantizer_wrote(
     wide = [nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 512, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     network = nn.Sequential(*wide, nn.Linear(512, 10)).eval()
     ours = small.write(tmp_path / "ours", network, "tflite")
-    monkeypatch.setattr("exporters.tflite.inside", Path.read_bytes)
+    monkeypatch.setattr("exporters.tflite.leaky_in_integers", Path.read_bytes)
     theirs = small.write(tmp_path / "theirs", network, "tflite")
     assert describe(theirs).outside > 0, "ai-edge-quantizer writes no weights outside any more: is the module needed?"
     assert describe(ours).outside == 0

@@ -107,7 +107,9 @@ def test_an_operators_integers_are_the_kernels_own(
     net = Network("int8", 0)
     file = net.write(tmp_path, make(net), any_batch=False)
     if net.ops[-1].name == "SUM" and kernels == "reference":
-        with pytest.raises(UserError, match=r"SUM \(number 1\) by the reference kernels has no twin yet"):
+        with pytest.raises(
+            UserError, match=r"SUM \(number 1\) by the reference kernels, which compute it wrong, has no twin yet"
+        ):
             twin(file, kernels)
         return
     made = twin(file, kernels)
