@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from helpers.made_run import FILES, make_run
-from rich.console import Console
 from rich.table import Table
 
 from harness.cli.dry_run import print_dry_run
@@ -97,7 +96,7 @@ def planned(cells: int, folder: Path, row: list[str], profile: bool) -> None:
     with timed(row, profile):
         graph(plan)
     with timed(row, profile):
-        print_dry_run(plan, folder / "run", Console(quiet=True))
+        print_dry_run(plan, folder / "run", console(quiet=True))
 
 
 def reported(cells: int, folder: Path, row: list[str], profile: bool) -> None:

@@ -47,7 +47,7 @@ class ExportTable(Table):
     victims: Axis[str] = ("*",)
     """Which victims to export, as patterns of their names."""
 
-    format: Axis[Format | Literal["torch"]]
+    format: Axis[Literal[Format, "torch"]]
     """File format; `pte` is ExecuTorch's. `torch` makes no file: it is simulated, rounded in float, on the target
     `torch`."""
 

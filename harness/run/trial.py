@@ -29,7 +29,7 @@ def require_survived(file: Path, kernels: Sequence[str | None] = (None,)) -> Non
     """
     name = "onnxruntime" if file.suffix == ".onnx" else "litert"
     chosen = [one or "" for one in kernels] if name == "litert" else [""]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # an empty part is the folder here
     command = [sys.executable, "-m", "harness.run.trial", name, str(file.resolve()), *chosen]
     try:
         done = subprocess.run(

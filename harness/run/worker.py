@@ -5,6 +5,7 @@ A worker sees the suite, ``--data`` and the run directory under the same paths a
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import uuid
@@ -16,12 +17,11 @@ from pathlib import Path
 from platform import python_version
 from typing import NamedTuple
 
-from rich.console import Console
-
 from backends.device.errors import UserError
 from backends.hosts import availability, identity
 from harness.config import read_suite
 from harness.config.overrides import Overrides
+from harness.console import console
 from harness.display import Display, Progress
 from harness.plan.plan import Plan, make
 from harness.plan.steps import TORCH
@@ -105,7 +105,7 @@ class _Watched(Display):
     """Shows warnings alone, in the worker's log; what ticks stops once it is no longer wanted."""
 
     def __init__(self, share: Share) -> None:
-        super().__init__(Console(stderr=True), quiet=True)
+        super().__init__(console(file=sys.stderr), quiet=True)
         self._share = share
 
     @contextmanager

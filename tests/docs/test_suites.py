@@ -1,4 +1,4 @@
-"""Every block of TOML on a page is a suite, a part of one, or rules of the gate."""
+"""Every block of TOML on a page is a suite, a part of one, rules of the gate, or a cluster."""
 
 import re
 import tomllib
@@ -11,10 +11,12 @@ from helpers.suites import QUICK
 from backends.device.runtimes import check_target_options
 from harness.config import Suite
 from harness.gate.rules import Rules
+from harness.run.deployments import Kubernetes, Slurm, Ssh
 from patches import attacks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
 BLOCK = re.compile(r"```toml[^\n]*\n(.*?)```", re.DOTALL)
+CLUSTERS = (Slurm, Ssh, Kubernetes)
 OURS_ALONE = ("sign_steps",)  # an attack that Extending adds
 
 
@@ -31,6 +33,10 @@ def test_a_block_of_toml_is_valid(text: str):
     if {"compare", "limit"} & set(given):
         Rules.model_validate(given)
         return
+    for cluster in CLUSTERS:
+        if set(given) <= set(cluster.model_fields):
+            cluster.model_validate(given)
+            return
     around = {} if "schema" in given else tomllib.loads(QUICK)  # a whole suite has its own
     suite = Suite.model_validate(around | given)
     for table in suite.attack:

@@ -26,7 +26,11 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
         ("calibration = 8", "calibration = 0", "data.calibration = 0: the files of a [[victim]] need images"),
         ("epochs = 1", "epoch = 1", "victim.0.train.epoch: unknown key; did you mean 'epochs'?"),
         ("noise = 1", "nosie = 1", "controls.nosie: unknown key; did you mean 'noise'?"),
-        ('format = "onnx"', 'format = "onx"', "export.0.format: expected 'onnx', 'tflite' or 'torch', got 'onx'"),
+        (
+            'format = "onnx"',
+            'format = "onx"',
+            "export.0.format: expected 'onnx', 'tflite', 'pte' or 'torch', got 'onx'",
+        ),
         ("schema = 1", "schema = 2", "schema: expected 1, got 2"),
         ("[victim.train]\nepochs = 1", "", "victim 'resnet8': give either weights or a [victim.train] table"),
         ('format = "onnx"', 'format = "tflite"\nsignature = "u8s8"', "TFLite's integers are signed"),

@@ -49,9 +49,10 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_kernels_are_tried_in_one_process(crashing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit")  # a user's module, where the command is run
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     trial.require_survived(crashing, ("reference",))
     with pytest.raises(UserError, match=SAYS):
-        trial.require_survived(crashing, ("reference", "builtin"))
+        trial.require_survived(crashing, ("builtin", "reference"))
 
 
 def test_a_file_that_no_runtime_reads_is_left_to_who_opens_it(tmp_path: Path) -> None:
