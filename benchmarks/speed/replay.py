@@ -200,7 +200,7 @@ def main() -> None:
             artifact = Artifact.read(description)
             name = f"{target.name} {artifact.name}"
             for row in measure(target, artifact, description.with_name(artifact.file), given, folder):
-                holds = "yes" if row.holds else "[red]no[/]"
+                holds = "yes" if row.holds else "no"
                 table.add_row(name, row.what, row.ours, row.theirs, f"{row.ratio:.3f}", row.wanted, holds)
                 ratios[f"{name}: {row.what}"] = row.ratio
     console(150).print(table)
