@@ -82,6 +82,12 @@ def defend(word: str, pixels: Pixels) -> Pixels:
     return seen
 
 
+def starts(length: int, side: int, stride: int) -> list[int]:
+    """Return where windows begin along an axis: every `stride` pixels, and the last at the border."""
+    last = max(length - side, 0)
+    return [*range(0, last, stride), last]
+
+
 def _module(name: str, word: str) -> Any:
     """Find a file of this folder, else a module that is an entry point of group ``patchbench.defences``."""
     ours = modules(__path__)

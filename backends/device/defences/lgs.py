@@ -11,12 +11,11 @@ that every device darkens the same blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels
+from backends.device.defences import starts
 
 SETTING = "BLOCK"
 SETTINGS = range(2, 65)
@@ -54,17 +53,11 @@ def _gradients(pixels: Pixels) -> NDArray[np.int64]:
 def _in_blocks(gradients: NDArray[np.int64], block: int) -> NDArray[np.bool_]:
     large = np.zeros(gradients.shape, bool)
     height, width = gradients.shape[1:]
-    for top in _starts(height, block):
-        for left in _starts(width, block):
+    stride = block - block // 3
+    for top in starts(height, block, stride):
+        for left in starts(width, block, stride):
             here = np.s_[:, top : top + block, left : left + block]
             some = gradients[here]
             threshold = THRESHOLD_PERCENT * ONE * some[0].size
             large[here] |= 100 * some.sum(axis=(1, 2), keepdims=True) > threshold
     return large
-
-
-def _starts(length: int, block: int) -> Iterator[int]:
-    """Yield where blocks begin along an axis."""
-    last = max(length - block, 0)
-    yield from range(0, last, block - block // 3)
-    yield last

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels
+from backends.device.defences import starts
 from backends.device.errors import UserError
 
 SETTING = "CHUNK"
@@ -33,7 +34,7 @@ def transform(pixels: Pixels, side: int) -> Pixels:
     if side > min(pixels.shape[1:3]):
         raise UserError(f"patchblock:{side}: a chunk of that side does not fit into an image of {pixels.shape[1:3]}")
     out: Pixels = pixels.copy()
-    rows, columns = (_starts(length, side) for length in pixels.shape[1:3])
+    rows, columns = (starts(length, side, side // 2) for length in pixels.shape[1:3])
     corners = [(row, column) for row in rows for column in columns]
     for image, seen in zip(pixels, out):
         chunks = [image[row : row + side, column : column + side] for row, column in corners]
@@ -77,9 +78,3 @@ def _expected_depth(n: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean depth of a point in a random tree of n points, c(n) of Liu et al."""
     harmonic = np.array([math.log(max(one - 1, 1)) + EULER for one in n.ravel().tolist()])
     return np.where(n > 2, 2 * harmonic - 2 * (n - 1) / np.maximum(n, 1), n == 2)
-
-
-def _starts(length: int, side: int) -> list[int]:
-    """Return where chunks begin along an axis: every half of a chunk, and the last at the border."""
-    last = length - side
-    return [*range(0, last, side // 2), last]

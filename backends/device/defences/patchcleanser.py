@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels
-from backends.device.defences import Answer, Classify
+from backends.device.defences import Answer, Classify, starts
 from backends.device.errors import UserError
 
 SETTING = "PATCH_PX"
@@ -40,10 +40,7 @@ def mask_set(size: tuple[int, int], patch_px: int, along: int = MASKS) -> Masks:
         raise UserError(f"patchcleanser:{patch_px}: a patch of that side does not fit into an image of {size}")
     strides = [-(-(length - patch_px + 1) // along) for length in size]
     height, width = (patch_px + stride - 1 for stride in strides)
-    rows, columns = (
-        [*range(0, length - side, stride), length - side]
-        for length, side, stride in zip(size, (height, width), strides)
-    )
+    rows, columns = map(starts, size, (height, width), strides)
     return Masks((height, width), [(row, column) for row in rows for column in columns])
 
 
