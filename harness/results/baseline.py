@@ -30,10 +30,12 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
+from harness.results.gathering import outcomes
 from harness.results.metrics import cells
-from harness.results.outcomes import ABSENT, ERROR, Outcomes, clean_rows, outcomes
+from harness.results.outcomes import Outcomes, clean_rows
 from harness.results.packed import Packed, PackedPatch, pack
-from harness.results.run_directory import RunFacts, read_records, read_run, verify
+from harness.results.record_files import read_outcomes
+from harness.results.run_directory import RunFacts, read_run, verify
 from harness.sealed import sealed, unsealed
 from harness.store import write_text
 from harness.tables import explain
@@ -113,15 +115,14 @@ class Frozen:
 
 def of_run(run_dir: Path) -> Frozen:
     """Return a finished run directory as a frozen run; anything else is a `UserError`."""
-    run, records = _read_run(run_dir)
-    return Frozen(run_dir, _facts(run), outcomes(records))
+    run, known = _read_run(run_dir)
+    return Frozen(run_dir, _facts(run), known)
 
 
 def freeze(run_dir: Path, file: Path) -> Frozen:
     """Write a run's baseline."""
-    run, records = _read_run(run_dir)
-    frozen = Frozen(run_dir, _facts(run), outcomes(records))
-    known = frozen.outcomes
+    run, known = _read_run(run_dir)
+    frozen = Frozen(run_dir, _facts(run), known)
     if known.preds.max(initial=0) > np.iinfo(np.int16).max:
         raise UserError(f"{run_dir}: expected at most {np.iinfo(np.int16).max + 1} classes for a baseline")
     content = {
@@ -189,20 +190,7 @@ def _check_rates(file: Path, listed: Cells, known: Outcomes) -> None:
 
 def _rates(known: Outcomes) -> list[dict[str, object]]:
     """Return the rates of each cell with their n, and its status; None where there is no rate."""
-    row, image = np.nonzero(known.preds != ABSENT)
-    pred = known.preds[row, image]
-    records = (
-        known.cells.astype("category")
-        .iloc[row]
-        .assign(
-            image=known.images[image],
-            label=known.labels[image],
-            status=np.where(pred == ERROR, "failed", "ok"),
-            pred=pred,
-            margin=np.nan,
-        )
-    )
-    rates = cells(records)[[*FROZEN_COLUMNS, "status"]].astype(object)
+    rates = cells({"evaluate": known})[[*FROZEN_COLUMNS, "status"]].astype(object)
     return cast(list[dict[str, object]], rates.where(rates.notna(), None).to_dict("records"))
 
 
@@ -249,12 +237,12 @@ def _unpacked_patch(file: Path, entry: PatchEntry, packed: PackedPatch | None) -
     return patch
 
 
-def _read_run(run_dir: Path) -> tuple[RunFacts, pd.DataFrame]:
+def _read_run(run_dir: Path) -> tuple[RunFacts, Outcomes]:
     run = read_run(run_dir)
-    records = read_records(run_dir, run)
-    if not len(records[records["split"] == "evaluate"]):
+    known = outcomes(read_outcomes(run_dir, run))
+    if known.cells.empty:
         raise UserError(f"{run_dir}: expected a run with cells, got none")
-    return run, records
+    return run, known
 
 
 def _facts(run: RunFacts) -> Facts:

@@ -68,9 +68,9 @@ def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONF
 
     One patch: Wilson. No class with two patches: over images alone, by Wilson's interval with the effective size of
     images as clusters. Below `BOOTSTRAP_FROM` patches: t over the patches' rates within their classes, to whose
-    variance that of drawing images is added. From there to `BOOTSTRAP_TO` the crossed bootstrap, its percentiles widened
-    to t's (Hesterberg 2015, Am. Stat. 69, "expanded percentile interval") and scaled to that same variance, since
-    resampling both counts the residual three times (Owen 2007). Above, t again.
+    variance that of drawing images is added. From there to `BOOTSTRAP_TO` the crossed bootstrap, its percentiles
+    widened to t's (Hesterberg 2015, Am. Stat. 69, "expanded percentile interval") and scaled to that same variance,
+    since resampling both counts the residual three times (Owen 2007). Above, t again.
     """
     hit, among, classes = _counting(hits & among, among, classes)
     if not len(hit):

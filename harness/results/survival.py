@@ -10,7 +10,8 @@ import pandas as pd
 
 from backends.device.artifact import PARTLY
 from harness.results.columns import SERIES
-from harness.results.metrics import is_lab, own_control
+from harness.results.draws import own_control
+from harness.results.metrics import is_lab
 from harness.results.outcomes import Bools, Outcomes
 from harness.results.stats import Difference, Estimate, Floats, difference, mean_rate, ratio
 from harness.results.success import Kind
