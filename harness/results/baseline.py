@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, cast
 
@@ -21,15 +20,10 @@ from backends.device.errors import UserError
 from backends.device.reading import DamagedFile, read_json
 from harness.results.columns import CELL_COLUMNS, RATES, check_cells
 from harness.results.entries import (
-    ArtifactEntry,
-    CaseEntry,
     Cells,
-    Entry,
-    ErrorEntry,
     PatchEntry,
-    TargetEntry,
-    VictimEntry,
 )
+from harness.results.frozen import Facts, Frozen
 from harness.results.gathering import outcomes
 from harness.results.metrics import cells
 from harness.results.outcomes import Outcomes, clean_rows
@@ -50,25 +44,6 @@ DROPPED = frozenset({"operators", "checks", "file", "bytes", "others"})  # of en
 FROZEN_COLUMNS = [column for rate, kind in RATES.items() for column in (rate, f"n_{kind}")]
 
 
-class Facts(Entry):
-    """What a baseline keeps of a run: what was attacked, with what, and where."""
-
-    suite: str
-    ids_sha256: dict[str, str]
-    failed_checks: tuple[str, ...]
-    label: str = ""
-    started: str = ""
-    commit: str = ""
-    plan: str = ""
-    versions: dict[str, str] = Field(default_factory=dict)
-    victims: tuple[VictimEntry, ...] = ()
-    artifacts: tuple[ArtifactEntry, ...] = ()
-    patches: tuple[PatchEntry, ...] = ()
-    targets: tuple[TargetEntry, ...] = ()
-    cases: tuple[CaseEntry, ...] = ()
-    errors: tuple[ErrorEntry, ...] = ()
-
-
 class BaselineFile(Facts):
     """The content of a baseline file."""
 
@@ -86,31 +61,6 @@ class FrozenPatch(NamedTuple):
 
     patch: Patch
     weights: str
-
-
-@dataclass(frozen=True, eq=False)
-class Frozen:
-    """A run as gate and history see it: its outcomes on the evaluation images, and the facts about them."""
-
-    source: Path
-    facts: Facts
-    outcomes: Outcomes
-
-    def victim(self, name: str) -> VictimEntry:
-        """Return the entry of a victim; an empty one where there is none."""
-        return next((one for one in self.facts.victims if one.name == name), VictimEntry(name=name))
-
-    def artifact(self, name: str) -> ArtifactEntry:
-        """Return the entry of an artifact; an empty one where there is none."""
-        return next((one for one in self.facts.artifacts if one.name == name), ArtifactEntry(name=name))
-
-    def patch(self, name: str) -> PatchEntry:
-        """Return the entry of a patch; an empty one where there is none."""
-        return next((one for one in self.facts.patches if one.name == name), PatchEntry(name=name))
-
-    def target(self, name: str) -> TargetEntry:
-        """Return the entry of a target; an empty one where there is none."""
-        return next((one for one in self.facts.targets if one.name == name), TargetEntry(name=name))
 
 
 def of_run(run_dir: Path) -> Frozen:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from harness.results.columns import CELL_NUMBERS, OVER_PATCHES, RATES
@@ -34,6 +36,11 @@ def over_patches(records: pd.DataFrame | Splits) -> pd.DataFrame:
     return out.astype({column: kind for column, kind in CELL_NUMBERS.items() if column in OVER_PATCHES})
 
 
-def estimate(known: Outcomes, cells: list[int], kind: Kind) -> Estimate:
-    """Return the mean of a rate over cells, given as rows of the outcomes."""
-    return mean_rate(known.hits_each(cells, kind), known.among_each(cells, kind), known.goals[cells])
+def estimate(known: Outcomes, cells: Sequence[int], kind: Kind) -> Estimate:
+    """Return the mean of a rate over cells, given as rows of the outcomes, which keep it."""
+    key = (kind, *cells)
+    if key not in known.estimates:
+        known.estimates[key] = mean_rate(
+            known.hits_each(cells, kind), known.among_each(cells, kind), known.goals[list(cells)]
+        )
+    return known.estimates[key]

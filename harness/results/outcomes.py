@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.results import success
 from harness.results.columns import CLEAN
+from harness.results.stats import Estimate
 from harness.results.success import Kind
 
 Bools = NDArray[np.bool_]
@@ -38,7 +39,7 @@ class Outcomes:
     ``cells`` has one row per cell (`CELL_COLUMNS`), ``preds`` is int32 ``(cells, images)`` with `ERROR` and `ABSENT`,
     ``images`` and ``labels`` are ``(images,)``, ``clean`` is the row of each cell's clean cell, -1 where there is none.
     ``errors`` are the messages of the cells with one: its first image's that failed. ``order`` tells where each cell
-    stands among those of all splits.
+    stands among those of all splits; ``estimates`` are those that `harness.results.intervals.estimate` has made.
     """
 
     cells: pd.DataFrame
@@ -49,6 +50,7 @@ class Outcomes:
     errors: Mapping[int, str] = field(default_factory=dict)
     order: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     passes: Passes | None = None
+    estimates: dict[tuple[Kind | int, ...], Estimate] = field(default_factory=dict)
 
     @cached_property
     def goals(self) -> Ints:
@@ -59,7 +61,7 @@ class Outcomes:
         """Return the outcomes on some of the images alone."""
         row_of = {image: row for row, image in enumerate(self.images.tolist())}
         rows = np.array([row_of[image] for image in images], np.int64)
-        return replace(self, images=self.images[rows], labels=self.labels[rows], preds=self.preds[:, rows], passes=None)
+        return Outcomes(self.cells, self.images[rows], self.labels[rows], self.preds[:, rows], self.clean, self.errors)
 
     def whole(self, row: int) -> bool:
         """Return whether a cell and its clean cell have a prediction for every image; otherwise it has no rates."""

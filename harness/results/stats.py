@@ -23,8 +23,9 @@ CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10  # patches; a bootstrap over fewer is too narrow: over 3 it covers 87 % where it says 95
 BOOTSTRAP_TO = 200  # patches; the mean of more is as good as normal, and resampling them takes long
 RESAMPLES = 10_000
-FEW_RESAMPLES = 2000  # of matrices with more than `LARGE` numbers: an interval's ends then vary by 3 % of its half
-LARGE = 100_000
+# Of more patches, or of a larger matrix, fewer are drawn: an interval's ends then vary by 3 % of its half.
+FEW_RESAMPLES = 2000
+MOST_PATCHES, LARGEST = 30, 50_000
 GRID = 100  # steps between nothing and the greatest score of a sign-flip test
 
 
@@ -117,7 +118,7 @@ def ratio(top: Floats, bottom: Floats, among: Bools, classes: Ints) -> Estimate:
 
 
 def _resamples(among: Bools) -> int:
-    return RESAMPLES if among.size <= LARGE else FEW_RESAMPLES
+    return RESAMPLES if len(among) <= MOST_PATCHES and among.size <= LARGEST else FEW_RESAMPLES
 
 
 def crossed_bootstrap(
@@ -134,12 +135,7 @@ def crossed_bootstrap(
     top, bottom = (weights @ part.T.astype(np.float32) for part in (counted, among))
     mean = counted.sum(axis=1) / np.maximum(among.sum(axis=1), 1)
     rates = np.divide(top, bottom, out=np.tile(mean.astype(np.float32), (resamples, 1)), where=bottom > 0)
-    share = np.empty_like(rates)
-    rng = np.random.default_rng([seed, 1])
-    for group in np.unique(classes):
-        here = np.flatnonzero(classes == group)
-        drawn = rng.multinomial(max(len(here) - 1, 1), np.full(len(here), 1 / len(here)), resamples)
-        share[:, here] = drawn * (len(here) / max(len(here) - 1, 1))
+    share = patch_weights(tuple(np.unique(classes, return_inverse=True)[1].tolist()), resamples, seed)
     out: NDArray[np.float32] = (share * rates).mean(axis=1, dtype=np.float32)
     return out
 
@@ -268,4 +264,20 @@ def image_weights(images: int, resamples: int, seed: int) -> NDArray[np.float32]
     out = np.empty((resamples, images), np.float32)
     for row in out:
         row[:] = np.bincount(rng.integers(images, size=images), minlength=images)
+    return out
+
+
+@lru_cache(maxsize=2)
+def patch_weights(groups: tuple[int, ...], resamples: int, seed: int) -> NDArray[np.float32]:
+    """Return how much each patch counts where patches are drawn within their groups, ``(resamples, patches)``; cached.
+
+    Most series of a run have the same classes and seeds.
+    """
+    of = np.array(groups)
+    out = np.empty((resamples, len(of)), np.float32)
+    rng = np.random.default_rng([seed, 1])
+    for group in np.unique(of):
+        here = np.flatnonzero(of == group)
+        drawn = rng.multinomial(max(len(here) - 1, 1), np.full(len(here), 1 / len(here)), resamples)
+        out[:, here] = drawn * (len(here) / max(len(here) - 1, 1))
     return out
