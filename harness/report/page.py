@@ -34,7 +34,11 @@ from harness.store import write_text
 from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
-CELLS_SHOWN = 3000  # rows of the table of cells; cells.csv has all
+CELLS_SHOWN = 2000  # rows of the table of cells; cells.csv has all
+ROWS_SHOWN = 1000  # of any other table; summary.json and run.json have all
+CHAINS_SHOWN = 100  # of a victim, from lab to device
+PAGES_SHOWN = 30  # files whose targets are compared
+FIGURES_SHOWN = 3  # of a kind; tables have what else there is
 PATCHES_SHOWN = 300  # pictures; the folder of patches has all
 HASHES_SHOWN = 3000  # rows of the patches' hashes; run.json has all
 
@@ -89,6 +93,7 @@ def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
     shown = table.head(CELLS_SHOWN)
     shown = shown.assign(control_of=[str(patch).partition("@")[2] for patch in shown["patch"]])
     defences = defended(run, summary)
+    results = rows.results(summary)
     labels = dict(zip(table["artifact"], table["artifact_label"], strict=True))
     return {
         "run": run,
@@ -103,13 +108,16 @@ def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
         "filters": rows.filters(table),
         "failures": rows.failures(table, run),
         "checks": known.checks,
-        "success": success_figures(table, summary),
-        "results": rows.results(summary).to_dict("records"),
+        "success": success_figures(table, summary, FIGURES_SHOWN),
+        "results": results.head(ROWS_SHOWN).to_dict("records"),
+        "n_results": len(results),
+        "rows_shown": ROWS_SHOWN,
+        "pages_shown": PAGES_SHOWN,
         "controls_shown": rows.controls_shown(summary),
-        "calibration": calibration_figures(table),
+        "calibration": calibration_figures(table, FIGURES_SHOWN),
         "calibrations": [name.replace("_", " ") for name in table["calibration"].unique() if name],
         "pairs": paired.calibrations(matrix),
-        "lab_to_device": chains_by_victim(run, matrix, labels),
+        "lab_to_device": chains_by_victim(run, matrix, labels, CHAINS_SHOWN, FIGURES_SHOWN),
         "defences": defences,
         "pareto": pareto_figure(defences) if defences else None,
         "patches": rows.patches(run, table, run_dir, PATCHES_SHOWN),

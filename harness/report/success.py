@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -47,20 +49,22 @@ class _Bar(NamedTuple):
     is_pale: bool
 
 
-def success_figures(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, Figures]]:
-    """Return (victim, figures) pairs: success and clean accuracy by artifact and target, four series a figure.
+def success_figures(cells: pd.DataFrame, summary: pd.DataFrame, most: int) -> list[tuple[str, Figures]]:
+    """Return the first (victim, figures) pairs: success and clean accuracy by artifact and target, four series each.
 
     ``cells`` and their ``summary`` are labelled. A bar is the mean over patches, a line its 95 % interval, a dot a
     patch; the tick and the ring are the means of the noise and grey controls of the same size and place.
     """
-    figures = []
+    return list(islice(_figures(cells, summary), most))
+
+
+def _figures(cells: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[str, Figures]]:
     for victim, table in cells.groupby("victim", sort=False):
         series = list(dict.fromkeys(table.loc[~table["attack"].isin(CONTROLS), "series_label"])) or [""]
         for start in range(0, len(series), SERIES_PER_FIGURE):
             chosen = series[start : start + SERIES_PER_FIGURE]
             draw = partial(_figure, table, summary[summary["victim"] == victim], chosen)
-            figures.append((str(victim), for_windows(draw)))
-    return figures
+            yield str(victim), for_windows(draw)
 
 
 def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width: float) -> Markup:
