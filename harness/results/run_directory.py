@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from backends.device.artifact import sha256_file
-from backends.device.reading import DamagedFile
+from backends.device.reading import JSON_BYTES, MEBIBYTE, DamagedFile
 from harness.data import splits
 from harness.results.entries import (
     ArtifactEntry,
@@ -34,6 +34,7 @@ from harness.tables import explain
 
 SCHEMA: Final = 2
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
+SUMMARY_BYTES = 1024 * MEBIBYTE  # two kilobytes a cell
 RECORDS_BY_PLACE = "records"  # of a large run, instead of one file: ARTIFACT/TARGET.parquet
 CELLS, REPORT = "cells.csv", "report.html"
 BEGUN = ("store", ".lock")  # what a run writes before its run.json
@@ -136,7 +137,7 @@ def _files(run: RunFacts) -> Iterator[str]:
 def _read(file: Path, model: type[M], mend: str) -> M:
     if not file.is_file():
         raise DamagedFile(f"{file.parent}: {_absent(file.parent)}")
-    raw = read_sealed(file, SCHEMA, mend)
+    raw = read_sealed(file, SCHEMA, mend, SUMMARY_BYTES if file.name == SUMMARY else JSON_BYTES)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
