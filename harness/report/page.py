@@ -38,7 +38,8 @@ CELLS_SHOWN = 2000  # rows of the table of cells; cells.csv has all
 ROWS_SHOWN = 1000  # of any other table; summary.json and run.json have all
 CHAINS_SHOWN = 100  # of a victim, from lab to device
 PAGES_SHOWN = 30  # files whose targets are compared
-FIGURES_SHOWN = 3  # of a kind; tables have what else there is
+MANY_CELLS = 10_000  # above it, the first `FIGURES_SHOWN` of a kind are drawn: a figure takes seconds
+FIGURES_SHOWN = 3
 PATCHES_SHOWN = 300  # pictures; the folder of patches has all
 HASHES_SHOWN = 3000  # rows of the patches' hashes; run.json has all
 
@@ -95,6 +96,7 @@ def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
     defences = defended(run, summary)
     results = rows.results(summary)
     labels = dict(zip(table["artifact"], table["artifact_label"], strict=True))
+    figures = FIGURES_SHOWN if len(table) > MANY_CELLS else len(table)
     return {
         "run": run,
         "question": QUESTION,
@@ -105,19 +107,20 @@ def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
         "n_patches": table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
         "n_images": len(matrix.images),
         "n_cells": len(table),
+        "is_large": len(table) > MANY_CELLS,
         "filters": rows.filters(table),
         "failures": rows.failures(table, run),
         "checks": known.checks,
-        "success": success_figures(table, summary, FIGURES_SHOWN),
+        "success": success_figures(table, summary, figures),
         "results": results.head(ROWS_SHOWN).to_dict("records"),
         "n_results": len(results),
         "rows_shown": ROWS_SHOWN,
         "pages_shown": PAGES_SHOWN,
         "controls_shown": rows.controls_shown(summary),
-        "calibration": calibration_figures(table, FIGURES_SHOWN),
+        "calibration": calibration_figures(table, figures),
         "calibrations": [name.replace("_", " ") for name in table["calibration"].unique() if name],
         "pairs": paired.calibrations(matrix),
-        "lab_to_device": chains_by_victim(run, matrix, labels, CHAINS_SHOWN, FIGURES_SHOWN),
+        "lab_to_device": chains_by_victim(run, matrix, labels, CHAINS_SHOWN, figures),
         "defences": defences,
         "pareto": pareto_figure(defences) if defences else None,
         "patches": rows.patches(run, table, run_dir, PATCHES_SHOWN),

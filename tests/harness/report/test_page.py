@@ -228,3 +228,24 @@ def test_what_is_no_run_is_refused(tmp_path: Path, damage: str) -> None:
         (root / "records.parquet").write_text("hello")
     with pytest.raises(UserError, match="expected"):
         build(root)
+
+
+def test_of_many_cells_the_page_shows_the_first_rows_and_figures_and_says_so(
+    run: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in {
+        "MANY_CELLS": 100,
+        "FIGURES_SHOWN": 1,
+        "ROWS_SHOWN": 5,
+        "CHAINS_SHOWN": 2,
+        "CELLS_SHOWN": 7,
+    }.items():
+        monkeypatch.setattr(page_of_a_run, name, most)
+    facts = read_run(run)
+    made = page_of_a_run.text(run, facts, judged(facts, read_outcomes(run, facts)))
+    assert page.count("<svg") > made.count("<svg") == 2 * 3  # wide and narrow: success, calibration, lab to device
+    text = text_of(made)
+    assert "the first figures of each kind are drawn" in text
+    assert "The first 5 of 22 rows; summary.json has all." in text
+    assert "the first 7 are shown, cells.csv has all" in text
+    assert "the table has the first 2" in text
