@@ -54,6 +54,7 @@ class _Split:
         preds = np.full((len(rows), len(columns)), ABSENT, np.int32)
         values = piece["pred"].to_numpy(np.int32, copy=True)
         values[failed] = ERROR
+        values[values < 0] = ERROR
         preds[cell, image] = values
         if np.count_nonzero(preds != ABSENT) < len(piece):
             _refuse_twice(piece, cell, image, keys)
