@@ -43,7 +43,7 @@ PACKAGES = {
     "study": ("torch", "numpy", "scipy"),
 }
 # The folders whose code decides a result; a module added to one changes the hash. Every stage runs in harness/run.
-NETWORKS = ("harness/run", "harness/data", "harness/networks")
+NETWORKS = ("harness/run", "harness/data", "harness/networks", "patches/training_defences")
 CODE = {
     "data": ("harness/run", "harness/data"),
     "victim": NETWORKS,
