@@ -41,8 +41,8 @@ class QatTable(Table):
     """Seed of the order of the images."""
 
     defence: TrainingDefence = ""
-    """What the network also learns against patches, `cutout` or `pat`; `pat:8` against patches of 8 pixels. By default,
-    patches have a quarter of the image's side."""
+    """What the network also learns against patches, `cutout`, `pat`, `qadt_r` or `triqdef`; `pat:8` against patches of
+    8 pixels. By default, patches have a quarter of the image's side."""
 
 
 class ExportTable(Table):

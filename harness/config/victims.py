@@ -54,8 +54,8 @@ class TrainTable(Table):
     """With a teacher: the largest share of another image that is mixed into each."""
 
     defence: TrainingDefence = ""
-    """What the network also learns against patches, `cutout` or `pat`; `pat:8` against patches of 8 pixels. By default,
-    patches have a quarter of the image's side."""
+    """What the network also learns against patches, `cutout`, `pat`, `qadt_r` or `triqdef`; `pat:8` against patches of
+    8 pixels. By default, patches have a quarter of the image's side."""
 
 
 class VictimTable(Table):
