@@ -26,11 +26,12 @@ def loss(step: Step, patch_px: int) -> Tensor:
     """Learn the right answers to images with patches and without at the bits whose turn it is."""
     seen = step._replace(network=AtBits(step.network, BITS[step.number % len(BITS)]))
     logits = seen.logits(half_patched(seen, patch_px))
-    logits.register_hook(perturbed)
+    logits.register_hook(perturbed)  # type: ignore[no-untyped-call]
     return step.criterion(logits, step.wanted)
 
 
 def perturbed(gradient: Tensor) -> Tensor:
     """Return a gradient with noise of a share of its length."""
     noise = torch.randn_like(gradient)
-    return gradient + NOISE * gradient.norm() / noise.norm() * noise
+    scale: Tensor = NOISE * gradient.norm() / noise.norm()
+    return gradient + scale * noise
