@@ -43,10 +43,10 @@ PACKAGES = {
     "study": ("torch", "numpy", "scipy"),
 }
 # The folders whose code decides a result; a module added to one changes the hash. Every stage runs in harness/run.
-NETWORKS = ("harness/run", "harness/data", "harness/networks", "patches/training_defences")
+NETWORKS = ("harness/run", "harness/data", "harness/networks")
 CODE = {
     "data": ("harness/run", "harness/data"),
-    "victim": NETWORKS,
+    "victim": (*NETWORKS, "patches/training_defences"),
     "artifact": (*NETWORKS, "exporters"),
     "patch": (*NETWORKS, "exporters", "patches"),
     "torch": (*NETWORKS, "backends/device"),
