@@ -62,13 +62,13 @@ def judged(root: Path) -> dict[str, float]:
 
 def main(sizes: list[int], folder: Path | None) -> None:
     """Measure each size, and print a table."""
-    heads = ("records", "cells", "disk, GB", "report, s", "gate, s", "µs a record", "memory, GiB", "page, MB")
+    heads = ("records", "cells", "disk, MB", "report, s", "gate, s", "µs a record", "memory, GiB", "page, MB")
     table = Table(*heads)
     for records in sizes:
         shape = shape_of(records)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             root = make(Path(scratch) / "run", shape)
-            disk = sum(file.stat().st_size for file in root.rglob("*.parquet")) / 1e9
+            disk = sum(file.stat().st_size for file in root.rglob("*.parquet")) / 1e6
             asked = subprocess.run([sys.executable, __file__, "--judge", root], check=True, capture_output=True)
             took = json.loads(asked.stdout)
             shutil.rmtree(root)

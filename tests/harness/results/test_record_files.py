@@ -87,3 +87,16 @@ def test_an_image_twice_in_two_pieces_is_refused() -> None:
     records = frame(({}, LABELS, LABELS))
     with pytest.raises(UserError, match="an image twice in a cell"):
         gathered([records, records.iloc[2:]])
+
+
+def test_certified_accuracy_is_over_the_clean_images_with_a_verdict() -> None:
+    records = frame(({}, LABELS, [0, 0, 1, 1]), (GAP, LABELS, [1, 1, 1, 1]))
+    told = records.assign(
+        verdict=["agreement"] * 3 + [""] + ["majority"] * 4, passes=[1, 3, 5, 7] * 2, certified=[1, 0, 1, 1] + [0] * 4
+    )
+    for piece in ([told], [told.iloc[:2], told.iloc[2:]]):
+        table = cells(gathered(piece)).set_index("attack")
+        assert table["n_certified"].to_dict() == {"none": 3, "gap": 0}  # one has no verdict
+        assert table.loc["none", "certified_accuracy"] == pytest.approx(2 / 3)
+        assert table["passes"].to_list() == [4, 4]
+    assert "n_certified" not in cells(records)
