@@ -26,6 +26,7 @@ from exporters.files import describe, onnx_cut, tflite_cut
 from exporters.files.description import MOVERS
 from harness.results.agreement import output_integers
 from harness.results.success import top1
+from harness.run.trial import RUNTIMES
 
 if TYPE_CHECKING:
     from patches.twins import Twin
@@ -116,8 +117,7 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
         if twin.kernels in ELSEWHERE.get(file.suffix, ()):
             yield partial(_replayed, twin, file)
             return
-        is_tflite = twin.path.suffix == ".tflite"
-        runtime = engine("litert" if is_tflite else "onnxruntime")()
+        runtime = engine(RUNTIMES[twin.path.suffix])()
 
         def integers(pixels: Pixels) -> NDArray[np.int64]:
             x = prepare(runtime.input, twin.preproc(pixels), file)
@@ -132,7 +132,7 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
             return found
 
         with naming(twin.path, file):
-            runtime.load(file, {"kernels": twin.kernels} if is_tflite else {}, 1)
+            runtime.load(file, {"kernels": twin.kernels} if "kernels" in runtime.options else {}, 1)
             yield integers
 
 
@@ -166,7 +166,10 @@ def _cut(twin: Twin, folder: Path) -> Path:
         return folder / "cut.tflite"
     executed = describe(twin.path).executed
     last = [twin.output in (tensor.name for tensor in operator.outputs) for operator in executed].index(True)
-    if {operator.name for operator in executed[last + 1 :]} <= {"DequantizeLinear", *MOVERS}:
+    after = {operator.name for operator in executed[last + 1 :]}
+    if after <= ({"Convert", "Copy", "StaticReshape"} if twin.path.suffix == ".pte" else {"DequantizeLinear", *MOVERS}):
         return twin.path
+    if twin.path.suffix == ".pte":
+        raise UserError(f"{twin.path}: nothing here cuts .pte files")
     onnx_cut.cut(twin.path, twin.output, folder / "cut.onnx")
     return folder / "cut.onnx"
