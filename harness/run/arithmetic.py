@@ -24,6 +24,7 @@ from backends.hosts import prepare as install
 from exporters.failure import naming
 from exporters.files import describe, onnx_cut, tflite_cut
 from exporters.files.description import MOVERS
+from exporters.quiet import quiet
 from harness.results.agreement import output_integers
 from harness.results.success import top1
 from harness.run.trial import RUNTIMES
@@ -132,7 +133,8 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
             return found
 
         with naming(twin.path, file):
-            runtime.load(file, {"kernels": twin.kernels} if "kernels" in runtime.options else {}, 1)
+            with quiet():  # ExecuTorch prints of the CPU and its threads
+                runtime.load(file, {"kernels": twin.kernels} if file.suffix == ".tflite" else {}, 1)
             yield integers
 
 
