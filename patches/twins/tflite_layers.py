@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import zip_longest
 from math import prod
 from pathlib import Path
 
@@ -47,18 +48,25 @@ from patches.twins.uses import (
 SAME, NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 0, 1, 2, 3  # the schema's numbers
 
 
-def _bounds(operator: Operator, out: Quant) -> tuple[int, int]:
+def _bounds(operator: Operator, out: Quant, kernels: str) -> tuple[int, int]:
     """Return the lowest and highest step that the fused activation lets through."""
     low, high = out.bounds
     activation = operator.attributes.get("fusedActivationFunction", NONE)
     if activation not in (NONE, RELU, RELU_N1_TO_1, RELU6):
         raise UserError(f"operator {operator.index}, {operator.name}: fused activation {activation} has no twin yet")
-    one, six = (int(np.floor(np.float32(real) / np.float32(out.scale) + np.float32(0.5))) for real in (1, 6))
     if activation != NONE:
-        low = max(low, -one if activation == RELU_N1_TO_1 else 0)
+        low = max(low, _steps(-1, out, kernels) if activation == RELU_N1_TO_1 else 0)
     if activation in (RELU6, RELU_N1_TO_1):
-        high = min(high, six if activation == RELU6 else one)
+        high = min(high, _steps(6 if activation == RELU6 else 1, out, kernels))
     return low, high
+
+
+def _steps(real: int, out: Quant, kernels: str) -> int:
+    """Return the step nearest to a number: of two XNNPACK takes the even integer, LiteRT the one away from zero."""
+    steps = np.float32(real) / np.float32(out.scale)
+    if kernels == "xnnpack":
+        return int(np.rint(steps + np.float32(out.zero_point))) - out.zero_point
+    return int(np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps))
 
 
 def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -126,7 +134,7 @@ def _scaled(operator: Operator, kernels: str, x: Quant, weights: FileTensor, out
     slope = torch.tensor(x.scale * np.array(weights.scale) / out.scale, dtype=torch.float32)
     shape = of_one(operator.outputs[0])
     arithmetic = kernel.scale_products(kernels, operator.name, x, weights.scale, out, shape)
-    return Rounded(arithmetic, _bounds(operator, out), (slope,))
+    return Rounded(arithmetic, _bounds(operator, out, kernels), (slope,))
 
 
 def _pads(
@@ -146,7 +154,7 @@ def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert an addition, subtraction or multiplication, of which one operand may be a constant."""
     a, b = (quant_of(t, path) for t in operator.inputs)
     out = quant_of(operator.outputs[0], path)
-    bounds = _bounds(operator, out)
+    bounds = _bounds(operator, out, kernels)
     slopes = a.scale / out.scale, b.scale / out.scale
     if operator.name == "ADD":
         layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, *_contiguous(operator)), bounds, slopes)
@@ -161,16 +169,21 @@ def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 
 def _contiguous(operator: Operator) -> tuple[int, bool]:
-    """Return how many elements of an addition are contiguous, and whether a single number is added to them."""
-    a, b = (of_one(tensor) for tensor in operator.inputs)
-    out = of_one(operator.outputs[0])
-    if a == b:
-        return prod(out), False
-    if a[-1:] == b[-1:]:
-        return out[-1], False
-    ones, whole = sorted((a, b), key=lambda shape: shape[-1:])
-    width = next((place for place, n in enumerate(reversed(ones)) if n != 1), len(whole))
-    return prod(whole[len(whole) - width :]), True
+    """Return how many elements of an addition are contiguous, and whether a single number is added to them.
+
+    As LiteRT's ``ProcessBroadcastShapes`` at a batch of 1, which makes five loops; 0 where they are not enough.
+    """
+    a, b = (of_one(tensor)[::-1] for tensor in operator.inputs)
+    axes = list(zip_longest(a, b, fillvalue=1))
+    is_first_wider = next((m > n for m, n in axes if m != n), False)
+    loops, place = [1] * 5, 0
+    for m, n in (axis[::-1] if is_first_wider else axis for axis in axes):
+        while not (m == n, m == 1, m == n, n == 1, m == n)[place]:
+            place += 1
+            if place == len(loops):
+                return 0, False
+        loops[place] *= max(m, n)
+    return (loops[0], False) if loops[0] > 1 else (loops[1], True)
 
 
 def _quantize(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -219,13 +232,15 @@ def _average_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:
         Function(Tensor.permute, 0, 3, 1, 2), Function(functional.pad, pads), pool, Function(Tensor.permute, 0, 2, 3, 1)
     )
     counts = sums(torch.ones(1, height, width, 1))
-    return Sequential(sums, Rounded(kernel.average(kernels, out, counts), _bounds(operator, out), (1 / counts,)))
+    return Sequential(
+        sums, Rounded(kernel.average(kernels, out, counts), _bounds(operator, out, kernels), (1 / counts,))
+    )
 
 
 def _max_pool(operator: Operator, kernels: str, path: Path) -> nn.Module:
     require_same_quant(operator, path)
     image_shape(operator, path)
-    low, high = _bounds(operator, quant_of(operator.outputs[0], path))
+    low, high = _bounds(operator, quant_of(operator.outputs[0], path), kernels)
     window, stride, pads = _window(operator)
     pool = Function(functional.max_pool2d, window, stride)
     padded = Function(functional.pad, pads, value=-256.0)  # below every step

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from helpers.drawn_tflite import ratios
+from helpers.drawn_tflite import ratios, rounded
 from helpers.onnx_networks import Network
 
 TYPES = (("int8", "int8"), ("uint8", "int8"), ("uint8", "uint8"))  # of activations and weights
@@ -48,7 +48,7 @@ class Drawn(Network):
         return self._through(real, shape, scale, int(np.iinfo(self.activations).min) + self.up_to(254))
 
     def _through(self, real: str, shape: Sequence[int], scale: float, zero_point: int) -> str:
-        out = self.quantized(real, float(np.float32(scale)), zero_point)
+        out = self.quantized(real, float(np.float32(rounded(scale, self.draw))), zero_point)
         self.shapes[out] = tuple(shape)
         return out
 

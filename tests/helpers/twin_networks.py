@@ -163,6 +163,22 @@ def _sum_relu(net: Network) -> str:
     return _two(net, "ADD", 1)
 
 
+def _clipped_between_steps(net: Network) -> str:
+    """A fused activation's limits, 1 and -1, half a step from 0: of two integers XNNPACK takes the even one."""
+    x, shape = net.conv(), (1, SIZE, SIZE, WIDE)
+    wide = net.add("QUANTIZE", (x,), net.activation(shape, 2.0), "Quantize")
+    out = net.activation(shape, 2.0, net.lowest + 100)
+    return net.add("ADD", (wide, x), out, "Add", fusedActivationFunction=2)
+
+
+def _sum_with_one_number(net: Network) -> str:
+    """Scales at which the vectors that round, of sums of two tensors, and those that cut, of one number, differ."""
+    shape = (1, SIZE, SIZE, WIDE)
+    x = net.add("QUANTIZE", (net.conv(),), net.activation(shape, float(np.float32(0.02))), "Quantize")
+    number = net.constant(np.full((1, 1, 1, 1), net.lowest + 183), net.dtype, [0.007], [net.lowest + 128])
+    return net.add("ADD", (x, number), net.activation(shape, float(np.float32(0.03))), "Add")
+
+
 def _product(net: Network) -> str:
     return _two(net, "MUL", 0)
 
@@ -252,6 +268,6 @@ def _softmax(net: Network) -> str:
 
 OPERATORS = [
     _conv, _conv_strided, _conv_dilated, _conv_valid, _depthwise, _depthwise_wide, _dense, _dense_per_tensor, _sum,
-    _sum_relu, _product, _product_relu6, _normalised, _mean_kept, _mean_flat, _average, _greatest,
-    _softmax, _requantized, _moved,
+    _sum_relu, _clipped_between_steps, _sum_with_one_number, _product, _product_relu6, _normalised, _mean_kept,
+    _mean_flat, _average, _greatest, _softmax, _requantized, _moved,
 ]  # fmt: skip
