@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from helpers.drawn_tflite import ratios, scales
+from helpers.drawn_tflite import ratios, rounded, scales
 from helpers.pte_graphs import INPUT, OUTPUT, Graph
 
 LEAST, MOST = -128, 127
@@ -31,9 +31,9 @@ class Drawn(Graph):
         return int(self.draw(st.integers(least, most)))
 
     def activation(self, shape: Sequence[int], scale: float) -> int:
-        """An activation of a drawn zero point."""
+        """An activation of a drawn zero point, often of a round scale, at which results lie between two integers."""
         level = self.one(LEAST, 0, MOST, self.up_to(MOST, LEAST))
-        return self.integers((1, *shape), float(np.float32(scale)), level)
+        return self.integers((1, *shape), float(np.float32(rounded(scale, self.draw))), level)
 
     def like(self, x: int, *shape: int) -> int:
         return self.integers((1, *shape), self.tensors[x].scale, self.tensors[x].zero_point)
@@ -45,9 +45,10 @@ class Drawn(Graph):
         return tuple(self.up_to(most if axis else 6) for axis in range(rank))
 
     def limits(self, out: int) -> tuple[float, float] | None:
-        """A fused activation: none, ReLU, ReLU6 or another clip."""
-        span = 100 * self.tensors[out].scale
-        clips = (None, None, (0.0, inf), (0.0, 6.0), (-inf, inf), (-0.3 * span, 0.4 * span), (0.1 * span, inf))
+        """A fused activation: none, ReLU, ReLU6 or another clip, whose ends may lie between two integers."""
+        low, high = sorted(self.up_to(200, -200) / 2 * self.tensors[out].scale for _ in range(2))
+        assume(low < high)
+        clips = (None, None, (0.0, inf), (0.0, 6.0), (-inf, inf), (low, high), (low, inf))
         return self.one(*clips)
 
     def tensor(self, *shape: int) -> int:
