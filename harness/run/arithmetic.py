@@ -93,7 +93,12 @@ def compare_in_batches(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) 
 
 
 def first_difference(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) -> str:
-    """Name the first operator whose integers are not the runtime's; empty where no part of the file shows it."""
+    """Name the first operator whose integers are not the runtime's; empty where no part of the file shows it.
+
+    A ``.pte`` file is not taken apart.
+    """
+    if twin.path.suffix == ".pte":
+        return ""
     for operator, beginning in twin.beginnings():
         with suppress(UserError):  # where the runtime does not run so little by itself
             if any(found.equal < 1 for found in compare_in_batches(beginning, pixels, sizes)):
@@ -162,16 +167,18 @@ def _replayed(twin: Twin, file: Path, pixels: Pixels) -> NDArray[np.int64]:
 
 
 def _cut(twin: Twin, folder: Path) -> Path:
-    """Return a twin's file without what comes after the twin's end: of an ONNX file only where that computes."""
+    """Return a twin's file without what comes after the twin's end: of an ONNX file only where that computes.
+
+    Nothing cuts ``.pte`` files, whose twins end where they do.
+    """
+    if twin.path.suffix == ".pte":
+        return twin.path
     if twin.path.suffix == ".tflite":
         tflite_cut.cut(twin.path, twin.output, folder / "cut.tflite")
         return folder / "cut.tflite"
     executed = describe(twin.path).executed
     last = [twin.output in (tensor.name for tensor in operator.outputs) for operator in executed].index(True)
-    after = {operator.name for operator in executed[last + 1 :]}
-    if after <= ({"Convert", "Copy", "StaticReshape"} if twin.path.suffix == ".pte" else {"DequantizeLinear", *MOVERS}):
+    if {operator.name for operator in executed[last + 1 :]} <= {"DequantizeLinear", *MOVERS}:
         return twin.path
-    if twin.path.suffix == ".pte":
-        raise UserError(f"{twin.path}: nothing here cuts .pte files")
     onnx_cut.cut(twin.path, twin.output, folder / "cut.onnx")
     return folder / "cut.onnx"

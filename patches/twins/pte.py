@@ -16,6 +16,7 @@ from patches.twins.pte_layers import LAYERS
 from patches.twins.uses import converted, no_twin, of_one, quant_of
 
 AFTER = {"Copy", "StaticReshape"}  # may lie between the last integers and the output, beside their dequantization
+DTYPES = ("float32", "int8", "int32")
 KEEPS_AXES = 0x40  # XNNPACK's flag of poolings and means
 
 
@@ -50,6 +51,9 @@ def _require_known(operator: Operator, shapes: dict[str, tuple[int, ...] | None]
         raise UserError(f"{path}: operator {operator.numbered} has no twin yet")
     if flags := operator.attributes.get("flags", 0) & ~KEEPS_AXES:
         raise no_twin(operator, path, f"with XNNPACK's flags {flags:#x}")
+    for tensor in (*operator.inputs, *operator.outputs):
+        if tensor.dtype not in DTYPES:
+            raise no_twin(operator, path, f"on {tensor.dtype}")
     for tensor in operator.inputs:
         if tensor.values is None and shapes.get(tensor.name) != tensor.shape:
             raise no_twin(operator, path, f"of {tensor.name!r}, which nothing gives in its shape,")

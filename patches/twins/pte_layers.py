@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -61,10 +62,16 @@ def _pair(operator: Operator, name: str) -> tuple[int, int]:
     return operator.attributes[f"{name}_height"], operator.attributes[f"{name}_width"]
 
 
+def _weights(operator: Operator, axis: int, path: Path) -> NDArray[np.int64]:
+    if any(operator.inputs[1].zero_point):
+        raise no_twin(operator, path, "with zero points of its weights")
+    return weight_steps(operator, axis, path)
+
+
 def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     is_depthwise = operator.name == "DepthwiseConv2d"
     *_, channels = image_shape(operator, path)
-    values = weight_steps(operator, 3 if is_depthwise else 0, path)
+    values = _weights(operator, 3 if is_depthwise else 0, path)
     values = values.transpose((3, 0, 1, 2) if is_depthwise else (0, 3, 1, 2))
     groups = operator.attributes["groups"]
     if values.shape[1] * groups != channels:
@@ -77,7 +84,7 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 def _transposed_convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     *sides, channels = image_shape(operator, path)
-    values = weight_steps(operator, 0, path).transpose(3, 0, 1, 2)
+    values = _weights(operator, 0, path).transpose(3, 0, 1, 2)
     stride, (left, right, top, bottom) = _pair(operator, "subsampling"), _pads(operator)
     spare = _pair(operator, "adjustment")
     height, width = (
@@ -101,7 +108,7 @@ def _of_channels(sums: nn.Module, operator: Operator, path: Path) -> nn.Module:
 def _fully_connected(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert a dense layer: each row of as many numbers as there are weights for."""
     x, out = operator.inputs[0], of_one(operator.outputs[0])
-    values = weight_steps(operator, 0, path)
+    values = _weights(operator, 0, path)
     if of_one(x)[-1:] != values.shape[1:]:
         raise no_twin(operator, path, f"on a tensor of shape {x.shape} with weights of shape {values.shape}")
     sums = IntegerProducts(values, bias_of(operator, path), quant_of(x, path).bounds, to_float32=True)

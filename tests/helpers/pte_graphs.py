@@ -114,11 +114,8 @@ def _value(tensor: Tensor, number: int, constant: int) -> Any:
     from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as xnn
 
     per_channel = bool(np.ndim(tensor.scale))
-    name = {
-        "float32": "fp32",
-        "int8": "qcint8" if per_channel else "qint8",
-        "int32": "qcint32" if per_channel else "qint32",
-    }
+    channels = "c" if per_channel else ""
+    name = {"float32": "fp32", "float16": "fp16", "int8": f"q{channels}int8", "int32": f"q{channels}int32"}
     kind = xnn.XNNDatatype[f"xnn_datatype_{name[tensor.dtype]}"]
     place = {INPUT: 0, OUTPUT: 1}.get(tensor.flags, NOWHERE)  # among the values of the program
     shape = list(tensor.shape)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import drawn, executorch
-from helpers.pte_graphs import INPUT, OUTPUT, Graph
+from helpers.pte_graphs import INPUT, OUTPUT, Graph, Tensor
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +50,16 @@ def around(graph: Graph, node: str, *, reals: bool = False, **given: object) -> 
 def test_what_no_twin_knows_is_refused_by_name(tmp_path: Path, node: str, given: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         twin(around(Graph(), node, **given).write(tmp_path / "net.pte"), layout="nchw")
+
+
+def test_halves_of_floats_are_refused(tmp_path: Path) -> None:
+    graph = Graph()
+    x = graph.node("Convert", graph.integers(SHAPE, 1 / 255, -128), graph.reals(*SHAPE, flags=INPUT))
+    x = graph.node("Convert", graph.made(Tensor("float16", SHAPE)), x)
+    x = graph.node("Convert", graph.integers(SHAPE, 1 / 255, -128), x)
+    graph.node("Convert", graph.reals(*SHAPE, flags=OUTPUT), x)
+    with pytest.raises(UserError, match=r"Convert \(number 1\) on float16 has no twin yet"):
+        twin(graph.write(tmp_path / "net.pte"))
 
 
 def test_kernels_outside_the_delegate_are_refused_by_name(tmp_path: Path) -> None:
