@@ -88,6 +88,26 @@ class Graph:
         return file
 
 
+def convolved(file: Path, size: int) -> Path:
+    """Write a network of images of this size: a convolution, and the mean of each of its channels."""
+    filters, random, graph = 10, np.random.default_rng(0), Graph()
+    x = graph.node(
+        "Convert", graph.integers((1, 3, size, size), 1 / 255, -128), graph.reals(1, 3, size, size, flags=INPUT)
+    )
+    turned = graph.integers((1, size, size, 3), 1 / 255, -128)
+    x = graph.node("StaticTranspose", turned, x, num_dims=4, perm=[0, 2, 3, 1])
+    weights = graph.constant(random.integers(-127, 128, (filters, 3, 3, 3)).astype(np.int8), np.full(filters, 0.01))
+    x = graph.node(
+        "Conv2d", graph.integers((1, size - 2, size - 2, filters), 0.02, -128), x, weights, limits=(0.0, np.inf),
+        kernel_height=3, kernel_width=3, subsampling_height=1, subsampling_width=1, dilation_height=1,
+        dilation_width=1, groups=1, group_input_channels=3, group_output_channels=filters,
+    )  # fmt: skip
+    x = graph.node("GlobalAvgPooling2d", graph.integers((1, 1, 1, filters), 0.02, -128), x, flags=0x40)
+    x = graph.node("StaticReshape", graph.integers((1, filters), 0.02, -128), x, num_dims=2, new_shape=[1, filters])
+    graph.node("Convert", graph.reals(1, filters, flags=OUTPUT), x)
+    return graph.write(file)
+
+
 def _aligned(size: int) -> int:
     return size + -size % ALIGNED
 
