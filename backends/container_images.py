@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import backends
 from backends.device.errors import UserError
-from backends.environments import ELSEWHERE, pinned, run
+from backends.environments import ALONE, ELSEWHERE, pinned, run
 from backends.words import check_image
 
 ROOT = Path(backends.__file__).resolve().parents[1]
@@ -56,10 +56,15 @@ class Image(NamedTuple):
 
 
 def recipe(arch: str, package: str, version: str = "") -> Recipe:
-    """Return the recipe for a runtime's package on an architecture; all of `SHIPPED` share one at their pins."""
+    """Return the recipe for a runtime's package on an architecture; all of `SHIPPED` share one at their pins.
+
+    A package that needs torch is a `UserError`.
+    """
     platform = platform_of(arch)
     base = os.environ.get("PATCHBENCH_BASE_IMAGE") or f"python:{ELSEWHERE.python}-slim"
     base = base.replace("{arch}", platform.partition("/")[2])
+    if package in ALONE:
+        raise UserError(f"no images with {package}, which needs torch's gigabytes: use another host")
     wanted = () if package in SHIPPED and not version else pinned(package, version, elsewhere=ELSEWHERE)
     return Recipe(platform, check_image(base), wanted)
 

@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,6 +39,7 @@ LOCK = Path(__file__).with_name("requirements-replay.txt")  # for Python 3.11 an
 # the last with wheels for a Python older than the lock's
 LAST = {"3.9": {"numpy": "2.0.2", "pillow": "11.3.0", "onnxruntime": "1.19.2", "ai-edge-litert": "2.1.0"}}
 OLDEST_GLIBC = 17  # of a manylinux wheel
+ALONE = ("executorch",)  # what these ask for serves to export; what they need to run stands in their extra
 
 
 class System(NamedTuple):
@@ -85,20 +86,32 @@ def pinned(package: str, wanted: str = "", elsewhere: System | None = None) -> t
     if wanted:
         check_version(wanted)
     licences.require(package)
+    if pins := _extra(package):
+        chosen = (_locked() if elsewhere else {name: f"=={version(name)}" for name in ALWAYS}) | pins
+        for name, last in LAST.get(elsewhere.python if elsewhere else "", {}).items():
+            if name in chosen:
+                chosen[name] = f"=={last}"
+        if wanted:
+            chosen[package] = f"=={wanted}"
+        return tuple(sorted(check_pin(name + pin) for name, pin in chosen.items()))
+    if wanted:
+        raise UserError(f"{package} {wanted} is asked for, found {installed(package)}: pip install {package}=={wanted}")
+    raise UserError(f"{package} is not installed: pip install {package}")
+
+
+def companions(package: str) -> tuple[str, ...]:
+    """Return what a runtime's package is installed with on a board: numpy, and what else its extra pins."""
+    return tuple(sorted(name + pin for name, pin in ({"numpy": ""} | _extra(package)).items() if name != package))
+
+
+def _extra(package: str) -> dict[str, str]:
+    """Return the version specifiers, by package, of the extra that pins a runtime's package; none without one."""
     requirements = [Requirement(line) for line in requires("patchbench") or ()]
     for extra in metadata("patchbench").get_all("Provides-Extra") or ():
         pins = _pins(requirements, extra)
         if pins.get(package, "").startswith("=="):
-            chosen = (_locked() if elsewhere else {name: f"=={version(name)}" for name in ALWAYS}) | pins
-            for name, last in LAST.get(elsewhere.python if elsewhere else "", {}).items():
-                if name in chosen:
-                    chosen[name] = f"=={last}"
-            if wanted:
-                chosen[package] = f"=={wanted}"
-            return tuple(sorted(check_pin(name + pin) for name, pin in chosen.items()))
-    if wanted:
-        raise UserError(f"{package} {wanted} is asked for, found {installed(package)}: pip install {package}=={wanted}")
-    raise UserError(f"{package} is not installed: pip install {package}")
+            return pins
+    return {}
 
 
 def _pins(requirements: Sequence[Requirement], extra: str) -> dict[str, str]:
@@ -126,8 +139,9 @@ def make_environment(requirements: Sequence[str], tell: Tell) -> None:
 
     def make(folder: Path) -> None:
         run([sys.executable, "-I", "-m", "venv", str(folder)], folder.name, tell)
-        pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET, *map(check_pin, requirements)]
-        run(pip, _label(requirements), tell)
+        pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET]
+        for words in _in_turn(requirements):
+            run([*pip, *words], _label(requirements), tell)
 
     make_once(_environment(requirements), make, tell)
 
@@ -145,15 +159,12 @@ def make_site(
     tags = [f"manylinux_2_{minor}_{arch}" for minor in minors] + [f"manylinux2014_{arch}", f"linux_{arch}"]
     which = [word for tag in tags for word in ("--platform", tag)]
     which += ["--only-binary=:all:", "--implementation", "cp", "--python-version", system.python]
-    if not dependencies:
-        which.append("--no-deps")
 
     def make(folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        if not requirements:  # a runtime of ours, on a system that has its own numpy
-            return
+        folder.mkdir(exist_ok=True)  # and empty for a runtime of ours, on a system that has its own numpy
         pip = [sys.executable, "-I", "-m", "pip", "install", *QUIET, "--target", str(folder), *which]
-        run([*pip, *map(check_pin, requirements)], f"{_label(requirements)} for {arch}", tell)
+        for words in _in_turn(requirements, dependencies):
+            run([*pip, *words], f"{_label(requirements)} for {arch}", tell)
 
     make_once(site(requirements, arch, system), make, tell)
 
@@ -204,6 +215,16 @@ def run(command: Sequence[str], what: str, tell: Tell) -> None:
             raise
     if process.returncode:
         raise UserError("\n".join([f"{what}: {' '.join(command[:5])} ... failed", *tail]))
+
+
+def _in_turn(requirements: Sequence[str], dependencies: bool = True) -> Iterator[list[str]]:
+    """Give what pip installs in turn: packages with all that they ask for, then those that come alone."""
+    pins = list(map(check_pin, requirements))
+    alone = [pin for pin in pins if not dependencies or pin.startswith(ALONE)]
+    if others := [pin for pin in pins if pin not in alone]:
+        yield others
+    if alone:
+        yield ["--no-deps", *alone]
 
 
 def _environment(requirements: Sequence[str]) -> Path:

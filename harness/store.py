@@ -46,7 +46,7 @@ PACKAGES = {
 NETWORKS = ("harness/run", "harness/data", "harness/networks")
 CODE = {
     "data": ("harness/run", "harness/data"),
-    "victim": NETWORKS,
+    "victim": (*NETWORKS, "patches/training_defences"),
     "artifact": (*NETWORKS, "exporters"),
     "patch": (*NETWORKS, "exporters", "patches"),
     "torch": (*NETWORKS, "backends/device"),

@@ -24,6 +24,7 @@ from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.runtimes import engine
+from backends.environments import companions
 from backends.ssh_connection import Board, Missing, Ready, Size
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def lacks(target: Target, found: Board) -> str | None:
         return f"{target.address} has Python {there.python}; install {least} or later in {found.home}/venv"
     pinned = f"{package}=={target.version}" if target.version else package
     venv = shlex.quote(f"{found.home}/venv")
-    fix = f"ssh {target.address} {shlex.quote(f'python3 -m venv {venv} && {venv}/bin/pip install numpy {pinned}')}"
+    install = shlex.join(["pip", "install", *companions(package), pinned])
+    fix = f"ssh {target.address} {shlex.quote(f'python3 -m venv {venv} && {venv}/bin/{install}')}"
     if not there.numpy:
         return f"the Python of {target.address} has no numpy: {fix}"
     if found.version is None or target.version not in ("", found.version):

@@ -109,11 +109,11 @@ def make_bundle(root: Path, artifact: Artifact, file: Path, n: int, cases: int) 
 
 
 def export(folder: Path, data: Path | None) -> list[Path]:
-    """Export one network to INT8 in ONNX, TFLite and for ExecuTorch by the command line; return the descriptions."""
-    suite = SUITES / ("cifar10.toml" if data else "demo.toml")
+    """Export one network to INT8 by the command line; return the descriptions. The demo's is not for ExecuTorch."""
+    suite = SUITES / ("targets.toml" if data else "demo.toml")
     victim = "resnet20" if data else "cnn"
     command = [sys.executable, "-m", "harness.cli", "export", str(suite), "--into", str(folder)]
-    for kind in ("onnx", "tflite"):
+    for kind in ("onnx", "tflite", "pte") if data else ("onnx", "tflite"):
         command += ["--only", f"{victim}-{kind}-s8s8-minmax"]
     if data:
         command += ["--data", str(data)]
@@ -189,7 +189,9 @@ def main() -> None:
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         descriptions = given.artifact or export(Path(scratch) / "artifacts", given.data)
-        for number, target in enumerate(map(parse, given.target or TARGETS)):
+        there = {Artifact.read(path).format for path in descriptions}
+        possible = [text for text in TARGETS if there.intersection(engine(parse(text).runtime).formats)]
+        for number, target in enumerate(map(parse, given.target or possible)):
             if reason := availability(target):
                 raise SystemExit(f"{target.name}: {reason}")
             prepare(target)

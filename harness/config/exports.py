@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from backends.device.artifact import Calibration, Format
-from harness.config.values import OperatorName, Precision, Seed
+from harness.config.values import OperatorName, Precision, Seed, TrainingDefence
 from harness.tables import Axis, Table
 
 SIGNED = {"tflite": "TFLite", "pte": "ExecuTorch"}
@@ -39,6 +39,10 @@ class QatTable(Table):
 
     seed: Seed = 0
     """Seed of the order of the images."""
+
+    defence: TrainingDefence = ""
+    """What the network also learns against patches, `cutout`, `pat`, `qadt_r` or `triqdef`; `pat:8` against patches of
+    8 pixels. By default, patches have a quarter of the image's side."""
 
 
 class ExportTable(Table):

@@ -12,6 +12,7 @@ from backends.device.errors import UserError
 from backends.device.names import check_path, shown
 from backends.words import check_url
 from patches.surrogate import PRECISION, Surrogate
+from patches.training_defences import parse_training_defence
 
 FUNCTION = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
 
@@ -71,6 +72,16 @@ def _known_defence(word: str) -> str:
 
 
 Defence = Annotated[str, _by(_known_defence)]  # jpeg:QUALITY, median:SIDE; "none" becomes empty
+
+
+def _known_training_defence(word: str) -> str:
+    if word in ("none", ""):
+        return ""
+    parse_training_defence(word)
+    return word
+
+
+TrainingDefence = Annotated[str, _by(_known_training_defence)]  # pat, pat:PATCH_PX; "none" becomes empty
 
 
 def _surrogate(words: object) -> Surrogate:

@@ -16,6 +16,7 @@ from harness.config.values import (
     Seed,
     Sha256,
     Size,
+    TrainingDefence,
     Triple,
     Weights,
 )
@@ -51,6 +52,10 @@ class TrainTable(Table):
 
     mix: float = Field(0.5, ge=0, le=1)
     """With a teacher: the largest share of another image that is mixed into each."""
+
+    defence: TrainingDefence = ""
+    """What the network also learns against patches, `cutout`, `pat`, `qadt_r` or `triqdef`; `pat:8` against patches of
+    8 pixels. By default, patches have a quarter of the image's side."""
 
 
 class VictimTable(Table):

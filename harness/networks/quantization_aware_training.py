@@ -21,6 +21,7 @@ from harness.networks.victims import weights_digest
 from harness.networks.weights import write_tensors
 from patches.fake_quant.learned import finish, learnable
 from patches.fake_quant.network import Grid, Trained, folded
+from patches.training_defences import Step, loss_with
 
 
 def train(
@@ -36,19 +37,24 @@ def train(
 
     Step sizes are learned with the weights (Esser et al. 2020). The loss is the Kullback-Leibler divergence from the
     float network's answers at ``table.temperature`` (Hinton et al. 2015) on shifted, mirrored images, each with up to
-    ``table.mix`` of another in it (Zhang et al. 2018, "mixup"); no label is used. Adam, without weight decay. See
-    `training.run_epochs` for the rest.
+    ``table.mix`` of another in it (Zhang et al. 2018, "mixup"); no label is used. With a defence, the answers are still
+    those to images without patches and masks. Adam, without weight decay. See `training.run_epochs` for the rest.
     """
     x = channels_first(images)
     teacher = folded(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     student: GraphModule = learnable(network, quant, calibration).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(student.parameters(), table.learning_rate)
 
-    def loss(batch: Tensor) -> Tensor:
+    learned = loss_with(table.defence)
+
+    def answers(logits: Tensor, wanted: Tensor) -> Tensor:
+        return divergence(logits, wanted, table.temperature)
+
+    def loss(batch: Tensor, number: int, of: int) -> Tensor:
         seen = mixed(augmented(x[batch], table.flips), table.mix).to(memory_format=torch.channels_last)
         with torch.no_grad():
             wanted = teacher(seen)
-        return divergence(student(seen), wanted, table.temperature)
+        return learned(Step(student, seen, wanted, answers, number, of))
 
     fingerprint = training_fingerprint(images, table, student)
     name = f"training at {quant.precision}"

@@ -22,6 +22,7 @@ from harness.display import Progress
 from harness.networks.checkpoints import read_checkpoint
 from harness.networks.distillation import divergence, mixed
 from harness.networks.weights import write_tensors
+from patches.training_defences import Step, loss_with
 
 KEYS = {"fingerprint", "epochs", "network", "optimizer", "scheduler"}  # of a checkpoint
 MOMENTUM = 0.9
@@ -40,22 +41,27 @@ def train(
     """Train a network in place and return it in eval mode.
 
     It learns the labels, or the answers of a ``teacher`` in eval mode to mixtures of the images. SGD with Nesterov
-    momentum, random shifts, and mirror images with ``table.flips``. See `run_epochs` for the rest.
+    momentum, random shifts, and mirror images with ``table.flips``; a defence may change what a step learns. See
+    `run_epochs` for the rest.
     """
     x = channels_first(images)
     y = torch.tensor(images.labels)
     optimizer = torch.optim.SGD(
         network.parameters(), table.learning_rate, MOMENTUM, weight_decay=table.weight_decay, nesterov=True
     )
+    learned = loss_with(table.defence)
 
-    def loss(batch: Tensor) -> Tensor:
+    def answers(logits: Tensor, wanted: Tensor) -> Tensor:
+        return divergence(logits, wanted, table.temperature)
+
+    def loss(batch: Tensor, number: int, of: int) -> Tensor:
         seen = augmented(x[batch], table.flips)
         if teacher is None:
-            return functional.cross_entropy(_logits(network(seen)), y[batch])
+            return learned(Step(network, seen, y[batch], functional.cross_entropy, number, of))
         seen = mixed(seen, table.mix)
         with torch.no_grad():
             wanted = teacher(seen)
-        return divergence(_logits(network(seen)), wanted, table.temperature)
+        return learned(Step(network, seen, wanted, answers, number, of))
 
     taught_by = [teacher] if teacher else []
     fingerprint = training_fingerprint(images, table, network, *taught_by)
@@ -63,15 +69,10 @@ def train(
     return network.eval()
 
 
-def _logits(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """Return a network's logits: in training, GoogLeNet and Inception give those of their auxiliary classifiers too."""
-    return output if isinstance(output, Tensor) else output[0]
-
-
 def run_epochs(
     network: nn.Module,
     optimizer: Optimizer,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor, int, int], Tensor],
     n: int,
     table: config.TrainTable | config.QatTable,
     checkpoint: Path,
@@ -79,7 +80,9 @@ def run_epochs(
     progress: Progress | None,
     name: str,
 ) -> None:
-    """Minimise ``loss(positions of a batch)`` over ``n`` images; the learning rate rises, then falls along a cosine.
+    """Minimise ``loss(positions of a batch, number of the step, steps in all)`` over ``n`` images.
+
+    The learning rate rises, then falls along a cosine.
 
     Everything random in an epoch comes from (seed, epoch), and the state after each epoch goes into ``checkpoint``, so
     an interrupted training ends with bit-identical weights (same machine, same threads). A checkpoint with another
@@ -96,7 +99,7 @@ def run_epochs(
             order = torch.randperm(n)
             for step in range(steps):
                 optimizer.zero_grad()
-                value = loss(order[step * table.batch : (step + 1) * table.batch])
+                value = loss(order[step * table.batch : (step + 1) * table.batch], epoch * steps + step, total)
                 value.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 scheduler.step()

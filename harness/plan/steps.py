@@ -105,7 +105,7 @@ class TrainingStep:
     def short(self) -> str:
         """``qat-epochs10-flips`` and the like."""
         changed = [(k, v) for k, v in self.table if v != config.QatTable.model_fields[k].default]
-        return "-".join(["qat", *(k if v is True else f"{k}{v}" for k, v in changed)])
+        return "-".join(["qat", *(k if v is True else f"{k}{v}".replace(":", "") for k, v in changed)])
 
     @cached_property
     def key(self) -> str:

@@ -70,6 +70,8 @@ def test_an_image_of_another_runtime_or_version_holds_that_alone():
     )
     with pytest.raises(UserError, match="abacus"):
         container_images.recipe("x86_64", "abacus")
+    with pytest.raises(UserError, match=r"^no images with executorch, which needs torch's gigabytes: use another"):
+        container_images.recipe("x86_64", "executorch")
 
 
 def test_an_image_is_named_by_what_it_is_built_from(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from helpers.required import absent
 from backends import environments
 from backends.device.errors import UserError
 from backends.device.runtimes import engine
+from backends.device.runtimes.executorch import TORCH
 from backends.hosts import Target, availability, identity, prepare, replay
 
 ROOT = Path(environments.__file__).parents[1]
@@ -100,6 +101,25 @@ def test_wheels_of_another_architecture_come_from_where_pip_is_told(cache, wheel
     heard.clear()
     environments.make_site(("anyone==1.0", "armed==1.0"), "aarch64", heard.append)
     assert heard == []
+
+
+def test_executorch_comes_without_what_only_its_exporter_asks_for(cache, wheels):
+    with zipfile.ZipFile(wheels / "executorch-1.0-py3-none-any.whl", "w") as wheel:
+        info = "executorch-1.0.dist-info"
+        asks = "Requires-Dist: coremltools\n"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: executorch\nVersion: 1.0\n{asks}")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    wanted = ("anyone==1.0", "executorch==1.0")
+    environments.make_site(wanted, "aarch64", lambda word: None)
+    assert {"anyone.py", info} <= {path.name for path in environments.site(wanted, "aarch64").iterdir()}
+
+
+def test_executorchs_torch_is_the_one_that_its_error_asks_for():
+    assert TORCH in environments.pinned("executorch")
+    assert environments.companions("executorch") == ("numpy", TORCH)
+    assert environments.companions("a-strangers") == ("numpy",)
+    assert environments.companions("tflite-runtime") == ("numpy==1.26.4",)
 
 
 def test_what_pip_cannot_have_is_an_error_with_its_last_lines_and_leaves_nothing(cache, wheels):

@@ -21,7 +21,7 @@ from harness.extras import EXTRAS
 NEED_TORCH = {
     "exporters": "export means onnx_graph onnx_qdq pooling pte pte_graph pte_observers pte_proof sub_pixel tflite",
     "patches": "acceleration attacks best_place differentiable_defences disguise fake_quant objectives paste printable "
-    "problem straight_through surrogates twins",
+    "problem straight_through structure surrogates training_defences twins",
     "harness.api": "networks",
     "harness.data": "downloads",
     "harness.networks": "architectures checkpoints distillation quantization_aware_training training victims weights",

@@ -42,7 +42,6 @@ class Runtime(Protocol):
 
     - ``options``, a mapping from each option to its values, the default first: suites are checked before they run
     - ``one_thread = True``: it is never timed on several threads
-    - ``brings``, packages of the craft side that its own needs: no others may be loaded
     - ``integers_only = True``: of the files of its formats it takes those alone that are quantized
     - ``twins``, a mapping from ``kernels`` in force to those of the twin that follows them, None for the default: what
       it answers is held against that twin

@@ -17,6 +17,7 @@ from backends.device.runtimes import Option, Tensor, axes, check_options, missin
 
 DELEGATES = {"XnnpackBackend": "xnnpack"}  # by ExecuTorch's name, ours
 MOST_THREADS = 1024
+TORCH = "torch==2.13.0"  # its wheel is built for this one, and fails on tensors of others
 
 
 class Engine:
@@ -41,7 +42,7 @@ class Engine:
             import torch
             from executorch.extension.pybindings import _C as runtime  # the public module imports the exporter too
         except ImportError as error:
-            raise missing(self.package, error) from error
+            raise missing(f"{self.package} {TORCH}", error) from error
         program = pte.read(path)
         self.input, self.output = _ends(path, program)
         delegates = Counter(call.name for call in program.calls if call.delegate is not None)
