@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ from backends.device.reading import MEBIBYTE, DamagedFile, first_line, regular_f
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 Kind = Literal["text", "integer", "number"]
 
@@ -32,6 +34,29 @@ def read_parquet(
     Only numbers may be missing, and are then NaN; columns that were `added` since may be absent. Without `columns`, any
     of the three kinds are read. Anything else is a `DamagedFile`.
     """
+    with _opened(path, columns, most, added) as file:
+        return _frame(path, file.read())
+
+
+def parquet_pieces(
+    path: Path, columns: Mapping[str, Kind], wanted: Collection[str], added: Collection[str] = ()
+) -> Iterator[pd.DataFrame]:
+    """Read the ``wanted`` columns of such a file, a group of rows at a time; text as categories."""
+    import pyarrow.parquet as pq
+
+    with _opened(path, columns, PARQUET_ROWS, added) as file:
+        there = [name for name in file.schema_arrow.names if name in wanted]
+        texts = [name for name in there if columns[name] == "text"]
+        with pq.ParquetFile(path, read_dictionary=texts, metadata=file.metadata) as by_code:
+            for i in range(file.metadata.num_row_groups):
+                yield _frame(path, by_code.read_row_group(i, columns=there))
+
+
+@contextmanager
+def _opened(
+    path: Path, columns: Mapping[str, Kind] | None, most: int, added: Collection[str]
+) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file and check what it says of itself; whatever is wrong with it is a `DamagedFile`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -47,13 +72,16 @@ def read_parquet(
             unpacked = sum(described.row_group(i).total_byte_size for i in range(described.num_row_groups))
             if unpacked > PARQUET_BYTES:
                 raise DamagedFile(f"{path}: expected at most {PARQUET_BYTES:,} bytes, got {unpacked:,}")
-            table = file.read()
-        table.validate(full=True)
+            yield file
     except (pa.ArrowException, *FAULTS) as error:
         raise DamagedFile(f"{path}: not a Parquet file, or a damaged one ({first_line(error)})") from error
-    for name, kind in kinds.items():
-        if kind != "number" and table.column(name).null_count:
-            raise DamagedFile(f"{path}: {name}: expected a value in every row")
+
+
+def _frame(path: Path, table: pa.Table) -> pd.DataFrame:
+    table.validate(full=True)
+    for field in table.schema:
+        if _kind(field.type) != "number" and table.column(field.name).null_count:
+            raise DamagedFile(f"{path}: {field.name}: expected a value in every row")
     # What pandas noted of itself would decide dtypes and an index: nobody needs it.
     frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     return frame

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.device.artifact import sha256_file
-from backends.device.reading import ARRAY_BYTES, DamagedFile, read_json, regular_file
+from backends.device.reading import ARRAY_BYTES, JSON_BYTES, DamagedFile, read_json, regular_file
 from harness.store import write_json
 
 SEAL = "sha256"
@@ -20,9 +20,9 @@ def sealed(content: Mapping[str, object]) -> dict[str, object]:
     return {**content, SEAL: _digest(content)}
 
 
-def read_sealed(file: Path, schema: int, mend: str) -> dict[str, Any]:
-    """Read sealed JSON of this ``schema``, without its seal; anything else is a `DamagedFile`."""
-    content = read_json(file)
+def read_sealed(file: Path, schema: int, mend: str, most: int = JSON_BYTES) -> dict[str, Any]:
+    """Read sealed JSON of this ``schema``, of at most so many bytes, without its seal; or it is a `DamagedFile`."""
+    content = read_json(file, most)
     if (found := content.get("schema")) != schema:
         raise DamagedFile(f"{file}: expected schema {schema}, got {found!r}{_writer(content)}; {mend}")
     return unsealed(content, file, mend)

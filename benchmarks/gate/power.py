@@ -21,8 +21,8 @@ from scipy.stats import norm
 from harness.gate.compare import compare
 from harness.gate.pairs import Pair
 from harness.gate.rules import DEFAULT
-from harness.results.baseline import Facts, Frozen
 from harness.results.columns import CELL_COLUMNS
+from harness.results.frozen import Facts, Frozen
 from harness.results.outcomes import Outcomes, clean_rows
 from harness.results.stats import difference, mean_rate
 

@@ -113,9 +113,9 @@ def from_store(suite: Path) -> Reading:
     """Count a run anew from its store, and compare records and facts; whatever is made again ends it early."""
     counted: list[object] = []
 
-    def capture(run_dir: Path, whole: pd.DataFrame, run: Any) -> None:
+    def capture(run_dir: Path, found: object, run: Any) -> None:
         facts = json.loads(json.dumps(run.plain(), default=str))
-        counted[:] = [whole.to_csv(), _facts(facts), facts["latency"]]
+        counted[:] = [pd.read_parquet(run_dir / "records.parquet").to_csv(), _facts(facts), facts["latency"]]
 
     def inside(folder: Path, out: Path) -> object:
         (folder / "run.json").unlink()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.console import console
-from harness.results import run_directory
+from harness.results import record_files, run_directory
 from harness.shipped import suite_file
 from patches.patch import Patch
 
@@ -41,7 +41,7 @@ class Run:
     @cached_property
     def records(self) -> pd.DataFrame:
         """A row per image and cell: what identifies the cell, then label, status, prediction and margin."""
-        return run_directory.read_records(self.path, self.facts)
+        return record_files.read_records(self.path, self.facts)
 
     @cached_property
     def patches(self) -> dict[str, Patch]:

@@ -12,8 +12,8 @@ import pandas as pd
 from harness.gate.compare import Measured, measure
 from harness.gate.faults import run_faults
 from harness.gate.pairs import Pair, group_name, image_order, pairs, series_name
-from harness.results.baseline import Frozen
 from harness.results.columns import SERIES
+from harness.results.frozen import Frozen
 from harness.results.stats import holm
 from harness.results.success import Kind
 from patches.patch import CONTROLS

@@ -15,9 +15,10 @@ from harness.report.headline import headline
 from harness.report.labels import labelled
 from harness.report.rows import results
 from harness.report.wording import Answer, percent, span
+from harness.results.gathering import outcomes
 from harness.results.metrics import cells
-from harness.results.outcomes import outcomes
-from harness.results.run_directory import BEGUN, CELLS, REPORT, RUN, RunFacts, read_records, read_run, read_summary
+from harness.results.record_files import read_outcomes
+from harness.results.run_directory import BEGUN, CELLS, REPORT, RUN, RunFacts, read_run, read_summary
 from patches.patch import CONTROLS
 
 STUDY = "study.html"
@@ -85,10 +86,9 @@ def groups(runs: Sequence[Listed]) -> list[Group]:
 def _read(place: str, run_dir: Path, written: int) -> Listed:
     """Read a run that was ``written`` at this time; a page is loaded again more often than a run changes."""
     run = read_run(run_dir)
-    records = read_records(run_dir, run)
-    records = records[records["split"] != "all"]
+    known = {split: own for split, own in read_outcomes(run_dir, run).items() if split != "all"}
     per_image = [patch.name for patch in run.patches if patch.per_image]
-    head = headline(outcomes(records), labelled(cells(records)), per_image, run.checks)
+    head = headline(outcomes(known), labelled(cells(known)), per_image, run.checks)
     worst = tuple(_worst(pd.DataFrame(read_summary(run_dir, run).over_patches)))
     pages = tuple(name for name in PAGES if (run_dir / name).is_file())
     return Listed(place, run, head.verdict, head.said, worst, pages, "")

@@ -17,8 +17,10 @@ from harness.finished.redaction import Redaction
 from harness.report import page
 from harness.results.baseline import read_file
 from harness.results.entries import Entry
-from harness.results.metrics import cells
-from harness.results.run_directory import CELLS, RECORDS, REPORT, RUN, SUMMARY, read_records, read_run, verify
+from harness.results.gathering import gathered
+from harness.results.judged import judged
+from harness.results.record_files import record_pieces
+from harness.results.run_directory import CELLS, RECORDS, REPORT, RUN, SUMMARY, read_run, verify
 from harness.sealed import read_sealed, write_sealed
 from harness.store import write_text
 from harness.tables import explain
@@ -63,10 +65,11 @@ def share(run_dir: Path, into: Path, baseline: Path | None = None) -> None:
     if baseline:
         read_file(baseline)
     redaction = Redaction(run)
-    records = redaction.records(read_records(run_dir, run))
-    write_text(into / REPORT, page.text(into, redaction.run(run), records, NOTICE))
+    redacted = redaction.run(run)
+    known = judged(redacted, gathered(map(redaction.records, record_pieces(run_dir, run))))
+    write_text(into / REPORT, page.text(into, redacted, known, NOTICE))
     with replacing(into / CELLS) as draft:
-        cells(records).to_csv(draft, index=False, float_format="%.6g")
+        known.cells.drop(columns="doubts").to_csv(draft, index=False, float_format="%.6g")
     manifest = Manifest(
         schema=SCHEMA,
         kind=KIND,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.results.baseline import Frozen
 from harness.results.entries import TargetEntry
+from harness.results.frozen import Frozen
 
 FEATURES_SHOWN = 5
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.gate.pairs import Pair, image_order
 from harness.gate.rules import KIND, CompareTable, Metric, matches
-from harness.results.baseline import Frozen
+from harness.results.frozen import Frozen
 from harness.results.stats import Difference, difference, holm
 from harness.results.success import Kind
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.gate.causes import environment_changes, same_file
 from harness.gate.pairs import Pair, image_order
-from harness.results.baseline import Frozen
+from harness.results.frozen import Frozen
 
 
 @dataclass(frozen=True)

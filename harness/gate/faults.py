@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import pandas as pd
 
 from harness.gate.causes import same_file, short_hash
-from harness.results.baseline import Frozen
-from harness.results.entries import CaseEntry
+from harness.results.frozen import Frozen, Stack
 from harness.results.outcomes import ABSENT
 from patches.surrogate import Surrogate
 
 Cells = Sequence[tuple[int, int]]  # (row in the baseline, row in the run)
-
-
-class _Case(NamedTuple):
-    """What identifies a stack of images in both runs."""
-
-    size: tuple[int, ...]
-    patch: str
-    patch_px: int
-    placement: str
-    placement_seed: int
-    defence: str
 
 
 def run_faults(base: Frozen, run: Frozen) -> list[str]:
@@ -118,7 +105,7 @@ def cell_name(frozen: Frozen, row: int) -> str:
 
 
 def _clean_pixel_faults(base: Frozen, run: Frozen) -> list[str]:
-    old, new = ({_case(c): _pixel_hash(c) for c in f.facts.cases if not c.patch} for f in (base, run))
+    old, new = ({stack: pixels for stack, pixels in f.pixels.items() if not stack.patch} for f in (base, run))
     for case in sorted(old.keys() & new.keys()):
         if old[case] != new[case]:
             size, defence = case.size, case.defence
@@ -152,14 +139,4 @@ def _pixels(frozen: Frozen, row: int) -> str | None:
     cell = frozen.outcomes.cells.iloc[row]
     place, _, seed = str(cell["placement"]).partition("@")
     size = frozen.victim(cell["victim"]).input_size
-    wanted = _Case(size, cell["patch"], cell["patch_px"], place, int(seed or 0), cell["defence"])
-    return next((_pixel_hash(case) for case in frozen.facts.cases if _case(case) == wanted), None)
-
-
-def _case(case: CaseEntry) -> _Case:
-    return _Case(case.size, case.patch, case.patch_px, case.placement, case.placement_seed, case.defence)
-
-
-def _pixel_hash(case: CaseEntry) -> str:
-    """Return the hash of the pixels that the network saw."""
-    return case.defended_sha256 or case.pixels_sha256
+    return frozen.pixels.get(Stack(size, cell["patch"], cell["patch_px"], place, int(seed or 0), cell["defence"]))

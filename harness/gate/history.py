@@ -15,7 +15,7 @@ from harness.gate.causes import cell_changes
 from harness.gate.faults import run_faults
 from harness.gate.pairs import Pair, image_order, pairs
 from harness.report.svg import COLOURS, MARKERS, WIDTH, drawing, percent_axis, shortened, show_on_hover, ticks
-from harness.results.baseline import Frozen
+from harness.results.frozen import Frozen
 from harness.results.intervals import estimate
 from harness.results.stats import Estimate
 from harness.results.success import Kind

@@ -13,7 +13,7 @@ from harness.gate.limits import LimitResult, check_limit
 from harness.gate.notes import notes, other_suite
 from harness.gate.pairs import pairs
 from harness.gate.rules import Rules
-from harness.results.baseline import Frozen
+from harness.results.frozen import Frozen
 from patches.patch import CONTROLS
 
 SHORTEST = 7  # digits of a hash, as git abbreviates it

@@ -8,8 +8,8 @@ import numpy as np
 
 from harness.gate.pairs import group_name
 from harness.gate.rules import KIND, LimitTable, matches
-from harness.results.baseline import Frozen
 from harness.results.columns import OVER_PATCHES
+from harness.results.frozen import Frozen
 from harness.results.stats import mean_rate
 from patches.patch import CONTROLS
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.gate.compare import Comparison
 from harness.gate.pairs import Pair
-from harness.results.baseline import Frozen
+from harness.results.frozen import Frozen
 
 BEYOND_NOISE = 0.05  # what a patch has to reach beyond the noise control to be worth gating
 LARGE_UNSEEN = 0.05  # a worsening of this size should not go unseen

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from harness.gate.causes import cell_changes
 from harness.gate.faults import cell_name, missing_or_failed, patch_faults
 from harness.report.labels import target_label
-from harness.results.baseline import Frozen
 from harness.results.columns import SERIES
+from harness.results.frozen import Frozen
 from harness.results.success import Kind
 from patches.patch import CONTROLS
 from patches.surrogate import Surrogate

@@ -49,8 +49,10 @@ def pages(run: RunFacts, cells: pd.DataFrame) -> list[Page]:
     rate = "targeted_success" if attacked["targeted_success"].notna().any() else "untargeted_success"
     success = attacked.groupby(["artifact", "target"])[rate].mean().to_dict()
     out = []
-    for artifact in dict.fromkeys(entry.artifact for entry in run.agreement):
-        entries = [entry for entry in run.agreement if entry.artifact == artifact]
+    of_artifact: dict[str, list[AgreementEntry]] = {}
+    for entry in run.agreement:
+        of_artifact.setdefault(entry.artifact, []).append(entry)
+    for artifact, entries in of_artifact.items():
         targets = list(dict.fromkeys([*(entry.a for entry in entries), *(entry.b for entry in entries)]))
         rows = []
         for entry in entries:

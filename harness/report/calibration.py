@@ -39,8 +39,8 @@ class _Style(NamedTuple):
     marker: str
 
 
-def calibration_figures(cells: pd.DataFrame) -> list[tuple[str, Figures]]:
-    """Return (victim, figures) pairs: the same patches on files that differ only in calibration, where there are any.
+def calibration_figures(cells: pd.DataFrame, most: int | None = None) -> list[tuple[str, Figures]]:
+    """Return the first (victim, figures) pairs: the same patches on files that differ in their calibration alone.
 
     ``cells`` are labelled. A panel is a format (with its signature and granularity), a colour a target, a thin line a
     patch, the thick one their mean; diamonds are clean accuracy, the dashed line is the float network in PyTorch.
@@ -49,11 +49,11 @@ def calibration_figures(cells: pd.DataFrame) -> list[tuple[str, Figures]]:
     if (attacked["defence"] == "").any():
         attacked = attacked[attacked["defence"] == ""]
     rate = "targeted_success" if attacked["targeted_success"].notna().any() else "untargeted_success"
-    figures = []
+    figures: list[tuple[str, Figures]] = []
     for victim, table in attacked.groupby("victim", sort=False):
         files = table[table["calibration"] != ""].groupby(["format", "signature", "granularity"], sort=False)
         panels = [panel for _, panel in files if panel["calibration"].nunique() > 1]
-        if panels:
+        if panels and (most is None or len(figures) < most):
             lab = float(table.loc[is_lab(table), rate].mean())
             figures.append((str(victim), for_windows(partial(_figure, panels, rate, lab))))
     return figures

@@ -95,8 +95,10 @@ def defended(run: RunFacts, summary: pd.DataFrame) -> list[Defended]:
                 added_ms=p50_ms - timed.get((words["artifact"], words["target"], ""), NO_RATE),
             )
         )
-    places = list(dict.fromkeys((row.artifact, row.target) for row in out))
-    return sorted(out, key=lambda row: (places.index((row.artifact, row.target)), row.defence != ""))
+    places: dict[tuple[str, str], int] = {}
+    for row in out:
+        places.setdefault((row.artifact, row.target), len(places))
+    return sorted(out, key=lambda row: (places[row.artifact, row.target], row.defence != ""))
 
 
 def _most(attacks: pd.DataFrame, rate: str) -> Success:
@@ -111,13 +113,15 @@ def _most(attacks: pd.DataFrame, rate: str) -> Success:
 def undominated(rows: list[Defended]) -> list[bool]:
     """Return which defences no other of their place beats: as accurate, as hard to attack, as fast, and not equal."""
     goals = [(-row.clean["clean_accuracy"], row.success, row.p50_ms) for row in rows]
-    places = [(row.artifact, row.target) for row in rows]
+    of_place: dict[tuple[str, str], list[int]] = {}
+    for i, row in enumerate(rows):
+        of_place.setdefault((row.artifact, row.target), []).append(i)
 
     def beats(i: int, j: int) -> bool:
         pairs = [(a, b) for a, b in zip(goals[i], goals[j], strict=True) if not math.isnan(a) and not math.isnan(b)]
-        return places[i] == places[j] and all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
-    return [not any(beats(j, i) for j in range(len(rows))) for i in range(len(rows))]
+    return [not any(beats(j, i) for j in of_place[row.artifact, row.target]) for i, row in enumerate(rows)]
 
 
 def pareto_figure(rows: list[Defended]) -> Figures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -58,7 +58,7 @@ def latencies(run: RunFacts, cells: pd.DataFrame) -> list[Latency]:
             doubts.append("throttled: the CPU slowed itself down meanwhile")
         label = labels.get(row.artifact, row.artifact)
         out.append(Latency(row, label, victims.get(row.artifact, ""), added_ms, doubts, _cpu(row)))
-    out = [_explained(run, one, out) for one in out]
+    out = list(_explained(run, out))
     return sorted(out, key=lambda row: (row.victim, row.entry.emulated))
 
 
@@ -73,22 +73,26 @@ def _cpu(row: LatencyEntry) -> str:
     return ", ".join(filter(None, words))
 
 
-def _explained(run: RunFacts, slow: Latency, others: Sequence[Latency]) -> Latency:
-    """Add how a latency compares with the fastest of its victim on its CPU, and why."""
+def _explained(run: RunFacts, found: Sequence[Latency]) -> Iterator[Latency]:
+    """Yield latencies with how each compares with the fastest of its victim on its CPU, and why."""
     targets = {target.name: target for target in run.targets}
     artifacts = {artifact.name: artifact for artifact in run.artifacts}
-    if slow.entry.target not in targets or slow.entry.artifact not in artifacts:
-        return slow
-    fastest = min(one.entry.p50_ms for one in others if _comparable(slow, one, targets))
-    times = slow.entry.p50_ms / fastest
-    cause = _cause(targets[slow.entry.target], artifacts[slow.entry.artifact]) if times >= SLOW else ""
-    return slow._replace(times=times, why=cause)
+    fastest: dict[tuple[str, int, str, str], float] = {}
+    for one in found:
+        if target := targets.get(one.entry.target):
+            p50_ms = fastest.get(_comparable(one, target), one.entry.p50_ms)
+            fastest[_comparable(one, target)] = min(p50_ms, one.entry.p50_ms)
+    for one in found:
+        target, artifact = targets.get(one.entry.target), artifacts.get(one.entry.artifact)
+        if target and artifact:
+            times = one.entry.p50_ms / fastest[_comparable(one, target)]
+            one = one._replace(times=times, why=_cause(target, artifact) if times >= SLOW else "")
+        yield one
 
 
-def _comparable(a: Latency, b: Latency, targets: dict[str, TargetEntry]) -> bool:
-    here, there = (targets.get(one.entry.target) for one in (a, b))
-    same = a.victim == b.victim and a.entry.threads == b.entry.threads and a.entry.defence == b.entry.defence
-    return same and here is not None and there is not None and here.machine.cpu == there.machine.cpu
+def _comparable(one: Latency, target: TargetEntry) -> tuple[str, int, str, str]:
+    """Return what latencies share that compare."""
+    return one.victim, one.entry.threads, one.entry.defence, target.machine.cpu
 
 
 def _cause(target: TargetEntry, artifact: ArtifactEntry) -> str:

@@ -24,35 +24,42 @@ from harness.report.svg import page_style
 from harness.report.waterfall import chains_by_victim, unchanged
 from harness.report.wording import NO, QUESTION, YES, percent
 from harness.results import paired
-from harness.results.checks import WORTHWHILE, checks, doubts
-from harness.results.metrics import cells, summarise
-from harness.results.outcomes import outcomes
-from harness.results.run_directory import REPORT, RunFacts, read_records, read_run
+from harness.results.checks import WORTHWHILE
+from harness.results.gathering import outcomes
+from harness.results.judged import Judged, judged
+from harness.results.record_files import read_outcomes
+from harness.results.run_directory import REPORT, RunFacts, read_run
 from harness.results.stats import Difference
 from harness.store import write_text
 from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
-CELLS_SHOWN = 3000  # rows of the table of cells; cells.csv has all
+CELLS_SHOWN = 2000  # rows of the table of cells; cells.csv has all
+ROWS_SHOWN = 1000  # of any other table; summary.json and run.json have all
+CHAINS_SHOWN = 100  # of a victim, from lab to device
+PAGES_SHOWN = 30  # files whose targets are compared
+MANY_CELLS = 10_000  # above it, the first `FIGURES_SHOWN` of a kind are drawn: a figure takes seconds
+FIGURES_SHOWN = 3
 PATCHES_SHOWN = 300  # pictures; the folder of patches has all
 HASHES_SHOWN = 3000  # rows of the patches' hashes; run.json has all
 
 
-def build(run_dir: Path, run: RunFacts | None = None, records: pd.DataFrame | None = None) -> Path:
+def build(run_dir: Path, run: RunFacts | None = None, known: Judged | None = None) -> Path:
     """Write ``report.html`` to a run directory from its records and ``run.json``, and return its path.
 
-    ``run`` and ``records`` are those of a run.json that is not written yet. The page fetches nothing: pictures are data
-    URIs, figures inline SVG, and its policy forbids every script but its own. All text from files is escaped.
+    ``run`` and what is ``known`` of it are those of a run.json that is not written yet. The page fetches nothing:
+    pictures are data URIs, figures inline SVG, and its policy forbids every script but its own. All text from files is
+    escaped.
     """
     run = run or read_run(run_dir)
     path = run_dir / REPORT
-    write_text(path, text(run_dir, run, read_records(run_dir, run) if records is None else records))
+    write_text(path, text(run_dir, run, known or judged(run, read_outcomes(run_dir, run))))
     return path
 
 
-def text(run_dir: Path, run: RunFacts, records: pd.DataFrame, notice: str = "") -> str:
+def text(run_dir: Path, run: RunFacts, known: Judged, notice: str = "") -> str:
     """Return the page, with a ``notice`` below its headline; it has the pictures that lie in the run directory."""
-    content = _content(run_dir, run, records) | {"notice": notice}
+    content = _content(run_dir, run, known) | {"notice": notice}
     return _environment().get_template("report.html").render(_assets() | content)
 
 
@@ -78,39 +85,42 @@ def _assets() -> dict[str, object]:
     }
 
 
-def _content(run_dir: Path, run: RunFacts, records: pd.DataFrame) -> dict[str, object]:
+def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
     """Return what the templates show, by the name that they use."""
-    every = cells(records)
-    self_checks = run.checks or checks(run, every)
-    every = labelled(every.assign(doubts=doubts(every, self_checks)))
+    every = labelled(known.cells)
     table = every[every["split"] != "all"]
-    records = records[records["split"] != "all"]
-    summary = labelled(summarise(table, records))
-    matrix = outcomes(records)
+    summary = labelled(known.over_patches[known.over_patches["split"] != "all"])
+    matrix = outcomes(known.outcomes)
     shown = table.head(CELLS_SHOWN)
     shown = shown.assign(control_of=[str(patch).partition("@")[2] for patch in shown["patch"]])
     defences = defended(run, summary)
+    results = rows.results(summary)
     labels = dict(zip(table["artifact"], table["artifact_label"], strict=True))
+    figures = FIGURES_SHOWN if len(table) > MANY_CELLS else len(table)
     return {
         "run": run,
         "question": QUESTION,
         "rules": {"works": WORTHWHILE, "yes": YES, "no": NO},
         "controls": CONTROLS,
         "labels": labels,
-        "head": headline(matrix, table, [patch.name for patch in run.patches if patch.per_image], self_checks),
+        "head": headline(matrix, table, [patch.name for patch in run.patches if patch.per_image], known.checks),
         "n_patches": table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
-        "n_images": records["image"].nunique(),
+        "n_images": len(matrix.images),
         "n_cells": len(table),
+        "is_large": len(table) > MANY_CELLS,
         "filters": rows.filters(table),
         "failures": rows.failures(table, run),
-        "checks": self_checks,
-        "success": success_figures(table, summary),
-        "results": rows.results(summary).to_dict("records"),
+        "checks": known.checks,
+        "success": success_figures(table, summary, figures),
+        "results": results.head(ROWS_SHOWN).to_dict("records"),
+        "n_results": len(results),
+        "rows_shown": ROWS_SHOWN,
+        "pages_shown": PAGES_SHOWN,
         "controls_shown": rows.controls_shown(summary),
-        "calibration": calibration_figures(table),
+        "calibration": calibration_figures(table, figures),
         "calibrations": [name.replace("_", " ") for name in table["calibration"].unique() if name],
         "pairs": paired.calibrations(matrix),
-        "lab_to_device": chains_by_victim(run, matrix, labels),
+        "lab_to_device": chains_by_victim(run, matrix, labels, CHAINS_SHOWN, figures),
         "defences": defences,
         "pareto": pareto_figure(defences) if defences else None,
         "patches": rows.patches(run, table, run_dir, PATCHES_SHOWN),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -47,20 +49,22 @@ class _Bar(NamedTuple):
     is_pale: bool
 
 
-def success_figures(cells: pd.DataFrame, summary: pd.DataFrame) -> list[tuple[str, Figures]]:
-    """Return (victim, figures) pairs: success and clean accuracy by artifact and target, four series a figure.
+def success_figures(cells: pd.DataFrame, summary: pd.DataFrame, most: int) -> list[tuple[str, Figures]]:
+    """Return the first (victim, figures) pairs: success and clean accuracy by artifact and target, four series each.
 
     ``cells`` and their ``summary`` are labelled. A bar is the mean over patches, a line its 95 % interval, a dot a
     patch; the tick and the ring are the means of the noise and grey controls of the same size and place.
     """
-    figures = []
+    return list(islice(_figures(cells, summary), most))
+
+
+def _figures(cells: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[str, Figures]]:
     for victim, table in cells.groupby("victim", sort=False):
         series = list(dict.fromkeys(table.loc[~table["attack"].isin(CONTROLS), "series_label"])) or [""]
         for start in range(0, len(series), SERIES_PER_FIGURE):
             chosen = series[start : start + SERIES_PER_FIGURE]
             draw = partial(_figure, table, summary[summary["victim"] == victim], chosen)
-            figures.append((str(victim), for_windows(draw)))
-    return figures
+            yield str(victim), for_windows(draw)
 
 
 def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width: float) -> Markup:
@@ -70,6 +74,7 @@ def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width
     heads = (rows["artifact_label"] != rows["artifact_label"].shift()).to_numpy()
     y = np.arange(len(rows)) + (0 if width == WIDTH else heads.cumsum())  # a narrow figure has lines for the artifacts
     lines = y[-1] + 1
+    of_place = [dict(iter(cells.groupby(["artifact", "target"], sort=False))) for cells in (summary, table)]
     legend_height = LEGEND_LINE_INCHES * legend_lines([*names, "noise", "grey"], width)
     height = ROW_INCHES * lines * (1 + 0.45 * (len(series) - 1)) + 0.77 + legend_height
     with drawing(width, height) as (figure, out):
@@ -84,8 +89,7 @@ def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width
                 _head(left, right, at - (width != WIDTH), row["artifact_label"])
             text = _beside(left, -0.02, at, short(row["target_label"], 22 if width == WIDTH else 18), SOFT)
             show_on_hover([text], [row["target_label"]])
-            means = _same(summary, row, "artifact", "target")
-            here = _same(table, row, "artifact", "target")
+            means, here = (tables[row["artifact"], row["target"]] for tables in of_place)
             for i, name in enumerate(series):
                 offset = 0.8 * ((i + 0.5) / len(series) - 0.5)
                 bar = _Bar(at + offset, 0.64 / len(series), COLOURS[i], row["precision"] == "fp32")
@@ -153,10 +157,6 @@ def _add_legend_entries(axes: Axes, names: list[str]) -> None:
 
 def _beside(axes: Axes, x: float, y: float, text: str, colour: str) -> Text:
     return axes.text(x, y, text, transform=axes.get_yaxis_transform(), va="center", ha="right", color=colour)
-
-
-def _same(table: pd.DataFrame, row: pd.Series, *columns: str) -> pd.DataFrame:
-    return _where(table, **{column: row[column] for column in columns})
 
 
 def _where(table: pd.DataFrame, **values: object) -> pd.DataFrame:

@@ -47,23 +47,27 @@ class _Layout(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A victim's chains from lab to device, the first ``shown`` of them drawn."""
+    """A victim's chains from lab to device, the first ``drawn`` of them in ``figures``; it has ``n`` in all."""
 
     victim: str
-    figures: Figures
+    figures: Figures | None
     chains: list[Chain]
-    shown: int
+    drawn: int
+    n: int
 
 
-def chains_by_victim(run: RunFacts, matrix: Outcomes, labels: Mapping[str, str]) -> list[Section]:
-    """Return each victim's chains, drawn and as data; ``labels`` are the artifacts'."""
+def chains_by_victim(
+    run: RunFacts, matrix: Outcomes, labels: Mapping[str, str], most: int, figures: int
+) -> list[Section]:
+    """Return each victim's first chains, drawn for so many victims, and as data; ``labels`` are the artifacts'."""
     versions = {target.name: str(target.info.get("version", "")) for target in run.targets}
     found = chains(matrix, versions)
-    out = []
+    out: list[Section] = []
     for victim in dict.fromkeys(chain.columns["victim"] for chain in found):
         own = [chain for chain in found if chain.columns["victim"] == victim]
-        drawn = own[:CHAINS_DRAWN]
-        out.append(Section(victim, for_windows(partial(waterfall, drawn, labels)), own, len(drawn)))
+        drawn = own[:CHAINS_DRAWN] if len(out) < figures else []
+        pictured = for_windows(partial(waterfall, drawn, labels)) if drawn else None
+        out.append(Section(victim, pictured, own[:most], len(drawn), len(own)))
     return out
 
 

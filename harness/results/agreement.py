@@ -49,14 +49,13 @@ def agreement(replayed: Sequence[Replayed]) -> Iterator[AgreementEntry]:
     integers or logits compared, ``values_differ`` the share of them that differ, ``largest`` and ``mean`` the largest
     and the mean difference (of those that differ), in ``unit`` step or logit.
     """
-    for artifact in dict.fromkeys(one.artifact for one in replayed):
-        here = [one for one in replayed if one.artifact == artifact]
-        targets = list(dict.fromkeys(one.target for one in here))
-        by_case = {(one.target, one.case): one for one in here}
-        for a, b in combinations(targets, 2):
+    of_artifact: dict[str, dict[str, dict[str, Replayed]]] = {}
+    for one in replayed:
+        of_artifact.setdefault(one.artifact, {}).setdefault(one.target, {})[one.case] = one
+    for targets in of_artifact.values():
+        for a, b in combinations(targets.values(), 2):
             for patched in (False, True):
-                cases = [one.case for one in here if one.target == a and one.patched == patched]
-                pairs = [(by_case[a, case], by_case[b, case]) for case in cases if (b, case) in by_case]
+                pairs = [(one, b[case]) for case, one in a.items() if one.patched == patched and case in b]
                 if pairs:
                     yield _compare(pairs, patched)
 

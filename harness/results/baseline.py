@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, cast
 
@@ -21,19 +20,16 @@ from backends.device.errors import UserError
 from backends.device.reading import DamagedFile, read_json
 from harness.results.columns import CELL_COLUMNS, RATES, check_cells
 from harness.results.entries import (
-    ArtifactEntry,
-    CaseEntry,
     Cells,
-    Entry,
-    ErrorEntry,
     PatchEntry,
-    TargetEntry,
-    VictimEntry,
 )
+from harness.results.frozen import Facts, Frozen
+from harness.results.gathering import outcomes
 from harness.results.metrics import cells
-from harness.results.outcomes import ABSENT, ERROR, Outcomes, clean_rows, outcomes
+from harness.results.outcomes import Outcomes, clean_rows
 from harness.results.packed import Packed, PackedPatch, pack
-from harness.results.run_directory import RunFacts, read_records, read_run, verify
+from harness.results.record_files import read_outcomes
+from harness.results.run_directory import RunFacts, read_run, verify
 from harness.sealed import sealed, unsealed
 from harness.store import write_text
 from harness.tables import explain
@@ -46,25 +42,6 @@ KIND = "patchbench baseline"
 OLD_DEFENCE = re.compile(r"-through-(jpeg\d|median\d)")  # in the names of patches in older baselines
 DROPPED = frozenset({"operators", "checks", "file", "bytes", "others"})  # of entries: large, and decides nothing
 FROZEN_COLUMNS = [column for rate, kind in RATES.items() for column in (rate, f"n_{kind}")]
-
-
-class Facts(Entry):
-    """What a baseline keeps of a run: what was attacked, with what, and where."""
-
-    suite: str
-    ids_sha256: dict[str, str]
-    failed_checks: tuple[str, ...]
-    label: str = ""
-    started: str = ""
-    commit: str = ""
-    plan: str = ""
-    versions: dict[str, str] = Field(default_factory=dict)
-    victims: tuple[VictimEntry, ...] = ()
-    artifacts: tuple[ArtifactEntry, ...] = ()
-    patches: tuple[PatchEntry, ...] = ()
-    targets: tuple[TargetEntry, ...] = ()
-    cases: tuple[CaseEntry, ...] = ()
-    errors: tuple[ErrorEntry, ...] = ()
 
 
 class BaselineFile(Facts):
@@ -86,42 +63,16 @@ class FrozenPatch(NamedTuple):
     weights: str
 
 
-@dataclass(frozen=True, eq=False)
-class Frozen:
-    """A run as gate and history see it: its outcomes on the evaluation images, and the facts about them."""
-
-    source: Path
-    facts: Facts
-    outcomes: Outcomes
-
-    def victim(self, name: str) -> VictimEntry:
-        """Return the entry of a victim; an empty one where there is none."""
-        return next((one for one in self.facts.victims if one.name == name), VictimEntry(name=name))
-
-    def artifact(self, name: str) -> ArtifactEntry:
-        """Return the entry of an artifact; an empty one where there is none."""
-        return next((one for one in self.facts.artifacts if one.name == name), ArtifactEntry(name=name))
-
-    def patch(self, name: str) -> PatchEntry:
-        """Return the entry of a patch; an empty one where there is none."""
-        return next((one for one in self.facts.patches if one.name == name), PatchEntry(name=name))
-
-    def target(self, name: str) -> TargetEntry:
-        """Return the entry of a target; an empty one where there is none."""
-        return next((one for one in self.facts.targets if one.name == name), TargetEntry(name=name))
-
-
 def of_run(run_dir: Path) -> Frozen:
     """Return a finished run directory as a frozen run; anything else is a `UserError`."""
-    run, records = _read_run(run_dir)
-    return Frozen(run_dir, _facts(run), outcomes(records))
+    run, known = _read_run(run_dir)
+    return Frozen(run_dir, _facts(run), known)
 
 
 def freeze(run_dir: Path, file: Path) -> Frozen:
     """Write a run's baseline."""
-    run, records = _read_run(run_dir)
-    frozen = Frozen(run_dir, _facts(run), outcomes(records))
-    known = frozen.outcomes
+    run, known = _read_run(run_dir)
+    frozen = Frozen(run_dir, _facts(run), known)
     if known.preds.max(initial=0) > np.iinfo(np.int16).max:
         raise UserError(f"{run_dir}: expected at most {np.iinfo(np.int16).max + 1} classes for a baseline")
     content = {
@@ -189,20 +140,7 @@ def _check_rates(file: Path, listed: Cells, known: Outcomes) -> None:
 
 def _rates(known: Outcomes) -> list[dict[str, object]]:
     """Return the rates of each cell with their n, and its status; None where there is no rate."""
-    row, image = np.nonzero(known.preds != ABSENT)
-    pred = known.preds[row, image]
-    records = (
-        known.cells.astype("category")
-        .iloc[row]
-        .assign(
-            image=known.images[image],
-            label=known.labels[image],
-            status=np.where(pred == ERROR, "failed", "ok"),
-            pred=pred,
-            margin=np.nan,
-        )
-    )
-    rates = cells(records)[[*FROZEN_COLUMNS, "status"]].astype(object)
+    rates = cells({"evaluate": known})[[*FROZEN_COLUMNS, "status"]].astype(object)
     return cast(list[dict[str, object]], rates.where(rates.notna(), None).to_dict("records"))
 
 
@@ -249,12 +187,12 @@ def _unpacked_patch(file: Path, entry: PatchEntry, packed: PackedPatch | None) -
     return patch
 
 
-def _read_run(run_dir: Path) -> tuple[RunFacts, pd.DataFrame]:
+def _read_run(run_dir: Path) -> tuple[RunFacts, Outcomes]:
     run = read_run(run_dir)
-    records = read_records(run_dir, run)
-    if not len(records[records["split"] == "evaluate"]):
+    known = outcomes(read_outcomes(run_dir, run))
+    if known.cells.empty:
         raise UserError(f"{run_dir}: expected a run with cells, got none")
-    return run, records
+    return run, known
 
 
 def _facts(run: RunFacts) -> Facts:

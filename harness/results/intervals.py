@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from harness.results.columns import OVER_PATCHES, RATES
-from harness.results.outcomes import Outcomes, outcomes
+from harness.results.columns import CELL_NUMBERS, OVER_PATCHES, RATES
+from harness.results.gathering import Splits, by_split
+from harness.results.outcomes import Outcomes
 from harness.results.stats import Estimate, mean_rate
 from harness.results.success import Kind
 
 
-def over_patches(records: pd.DataFrame) -> pd.DataFrame:
+def over_patches(records: pd.DataFrame | Splits) -> pd.DataFrame:
     """Return one row per value of `OVER_PATCHES`: ``_low`` and ``_high`` of each of `RATES`, and ``interval_over``.
 
     ``interval_over`` is "images" where nothing shows how patches vary (one patch, or one of each class), else "patches
     and images"; that of ``clean_accuracy``, in which patches have no part, is always over images.
     """
     rows: list[dict[str, object]] = []
-    for split in records["split"].unique():
-        known = outcomes(records, str(split))
+    for known in by_split(records).values():
         for place, members in known.cells.groupby(list(OVER_PATCHES), sort=False, dropna=False, observed=True):
             row: dict[str, object] = dict(zip(OVER_PATCHES, place, strict=True))
             cells = [i for i in members.index if known.whole(i)]
@@ -31,9 +33,14 @@ def over_patches(records: pd.DataFrame) -> pd.DataFrame:
             rows.append(row)
     ends = [f"{rate}_{end}" for rate in RATES for end in ("low", "high")]
     out = pd.DataFrame(rows, columns=[*OVER_PATCHES, *ends, "interval_over"])
-    return out.astype({c: records[c].dtype for c in OVER_PATCHES if pd.api.types.is_numeric_dtype(records[c])})
+    return out.astype({column: kind for column, kind in CELL_NUMBERS.items() if column in OVER_PATCHES})
 
 
-def estimate(known: Outcomes, cells: list[int], kind: Kind) -> Estimate:
-    """Return the mean of a rate over cells, given as rows of the outcomes."""
-    return mean_rate(known.hits_each(cells, kind), known.among_each(cells, kind), known.goals[cells])
+def estimate(known: Outcomes, cells: Sequence[int], kind: Kind) -> Estimate:
+    """Return the mean of a rate over cells, given as rows of the outcomes, which keep it."""
+    key = (kind, *cells)
+    if key not in known.estimates:
+        known.estimates[key] = mean_rate(
+            known.hits_each(cells, kind), known.among_each(cells, kind), known.goals[list(cells)]
+        )
+    return known.estimates[key]

@@ -30,6 +30,7 @@ STAGES = (
 # kernels that compute every operator of an integer file in float, between its quantizers: onnxruntime's and OpenVINO's
 IN_FLOAT = ("cpu-disabled", "float")
 LAB, FLOAT_RUNTIME, FAKE_QUANT, REFERENCE, OPTIMISED, ELSEWHERE, OTHER_SET, OTHER_VERSION = range(8)
+OPEN = -1  # which of them depends on the file that a chain leads to
 
 
 class Link(NamedTuple):
@@ -80,30 +81,42 @@ def chains(known: Outcomes, versions: Mapping[str, str]) -> list[Chain]:
     out = []
     table = known.cells[~known.cells["attack"].isin(CONTROLS)]
     integer = table[(table["format"] != "torch") & (table["precision"] != "fp32")]
+    candidates = {
+        series: list(_candidates(known, rows))
+        for series, rows in table.groupby(["victim", *SERIES], sort=False, dropna=False)
+    }
     for _, file in integer.groupby(["victim", "format", "precision", *SETTINGS, *SERIES], sort=False, dropna=False):
         last = file.iloc[0]
-        here = table[(table[["victim", *SERIES]] == last[["victim", *SERIES]]).all(axis=1)]
-        places = sorted(_places(known, here, last, versions), key=lambda place: place.stage)
+        here = candidates[tuple(last[["victim", *SERIES]])]
+        places = sorted(_places(here, last, versions), key=lambda place: place.stage)
         if places and places[0].stage == LAB and len({place.stage for place in places}) > 1:
             out.append(_chain(known, places, last))
     return out
 
 
-def _places(known: Outcomes, table: pd.DataFrame, last: pd.Series, versions: Mapping[str, str]) -> Iterator[_Place]:
-    lab = table[table["format"] == "torch"]
-    home = lab.iloc[0] if len(lab) else pd.Series({"arch": None, "cpu": None, "host": None})
+def _candidates(known: Outcomes, series: pd.DataFrame) -> Iterator[_Place]:
+    """Yield the places that a series ran on, their stage open; those where a cell failed have no cells."""
+    for _, rows in series.groupby(["artifact", "target"], sort=False):
+        whole = rows.index if all(known.whole(row) for row in rows.index) else rows.index[:0]
+        patches = zip(known.goals[whole].tolist(), rows.loc[whole, "seed"].tolist(), strict=True)
+        cells = dict(zip(patches, whole.tolist(), strict=True))
+        yield _Place(OPEN, rows.iloc[0], int(known.clean[rows.index[0]]), cells)
+
+
+def _places(candidates: Sequence[_Place], last: pd.Series, versions: Mapping[str, str]) -> Iterator[_Place]:
+    home = next(
+        (place.columns for place in candidates if place.columns["format"] == "torch"),
+        pd.Series({"arch": None, "cpu": None, "host": None}),
+    )
     first: dict[str, str] = {}
-    for (_, target), rows in table.groupby(["artifact", "target"], sort=False):
-        columns = rows.iloc[0]
-        stage = _stage(columns, last, home)
+    for place in candidates:
+        stage = _stage(place.columns, last, home)
         if stage == OPTIMISED:  # other versions are compared with a runtime's first
-            version = versions.get(str(target), "")
-            if first.setdefault(columns["runtime"], version) != version:
+            version = versions.get(str(place.columns["target"]), "")
+            if first.setdefault(place.columns["runtime"], version) != version:
                 stage = OTHER_VERSION
-        whole = [row for row in rows.index if known.whole(row)]
-        if stage is not None and len(whole) == len(rows):
-            cells = {(int(known.goals[row]), int(known.cells["seed"].iloc[row])): row for row in whole}
-            yield _Place(stage, columns, int(known.clean[whole[0]]), cells)
+        if stage is not None and place.cells:
+            yield place._replace(stage=stage)
 
 
 def _stage(columns: pd.Series, last: pd.Series, home: pd.Series) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 
 from backends.device.errors import UserError
 from harness.results.columns import (
-    CELL_COLUMNS,
     CLEAN,
     FLOAT,
     MACHINE,
-    NOISE,
-    OF_MANY_PASSES,
     OVER_PATCHES,
     RATES,
-    RECORD_COLUMNS,
 )
+from harness.results.draws import NoiseDraws, own_control
+from harness.results.gathering import Splits, by_split, outcomes
 from harness.results.intervals import over_patches
+from harness.results.outcomes import ABSENT, Outcomes, Passes
 from harness.results.stats import paired_interval, wilson
-from harness.results.success import Kind, counts, hits, is_right
+from harness.results.success import counts, hits, is_right
 from patches.patch import CONTROLS
 
 Ints = NDArray[np.int64]
@@ -32,6 +31,9 @@ Bools = NDArray[np.bool_]
 
 ALL_RATES = (*RATES, "targeted_success_in_common", "targeted_excess_over_noise", "equal_to_float")
 OF_DEFENCES = ("certified_accuracy", "certified_accuracy_low", "certified_accuracy_high", "passes")
+# What is counted of each cell: images that a rate is over, and its hits.
+COUNTED = tuple(end + kind for kind in ("clean", "targeted", "untargeted", "in_common", "float") for end in ("n_", ""))
+NUMBERS_AT_ONCE = 2_000_000
 STANDING_IN = tuple(name for name in CONTROLS if name != "none")
 
 
@@ -40,7 +42,7 @@ def is_lab(table: pd.DataFrame) -> pd.Series:
     return (table["format"] == "torch") & (table["precision"] == "fp32")
 
 
-def cells(records: pd.DataFrame) -> pd.DataFrame:
+def cells(records: pd.DataFrame | Splits) -> pd.DataFrame:
     """Return one row per cell: its `CELL_COLUMNS`, then counts and rates (fractions; NaN where ``n`` is 0).
 
     - ``status``, ``n_error``, ``error``: a cell is ``error`` when any of its images has no prediction, or the cell and
@@ -64,98 +66,112 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     After each rate its 95 % interval, ``_low`` and ``_high``: Wilson's; for the excess, whose images are the same, that
     of `harness.results.stats.paired_interval`. They generalise over images, for this very patch.
     """
-    if missing := {*CELL_COLUMNS, *RECORD_COLUMNS} - set(records.columns):
-        raise UserError(f"records: expected columns {', '.join(sorted(missing))}, got {', '.join(records.columns)}")
-    cell = _group(records, CELL_COLUMNS)
-    out = records[list(CELL_COLUMNS)].iloc[np.unique(cell, return_index=True)[1]].reset_index(drop=True)
-    out = out.astype(dict.fromkeys(out.columns[out.dtypes == "category"], str))
-    rows = _index(records, cell, len(out))
+    splits = by_split(records).values()
+    if len(splits) < 2:
+        return _rates(next(iter(splits), outcomes({})))
+    order = np.argsort(np.concatenate([known.order for known in splits]))
+    return pd.concat([_rates(known) for known in splits]).iloc[order].reset_index(drop=True)
+
+
+class _Judged(NamedTuple):
+    """Some cells' answers: int32 ``preds``, those of their ``clean`` cells, and which are ``judged``, having both."""
+
+    cells: Ints
+    preds: NDArray[np.int32]
+    clean: NDArray[np.int32]
+    judged: Bools
+
+
+def _pieces(known: Outcomes, chosen: Ints) -> Iterator[_Judged]:
+    """Yield cells a few at a time, so that what is computed of their images takes little memory."""
+    at_once = max(1, NUMBERS_AT_ONCE // max(1, len(known.images)))
+    for start in range(0, len(chosen), at_once):
+        rows = chosen[start : start + at_once]
+        preds = known.preds[rows]
+        clean = np.where((known.clean[rows] >= 0)[:, None], known.preds[known.clean[rows]], ABSENT)
+        yield _Judged(rows, preds, clean, (preds >= 0) & (clean >= 0))
+
+
+def _rates(known: Outcomes) -> pd.DataFrame:
+    """Return `cells` of one split."""
+    out = known.cells.copy()
     unpatched = (out["attack"] == "none").to_numpy(bool)
     if out[unpatched].duplicated(list(CLEAN)).any():
         raise UserError(f"records: two cells without a patch that share {', '.join(CLEAN)}")
-    clean_cell = _partner(out, CLEAN, unpatched)
-    clean_row = rows.elsewhere(clean_cell)
-    ok = (records["status"] == "ok").to_numpy(bool)
-    judged = ok & (clean_row >= 0) & ok[clean_row]
-    size = rows.total(np.ones(len(cell), bool))
-    absent = np.where(clean_cell >= 0, size[clean_cell], 0) - rows.total(clean_row >= 0)
-    n_error = rows.total(~judged) + absent
+    n_error, unjudged, absent = (np.zeros(len(out), np.int64) for _ in range(3))
+    for piece in _pieces(known, np.arange(len(out))):
+        there, answered = piece.preds != ABSENT, piece.preds >= 0
+        absent[piece.cells] = ((piece.clean != ABSENT) & ~there).sum(axis=1)
+        n_error[piece.cells] = (there & ~piece.judged).sum(axis=1) + absent[piece.cells]
+        unjudged[piece.cells] = (answered & ~piece.judged).sum(axis=1)
     good = n_error == 0
     out["status"] = np.where(good, "ok", "error")
     out["n_error"] = n_error
-    out["error"] = _explain(records["status"], cell, ok, rows.total(ok & ~judged), absent)
-    _add_rates(out, records, rows, clean_row, judged, good)
+    other = np.where(unjudged > 0, "no clean prediction", np.where(absent > 0, "images missing", "")).tolist()
+    out["error"] = [known.errors.get(row, text) for row, text in enumerate(other)]
+    _add_rates(out, known, good)
     return out
 
 
-class _Rows(NamedTuple):
-    """The rows of the records by cell and image; ``code`` is unique for each pair of them."""
-
-    cell: Ints
-    image: Ints
-    code: pd.Index
-    n_cells: int
-    n_images: int
-
-    def total(self, chosen: Bools) -> Ints:
-        """Return how many rows of each cell are chosen."""
-        return np.bincount(self.cell[chosen], minlength=self.n_cells).astype(np.int64)
-
-    def elsewhere(self, others: Ints) -> Ints:
-        """Return the row of the same image in another cell, given for each cell; -1 where there is none."""
-        return np.asarray(self.code.get_indexer(pd.Index(others[self.cell] * self.n_images + self.image)), np.int64)
-
-
-def _index(records: pd.DataFrame, cell: Ints, n_cells: int) -> _Rows:
-    image, names = pd.factorize(records["image"])
-    code = pd.Index(cell * len(names) + image)
-    if not code.is_unique:
-        at = int(np.flatnonzero(code.duplicated())[0])
-        where = " / ".join(str(records[c].iloc[at]) for c in ("artifact", "target", "patch"))
-        raise UserError(f"records: image {records['image'].iloc[at]!r} twice in the cell {where}")
-    return _Rows(cell, np.asarray(image, np.int64), code, n_cells, len(names))
-
-
-def _add_rates(
-    out: pd.DataFrame, records: pd.DataFrame, rows: _Rows, clean_row: Ints, judged: Bools, good: Bools
-) -> None:
-    """Add every rate with its count; ``judged`` rows have an answer, and one without the patch in ``clean_row``."""
-    pred, label = records["pred"].to_numpy(np.int64), records["label"].to_numpy(np.int64)
-    goal = out["target_class"].to_numpy(np.int64)[rows.cell]
-    right = judged & is_right(pred[clean_row], label)
-    _add_rate(
-        out, "clean_accuracy", rows.total(right), "n_clean", np.where(good, rows.total(np.ones(len(pred), bool)), 0)
-    )
-    patched = judged & (out["attack"] != "none").to_numpy(bool)[rows.cell]
-    aimed = judged & counts("targeted", pred[clean_row], label, goal)
-    among_of: dict[Kind, Bools] = {"targeted": judged, "untargeted": patched}
-    for kind, answered in among_of.items():
-        among = answered & counts(kind, pred[clean_row], label, goal)
-        hit = among & hits(kind, pred, label, goal)
-        _add_rate(out, f"{kind}_success", rows.total(hit), f"n_{kind}", np.where(good, rows.total(among), 0))
-    reached = hits("targeted", pred, label, goal)
-    common = aimed & _right_everywhere(out, rows, right, good)
-    n_common = np.where(good, rows.total(common), 0)
-    _add_rate(out, "targeted_success_in_common", rows.total(common & reached), "n_in_common", n_common)
-    _add_excess(out, rows, aimed, reached)
-    float_row = rows.elsewhere(_partner(out, (*FLOAT, "patch"), is_lab(out).to_numpy(bool) & good))
-    equal = rows.total((float_row >= 0) & (pred == pred[float_row]))
-    _add_rate(out, "equal_to_float", equal, "n_float", np.where(good, rows.total(float_row >= 0), 0))
-    if set(OF_MANY_PASSES) <= set(records):
-        _add_certified(out, records, rows, right, good)
+def _add_rates(out: pd.DataFrame, known: Outcomes, good: Bools) -> None:
+    """Add every rate with its count; cells that are not ``good`` have none."""
+    counted = {name: np.zeros(len(out), np.int64) for name in COUNTED}
+    sums = {name: np.zeros(len(out)) for name in ("excess", "squares")}
+    everywhere, victim = _right_everywhere(out, known, good)
+    labs = _partner(out, (*FLOAT, "patch"), is_lab(out).to_numpy(bool) & good)
+    own = own_control(out)
+    draws = NoiseDraws(known, _group(own, own.columns))
+    patched = (out["attack"] != "none").to_numpy(bool)
+    for piece in _pieces(known, np.flatnonzero(good)):
+        rows, goal = piece.cells, known.goals[piece.cells, None]
+        aimed = piece.judged & counts("targeted", piece.clean, known.labels, goal)
+        misleading = piece.judged & patched[rows, None] & counts("untargeted", piece.clean, known.labels, goal)
+        reached = hits("targeted", piece.preds, known.labels, goal)
+        common = aimed & everywhere[victim[rows]]
+        lab = np.where((labs[rows] >= 0)[:, None], known.preds[labs[rows]], ABSENT)
+        there = (piece.preds != ABSENT) & (lab != ABSENT)
+        found = {
+            "n_clean": piece.preds != ABSENT,
+            "clean": piece.judged & is_right(piece.clean, known.labels),
+            "n_targeted": aimed,
+            "targeted": aimed & reached,
+            "n_untargeted": misleading,
+            "untargeted": misleading & hits("untargeted", piece.preds, known.labels, goal),
+            "n_in_common": common,
+            "in_common": common & reached,
+            "n_float": there,
+            "float": there & (piece.preds == lab),
+        }
+        for name, which in found.items():
+            counted[name][rows] = which.sum(axis=1)
+        step = np.where(aimed, reached - draws.reached(rows), 0.0)
+        sums["excess"][rows], sums["squares"][rows] = step.sum(axis=1), (step**2).sum(axis=1)
+    for name, kind in {
+        "clean_accuracy": "clean",
+        "targeted_success": "targeted",
+        "untargeted_success": "untargeted",
+        "targeted_success_in_common": "in_common",
+    }.items():
+        _add_rate(out, name, counted[kind], f"n_{kind}", counted[f"n_{kind}"])
+    _add_excess(out, draws, sums["excess"], sums["squares"])
+    _add_rate(out, "equal_to_float", counted["float"], "n_float", counted["n_float"])
+    if known.passes:
+        _add_certified(out, known, known.passes, good)
 
 
-def _add_certified(out: pd.DataFrame, records: pd.DataFrame, rows: _Rows, right: Bools, good: Bools) -> None:
+def _add_certified(out: pd.DataFrame, known: Outcomes, passes: Passes, good: Bools) -> None:
     """Add the share of clean images that are right and certified, where a defence has verdicts; and passes an image."""
-    judged = (records["verdict"] != "").to_numpy(bool) & (out["attack"] == "none").to_numpy(bool)[rows.cell]
-    certified = judged & right & (records["certified"] == 1).to_numpy(bool)
-    n = np.where(good, rows.total(judged), 0)
-    _add_rate(out, "certified_accuracy", rows.total(certified), "n_certified", n)
-    total = np.bincount(rows.cell, weights=records["passes"].to_numpy(np.float64), minlength=len(out))
-    out["passes"] = total / np.bincount(rows.cell, minlength=len(out))
+    n, certified = (np.zeros(len(out), np.int64) for _ in range(2))
+    for piece in _pieces(known, np.flatnonzero(good & (out["attack"] == "none").to_numpy(bool))):
+        of_cells = passes.certified[piece.cells]
+        n[piece.cells] = (of_cells != ABSENT).sum(axis=1)
+        right = piece.judged & is_right(piece.preds, known.labels)
+        certified[piece.cells] = (right & (of_cells == 1)).sum(axis=1)
+    _add_rate(out, "certified_accuracy", certified, "n_certified", n)
+    out["passes"] = passes.mean
 
 
-def summarise(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+def summarise(cells: pd.DataFrame, records: pd.DataFrame | Splits) -> pd.DataFrame:
     """Average cells over seeds and target classes: one row per artifact, target and attack (surrogate, size, place).
 
     ``n_patches`` patches went into the means of `ALL_RATES` and into ``targeted_success_min``, ``_max`` and the same of
@@ -229,22 +245,17 @@ def _add_rate(out: pd.DataFrame, name: str, hits: Ints, count: str, n: Ints) -> 
     out[f"{name}_low"], out[f"{name}_high"] = wilson(hits, n)
 
 
-def _right_everywhere(out: pd.DataFrame, rows: _Rows, right: Bools, good: Bools) -> Bools:
-    """Return for each row whether every clean cell of its victim and split that ran, and is no simulation, is right."""
-    group = _group(out, ("victim", "split"))
-    at = group[rows.cell] * rows.n_images + rows.image
+def _right_everywhere(out: pd.DataFrame, known: Outcomes, good: Bools) -> tuple[Bools, Ints]:
+    """Return on which images every clean cell of a victim that ran, and is no simulation, is right; and whose cells.
+
+    The first is ``(victims, images)``, the second the victim of each cell.
+    """
+    victim = _group(out, ("victim",))
+    everywhere = np.ones((int(victim.max(initial=-1)) + 1, len(known.images)), bool)
     simulated = (out["format"] == "torch") & ~is_lab(out)
-    judging = ((out["attack"] == "none") & ~simulated).to_numpy(bool) & good
-    count = np.bincount(at[judging[rows.cell] & right], minlength=int(at.max(initial=0)) + 1)
-    return np.asarray(count[at] == np.bincount(group[judging], minlength=len(out))[group][rows.cell])
-
-
-def own_control(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return what a cell and its controls share; where an attack chose its place, that includes whose place it is."""
-    of = pd.Series([str(name).partition("@")[2] for name in cells["patch"]], cells.index, dtype=object)
-    chosen = cells["placement"].astype(str).str.startswith("best") & (of == "")
-    keys = cells[[*NOISE, "target_class"]].astype(object).fillna("")
-    return keys.assign(place_of=of.where(~chosen, cells["patch"].astype(str)))
+    for row in np.flatnonzero((out["attack"] == "none").to_numpy(bool) & ~simulated.to_numpy(bool) & good):
+        everywhere[victim[row]] &= is_right(known.preds[row], known.labels)
+    return everywhere, victim
 
 
 def _of_other_class(cells: pd.DataFrame, shared: pd.DataFrame) -> pd.DataFrame:
@@ -258,30 +269,12 @@ def _of_other_class(cells: pd.DataFrame, shared: pd.DataFrame) -> pd.DataFrame:
     return shared.drop(columns="place_of").assign(by=by.fillna(""), surrogate=cells["surrogate"].astype(object))
 
 
-def _add_excess(out: pd.DataFrame, rows: _Rows, aimed: Bools, hit: Bools) -> None:
+def _add_excess(out: pd.DataFrame, draws: NoiseDraws, total: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
     """Add the excess over each cell's noise draws, image by image; NaN if there are none or one of them has none."""
-    cell = rows.cell
-    own = own_control(out)
-    group = _group(own, own.columns)
-    draws = (out["attack"] == "noise").to_numpy(bool)
-    count = np.bincount(group[draws], minlength=len(out))[group]
-    failed = np.bincount(group[draws & out["targeted_success"].isna()], minlength=len(out))[group] > 0
-    at = group[cell] * rows.n_images + rows.image
-    noisy = np.bincount(at[draws[cell] & hit], minlength=int(at.max(initial=0)) + 1)[at]
-    step = (hit - noisy / np.maximum(count, 1)[cell])[aimed]
-    total, squares = (np.bincount(cell[aimed], weights=step**power, minlength=len(out)) for power in (1, 2))
-    n = np.where((count > 0) & ~failed, out["n_targeted"], 0)
+    n = np.where(draws.all_have(out["targeted_success"].notna().to_numpy(bool)), out["n_targeted"], 0)
     excess = np.full(len(out), np.nan)
     np.divide(total, n, out=excess, where=n > 0)
     low, high = paired_interval(total, squares, n)
     out["targeted_excess_over_noise"] = excess
     out["targeted_excess_over_noise_low"] = low
     out["targeted_excess_over_noise_high"] = high
-
-
-def _explain(status: pd.Series, cell: Ints, ok: Bools, unjudged: Ints, absent: Ints) -> list[str]:
-    """Return the first error of each cell; empty where there is none."""
-    failed, first = np.unique(cell[~ok], return_index=True)
-    own = dict(zip(failed.tolist(), status[~ok].iloc[first].tolist(), strict=True))
-    other = np.where(unjudged > 0, "no clean prediction", np.where(absent > 0, "images missing", "")).tolist()
-    return [own.get(i, text) for i, text in enumerate(other)]

@@ -1,9 +1,9 @@
-"""Predictions as a matrix, cells by images: the input of everything that compares image by image."""
+"""Predictions as a matrix, cells by images: what every rate, interval and comparison is computed from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,12 +11,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.results import success
-from harness.results.columns import CELL_COLUMNS, CLEAN
+from harness.results.columns import CLEAN
+from harness.results.stats import Estimate
 from harness.results.success import Kind
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 Rows = Sequence[int] | NDArray[np.int64]
 ERROR, ABSENT = -1, -2  # predictions of an image that failed, and of one without a record
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """What defences that run the network many times said: each cell's mean passes for an answer, float ``(cells,)``.
+
+    ``certified`` is int8 ``(cells, images)``: 1 with a certificate, 0 without one, `ABSENT` without a verdict.
+    """
+
+    mean: NDArray[np.float64]
+    certified: NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +38,22 @@ class Outcomes:
 
     ``cells`` has one row per cell (`CELL_COLUMNS`), ``preds`` is int32 ``(cells, images)`` with `ERROR` and `ABSENT`,
     ``images`` and ``labels`` are ``(images,)``, ``clean`` is the row of each cell's clean cell, -1 where there is none.
+    ``errors`` are the messages of the cells with one: its first image's that failed. ``order`` tells where each cell
+    stands among those of all splits; ``estimates`` are those that `harness.results.intervals.estimate` has made.
     """
 
     cells: pd.DataFrame
     images: NDArray[np.str_]
-    labels: NDArray[np.int64]
+    labels: Ints
     preds: NDArray[np.int32]
-    clean: NDArray[np.int64]
+    clean: Ints
+    errors: Mapping[int, str] = field(default_factory=dict)
+    order: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    passes: Passes | None = None
+    estimates: dict[tuple[Kind | int, ...], Estimate] = field(default_factory=dict)
 
     @cached_property
-    def goals(self) -> NDArray[np.int64]:
+    def goals(self) -> Ints:
         """Each cell's target class, -1 for none."""
         return self.cells["target_class"].to_numpy(np.int64)
 
@@ -42,49 +61,41 @@ class Outcomes:
         """Return the outcomes on some of the images alone."""
         row_of = {image: row for row, image in enumerate(self.images.tolist())}
         rows = np.array([row_of[image] for image in images], np.int64)
-        return replace(self, images=self.images[rows], labels=self.labels[rows], preds=self.preds[:, rows])
+        return Outcomes(self.cells, self.images[rows], self.labels[rows], self.preds[:, rows], self.clean, self.errors)
 
     def whole(self, row: int) -> bool:
         """Return whether a cell and its clean cell have a prediction for every image; otherwise it has no rates."""
         clean = self.clean[row]
-        return bool(clean >= 0 and (self.preds[row] >= 0).all() and (self.preds[clean] >= 0).all())
+        return bool(clean >= 0 and self._answered[row] and self._answered[clean])
+
+    @cached_property
+    def _answered(self) -> Bools:
+        """Which cells have a prediction for every image."""
+        return np.asarray(self.preds.min(axis=1, initial=0) >= 0)
 
     def among(self, row: int, kind: Kind) -> Bools:
         """Return which images count for a rate of a cell."""
-        return success.counts(kind, self.preds[self.clean[row]], self.labels, self.goals[row])
+        return np.asarray(self.among_each([row], kind)[0])
 
     def hits(self, row: int, kind: Kind) -> Bools:
         """Return on which images a cell's answer counts as a hit."""
-        answering = self.clean[row] if kind == "clean" else row
-        return success.hits(kind, self.preds[answering], self.labels, self.goals[row])
+        return np.asarray(self.hits_each([row], kind)[0])
 
     def among_each(self, rows: Rows, kind: Kind) -> Bools:
         """Return `among` of several cells: bool ``(cells, images)``."""
-        return self._matrix([self.among(row, kind) for row in rows])
+        chosen = np.asarray(rows, np.int64)
+        if kind == "clean":
+            return np.ones((len(chosen), len(self.images)), bool)
+        return success.counts(kind, self.preds[self.clean[chosen]], self.labels, self.goals[chosen, None])
 
     def hits_each(self, rows: Rows, kind: Kind) -> Bools:
         """Return `hits` of several cells: bool ``(cells, images)``."""
-        return self._matrix([self.hits(row, kind) for row in rows])
-
-    def _matrix(self, rows: list[Bools]) -> Bools:
-        return np.array(rows, bool).reshape(len(rows), len(self.images))
-
-
-def outcomes(records: pd.DataFrame, split: str = "evaluate") -> Outcomes:
-    """Return the outcomes of a split's records; images and cells in the order in which they first appear."""
-    here = records[records["split"] == split]
-    cell = here.groupby(list(CELL_COLUMNS), sort=False, dropna=False, observed=True).ngroup().to_numpy(np.int64)
-    cells = here[list(CELL_COLUMNS)].iloc[np.unique(cell, return_index=True)[1]].reset_index(drop=True)
-    cells = cells.astype(dict.fromkeys(cells.columns[cells.dtypes == "category"], str))
-    image, images = pd.factorize(here["image"].astype(str))
-    labels = np.zeros(len(images), np.int64)
-    labels[image] = here["label"]
-    preds = np.full((len(cells), len(images)), ABSENT, np.int32)
-    preds[cell, image] = np.where(here["status"] == "ok", here["pred"], ERROR)
-    return Outcomes(cells, np.asarray(images, np.str_), labels, preds, clean_rows(cells))
+        chosen = np.asarray(rows, np.int64)
+        answering = self.clean[chosen] if kind == "clean" else chosen
+        return success.hits(kind, self.preds[answering], self.labels, self.goals[chosen, None])
 
 
-def clean_rows(cells: pd.DataFrame) -> NDArray[np.int64]:
+def clean_rows(cells: pd.DataFrame) -> Ints:
     """Return the row of each cell's clean cell; -1 where there is none."""
     keys = list(cells[list(CLEAN)].itertuples(index=False, name=None))
     unpatched = (cells["attack"] == "none").to_numpy(bool)

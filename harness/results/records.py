@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from backends.device.defences import many_passes
 from backends.device.protocol import MachineFacts
 from backends.fidelity import fidelity
 from backends.hosts import Target, is_emulated
@@ -73,13 +72,14 @@ def records(
     truths: Mapping[tuple[str, str], Truth],
     answers: Mapping[str, Answers],
     precisions: Mapping[str, str],
+    has_passes: bool = False,
 ) -> pd.DataFrame:
-    """Return the records of all cells; truths by (data key, split), answers by replay key, precisions by artifact.
+    """Return the records of cells; truths by (data key, split), answers by replay key, precisions by artifact.
 
-    Where any cell's defence runs the network many times, all have `harness.results.columns.OF_MANY_PASSES`.
+    With ``has_passes`` they have `harness.results.columns.OF_MANY_PASSES` too, as all of a run do where any cell's
+    defence runs the network many times.
     """
     frames = []
-    has_passes = any(many_passes(cell.replay.case.defence) for cell in cells)
     added = OF_MANY_PASSES if has_passes else ()
     for cell in cells:
         case = cell.replay.case

@@ -10,10 +10,8 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from backends.device.artifact import sha256_file
-from backends.device.reading import DamagedFile
+from backends.device.reading import JSON_BYTES, MEBIBYTE, DamagedFile
 from harness.data import splits
-from harness.data_frames import Kind, read_parquet
-from harness.results.columns import ADDED, CELL_COLUMNS, RECORD_COLUMNS
 from harness.results.entries import (
     ArtifactEntry,
     CaseEntry,
@@ -36,13 +34,8 @@ from harness.tables import explain
 
 SCHEMA: Final = 2
 RUN, SUMMARY, RECORDS = "run.json", "summary.json", "records.parquet"
-INTEGERS = ("target_class", "seed", "patch_px", "threads", "label", "pred")
-NUMBERS = ("patch_area", "margin")
-RECORD_KINDS: dict[str, Kind] = {
-    name: "integer" if name in INTEGERS else "number" if name in NUMBERS else "text"
-    for name in (*CELL_COLUMNS, *RECORD_COLUMNS)
-}
-PASSES_KINDS: dict[str, Kind] = {"verdict": "text", "passes": "integer", "certified": "integer"}
+SUMMARY_BYTES = 1024 * MEBIBYTE  # two kilobytes a cell
+RECORDS_BY_PLACE = "records"  # of a large run, instead of one file: ARTIFACT/TARGET.parquet
 CELLS, REPORT = "cells.csv", "report.html"
 BEGUN = ("store", ".lock")  # what a run writes before its run.json
 MEND = "run the suite again"
@@ -107,13 +100,6 @@ def read_summary(run_dir: Path, run: RunFacts) -> Summary:
     return _read(run_dir / SUMMARY, Summary, MEND)
 
 
-def read_records(run_dir: Path, run: RunFacts) -> pd.DataFrame:
-    """Read the records of a finished run; another run's or a damaged file is a `UserError`."""
-    verify(run_dir, run, RECORDS)
-    records = read_parquet(run_dir / RECORDS, RECORD_KINDS | PASSES_KINDS, added=(*ADDED, *PASSES_KINDS))
-    return records.assign(**{column: "" for column in ADDED if column not in records})
-
-
 def verify(run_dir: Path, run: RunFacts, *names: str, mend: str = MEND) -> None:
     """Check that files of a run, by default all, are those that it wrote; another is a `DamagedFile`."""
     for name in names or run.files:
@@ -124,7 +110,9 @@ def verify(run_dir: Path, run: RunFacts, *names: str, mend: str = MEND) -> None:
 
 def write_run(run_dir: Path, run: RunFacts) -> None:
     """Write ``run.json``, with the hashes of the files that are there."""
-    files = {name: sha256_file(run_dir / name) for name in sorted(set(_files(run))) if (run_dir / name).is_file()}
+    places = (str(path.relative_to(run_dir)) for path in (run_dir / RECORDS_BY_PLACE).glob("*/*.parquet"))
+    there = [name for name in sorted({*_files(run), *places}) if (run_dir / name).is_file()]
+    files = {name: sha256_file(run_dir / name) for name in there}
     write_sealed(run_dir / RUN, run.model_copy(update={"files": files}).plain())
 
 
@@ -149,7 +137,7 @@ def _files(run: RunFacts) -> Iterator[str]:
 def _read(file: Path, model: type[M], mend: str) -> M:
     if not file.is_file():
         raise DamagedFile(f"{file.parent}: {_absent(file.parent)}")
-    raw = read_sealed(file, SCHEMA, mend)
+    raw = read_sealed(file, SCHEMA, mend, SUMMARY_BYTES if file.name == SUMMARY else JSON_BYTES)
     try:
         return model.model_validate(raw)
     except ValidationError as error:

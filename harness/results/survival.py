@@ -10,9 +10,11 @@ import pandas as pd
 
 from backends.device.artifact import PARTLY
 from harness.results.columns import SERIES
-from harness.results.metrics import is_lab, own_control
+from harness.results.draws import own_control
+from harness.results.intervals import estimate
+from harness.results.metrics import is_lab
 from harness.results.outcomes import Bools, Outcomes
-from harness.results.stats import Difference, Estimate, Floats, difference, mean_rate, ratio
+from harness.results.stats import Difference, Estimate, Floats, difference, ratio
 from harness.results.success import Kind
 from patches.patch import CONTROLS
 from patches.surrogate import Surrogate
@@ -157,7 +159,7 @@ def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]
         defence=str(columns["defence"]),
         kind=kind,
         patches=tuple(str(known.cells["patch"].iloc[row]) for row in rows),
-        success=mean_rate(hits, among, goals),
+        success=estimate(known, rows, kind),
         gain=difference(gain, among, goals, "patches and images"),
         noise=np.nan if noisy is None else _mean(noisy, among),
         n=int(among.sum()),

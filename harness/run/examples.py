@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 from backends.device.artifact import Pixels
@@ -16,6 +17,7 @@ from harness.plan.cells import Cell
 from harness.plan.steps import VictimStep
 from harness.results.entries import AnswerEntry, ExampleEntry
 from harness.results.metrics import is_lab
+from harness.results.outcomes import ABSENT, Outcomes
 from harness.results.success import hits
 from harness.run import crafting, stages
 from patches.patch import CONTROLS
@@ -23,22 +25,21 @@ from patches.patch import CONTROLS
 EXAMPLES = 3  # of a victim
 
 
-def examples(work: stages.Work, records: pd.DataFrame, run_dir: Path) -> Iterator[ExampleEntry]:
+def examples(work: stages.Work, known: Outcomes, run_dir: Path) -> Iterator[ExampleEntry]:
     """Write PNGs into ``examples/``, and yield what the report shows of them: another patch and image each."""
-    attacked = records[(records["split"] == "evaluate") & (records["label"] != records["target_class"])]
     for victim in dict.fromkeys(artifact.victim for artifact in work.plan.artifacts):
-        shown: set[str] = set()
+        is_fresh = np.ones(len(known.images), bool)
         for cell in _chosen(work, victim):
-            here = _same_patch(attacked, victim, cell)
-            fresh = here[~here["image"].isin(shown)]
-            lab = fresh[is_lab(fresh)]
-            seen = fresh if lab.empty else lab  # a user's file has no float network
-            if seen.empty:
+            rows = _same_patch(known.cells, victim, cell)
+            labs = rows[is_lab(known.cells.iloc[rows]).to_numpy(bool)]
+            seen = rows if not len(labs) else labs  # a user's file has no float network
+            may_be = (known.preds[seen] != ABSENT) & is_fresh & (known.labels != cell.target_class)
+            if not may_be.any():
                 continue
-            reached = seen[hits("targeted", seen["pred"].to_numpy(), seen["label"].to_numpy(), cell.target_class)]
-            image = str((seen if reached.empty else reached)["image"].iloc[0])
-            shown.add(image)
-            yield _example(work, victim, cell, here[here["image"] == image], image, run_dir)
+            reached = may_be & hits("targeted", known.preds[seen], known.labels, cell.target_class)
+            image = int(np.argwhere(reached if reached.any() else may_be)[0][1])
+            is_fresh[image] = False
+            yield _example(work, victim, cell, known, rows, image, run_dir)
 
 
 def _chosen(work: stages.Work, victim: VictimStep) -> list[Cell]:
@@ -52,21 +53,30 @@ def _chosen(work: stages.Work, victim: VictimStep) -> list[Cell]:
     return list(chosen.values())
 
 
-def _same_patch(records: pd.DataFrame, victim: VictimStep, cell: Cell) -> pd.DataFrame:
+def _same_patch(cells: pd.DataFrame, victim: VictimStep, cell: Cell) -> NDArray[np.int64]:
+    """Return the rows of the same patch on a victim's files, at the same place."""
     case = cell.replay.case
     alike = {
         "victim": victim.name,
         "target_class": cell.target_class,
         "patch": case.patch.name if case.patch else "",
         "defence": case.defence,
+        "placement": case.place,
     }
-    same = (records[list(alike)].astype(object) == pd.Series(alike)).all(axis=1)
-    return records[same & (records["placement"].astype(str) == case.place)]
+    return np.flatnonzero(np.logical_and.reduce([cells[column] == value for column, value in alike.items()]))
 
 
 def _example(
-    work: stages.Work, victim: VictimStep, cell: Cell, here: pd.DataFrame, image: str, run_dir: Path
+    work: stages.Work,
+    victim: VictimStep,
+    cell: Cell,
+    known: Outcomes,
+    rows: NDArray[np.int64],
+    column: int,
+    run_dir: Path,
 ) -> ExampleEntry:
+    here = known.cells.iloc[rows[known.preds[rows, column] != ABSENT]]
+    image = str(known.images[column])
     seen = stages.images(work, victim.data, "evaluate")
     at = seen.ids.index(image)
     clean = np.array(seen.pixels[at : at + 1])
@@ -76,13 +86,15 @@ def _example(
     return ExampleEntry(
         patch=patch,
         image=image,
-        label=int(here["label"].iloc[0]),
+        label=int(known.labels[column]),
         target_class=cell.target_class,
         clean_png=_write(clean, run_dir, f"examples/{victim.name}-{at}-clean.png"),
         patched_png=_write(patched, run_dir, f"examples/{victim.name}-{at}-{patch}.png"),
         preds=tuple(
             AnswerEntry(artifact=str(artifact), target=str(target), pred=int(pred))
-            for artifact, target, pred in zip(here["artifact"], here["target"], here["pred"], strict=True)
+            for artifact, target, pred in zip(
+                here["artifact"], here["target"], known.preds[here.index, column], strict=True
+            )
         ),
     )
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from backends import licences
+from backends.device.defences import many_passes
 from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
@@ -25,22 +26,21 @@ from harness.config import Suite, read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
 from harness.extras import require
+from harness.plan.cells import Cell
 from harness.plan.plan import Plan, make
 from harness.plan.steps import TORCH
 from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
-from harness.results.checks import checks, doubts
-from harness.results.metrics import cells as cells_of
-from harness.results.metrics import summarise
+from harness.results.gathering import Splits
+from harness.results.judged import judged
+from harness.results.record_files import IN_ONE_FILE, read_outcomes, write_records, written_outcomes
 from harness.results.records import Truth, records
 from harness.results.run_directory import (
     CELLS,
-    RECORDS,
     REPORT,
     RUN,
     SUMMARY,
     RunFacts,
-    read_records,
     read_run,
     read_summary,
     verify,
@@ -113,31 +113,28 @@ def run_suite(
             display.say("counting and writing the report ...")
             given = command or shlex.join(["patchbench", *sys.argv[1:]])
             timing = Timing(started, time.monotonic() - begun, given, label)
-            whole = _records(work)
-            write_results(run_dir, whole, describe_run(work, whole, run_dir, timing))
+            _write_records(work, run_dir)
+            found = written_outcomes(run_dir)
+            write_results(run_dir, found, describe_run(work, found, run_dir, timing))
         return _print_results(run_dir, console)
 
 
-def write_results(run_dir: Path, whole: pd.DataFrame | None = None, run: RunFacts | None = None) -> Path:
-    """Write records, cells, summary, report and, last, run.json; return the report's path.
+def write_results(run_dir: Path, found: Splits | None = None, run: RunFacts | None = None) -> Path:
+    """Write cells, summary, report and, last, run.json; return the report's path.
 
-    What is not given is read from the run directory, whose files are verified first.
+    What is not given is read from the run directory, whose files are verified first. Outcomes are those of the records.
     """
     from harness.report.page import build
 
     if run is None:
         run = read_run(run_dir)
         verify(run_dir, run, *(name for name in run.files if name not in DERIVED))
-    whole = read_records(run_dir, run) if whole is None else whole
-    table = cells_of(whole)
-    run = run.model_copy(update={"checks": checks(run, table)})
-    table["doubts"] = doubts(table, run.checks)
-    with replacing(run_dir / RECORDS) as draft:
-        whole.to_parquet(draft, index=False)
+    known = judged(run.model_copy(update={"checks": ()}), found or read_outcomes(run_dir, run))
+    run = run.model_copy(update={"checks": known.checks})
     with replacing(run_dir / CELLS) as draft:
-        table.to_csv(draft, index=False, float_format="%.6g")
-    write_summary(run_dir, run.suite.name, table, summarise(table, whole))
-    report = build(run_dir, run, whole)
+        known.cells.to_csv(draft, index=False, float_format="%.6g")
+    write_summary(run_dir, run.suite.name, known.cells, known.over_patches)
+    report = build(run_dir, run, known)
     write_run(run_dir, run)
     return report
 
@@ -226,14 +223,26 @@ def _run_stages(work: stages.Work) -> None:
     replays.latencies(work, work.plan.latencies)
 
 
-def _records(work: stages.Work) -> pd.DataFrame:
-    truths = {}
+def _write_records(work: stages.Work, run_dir: Path) -> None:
+    """Write the records; of a large run one place after the other, so that memory holds the answers of one."""
+    plan, truths = work.plan, {}
     for case in {c.replay.case.key: c.replay.case for c in work.plan.cells}.values():
         seen = stages.images(work, case.data, case.split)
         truths[case.data.key, case.split] = Truth(np.array(seen.ids), np.array(seen.labels))
-    answers = {step.key: replays.answers(work, step) for step in work.plan.replays}
-    precisions = {step.key: stages.precision(work, step) for step in {r.artifact for r in work.plan.replays}}
-    return records(list(work.plan.cells), truths, answers, precisions)
+    precisions = {step.key: stages.precision(work, step) for step in {r.artifact for r in plan.replays}}
+    has_passes = any(many_passes(cell.replay.case.defence) for cell in plan.cells)
+
+    def table(cells: list[Cell]) -> pd.DataFrame:
+        answers = {cell.replay.key: replays.answers(work, cell.replay) for cell in cells}
+        return records(cells, truths, answers, precisions, has_passes)
+
+    cases = (cell.replay.case for cell in plan.cells)
+    in_one_file = sum(len(truths[case.data.key, case.split].ids) for case in cases) <= IN_ONE_FILE
+    of_place: dict[tuple[str, str], list[Cell]] = {}
+    for cell in plan.cells:
+        place = (cell.replay.artifact.name, cell.replay.target.name)
+        of_place.setdefault(("", "") if in_one_file else place, []).append(cell)
+    write_records(run_dir, map(table, of_place.values()), in_one_file=in_one_file)
 
 
 def _print_results(run_dir: Path, console: Console) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from backends.device.artifact import Artifact
 from backends.device.cpu_speed import CpuSpeed, has_throttled
@@ -35,7 +34,10 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
+from harness.results.gathering import Splits, outcomes
 from harness.results.measured import LatencyEntry
+from harness.results.metrics import is_lab
+from harness.results.outcomes import Outcomes
 from harness.results.run_directory import SCHEMA, RunFacts
 from harness.run import crafting, evidence, replays, stages
 from harness.run.arithmetic_check import arithmetics
@@ -58,10 +60,11 @@ PACKAGES = (
 )
 
 
-def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing) -> RunFacts:
+def describe_run(work: Work, splits: Splits, run_dir: Path, about: Timing) -> RunFacts:
     """Return the content of run.json; put artifacts, patches and example pictures into the run directory."""
     plan = work.plan
     machine = describe()
+    known = outcomes(splits)
     return RunFacts(
         schema=SCHEMA,
         suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
@@ -72,7 +75,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
         commit=commit(),
         data=_data(work, run_dir),
         class_names=tuple(class_names(plan.suite.data, plan.data_dir)),
-        victims=tuple(_victim(work, step, records) for step in plan.victims),
+        victims=tuple(_victim(work, step, known) for step in plan.victims),
         artifacts=tuple(_artifact(work, step, run_dir) for step in plan.artifacts),
         patches=tuple(_patch(work, step, run_dir) for step in plan.patches),
         targets=tuple(_targets(work)),
@@ -83,7 +86,7 @@ def describe_run(work: Work, records: pd.DataFrame, run_dir: Path, about: Timing
         twins=tuple(twins(work)),
         latency=tuple(_latencies(work)),
         agreement=tuple(agreement(list(_replayed(work)))),
-        examples=tuple(examples(work, records, run_dir)),
+        examples=tuple(examples(work, known, run_dir)),
         errors=tuple(_errors(work)),
         plan=plan.key,
         started=about.started,
@@ -125,17 +128,17 @@ def commit() -> str:
         return ""
 
 
-def _victim(work: Work, step: VictimStep, records: pd.DataFrame) -> VictimEntry:
+def _victim(work: Work, step: VictimStep, known: Outcomes) -> VictimEntry:
     victim = stages.victim(work, step)
-    is_lab = (records["target"] == TORCH) & (records["precision"] == "fp32") & (records["split"] == "evaluate")
-    clean = records[(records["victim"] == step.name) & (records["attack"] == "none") & is_lab]
+    of_victim = known.cells[(known.cells["victim"] == step.name) & is_lab(known.cells)]
+    clean = known.preds[of_victim.index[of_victim["attack"] == "none"]]
     entry = VictimEntry(
         name=step.name,
         model=victim.model,
         classes=victim.classes,
         input_size=victim.input_size,
         sha256=victim.sha256,
-        float_accuracy=float((clean["pred"] == clean["label"]).mean()),
+        float_accuracy=float((clean == known.labels).mean()) if len(clean) else None,
     )
     claim = step.table.claimed_accuracy
     return entry.model_copy(update={"claimed_accuracy": claim}) if claim else entry

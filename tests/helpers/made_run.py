@@ -15,8 +15,8 @@ from harness.report.headline import headline
 from harness.report.labels import labelled
 from harness.report.wording import Headline
 from harness.results.columns import CELL_COLUMNS, RECORD_COLUMNS
+from harness.results.gathering import outcomes
 from harness.results.metrics import cells
-from harness.results.outcomes import outcomes
 from harness.results.run_directory import RunFacts, write_run
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

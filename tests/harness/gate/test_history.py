@@ -12,7 +12,8 @@ from helpers.made_run import FILES, make_run
 from rich.console import Console
 
 from harness.gate import history
-from harness.results.baseline import Frozen, freeze, read
+from harness.results.baseline import freeze, read
+from harness.results.frozen import Frozen
 
 SOME = [FILES[0], FILES[4], FILES[6]]
 

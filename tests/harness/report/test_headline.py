@@ -15,8 +15,9 @@ from harness.report.headline import headline
 from harness.report.labels import labelled
 from harness.results.columns import CELL_COLUMNS
 from harness.results.entries import Check
+from harness.results.gathering import outcomes
 from harness.results.metrics import cells, summarise
-from harness.results.outcomes import Outcomes, outcomes
+from harness.results.outcomes import Outcomes
 from harness.results.stats import Estimate
 
 

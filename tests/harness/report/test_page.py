@@ -17,7 +17,9 @@ from backends.device.errors import UserError
 from harness.report import page as page_of_a_run
 from harness.report import terminal
 from harness.report.page import build
+from harness.results.judged import judged
 from harness.results.metrics import cells, summarise
+from harness.results.record_files import read_outcomes
 from harness.results.run_directory import read_run
 
 
@@ -64,7 +66,8 @@ def test_the_page_holds_the_run(run: Path, page: str) -> None:
 def test_of_many_patches_the_page_shows_the_first_and_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_of_a_run, "PATCHES_SHOWN", 4)
     monkeypatch.setattr(page_of_a_run, "HASHES_SHOWN", 3)
-    made = page_of_a_run.text(run, read_run(run), pd.read_parquet(run / "records.parquet"))
+    facts = read_run(run)
+    made = page_of_a_run.text(run, facts, judged(facts, read_outcomes(run, facts)))
     assert "The first 4 of 18; the folder patches has all." in text_of(made)
     assert "the first 3 of 18, run.json has all" in text_of(made)
     assert made.count("data:image/png;base64,") == 4 + 2 * 4
@@ -225,3 +228,24 @@ def test_what_is_no_run_is_refused(tmp_path: Path, damage: str) -> None:
         (root / "records.parquet").write_text("hello")
     with pytest.raises(UserError, match="expected"):
         build(root)
+
+
+def test_of_many_cells_the_page_shows_the_first_rows_and_figures_and_says_so(
+    run: Path, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in {
+        "MANY_CELLS": 100,
+        "FIGURES_SHOWN": 1,
+        "ROWS_SHOWN": 5,
+        "CHAINS_SHOWN": 2,
+        "CELLS_SHOWN": 7,
+    }.items():
+        monkeypatch.setattr(page_of_a_run, name, most)
+    facts = read_run(run)
+    made = page_of_a_run.text(run, facts, judged(facts, read_outcomes(run, facts)))
+    assert page.count("<svg") > made.count("<svg") == 2 * 3  # wide and narrow: success, calibration, lab to device
+    text = text_of(made)
+    assert "the first figures of each kind are drawn" in text
+    assert "The first 5 of 22 rows; summary.json has all." in text
+    assert "the first 7 are shown, cells.csv has all" in text
+    assert text.count("The first 2 of 6 chains.") == 2

@@ -12,6 +12,8 @@ from helpers.made_run import FILES, make_run
 
 from harness.report.page import build
 from harness.results.checks import checks, doubts
+from harness.results.gathering import gathered
+from harness.results.judged import judged
 from harness.results.metrics import cells, summarise
 from harness.results.run_directory import RunFacts
 
@@ -196,7 +198,7 @@ def test_the_report_begins_with_what_failed_and_marks_it(made: tuple[dict[str, A
     run, table, root = made
     bad = run | {"outputs": [GOOD["outputs"][1] | {"declared": "logits"}]}
     records = pd.read_parquet(root / "records.parquet")
-    page = build(root, typed(bad), records).read_text()
+    page = build(root, typed(bad), judged(typed(bad), gathered([records]))).read_text()
     assert page.index("1 failed. A dagger (†) marks") < page.index("Success and clean accuracy by target")
     assert 'title="kind of outputs">†' in page
     summary = summarise(table.assign(doubts=doubts(table, checks(typed(bad), table))), records)

@@ -10,8 +10,8 @@ import pytest
 from helpers.made_run import FILES, make_run
 
 from harness.report.waterfall import waterfall
+from harness.results.gathering import outcomes
 from harness.results.lab_to_device import Chain, chains
-from harness.results.outcomes import outcomes
 from harness.results.paired import calibrations
 from harness.results.stats import holm
 

@@ -15,7 +15,8 @@ from helpers.made_run import make_run
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile
 from harness.results import baseline
-from harness.results.run_directory import read_records, read_run, read_summary, verify
+from harness.results.record_files import read_records
+from harness.results.run_directory import read_run, read_summary, verify
 from harness.run.run import write_results
 
 
