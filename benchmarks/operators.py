@@ -101,8 +101,9 @@ def table(rows: list[dict[str, object]]) -> str:
     whole = sum(sums.values(), Counter())
     lines = [
         "Operators drawn at random, one to a file, by `benchmarks/operators.py`: shapes, strides, padding, groups,",
-        "scales, zero points, axes, constants and fused activations. All integers of the twin are compared with",
-        "those of the kernels, on images of all levels, of extremes and of noise, one by one and as a batch.",
+        "scales (half of them round, at which results lie between two integers), zero points, axes, constants and",
+        "fused activations. All integers of the twin are compared with those of the kernels, on images of all",
+        "levels, of extremes and of noise, one by one and as a batch.",
         "",
         f"{whole.total()} cases, {whole['different']} with a difference, {whole['refused']} refused.",
         "",
