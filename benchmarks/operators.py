@@ -39,6 +39,8 @@ class Kind(NamedTuple):
         try:
             if self.kernels == "onnxruntime":
                 found = drawn.onnx(draw, self.operator, *self.types.split(", "))
+            elif self.kernels == "executorch":
+                found = drawn.pte(draw, self.operator)
             else:
                 found = drawn.tflite(draw, self.operator, self.types, self.kernels)
         except UserError as error:
@@ -74,6 +76,7 @@ def kinds() -> Iterator[Kind]:
         yield from (Kind(name, dtype, kernels) for kernels in KERNELS[".tflite"])
     for name in drawn.ONNX:
         yield from (Kind(name, ", ".join(types), "onnxruntime") for types in drawn_onnx.TYPES)
+    yield from (Kind(name, "int8", "executorch") for name in drawn.PTE)
 
 
 def count(draw: Callable[[drawn.Draw], str], cases: int, seed: int) -> Counter[str]:

@@ -15,7 +15,7 @@ from backends.device.flatbuffer import Content, Table
 from backends.device.reading import DamagedFile, first_line
 
 MARK, EXTENDED = b"ET12", b"eh00"
-PLANS, INLINE_DATA, SEGMENTS, NAMED_DATA = 1, 3, 4, 7  # of a program
+PLANS, INLINE_CONSTANTS, INLINE_DATA, SEGMENTS, CONSTANTS, NAMED_DATA = 1, 2, 3, 4, 5, 7  # of a program
 VALUES, INPUTS, OUTPUTS, CHAINS, OPERATORS, DELEGATES = 2, 3, 4, 5, 6, 7  # of a plan
 INSTRUCTIONS = 2  # of a chain
 KERNEL_CALL, DELEGATE_CALL = 1, 2  # of the union of instructions
@@ -26,10 +26,11 @@ FAULTS = (struct.error, LookupError, ValueError, OverflowError, MemoryError, Rec
 
 
 class Value(NamedTuple):
-    """A tensor of a program."""
+    """A tensor of a program; ``content`` begins with a constant's elements, and is None for any other."""
 
     dtype: str
     shape: tuple[int, ...]
+    content: Optional[Content] = None
 
 
 class Call(NamedTuple):
@@ -78,9 +79,10 @@ def _program(path: Path, content: Content) -> Program:
     if not plans:
         raise UserError(f"{path}: has no method forward, which ExecuTorch's exporter writes")
     plan = plans[0]
+    constants = _constants(program, segments)
     unions = enumerate(value.union(0) for value in plan.tables(VALUES))
     return Program(
-        {i: _value(tensor) for i, (kind, tensor) in unions if kind == TENSOR and tensor},
+        {i: _value(tensor, constants) for i, (kind, tensor) in unions if kind == TENSOR and tensor},
         plan.numbers(INPUTS, "i"),
         plan.numbers(OUTPUTS, "i"),
         tuple(_calls(program, plan, segments)),
@@ -100,9 +102,20 @@ def _segments(program: Table, content: Content) -> list[Content]:
     return found
 
 
-def _value(tensor: Table) -> Value:
-    kind = tensor.number(0, "b")
-    return Value(SCALAR_TYPES.get(kind, f"type {kind}"), few(tensor, 2, "i"))
+def _constants(program: Table, segments: Sequence[Content]) -> list[Content]:
+    """Return where each constant of the program begins."""
+    where = program.table(CONSTANTS)
+    offsets = where.numbers(1, "Q") if where else ()
+    if where is None or not offsets:
+        return [constant.raw(0) for constant in program.tables(INLINE_CONSTANTS)]
+    segment = segments[where.number(0, "I")]
+    return [segment[offset:] for offset in offsets]
+
+
+def _value(tensor: Table, constants: Sequence[Content]) -> Value:
+    kind, place = tensor.number(0, "b"), tensor.number(5, "I")
+    is_constant = place and tensor.table(6) is None  # a place in memory is that of a tensor which may change
+    return Value(SCALAR_TYPES.get(kind, f"type {kind}"), few(tensor, 2, "i"), constants[place] if is_constant else None)
 
 
 def few(table: Table, field: int, code: str) -> tuple[int, ...]:

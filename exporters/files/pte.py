@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def describe(path: Path) -> Description:
     except pte.FAULTS as error:
         raise pte.damaged(path, error) from error
     seen = {t.name: t for o in operators for t in (*o.inputs, *o.outputs) if t.integers}
-    ends = [tuple(seen.get(tensor.name, tensor) for tensor in tensors) for tensors in (inputs, outputs)]
+    ends = [tuple(_carrying(t, seen.get(t.name)) for t in tensors) for tensors in (inputs, outputs)]
     return Description(path, "pte", operators, operators, ends[0], ends[1])
 
 
@@ -97,7 +98,7 @@ def _nodes(label: str, program: pte.Program, call: pte.Call) -> Iterator[Operato
     """Yield the nodes of a delegate; a float tensor that is converted to integers or from them carries their scale."""
     assert call.delegate is not None
     blob = _blob(call.delegate, program.data)
-    tensors = dict(_tensors(label, blob, [f"value.{number}" for number in call.values]))
+    tensors = dict(_tensors(label, blob, [(f"value.{number}", program.values[number]) for number in call.values]))
     nodes: list[_Node] = []
     for node in blob.graph.tables(NODE_LIST):
         kind, table = node.union(0)
@@ -106,6 +107,7 @@ def _nodes(label: str, program: pte.Program, call: pte.Call) -> Iterator[Operato
         form = NODES[kind]
         inputs, outputs = ([table.number(field, "I") for field in side] for side in (form.inputs, form.outputs))
         attributes = {name: _field(table, field, code) for name, (field, code) in form.attributes.items()}
+        attributes["flags"] = table.number(form.outputs[-1] + 1, "I")
         if limits := node.table(3):
             attributes |= {"output_min": limits.number(0, "f"), "output_max": limits.number(1, "f")}
         nodes.append(_Node(form.name, inputs, outputs, attributes))
@@ -123,8 +125,14 @@ def _field(table: Table, field: int, code: str) -> Any:
 def _carry(tensors: dict[int, Tensor], one: int, other: int) -> None:
     for real, quantized in ((one, tensors[other]), (other, tensors[one])):
         if tensors[real].is_float and quantized.scale:
-            carried = {"scale": quantized.scale, "zero_point": quantized.zero_point, "integers": quantized.dtype}
-            tensors[real] = replace(tensors[real], **carried)  # type: ignore[arg-type]
+            tensors[real] = _carrying(tensors[real], replace(quantized, integers=quantized.dtype))
+
+
+def _carrying(real: Tensor, quantized: Tensor | None) -> Tensor:
+    """Return a float tensor that carries the scale of its integers, if there are any."""
+    if quantized is None:
+        return real
+    return replace(real, scale=quantized.scale, zero_point=quantized.zero_point, integers=quantized.integers)
 
 
 def _blob(content: Content, data: Mapping[str, Content]) -> _Blob:
@@ -134,7 +142,7 @@ def _blob(content: Content, data: Mapping[str, Content]) -> _Blob:
     return _Blob(Table.root(content[start : start + size]), content[constants:], data)
 
 
-def _tensors(label: str, blob: _Blob, outer: list[str]) -> Iterator[tuple[int, Tensor]]:
+def _tensors(label: str, blob: _Blob, outer: list[tuple[str, pte.Value]]) -> Iterator[tuple[int, Tensor]]:
     scales = 0
     for value in blob.graph.tables(VALUE_LIST):
         _, table = value.union(0)
@@ -145,13 +153,14 @@ def _tensors(label: str, blob: _Blob, outer: list[str]) -> Iterator[tuple[int, T
             continue
         number = table.number(6, "I")
         is_outer = bool(table.number(5, "I") & 3)  # flags: an input or an output of the delegate
-        name = outer[table.number(4, "I")] if is_outer else f"{label}.{number}"
+        name, around = outer[table.number(4, "I")] if is_outer else (f"{label}.{number}", None)
         dtype, shape = DTYPES.get(table.number(0, "h"), "unknown"), pte.few(table, 2, "I")
         scale, zero_point, axis = _quant(*quant, blob)
         scales += len(scale)
         if 4 * scales > len(blob.graph.content) + sum(map(len, blob.data.values())):
             raise ValueError("lists more parts than it holds")
-        values = _values(blob, table.number(3, "I"), dtype, shape)
+        raw = around.content if around else _constant(blob, table.number(3, "I"))
+        values = None if raw is None else _values(raw, dtype, shape)
         yield number, Tensor(name, dtype, shape, scale, zero_point, axis, values=values)
 
 
@@ -160,23 +169,23 @@ def _quant(kind: int, table: Table | None, blob: _Blob) -> tuple[tuple[float, ..
         return (table.number(0, "f"),), (table.number(1, "i"),), None
     if table is not None and kind == PER_CHANNEL:
         scales = table.numbers(0, "f")
-        if not scales and (place := table.number(2, "I")):
-            scales = tuple(np.frombuffer(_constant(blob, place), np.float32, table.number(3, "I")).tolist())
+        if not scales and (raw := _constant(blob, table.number(2, "I"))):
+            scales = tuple(np.frombuffer(raw, np.float32, table.number(3, "I")).tolist())
         return scales, (0,) * len(scales), table.number(1, "i")
     return (), (), None
 
 
-def _values(blob: _Blob, place: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+def _values(raw: Content, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return a constant's values; those of int4 are left as bytes."""
-    if not place:
-        return None
-    raw = _constant(blob, place)
     if dtype not in ("float32", "float16", "int8", "int32", "uint8"):
         return np.frombuffer(raw, np.uint8)
-    return np.frombuffer(raw, dtype).reshape(shape)
+    return np.frombuffer(raw, dtype, prod(shape)).reshape(shape)
 
 
-def _constant(blob: _Blob, place: int) -> Content:
+def _constant(blob: _Blob, place: int) -> Content | None:
+    """Return what begins with the elements of a constant; None of no constant."""
+    if not place:
+        return None
     inside = blob.graph.tables(CONSTANTS)
     if inside:
         return inside[place].raw(0)

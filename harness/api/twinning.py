@@ -35,9 +35,10 @@ def twin(file: str | Path, kernels: str | None = None, preproc: Preproc | None =
     file counts, then `preproc`, then the range of an input that can only hold plain pixels.
 
     Args:
-        file: The ``.onnx`` or ``.tflite`` file.
+        file: The ``.onnx``, ``.tflite`` or ``.pte`` file.
         kernels: Whose arithmetic to follow: ``xnnpack`` (the default), ``builtin`` or ``reference`` for ``.tflite``,
-            ``onnxruntime`` for ``.onnx``; see `patchbench twin`, which compares them with a runtime.
+            ``onnxruntime`` for ``.onnx``, ``executorch`` for ``.pte``; see `patchbench twin`, which compares them with
+            a runtime.
         preproc: What a file that `export` did not write expects of pixels.
     """
     require("torch")

@@ -18,6 +18,7 @@ from harness.cli.asking import foreground
 from harness.cli.options import DataDir, examples
 from harness.cli.suites import PANEL
 from harness.console import console
+from harness.run.trial import RUNTIMES
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIDE = 224
@@ -118,7 +119,7 @@ def compose(kind: Kind, name: str, given: Mapping[str, str], found: Mapping[str,
     values |= {"divisor": 255, "mean": "<your mean of each channel>", "std": "<your std of each channel>"}
     values |= {"output_kind": "logits", **found}
     values["name"] = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-")[:100] or "suite"
-    values["runtime"] = "onnxruntime" if given.get("file", "").endswith(".onnx") else "litert"
+    values["runtime"] = RUNTIMES.get(Path(given.get("file", "")).suffix, "litert")
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     return _filled((TEMPLATES / f"{kind}.toml").read_text(), quoted)
 

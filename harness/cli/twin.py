@@ -29,7 +29,7 @@ app = typer.Typer()
     epilog=examples("patchbench twin vendor.tflite", "patchbench twin vendor.tflite --suite suite.toml --data ~/data"),
 )
 def twin(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any INT8 .onnx or .tflite file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any INT8 .onnx, .tflite or .pte file.")],
     suite: Annotated[
         Path | None,
         typer.Option(
@@ -43,7 +43,8 @@ def twin(
     kernels: Annotated[
         list[str] | None,
         typer.Option(
-            help="xnnpack, builtin, reference, tosa, or onnxruntime; repeatable [default: all but tosa that run it]."
+            help="xnnpack, builtin, reference, tosa, onnxruntime or executorch; repeatable [default: all but tosa that "
+            "run it]."
         ),
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Number of images [default: all].")] = None,
@@ -81,8 +82,8 @@ def twin(
 
 
 def _kernels_and_version(kernels: str) -> str:
-    if kernels == "onnxruntime":
-        return f"onnxruntime {version('onnxruntime')}"
+    if kernels in ("executorch", "onnxruntime"):
+        return f"{kernels} {version(kernels)}"
     if kernels == "tosa":
         return "tosa, Arm's reference model"
     return f"{kernels}, LiteRT {version('ai-edge-litert')}"

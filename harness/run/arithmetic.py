@@ -24,8 +24,10 @@ from backends.hosts import prepare as install
 from exporters.failure import naming
 from exporters.files import describe, onnx_cut, tflite_cut
 from exporters.files.description import MOVERS
+from exporters.quiet import quiet
 from harness.results.agreement import output_integers
 from harness.results.success import top1
+from harness.run.trial import RUNTIMES
 
 if TYPE_CHECKING:
     from patches.twins import Twin
@@ -91,7 +93,12 @@ def compare_in_batches(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) 
 
 
 def first_difference(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) -> str:
-    """Name the first operator whose integers are not the runtime's; empty where no part of the file shows it."""
+    """Name the first operator whose integers are not the runtime's; empty where no part of the file shows it.
+
+    A ``.pte`` file is not taken apart.
+    """
+    if twin.path.suffix == ".pte":
+        return ""
     for operator, beginning in twin.beginnings():
         with suppress(UserError):  # where the runtime does not run so little by itself
             if any(found.equal < 1 for found in compare_in_batches(beginning, pixels, sizes)):
@@ -116,8 +123,7 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
         if twin.kernels in ELSEWHERE.get(file.suffix, ()):
             yield partial(_replayed, twin, file)
             return
-        is_tflite = twin.path.suffix == ".tflite"
-        runtime = engine("litert" if is_tflite else "onnxruntime")()
+        runtime = engine(RUNTIMES[twin.path.suffix])()
 
         def integers(pixels: Pixels) -> NDArray[np.int64]:
             x = prepare(runtime.input, twin.preproc(pixels), file)
@@ -132,7 +138,8 @@ def _runtime(twin: Twin) -> Iterator[Callable[[Pixels], NDArray[np.int64]]]:
             return found
 
         with naming(twin.path, file):
-            runtime.load(file, {"kernels": twin.kernels} if is_tflite else {}, 1)
+            with quiet():  # ExecuTorch prints of the CPU and its threads
+                runtime.load(file, {"kernels": twin.kernels} if file.suffix == ".tflite" else {}, 1)
             yield integers
 
 
@@ -160,7 +167,12 @@ def _replayed(twin: Twin, file: Path, pixels: Pixels) -> NDArray[np.int64]:
 
 
 def _cut(twin: Twin, folder: Path) -> Path:
-    """Return a twin's file without what comes after the twin's end: of an ONNX file only where that computes."""
+    """Return a twin's file without what comes after the twin's end: of an ONNX file only where that computes.
+
+    Nothing cuts ``.pte`` files, whose twins end where they do.
+    """
+    if twin.path.suffix == ".pte":
+        return twin.path
     if twin.path.suffix == ".tflite":
         tflite_cut.cut(twin.path, twin.output, folder / "cut.tflite")
         return folder / "cut.tflite"

@@ -20,14 +20,15 @@ from backends.device.runtimes import Option, engine
 from backends.hosts.local import ROOT
 
 SECONDS = 600.0
+RUNTIMES = {".onnx": "onnxruntime", ".pte": "executorch", ".tflite": "litert"}  # whose kernels twins follow
 
 
 def require_survived(file: Path, kernels: Sequence[str | None] = (None,)) -> None:
-    """Run a ``.tflite`` or ``.onnx`` file once on each of these kernels, by default the runtime's own.
+    """Run a ``.tflite``, ``.onnx`` or ``.pte`` file once on each of these kernels, by default the runtime's own.
 
     A crash is a `UserError`. Any other fault is left to whoever opens the file then.
     """
-    name = "onnxruntime" if file.suffix == ".onnx" else "litert"
+    name = RUNTIMES.get(file.suffix, "litert")
     chosen = [one or "" for one in kernels] if name == "litert" else [""]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # an empty part is the folder here
     command = [sys.executable, "-m", "harness.run.trial", name, str(file.resolve()), *chosen]

@@ -14,7 +14,11 @@ from patches.twins.network import Twin
 
 __all__ = ["ELSEWHERE", "KERNELS", "Twin", "twin"]
 
-KERNELS = {".tflite": ("xnnpack", "builtin", "reference"), ".onnx": ("onnxruntime",)}  # the default comes first
+KERNELS = {  # the default comes first
+    ".tflite": ("xnnpack", "builtin", "reference"),
+    ".onnx": ("onnxruntime",),
+    ".pte": ("executorch",),
+}
 ELSEWHERE = {".tflite": ("tosa",)}  # of runtimes that need packages of their own
 
 
@@ -25,17 +29,18 @@ def twin(
     class_offset: int = 0,
     layout: Layout | None = None,
 ) -> Twin:
-    """Build the frozen twin of an INT8 ``.tflite`` or ``.onnx`` file from the file alone.
+    """Build the frozen twin of an INT8 ``.tflite``, ``.onnx`` or ``.pte`` file from the file alone.
 
     `kernels` are those whose arithmetic it follows: LiteRT's ``xnnpack`` (the default), ``builtin`` or ``reference`` on
-    x86-64, Arm's ``tosa`` on any CPU, or ``onnxruntime`` on an x86-64 whose integer products do not saturate (VNNI, or
-    signed weights and activations). `preproc` turns pixels into the file's real input; the default is pixels over 255
-    or, where an integer input holds other reals than 0 to 1, the pixels themselves as its integers, in `layout` or that
-    of the input's shape. With a `class_offset` the logits before
-    the first class come last. An unreadable file or an unsupported operator is a `UserError`.
+    x86-64, Arm's ``tosa`` on any CPU, ``onnxruntime`` on an x86-64 whose integer products do not saturate (VNNI, or
+    signed weights and activations), or XNNPACK in ``executorch``. `preproc` turns pixels into the file's real input;
+    the default is pixels over 255 or, where an integer input holds other reals than 0 to 1, the pixels themselves as
+    its integers, in `layout` or that of the input's shape. With a `class_offset` the logits before the first class come
+    last. An unreadable file or an unsupported operator is a `UserError`.
     """
     if path.suffix not in KERNELS:
-        raise UserError(f"{path}: a twin needs a file that ends in {' or '.join(KERNELS)}")
+        *others, last = KERNELS
+        raise UserError(f"{path}: a twin needs a file that ends in {', '.join(others)} or {last}")
     chosen = kernels or KERNELS[path.suffix][0]
     known = KERNELS[path.suffix] + ELSEWHERE.get(path.suffix, ())
     if chosen not in known:
@@ -44,6 +49,10 @@ def twin(
         from patches.twins import onnx
 
         return onnx.read(path, preproc, class_offset, layout)
+    if path.suffix == ".pte":
+        from patches.twins import pte
+
+        return pte.read(path, preproc, class_offset, layout)
     from patches.twins import tflite
 
     return tflite.read(path, chosen, preproc, class_offset, layout)

@@ -46,6 +46,10 @@ class IntegerProducts(nn.Module):
         fits = _furthest(whole, added, bounds) <= EXACT_IN_FLOAT32
         self.dtype = torch.float32 if fits else torch.float64
         kernel = torch.from_numpy(whole).to(self.dtype)
+        # torch's oneDNN gives some convolutions of one channel numbers from nowhere: a second is added, of zeros
+        self.is_of_one = kernel.ndim == 4 and kernel.shape[1] == groups == 1
+        if self.is_of_one:
+            kernel = functional.pad(kernel, (0, 0, 0, 0, 0, 1))
         self.weights: Tensor
         self.bias: Tensor
         self.later: Tensor | None
@@ -62,7 +66,8 @@ class IntegerProducts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return whole numbers, in float32 or float64."""
-        sums = self.sums(x.to(self.dtype))
+        x = x.to(self.dtype)
+        sums = self.sums(functional.pad(x, (0, 0, 0, 0, 0, 1)) if self.is_of_one else x)
         if self.later is None:
             return sums
         return sums.to(self.later.dtype).add_(self.later.reshape(-1, *[1] * (sums.ndim - 2)))

@@ -33,6 +33,7 @@ from patches.twins.tables import TFLITE_REALS, table
 from patches.twins.tflite_attention import ATTENTION
 from patches.twins.tflite_moves import MOVES
 from patches.twins.uses import (
+    bias_of,
     constant,
     constant_steps,
     has_batch,
@@ -41,6 +42,7 @@ from patches.twins.uses import (
     of_one,
     quant_of,
     require_same_quant,
+    weight_steps,
 )
 
 SAME, NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 0, 1, 2, 3  # the schema's numbers
@@ -72,7 +74,7 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     quant, out = quant_of(x, path), quant_of(operator.outputs[0], path)
     *_, channels = image_shape(operator, path)
     is_depthwise = operator.name == "DEPTHWISE_CONV_2D"
-    values = _weights(operator, 3 if is_depthwise else 0, path)
+    values = weight_steps(operator, 3 if is_depthwise else 0, path)
     values = values.transpose((3, 0, 1, 2) if is_depthwise else (0, 3, 1, 2))
     groups, rest = divmod(channels, values.shape[1])
     if rest or len(values) % groups:
@@ -81,7 +83,7 @@ def _convolution(operator: Operator, kernels: str, path: Path) -> nn.Module:
     dilation = settings.get("dilationHFactor", 1), settings.get("dilationWFactor", 1)
     pads = _pads(operator, values.shape[2:], stride, dilation)
     in_float32 = kernels == "xnnpack"
-    sums = IntegerProducts(values, _bias(operator, path), quant.bounds, stride, pads, dilation, groups, in_float32)
+    sums = IntegerProducts(values, bias_of(operator, path), quant.bounds, stride, pads, dilation, groups, in_float32)
     if kernels == "builtin" and groups > 1 and not is_depthwise:
         kernels = "reference"  # the vector code knows no groups
     return Sequential(
@@ -98,14 +100,14 @@ def _transposed_convolution(operator: Operator, kernels: str, path: Path) -> nn.
     moved = replace(operator, inputs=(x, weights, *bias))
     quant, out = quant_of(x, path), quant_of(operator.outputs[0], path)
     *_, channels = image_shape(moved, path)
-    values = _weights(moved, 0, path).transpose(3, 0, 1, 2)
+    values = weight_steps(moved, 0, path).transpose(3, 0, 1, 2)
     if len(values) != channels:
         raise no_twin(operator, path, f"of {channels} channels with weights of shape {weights.shape}")
     stride = operator.attributes["strideH"], operator.attributes["strideW"]
     left, _, top, _ = _pads(replace(moved, inputs=operator.outputs), values.shape[2:], stride)
     height, width, _ = of_one(operator.outputs[0])
     sums = TransposedProducts(
-        values, _bias(moved, path), quant.bounds, stride, (top, left), (height, width), kernels == "xnnpack"
+        values, bias_of(moved, path), quant.bounds, stride, (top, left), (height, width), kernels == "xnnpack"
     )
     return Sequential(
         Function(Tensor.permute, 0, 3, 1, 2),
@@ -119,11 +121,11 @@ def _fully_connected(operator: Operator, kernels: str, path: Path) -> nn.Module:
     """Convert a dense layer: each row of as many numbers as there are weights for, however the axes lie."""
     x, weights, *_ = operator.inputs
     quant, out = quant_of(x, path), quant_of(operator.outputs[0], path)
-    values = _weights(operator, 0, path)
+    values = weight_steps(operator, 0, path)
     rows, rest = divmod(prod(of_one(x)), values.shape[1])
     if rest or prod(of_one(operator.outputs[0])) != rows * len(values) or operator.attributes.get("weightsFormat"):
         raise no_twin(operator, path, f"on a tensor of shape {x.shape} with weights of shape {weights.shape}")
-    sums = IntegerProducts(values, _bias(operator, path), quant.bounds, to_float32=kernels == "xnnpack")
+    sums = IntegerProducts(values, bias_of(operator, path), quant.bounds, to_float32=kernels == "xnnpack")
     scaled = _scaled(operator, kernels, quant, weights, out)
     return Sequential(each_to(-1, values.shape[1]), sums, scaled, each_to(*of_one(operator.outputs[0])))
 
@@ -133,22 +135,6 @@ def _scaled(operator: Operator, kernels: str, x: Quant, weights: FileTensor, out
     shape = of_one(operator.outputs[0])
     arithmetic = kernel.scale_products(kernels, operator.name, x, weights.scale, out, shape)
     return Rounded(arithmetic, _bounds(operator, out, kernels), (slope,))
-
-
-def _weights(operator: Operator, axis: int, path: Path) -> np.ndarray:
-    """Return the weights minus their zero points; those of several scales have them along `axis`."""
-    weights = operator.inputs[1]
-    if weights.values is None or weights.dtype not in ("int4", "int8", "uint8"):
-        raise UserError(f"{path}: expected constant weights of 8 or 4 bits, but {weights.name!r} is {weights.dtype}")
-    if weights.axis not in (None, axis):
-        raise no_twin(operator, path, f"with scales along axis {weights.axis} of its weights")
-    zero_points = np.array(weights.zero_point, np.int64)
-    shape = [-1 if axis == weights.axis else 1 for axis in range(weights.values.ndim)]
-    return weights.values.astype(np.int64) - zero_points.reshape(shape if zero_points.size > 1 else ())
-
-
-def _bias(operator: Operator, path: Path) -> np.ndarray | None:
-    return constant(operator, 2, path) if len(operator.inputs) > 2 else None
 
 
 def _pads(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,19 +28,26 @@ from patches.twins.uses import (
 
 
 def _pad(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    require_same_quant(operator, path)
-    pairs = constant(operator, 1, path).tolist()
-    require_batch(operator, path, tuple(axis for axis, pair in enumerate(pairs) if any(pair)))
     zero_point = operator.outputs[0].zero_point[0]
     value = float(np.ravel(constant(operator, 2, path))[0]) - zero_point if len(operator.inputs) > 2 else 0.0
+    return padded(operator, constant(operator, 1, path).tolist(), value, path)
+
+
+def padded(operator: Operator, pairs: Sequence[Sequence[int]], value: float, path: Path) -> nn.Module:
+    """Return padding by a step, of so many before and after along each axis."""
+    require_same_quant(operator, path)
+    require_batch(operator, path, tuple(axis for axis, pair in enumerate(pairs) if any(pair)))
     return Function(functional.pad, [int(n) for pair in reversed(pairs) for n in pair], value=value)
 
 
 def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    """Convert a slice, whose axes may run backwards: such an axis is turned around first."""
+    return sliced(operator, _cuts(operator, path), path)
+
+
+def sliced(operator: Operator, cuts: list[slice], path: Path) -> nn.Module:
+    """Return a slice, whose axes may run backwards: such an axis is turned around first."""
     require_same_quant(operator, path)
     shape = operator.inputs[0].shape or ()
-    cuts = _cuts(operator, path)
     if has_batch(operator.inputs[0]):
         some = max(shape[0], 1) if shape[0] > 0 else 2  # images
         require_batch(operator, path, () if cuts[0].indices(some) == (0, some, 1) else (0,))
@@ -74,8 +81,12 @@ def _cuts(operator: Operator, path: Path) -> list[slice]:
 
 
 def _transpose(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    return transposed(operator, np.ravel(constant(operator, 1, path)).tolist(), path)
+
+
+def transposed(operator: Operator, order: Sequence[int], path: Path) -> nn.Module:
+    """Return a tensor's axes in another order."""
     require_same_quant(operator, path)
-    order = np.ravel(constant(operator, 1, path)).tolist()
     x, out = operator.inputs[0], operator.outputs[0]
     if has_batch(x) and order[0] == 0:
         return Function(Tensor.permute, *order)
@@ -84,22 +95,30 @@ def _transpose(operator: Operator, kernels: str, path: Path) -> nn.Module:
     return Sequential(each_to(*whole), Function(Tensor.permute, 0, *(n + 1 for n in order)), each_to(*of_one(out)))
 
 
-def _reshape(operator: Operator, kernels: str, path: Path) -> nn.Module:
+def reshaped(operator: Operator, kernels: str, path: Path) -> nn.Module:
+    """Return a tensor in the shape of an operator's output."""
     require_same_quant(operator, path)
     require_same_size(operator, path)
     return each_to(*of_one(operator.outputs[0]))
 
 
 def _concat(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    """Convert a concatenation, of which some parts may be constants."""
+    if operator.attributes.get("fusedActivationFunction"):
+        raise no_twin(operator, path, "with an activation")
+    return concatenated(operator, path)
+
+
+def concatenated(operator: Operator, path: Path) -> nn.Module:
+    """Return a concatenation along ``axis``, of which some parts may be constants."""
     out = operator.outputs[0]
     scales = {(t.scale, t.zero_point) for t in (*operator.inputs, out)}
-    if len(scales) > 1 or operator.attributes.get("fusedActivationFunction"):
-        raise no_twin(operator, path, "of different scales, or with an activation")
+    if len(scales) > 1 and not out.is_float:
+        raise no_twin(operator, path, "of different scales")
     axis = operator.attributes["axis"] % len(out.shape or ())
     require_batch(operator, path, (axis,))
+    zero_point = 0 if out.is_float else out.zero_point[0]
     fixed = {
-        position: constant_steps(tensor, out.zero_point[0])
+        position: constant_steps(tensor, zero_point)
         for position, tensor in enumerate(operator.inputs)
         if tensor.values is not None
     }
@@ -181,7 +200,7 @@ def _select(operator: Operator, kernels: str, path: Path) -> nn.Module:
 MOVES: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "CONCATENATION": _concat, "PAD": _pad, "PADV2": _pad, "SLICE": _slice, "STRIDED_SLICE": _slice,
     "SELECT": _select, "SELECT_V2": _select,
-    "TRANSPOSE": _transpose, "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
+    "TRANSPOSE": _transpose, "RESHAPE": reshaped, "SQUEEZE": reshaped, "EXPAND_DIMS": reshaped,
     "SPLIT": _split, "SPLIT_V": _split, "BROADCAST_TO": _broadcast, "DEPTH_TO_SPACE": _depth_to_space,
     "RESIZE_NEAREST_NEIGHBOR": _nearest,
 }  # fmt: skip

@@ -40,6 +40,23 @@ def constant(operator: Operator, position: int, path: Path) -> NDArray[Any]:
     return values
 
 
+def weight_steps(operator: Operator, axis: int, path: Path) -> NDArray[np.int64]:
+    """Return an operator's weights minus their zero points; those of several scales have them along `axis`."""
+    tensor = operator.inputs[1]
+    if tensor.values is None or tensor.dtype not in ("int4", "int8", "uint8"):
+        raise UserError(f"{path}: expected constant weights of 8 or 4 bits, but {tensor.name!r} is {tensor.dtype}")
+    if tensor.axis not in (None, axis):
+        raise no_twin(operator, path, f"with scales along axis {tensor.axis} of its weights")
+    zero_points = np.array(tensor.zero_point, np.int64)
+    shape = [-1 if axis == tensor.axis else 1 for axis in range(tensor.values.ndim)]
+    return tensor.values.astype(np.int64) - zero_points.reshape(shape if zero_points.size > 1 else ())
+
+
+def bias_of(operator: Operator, path: Path) -> NDArray[Any] | None:
+    """Return what an operator adds to its products, if it does."""
+    return constant(operator, 2, path) if len(operator.inputs) > 2 else None
+
+
 def constant_steps(tensor: FileTensor, zero_point: int) -> Tensor:
     """Return a constant minus its zero point, float32."""
     return torch.from_numpy(np.array(tensor.values, np.float32)) - zero_point
@@ -81,8 +98,10 @@ def require_batch(operator: Operator, path: Path, axes: tuple[int, ...] = ()) ->
 
 
 def require_same_quant(operator: Operator, path: Path) -> None:
-    """Refuse an operator that moves integers to a tensor of another scale."""
+    """Refuse an operator that moves integers to a tensor of another scale; reals have none."""
     x, out = operator.inputs[0], operator.outputs[0]
+    if x.is_float and out.is_float:
+        return
     if (x.scale, x.zero_point, x.dtype) != (out.scale, out.zero_point, out.dtype):
         raise no_twin(operator, path, "between different scales")
 

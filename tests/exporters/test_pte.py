@@ -15,6 +15,8 @@ from backends.device.errors import UserError
 from backends.device.runtimes import engine
 from exporters.calibration import activation_affine
 from exporters.files import describe, require_integer
+from harness.run.arithmetic import compare_in_batches
+from patches.twins import twin
 
 SPEC = replace(small.SPEC, calibration="moving_average", calibration_batch=4)
 
@@ -59,6 +61,13 @@ def test_scales_are_those_that_the_moving_average_implies(network, file):
     expected = activation_affine("logits", (low, high), SPEC)
     assert found.outputs[0].scale == pytest.approx((expected.scale,), rel=1e-4)
     assert found.outputs[0].zero_point == (expected.zero_point,)
+
+
+@pytest.mark.slow
+def test_its_twin_computes_every_integer(file):
+    """Of constants that the program keeps, of what is padded in float, of clips, shortcuts and parts."""
+    found = compare_in_batches(twin(file), small.PIXELS, (1, len(small.PIXELS)))
+    assert [(one.equal, one.largest) for one in found] == [(1.0, 0), (1.0, 0)]
 
 
 @pytest.mark.slow

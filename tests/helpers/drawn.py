@@ -10,7 +10,7 @@ from hypothesis import reject
 
 from backends.device.errors import UserError
 from harness.run.arithmetic import Arithmetic, compare_in_batches
-from helpers import drawn_attention, drawn_images, drawn_onnx, drawn_tflite
+from helpers import drawn_attention, drawn_images, drawn_onnx, drawn_pte, drawn_tflite
 from patches.twins import twin
 
 IMAGES = 4
@@ -18,6 +18,7 @@ BATCHES = (1, IMAGES)
 Draw = Callable[[Any], Any]
 TFLITE = drawn_images.TFLITE | drawn_attention.TFLITE
 ONNX = drawn_images.ONNX | drawn_attention.ONNX
+PTE = drawn_pte.OPERATORS
 
 
 def kinds() -> list[tuple[str, str]]:
@@ -55,6 +56,14 @@ def onnx(draw: Draw, name: str, activations: str, weights: str) -> list[Arithmet
         return _compare(net.write(Path(folder), output, net.batch), None, *net.image)
 
 
+def pte(draw: Draw, name: str) -> list[Arithmetic]:
+    """Draw a node's file and compare it; see `tflite`."""
+    net = drawn_pte.Drawn(draw)
+    net.last(PTE[name](net))
+    with tempfile.TemporaryDirectory() as folder:
+        return _compare(net.write(Path(folder) / "net.pte"), None, *net.image)
+
+
 def unequal(found: list[Arithmetic]) -> list[Arithmetic]:
     """The comparisons in which not all integers are equal."""
     return [one for one in found if one.equal < 1]
@@ -62,7 +71,7 @@ def unequal(found: list[Arithmetic]) -> list[Arithmetic]:
 
 def _compare(file: Path, kernels: str | None, height: int, width: int) -> list[Arithmetic]:
     try:
-        made = twin(file, kernels, layout="nchw" if file.suffix == ".onnx" else "nhwc")
+        made = twin(file, kernels, layout="nhwc" if file.suffix == ".tflite" else "nchw")
         return compare_in_batches(made, pixels(height, width), BATCHES)
     except UserError as error:
         if "cannot load it" in str(error) or "onnxruntime refuses it" in str(error):

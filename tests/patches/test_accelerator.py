@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import executorch
 from helpers import small_networks as small
 from helpers.accelerator import DEVICE, Accelerator
 from helpers.attacks import TABLE, Entry, Shades, every
+from helpers.pte_graphs import convolved
 from torch import nn
 
 from backends.device.artifact import QuantSpec
@@ -70,10 +72,17 @@ def test_every_surrogate_does(kind: str, entry: Entry) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet", "branches"])
-@pytest.mark.parametrize(("suffix", "kernels"), [(suffix, one) for suffix in KERNELS for one in KERNELS[suffix]])
+@pytest.mark.parametrize(("suffix", "kernels"), [(s, one) for s in (".tflite", ".onnx") for one in KERNELS[s]])
 def test_every_twin_does(exported: Callable[..., Path], name: str, suffix: str, kernels: str) -> None:
     file = exported(name, suffix[1:])
     assert all(same(entry, lambda: twin(file, kernels)) for entry in SHORT)
+
+
+@pytest.mark.slow
+def test_a_twin_of_a_pte_file_does(tmp_path: Path) -> None:
+    executorch.require()
+    file = convolved(tmp_path / "net.pte", 16)
+    assert all(same(entry, lambda: twin(file)) for entry in SHORT)
 
 
 def test_what_lies_elsewhere_is_noticed() -> None:

@@ -31,6 +31,7 @@ class Engine:
     package: ClassVar[str] = "executorch"
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     brings: ClassVar[tuple[str, ...]] = ("torch",)
+    twins: ClassVar[Mapping[str, None]] = {"xnnpack": None}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Load the method ``forward``, on so many threads; a file that asks for another delegate is a `UserError`."""

@@ -50,7 +50,9 @@ def strings(value: object) -> list[str]:
     return [str(value)]
 
 
-@pytest.mark.parametrize(("name", "runtime"), [("a.onnx", "onnxruntime"), ("a.tflite", "litert")])
+@pytest.mark.parametrize(
+    ("name", "runtime"), [("a.onnx", "onnxruntime"), ("a.tflite", "litert"), ("a.pte", "executorch")]
+)
 def test_a_file_runs_where_its_format_does(name: str, runtime: str) -> None:
     assert tomllib.loads(compose(Kind.FILE, "mine", {"file": name}))["target"][0]["runtime"] == runtime
 
