@@ -34,14 +34,14 @@ from harness.store import write_text
 from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
-CELLS_SHOWN = 2000  # rows of the table of cells; cells.csv has all
-ROWS_SHOWN = 1000  # of any other table; summary.json and run.json have all
-CHAINS_SHOWN = 100  # of a victim, from lab to device
+CELLS_SHOWN = 1500  # rows of the table of cells; cells.csv has all
+ROWS_SHOWN = 500  # of any other table; summary.json and run.json have all
+CHAINS_SHOWN = 30  # of a victim, from lab to device
 PAGES_SHOWN = 30  # files whose targets are compared
 MANY_CELLS = 10_000  # above it, the first `FIGURES_SHOWN` of a kind are drawn: a figure takes seconds
-FIGURES_SHOWN = 3
+FIGURES_SHOWN = 1
 PATCHES_SHOWN = 300  # pictures; the folder of patches has all
-HASHES_SHOWN = 3000  # rows of the patches' hashes; run.json has all
+HASHES_SHOWN = 1000  # rows of the patches' hashes; run.json has all
 
 
 def build(run_dir: Path, run: RunFacts | None = None, known: Judged | None = None) -> Path:
