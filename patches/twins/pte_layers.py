@@ -39,18 +39,12 @@ from patches.twins.uses import (
 )
 
 
-def _level(real: float, quant: Quant) -> int:
-    """Return the step of a real number: of its nearest integer, as XNNPACK rounds in float32."""
-    integer = np.float32(real) / np.float32(quant.scale) + np.float32(quant.zero_point)
-    return int(np.rint(np.clip(integer, quant.lowest, quant.highest))) - quant.zero_point
-
-
 def _bounds(operator: Operator, out: Quant) -> tuple[int, int]:
     """Return the lowest and highest step that the fused activation lets through."""
     settings = operator.attributes
     if "output_min" not in settings:
         return out.bounds
-    return _level(settings["output_min"], out), _level(settings["output_max"], out)
+    return kernel.nearest(settings["output_min"], out), kernel.nearest(settings["output_max"], out)
 
 
 def _pads(operator: Operator) -> tuple[int, int, int, int]:
@@ -182,7 +176,7 @@ def _convert(operator: Operator, kernels: str, path: Path) -> nn.Module:
 def _pad(operator: Operator, kernels: str, path: Path) -> nn.Module:
     value, out = operator.attributes["padding_value"], operator.outputs[0]
     pairs = list(zip(operator.attributes["pre_paddings"], operator.attributes["post_paddings"], strict=True))
-    return padded(operator, pairs, value if out.is_float else _level(value, quant_of(out, path)), path)
+    return padded(operator, pairs, value if out.is_float else kernel.nearest(value, quant_of(out, path)), path)
 
 
 def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:

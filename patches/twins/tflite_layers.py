@@ -62,10 +62,10 @@ def _bounds(operator: Operator, out: Quant, kernels: str) -> tuple[int, int]:
 
 
 def _steps(real: int, out: Quant, kernels: str) -> int:
-    """Return the step nearest to a number: of two XNNPACK takes the even integer, LiteRT the one away from zero."""
-    steps = np.float32(real) / np.float32(out.scale)
+    """Return the step nearest to a number; LiteRT's own kernels take the farther from zero of two."""
     if kernels == "xnnpack":
-        return int(np.rint(steps + np.float32(out.zero_point))) - out.zero_point
+        return kernel.nearest(real, out)
+    steps = np.float32(real) / np.float32(out.scale)
     return int(np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps))
 
 
