@@ -15,21 +15,18 @@ from torch.nn import functional
 from exporters.files.description import Operator
 from patches.twins import tflite_kernels as kernel
 from patches.twins.layers import (
-    Aligned,
     Function,
     IntegerProducts,
-    Multiply,
     Rounded,
     Sequential,
     TransposedProducts,
-    WithConstant,
     each_to,
 )
 from patches.twins.network import Quant
+from patches.twins.tflite_layers import of_two
 from patches.twins.tflite_moves import concatenated, padded, reshaped, sliced, transposed
 from patches.twins.uses import (
     bias_of,
-    constant_steps,
     image_shape,
     no_twin,
     of_one,
@@ -37,6 +34,8 @@ from patches.twins.uses import (
     require_same_quant,
     weight_steps,
 )
+
+OF_TWO = {"Add": "ADD", "Subtract": "SUB", "Multiply": "MUL"}
 
 
 def _bounds(operator: Operator, out: Quant) -> tuple[int, int]:
@@ -117,20 +116,9 @@ def _scaled(operator: Operator, path: Path) -> nn.Module:
 
 
 def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    """Convert an addition, subtraction or multiplication, of which one operand may be a constant."""
-    a, b = (quant_of(tensor, path) for tensor in operator.inputs)
-    out = quant_of(operator.outputs[0], path)
-    bounds, slopes = _bounds(operator, out), (a.scale / out.scale, b.scale / out.scale)
-    if operator.name == "Add":
-        layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, prod(of_one(operator.outputs[0]))), bounds, slopes)
-    elif operator.name == "Subtract":
-        layer = Rounded(kernel.subtract(kernels, a, b, out), bounds, (slopes[0], -slopes[1]))
-    else:
-        layer = Multiply(kernel.scale_product(kernels, a, b, out), bounds, a.scale * b.scale / out.scale)
-    for position, (tensor, quant) in enumerate(zip(operator.inputs, (a, b), strict=True)):
-        if tensor.values is not None:
-            layer = WithConstant(layer, constant_steps(tensor, quant.zero_point), position)
-    return Aligned(layer, len(of_one(operator.outputs[0])) + 1)
+    bounds = _bounds(operator, quant_of(operator.outputs[0], path))
+    whole = prod(of_one(operator.outputs[0]))
+    return of_two(OF_TWO[operator.name], operator, kernels, bounds, (whole, False), path)
 
 
 def _global_average(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -186,7 +174,7 @@ def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "Conv2d": _convolution, "DepthwiseConv2d": _convolution, "ConvTranspose2d": _transposed_convolution,
-    "FullyConnected": _fully_connected, "Add": _of_two, "Subtract": _of_two, "Multiply": _of_two,
+    "FullyConnected": _fully_connected, **dict.fromkeys(OF_TWO, _of_two),
     "GlobalAvgPooling2d": _global_average, "MaxPooling2d": _max_pool, "Clamp": _clamp, "Convert": _convert,
     "Copy": reshaped, "StaticReshape": reshaped, "StaticSlice": _slice, "StaticConstantPad": _pad,
     "StaticTranspose": lambda operator, _, path: transposed(operator, operator.attributes["perm"], path),
