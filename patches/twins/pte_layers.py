@@ -15,21 +15,18 @@ from torch.nn import functional
 from exporters.files.description import Operator
 from patches.twins import tflite_kernels as kernel
 from patches.twins.layers import (
-    Aligned,
     Function,
     IntegerProducts,
-    Multiply,
     Rounded,
     Sequential,
     TransposedProducts,
-    WithConstant,
     each_to,
 )
 from patches.twins.network import Quant
+from patches.twins.tflite_layers import of_two
 from patches.twins.tflite_moves import concatenated, padded, reshaped, sliced, transposed
 from patches.twins.uses import (
     bias_of,
-    constant_steps,
     image_shape,
     no_twin,
     of_one,
@@ -38,11 +35,7 @@ from patches.twins.uses import (
     weight_steps,
 )
 
-
-def _level(real: float, quant: Quant) -> int:
-    """Return the step of a real number: of its nearest integer, as XNNPACK rounds in float32."""
-    integer = np.float32(real) / np.float32(quant.scale) + np.float32(quant.zero_point)
-    return int(np.rint(np.clip(integer, quant.lowest, quant.highest))) - quant.zero_point
+OF_TWO = {"Add": "ADD", "Subtract": "SUB", "Multiply": "MUL"}
 
 
 def _bounds(operator: Operator, out: Quant) -> tuple[int, int]:
@@ -50,7 +43,7 @@ def _bounds(operator: Operator, out: Quant) -> tuple[int, int]:
     settings = operator.attributes
     if "output_min" not in settings:
         return out.bounds
-    return _level(settings["output_min"], out), _level(settings["output_max"], out)
+    return kernel.nearest(settings["output_min"], out), kernel.nearest(settings["output_max"], out)
 
 
 def _pads(operator: Operator) -> tuple[int, int, int, int]:
@@ -123,20 +116,9 @@ def _scaled(operator: Operator, path: Path) -> nn.Module:
 
 
 def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    """Convert an addition, subtraction or multiplication, of which one operand may be a constant."""
-    a, b = (quant_of(tensor, path) for tensor in operator.inputs)
-    out = quant_of(operator.outputs[0], path)
-    bounds, slopes = _bounds(operator, out), (a.scale / out.scale, b.scale / out.scale)
-    if operator.name == "Add":
-        layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, prod(of_one(operator.outputs[0]))), bounds, slopes)
-    elif operator.name == "Subtract":
-        layer = Rounded(kernel.subtract(kernels, a, b, out), bounds, (slopes[0], -slopes[1]))
-    else:
-        layer = Multiply(kernel.scale_product(kernels, a, b, out), bounds, a.scale * b.scale / out.scale)
-    for position, (tensor, quant) in enumerate(zip(operator.inputs, (a, b), strict=True)):
-        if tensor.values is not None:
-            layer = WithConstant(layer, constant_steps(tensor, quant.zero_point), position)
-    return Aligned(layer, len(of_one(operator.outputs[0])) + 1)
+    bounds = _bounds(operator, quant_of(operator.outputs[0], path))
+    whole = prod(of_one(operator.outputs[0]))
+    return of_two(OF_TWO[operator.name], operator, kernels, bounds, (whole, False), path)
 
 
 def _global_average(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -182,7 +164,7 @@ def _convert(operator: Operator, kernels: str, path: Path) -> nn.Module:
 def _pad(operator: Operator, kernels: str, path: Path) -> nn.Module:
     value, out = operator.attributes["padding_value"], operator.outputs[0]
     pairs = list(zip(operator.attributes["pre_paddings"], operator.attributes["post_paddings"], strict=True))
-    return padded(operator, pairs, value if out.is_float else _level(value, quant_of(out, path)), path)
+    return padded(operator, pairs, value if out.is_float else kernel.nearest(value, quant_of(out, path)), path)
 
 
 def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
@@ -192,7 +174,7 @@ def _slice(operator: Operator, kernels: str, path: Path) -> nn.Module:
 
 LAYERS: dict[str, Callable[[Operator, str, Path], nn.Module]] = {
     "Conv2d": _convolution, "DepthwiseConv2d": _convolution, "ConvTranspose2d": _transposed_convolution,
-    "FullyConnected": _fully_connected, "Add": _of_two, "Subtract": _of_two, "Multiply": _of_two,
+    "FullyConnected": _fully_connected, **dict.fromkeys(OF_TWO, _of_two),
     "GlobalAvgPooling2d": _global_average, "MaxPooling2d": _max_pool, "Clamp": _clamp, "Convert": _convert,
     "Copy": reshaped, "StaticReshape": reshaped, "StaticSlice": _slice, "StaticConstantPad": _pad,
     "StaticTranspose": lambda operator, _, path: transposed(operator, operator.attributes["perm"], path),

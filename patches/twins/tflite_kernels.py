@@ -38,6 +38,12 @@ def _away(channels: int, vector: int | None) -> Tensor:
 PORTABLE = torch.ones(1, dtype=torch.int64)
 
 
+def nearest(real: float, quant: Quant) -> int:
+    """Return the step nearest to a number by XNNPACK's rule, which takes the even one of two integers."""
+    integer = np.float32(real) / np.float32(quant.scale) + np.float32(quant.zero_point)
+    return int(np.rint(np.clip(integer, quant.lowest, quant.highest))) - quant.zero_point
+
+
 def scale_products(
     kernels: str, operator: str, x: Quant, weights: Sequence[float], out: Quant, shape: tuple[int, ...]
 ) -> nn.Module:

@@ -62,10 +62,10 @@ def _bounds(operator: Operator, out: Quant, kernels: str) -> tuple[int, int]:
 
 
 def _steps(real: int, out: Quant, kernels: str) -> int:
-    """Return the step nearest to a number: of two XNNPACK takes the even integer, LiteRT the one away from zero."""
-    steps = np.float32(real) / np.float32(out.scale)
+    """Return the step nearest to a number; LiteRT's own kernels take the farther from zero of two."""
     if kernels == "xnnpack":
-        return int(np.rint(steps + np.float32(out.zero_point))) - out.zero_point
+        return kernel.nearest(real, out)
+    steps = np.float32(real) / np.float32(out.scale)
     return int(np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps))
 
 
@@ -151,14 +151,20 @@ def _pads(
 
 
 def _of_two(operator: Operator, kernels: str, path: Path) -> nn.Module:
-    """Convert an addition, subtraction or multiplication, of which one operand may be a constant."""
+    bounds = _bounds(operator, quant_of(operator.outputs[0], path), kernels)
+    return of_two(operator.name, operator, kernels, bounds, _contiguous(operator), path)
+
+
+def of_two(
+    name: str, operator: Operator, kernels: str, bounds: tuple[int, int], contiguous: tuple[int, bool], path: Path
+) -> nn.Module:
+    """Convert an ``ADD``, ``SUB`` or ``MUL``, of which one operand may be a constant; see `kernel.add` for the span."""
     a, b = (quant_of(t, path) for t in operator.inputs)
     out = quant_of(operator.outputs[0], path)
-    bounds = _bounds(operator, out, kernels)
     slopes = a.scale / out.scale, b.scale / out.scale
-    if operator.name == "ADD":
-        layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, *_contiguous(operator)), bounds, slopes)
-    elif operator.name == "SUB":
+    if name == "ADD":
+        layer: nn.Module = Rounded(kernel.add(kernels, a, b, out, *contiguous), bounds, slopes)
+    elif name == "SUB":
         layer = Rounded(kernel.subtract(kernels, a, b, out), bounds, (slopes[0], -slopes[1]))
     else:
         layer = Multiply(kernel.scale_product(kernels, a, b, out), bounds, a.scale * b.scale / out.scale)
