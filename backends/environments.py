@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
@@ -39,6 +40,7 @@ LOCK = Path(__file__).with_name("requirements-replay.txt")  # for Python 3.11 an
 # the last with wheels for a Python older than the lock's
 LAST = {"3.9": {"numpy": "2.0.2", "pillow": "11.3.0", "onnxruntime": "1.19.2", "ai-edge-litert": "2.1.0"}}
 OLDEST_GLIBC = 17  # of a manylinux wheel
+PARSING = Lock()  # of markers: Python 3.11 counts the depth of its parser for all threads together, and may fail
 ALONE = ("executorch",)  # what these ask for serves to export; what they need to run stands in their extra
 
 
@@ -106,7 +108,8 @@ def companions(package: str) -> tuple[str, ...]:
 
 def _extra(package: str) -> dict[str, str]:
     """Return the version specifiers, by package, of the extra that pins a runtime's package; none without one."""
-    requirements = [Requirement(line) for line in requires("patchbench") or ()]
+    with PARSING:
+        requirements = [Requirement(line) for line in requires("patchbench") or ()]
     for extra in metadata("patchbench").get_all("Provides-Extra") or ():
         pins = _pins(requirements, extra)
         if pins.get(package, "").startswith("=="):

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from backends.device.artifact import Artifact, sha256_file
+from backends.device.errors import UserError
 from backends.device.reading import JSON_BYTES, DamagedFile, parse_json, regular_file
+
+
+def require_own(file: Path) -> None:
+    """Check that the ``.json`` beside a file to be written describes that file; any other is a `UserError`."""
+    beside = file.with_suffix(".json")
+    if not beside.is_file():
+        return
+    content = parse_json(beside.read_bytes(), str(beside))
+    if not isinstance(content, dict) or "preproc" not in content or content.get("file") != file.name:
+        raise UserError(f"{beside}: is not of {file.name}, and would be overwritten: export under another name")
 
 
 def description_beside(file: Path) -> Artifact | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Any, Literal, Optional, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,16 @@ Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
 Format = Literal["onnx", "tflite", "pte"]
 Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
+ChannelOrder = Literal["rgb", "bgr"]
 SCHEMA = 1
 PARTLY = "+fp32"  # ends the precision of a partly integer file, whose suite allows some operators in float
 PIECE = 1 << 20
+
+
+def _require_one_of(words: Any, **given: str) -> None:
+    for name, value in given.items():
+        if value not in get_args(words):
+            raise UserError(f"{name}: expected {', '.join(get_args(words))}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,11 @@ class Preproc:
     divisor: float = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    channel_order: Literal["rgb", "bgr"] = "rgb"
+    channel_order: ChannelOrder = "rgb"
+
+    def __post_init__(self) -> None:
+        _require_one_of(Layout, layout=self.layout)
+        _require_one_of(ChannelOrder, channel_order=self.channel_order)
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return float32 ``(n, 3, h, w)`` or ``(n, h, w, 3)`` for uint8 ``(n, h, w, 3)`` pixels."""
@@ -88,6 +99,11 @@ class QuantSpec:
     calibration_batch: int = 1
     packed: bool = False
     allow_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_one_of(Calibration, calibration=self.calibration)
+        if isinstance(self.allow_float, str):
+            raise UserError(f"allow_float: expected several operators, got {self.allow_float!r}: put it into a tuple")
 
     @property
     def signature(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from backends.device.artifact import Artifact, Format, Pixels, Preproc, QuantSpec
 from backends.device.errors import UserError
+from exporters.sidecar import require_own
 from exporters.victim import Victim
 from harness.api.arrays import check_images
 from harness.extras import require
@@ -26,7 +27,8 @@ def export(
 ) -> Artifact:
     """Write a torch module to an ``.onnx``, ``.tflite`` or ``.pte`` file, in integers throughout.
 
-    Beside the file, ``FILE.json`` says what it is; the description is returned too. The file takes pixels: its
+    Beside the file, a ``.json`` of its name says what it is; the description is returned too, and one of another file
+    there is a `UserError`. The file takes pixels: its
     normalisation is part of it. A file that computes in float what the spec's ``allow_float`` does not name, or whose
     scales are not those of the spec, is a `UserError`, and so is a module that the format cannot express.
 
@@ -41,6 +43,7 @@ def export(
     pixels = check_images(images)
     if path.suffix.removeprefix(".") not in get_args(Format):
         raise UserError(f"{path}: expected a file that ends in .onnx, .tflite or .pte")
+    require_own(path)
     require("torch")
 
     from exporters.export import export as export_network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from backends.device.errors import UserError
 from exporters.files import describe
 from exporters.files.description import Description
 from exporters.files.image_input import guess_layout, guess_preproc, image_axes, image_layout, require_free_batch
+from exporters.files.input_range import misfit
 from exporters.files.onnx import data_files
 from exporters.sidecar import description_beside
 from harness.extras import require
@@ -47,12 +49,20 @@ def described(file: Path, images: Pixels, preproc: Preproc | None = None) -> Art
 
 def description_of(file: Path, preproc: Preproc | None) -> Artifact | None:
     """Return what the ``.json`` beside a file says, if there is one; preprocessing that contradicts it is an error."""
+    if preproc is not None and not isinstance(preproc, Preproc):
+        raise UserError(f"preproc: expected a patchbench.Preproc, got a {type(preproc).__name__}")
     if not file.is_file():
         raise UserError(f"{file}: no such file")
     known = description_beside(file)
     if known and preproc not in (None, known.preproc):
         raise UserError(f"{file}: the description beside it says {known.preproc}, got {preproc}: leave preproc out")
     return known
+
+
+def warn_of_misfit(file: Path, found: Description, preproc: Preproc, stacklevel: int) -> None:
+    """Warn of preprocessing that sends other values than a file's input can hold, at the caller so many calls up."""
+    if doubt := misfit(found, preproc):
+        warnings.warn(f"{file}: {doubt}", stacklevel=stacklevel + 1)
 
 
 def layout_of(found: Description, preproc: Preproc | None) -> Layout:
@@ -70,6 +80,8 @@ def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
         own if own > 0 else given for own, given in zip(image_axes(found, layout), images.shape[1:3], strict=True)
     )
     outputs = (found.outputs[0].shape or (1,))[-1]
+    prepared = replace(preproc, layout=layout) if preproc else guess_preproc(found, layout)
+    warn_of_misfit(file, found, prepared, 4)
     return Artifact(
         name=file.stem,
         victim="",
@@ -79,5 +91,5 @@ def _read(file: Path, images: Pixels, preproc: Preproc | None) -> Artifact:
         sha256=sha256_file(file),
         input_size=(height, width),
         classes=max(1, outputs),
-        preproc=replace(preproc, layout=layout) if preproc else guess_preproc(found, layout),
+        preproc=prepared,
     )

@@ -33,7 +33,8 @@ class Replay(NamedTuple):
 
     Attributes:
         logits: float32 ``(n, outputs)``; probabilities where the file ends in a softmax.
-        integers: The file's own outputs, ``(n, outputs)``, where they are integers; else None.
+        integers: The file's own outputs, ``(n, outputs)``, where they are integers; else None. They come after a final
+            softmax, where the file has one, and those of a twin before it.
         latency: Milliseconds of each timed run of one image, preprocessing left out; None where nothing was timed.
         environment: What ran and where: runtime, version, kernels, CPU and more, as the device reports it.
     """

@@ -12,7 +12,7 @@ from exporters.files import describe, prove
 from exporters.files.description import Description
 from exporters.files.image_input import certain_preproc, image_size
 from exporters.files.input_range import held
-from harness.api.files import READ_WITH, description_of, layout_of
+from harness.api.files import READ_WITH, description_of, layout_of, warn_of_misfit
 from harness.extras import require
 from harness.run.trial import require_survived
 
@@ -32,7 +32,8 @@ def twin(file: str | Path, kernels: str | None = None, preproc: Preproc | None =
     outside [0, 1], another shape and another dtype are a `UserError`.
 
     So is a file with an operator that no twin knows, and one of unknown preprocessing: what `export` wrote beside the
-    file counts, then `preproc`, then the range of an input that can only hold plain pixels.
+    file counts, which `preproc` may not contradict, then `preproc`, then the range of an input that can only hold plain
+    pixels. A `preproc` that sends other values than the input holds is warned of.
 
     Args:
         file: The ``.onnx``, ``.tflite`` or ``.pte`` file.
@@ -50,7 +51,7 @@ def twin(file: str | Path, kernels: str | None = None, preproc: Preproc | None =
     from harness.api.networks import FileTwin
     from patches import twins
 
-    require_survived(path, (kernels,))
+    require_survived(path, (twins.kernels_of(path, kernels),))
     found = describe(path)
     if not found.is_quantized:
         prove(found)
@@ -60,6 +61,7 @@ def twin(file: str | Path, kernels: str | None = None, preproc: Preproc | None =
         raise UserError(_unknown(path, found))
     if known is None:
         prepared = replace(prepared, layout=layout)
+        warn_of_misfit(path, found, prepared, 2)
     return FileTwin(twins.twin(path, kernels, prepared), image_size(found, layout))
 
 

@@ -61,11 +61,11 @@ def twin(
     from harness.config import read_suite
     from harness.run.arithmetic import compare_with_runtime
     from harness.run.trial import require_survived
-    from patches.twins import KERNELS
+    from patches.twins import KERNELS, kernels_of
 
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    chosen = kernels or KERNELS.get(file.suffix, ("",))
+    chosen = [kernels_of(file, name) for name in kernels or KERNELS.get(file.suffix, ("",))]
     require_survived(file, chosen)
     config = read_suite(suite) if suite else None
     preproc = _preproc(file, config, layout)
@@ -73,7 +73,7 @@ def twin(
     columns = ("kernels", "images", "same top-1", "same integers", "within one step", "largest difference, steps")
     table = Table(*columns, title=f"{file.name}: twin and runtime, on {source}", title_justify="left")
     for name in chosen:
-        used, found = compare_with_runtime(file, name or None, preproc, pixels[:images], layout)
+        used, found = compare_with_runtime(file, name, preproc, pixels[:images], layout)
         shares = (f"{100 * share:.3f} %" for share in (found.top1, found.equal, found.within_one))
         table.add_row(_kernels_and_version(used), str(found.images), *shares, str(found.largest))
     out = console()

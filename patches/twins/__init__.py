@@ -12,7 +12,7 @@ from backends.device.artifact import Layout, Preproc
 from backends.device.errors import UserError
 from patches.twins.network import Twin
 
-__all__ = ["ELSEWHERE", "KERNELS", "Twin", "twin"]
+__all__ = ["ELSEWHERE", "KERNELS", "Twin", "kernels_of", "twin"]
 
 KERNELS = {  # the default comes first
     ".tflite": ("xnnpack", "builtin", "reference"),
@@ -38,13 +38,7 @@ def twin(
     its integers, in `layout` or that of the input's shape. With a `class_offset` the logits before the first class come
     last. An unreadable file or an unsupported operator is a `UserError`.
     """
-    if path.suffix not in KERNELS:
-        *others, last = KERNELS
-        raise UserError(f"{path}: a twin needs a file that ends in {', '.join(others)} or {last}")
-    chosen = kernels or KERNELS[path.suffix][0]
-    known = KERNELS[path.suffix] + ELSEWHERE.get(path.suffix, ())
-    if chosen not in known:
-        raise UserError(f"{path}: no kernels named {chosen!r}; expected {', '.join(known)}")
+    chosen = kernels_of(path, kernels)
     if path.suffix == ".onnx":
         from patches.twins import onnx
 
@@ -56,3 +50,14 @@ def twin(
     from patches.twins import tflite
 
     return tflite.read(path, chosen, preproc, class_offset, layout)
+
+
+def kernels_of(path: Path, kernels: str | None) -> str:
+    """Return the kernels of this name for a file, by default its format's first; unknown ones are a `UserError`."""
+    if path.suffix not in KERNELS:
+        raise UserError(f"{path}: expected a file that ends in .onnx, .tflite or .pte")
+    chosen = kernels or KERNELS[path.suffix][0]
+    known = KERNELS[path.suffix] + ELSEWHERE.get(path.suffix, ())
+    if chosen not in known:
+        raise UserError(f"{path}: no kernels named {chosen!r}; expected {', '.join(known)}")
+    return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +62,11 @@ def _bounds(operator: Operator, out: Quant, kernels: str) -> tuple[int, int]:
 
 
 def _steps(real: int, out: Quant, kernels: str) -> int:
-    """Return the step nearest to a number; LiteRT's own kernels take the farther from zero of two."""
+    """Return the step nearest to a number; of two LiteRT's own kernels take the farther from zero, TOSA's the lower."""
     if kernels == "xnnpack":
         return kernel.nearest(real, out)
+    if kernels == "tosa":
+        return ceil(real / out.scale - 0.5)
     steps = np.float32(real) / np.float32(out.scale)
     return int(np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps))
 

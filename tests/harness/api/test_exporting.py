@@ -45,6 +45,28 @@ def test_a_module_that_is_no_classifier_in_eval_mode_is_refused(tmp_path, module
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("beside", ['{"preproc": {}, "file": "own.tflite"}', "[1, 2]"])
+def test_a_description_of_another_file_is_not_overwritten(tmp_path, beside):
+    (tmp_path / "own.json").write_text(beside)
+    with pytest.raises(patchbench.UserError, match=r"own\.json: is not of own\.onnx, and would be overwritten"):
+        patchbench.export(nn.Flatten().eval(), small.PIXELS, None, tmp_path / "own.onnx")
+    assert (tmp_path / "own.json").read_text() == beside
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: patchbench.QuantSpec(calibration="minmaxx"), "calibration: expected minmax, .*, got 'minmaxx'"),
+        (lambda: patchbench.QuantSpec(allow_float="Gelu"), "allow_float: .* got 'Gelu': put it into a tuple"),
+        (lambda: patchbench.Preproc(layout="NHWC"), "layout: expected nchw, nhwc, got 'NHWC'"),
+        (lambda: patchbench.Preproc(channel_order="BGR"), "channel_order: expected rgb, bgr, got 'BGR'"),
+    ],
+)
+def test_words_that_nothing_knows_are_refused_at_once(make, words):
+    with pytest.raises(patchbench.UserError, match=words):
+        make()
+
+
 def test_a_file_of_another_format_is_refused(tmp_path):
     with pytest.raises(patchbench.UserError, match=r"own\.pt: expected a file that ends in \.onnx, \.tflite or \.pte"):
         patchbench.export(nn.Flatten().eval(), small.PIXELS, None, tmp_path / "own.pt")

@@ -103,6 +103,22 @@ def test_another_dtype_is_refused_for_it_would_change_the_integers(change):
         getattr(patchbench.twin(FILES[0]), change)()
 
 
+def test_preprocessing_that_the_input_cannot_hold_is_warned_of(tmp_path):
+    file = file_of(tmp_path / "net.tflite", 1 / 255, -128)
+    for use in (
+        patchbench.twin,
+        lambda *given: patchbench.replay(file, PIXELS[:1, :4, :4], "litert", preproc=given[2]),
+    ):
+        with pytest.warns(UserWarning, match=r"net\.tflite: preprocessing sends -1 to 1, .*hold 0 to 1") as caught:
+            use(file, None, patchbench.Preproc(layout="nhwc", divisor=127.5, mean=(1, 1, 1)))
+        assert caught[0].filename == __file__
+
+
+def test_what_is_no_preprocessing_is_refused():
+    with pytest.raises(patchbench.UserError, match=r"preproc: expected a patchbench\.Preproc, got a dict"):
+        patchbench.twin(FILES[0], preproc={"mean": (0, 0, 0)})
+
+
 def file_of(path, scale, zero_point):
     """A file of one dense layer on 4x4 pixels, whose int8 input has this quantization."""
     weights = np.arange(-96, 96, dtype=np.int8).reshape(4, 48)
