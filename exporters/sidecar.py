@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from backends.device.artifact import Artifact, sha256_file
 from backends.device.errors import UserError
@@ -14,8 +15,8 @@ def require_own(file: Path) -> None:
     beside = file.with_suffix(".json")
     if not beside.is_file():
         return
-    content = parse_json(beside.read_bytes(), str(beside))
-    if not isinstance(content, dict) or "preproc" not in content or content.get("file") != file.name:
+    content = _description(beside)
+    if content is None or content.get("file") != file.name:
         raise UserError(f"{beside}: is not of {file.name}, and would be overwritten: export under another name")
 
 
@@ -28,9 +29,7 @@ def description_beside(file: Path) -> Artifact | None:
     beside = file.with_suffix(".json")
     if not beside.is_file():
         return None
-    regular_file(beside, JSON_BYTES)
-    content = parse_json(beside.read_bytes(), str(beside))
-    if not isinstance(content, dict) or "preproc" not in content:
+    if _description(beside) is None:
         return None
     described = Artifact.read(beside)
     if described.sha256 == sha256_file(file):
@@ -38,3 +37,10 @@ def description_beside(file: Path) -> Artifact | None:
     if Path(described.file).suffix != file.suffix:
         return None
     raise DamagedFile(f"{beside}: describes another file than {file.name} beside it: remove it, or export again")
+
+
+def _description(beside: Path) -> dict[str, Any] | None:
+    """Return what a JSON file holds if it describes a model file; None of anybody else's."""
+    regular_file(beside, JSON_BYTES)
+    content = parse_json(beside.read_bytes(), str(beside))
+    return content if isinstance(content, dict) and "preproc" in content else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,8 +48,7 @@ def train(
 
     learned = loss_with(table.defence)
 
-    def answers(logits: Tensor, wanted: Tensor) -> Tensor:
-        return divergence(logits, wanted, table.temperature)
+    answers = partial(divergence, temperature=table.temperature)
 
     def loss(batch: Tensor, number: int, of: int) -> Tensor:
         seen = mixed(augmented(x[batch], table.flips), table.mix).to(memory_format=torch.channels_last)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,8 +52,7 @@ def train(
     )
     learned = loss_with(table.defence)
 
-    def answers(logits: Tensor, wanted: Tensor) -> Tensor:
-        return divergence(logits, wanted, table.temperature)
+    answers = partial(divergence, temperature=table.temperature)
 
     def loss(batch: Tensor, number: int, of: int) -> Tensor:
         seen = augmented(x[batch], table.flips)

@@ -19,10 +19,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile, read_json
 from harness.results.columns import CELL_COLUMNS, RATES, check_cells
-from harness.results.entries import (
-    Cells,
-    PatchEntry,
-)
+from harness.results.entries import Cells, PatchEntry
 from harness.results.frozen import Facts, Frozen
 from harness.results.gathering import outcomes
 from harness.results.metrics import cells

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import assume
 
 from helpers import drawn_onnx, drawn_tflite
-from helpers.drawn_tflite import ratios
+from helpers.draws import ratios
 
 
 def _batch_matmul(net: drawn_tflite.Drawn) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import assume
 
 from helpers import drawn_onnx, drawn_tflite
-from helpers.drawn_tflite import SAME, VALID, ratios
+from helpers.drawn_tflite import SAME, VALID
+from helpers.draws import ratios
 
 
 def _transposed(net: drawn_tflite.Drawn) -> str:

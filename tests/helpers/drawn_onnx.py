@@ -8,13 +8,13 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from helpers.drawn_tflite import ratios, rounded
+from helpers.draws import Draws, ratios
 from helpers.onnx_networks import Network
 
 TYPES = (("int8", "int8"), ("uint8", "int8"), ("uint8", "uint8"))  # of activations and weights
 
 
-class Drawn(Network):
+class Drawn(Draws, Network):
     """A network in the making; what `tensor` returns is some of the pixels' channel 0."""
 
     def __init__(self, draw: Callable[[Any], Any], activations: str, weights: str) -> None:
@@ -23,12 +23,6 @@ class Drawn(Network):
         self.nodes, self.constants = [], []  # without the entry of a fixed size
         self.batch: int | str = "n"
         self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def one(self, *choices: Any) -> Any:
-        return self.draw(st.sampled_from(choices))
-
-    def up_to(self, most: int, least: int = 1) -> int:
-        return int(self.draw(st.integers(least, most)))
 
     def shape(self, rank: int = 3, most: int = 7) -> tuple[int, ...]:
         return tuple(self.up_to(most) for _ in range(rank))
@@ -48,7 +42,7 @@ class Drawn(Network):
         return self._through(real, shape, scale, int(np.iinfo(self.activations).min) + self.up_to(254))
 
     def _through(self, real: str, shape: Sequence[int], scale: float, zero_point: int) -> str:
-        out = self.quantized(real, float(np.float32(rounded(scale, self.draw))), zero_point)
+        out = self.quantized(real, float(np.float32(self.rounded(scale))), zero_point)
         self.shapes[out] = tuple(shape)
         return out
 
@@ -212,9 +206,7 @@ def _slice(net: Drawn) -> str:
 
 def _reshape(net: Drawn) -> str:
     shape = net.shape(net.up_to(3))
-    wanted = net.draw(st.permutations([*shape, 1]))
-    joined = (*wanted[:-2], wanted[-2] * wanted[-1])
-    out = net.one(wanted, joined, (prod(shape),))
+    out = net.other_shape(shape)
     x = net.tensor(*shape)
     return net.like(net.node("Reshape", x, net.ints([net.one(0, -1), *out])), x, out)
 

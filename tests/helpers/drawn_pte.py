@@ -8,14 +8,14 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from helpers.drawn_tflite import ratios, rounded, scales
+from helpers.draws import Draws, ratios, scales
 from helpers.pte_graphs import INPUT, OUTPUT, Graph
 
 LEAST, MOST = -128, 127
 SIDES = ("top", "right", "bottom", "left")
 
 
-class Drawn(Graph):
+class Drawn(Draws, Graph):
     """A file in the making: `tensor` returns some of the pixels, `last` lets a tensor leave the file."""
 
     def __init__(self, draw: Callable[[Any], Any]) -> None:
@@ -24,16 +24,10 @@ class Drawn(Graph):
         self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         self.image = (0, 0)
 
-    def one(self, *choices: Any) -> Any:
-        return self.draw(st.sampled_from(choices))
-
-    def up_to(self, most: int, least: int = 1) -> int:
-        return int(self.draw(st.integers(least, most)))
-
     def activation(self, shape: Sequence[int], scale: float) -> int:
         """An activation of a drawn zero point, often of a round scale, at which results lie between two integers."""
         level = self.one(LEAST, 0, MOST, self.up_to(MOST, LEAST))
-        return self.integers((1, *shape), float(np.float32(rounded(scale, self.draw))), level)
+        return self.integers((1, *shape), float(np.float32(self.rounded(scale))), level)
 
     def like(self, x: int, *shape: int) -> int:
         return self.integers((1, *shape), self.tensors[x].scale, self.tensors[x].zero_point)
@@ -246,9 +240,8 @@ def _slice(net: Drawn) -> int:
 
 def _reshape(net: Drawn) -> int:
     shape = net.shape(net.up_to(3))
-    wanted = net.draw(st.permutations([*shape, 1]))
-    joined = (*wanted[:-2], wanted[-2] * wanted[-1])
-    return net.reshaped(net.tensor(*shape), net.one(wanted, joined, (prod(shape),)))
+    wanted = net.other_shape(shape)
+    return net.reshaped(net.tensor(*shape), wanted)
 
 
 def _copy(net: Drawn) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from helpers.draws import Draws, ratios, scales
 from helpers.tflite_networks import T
 from helpers.twin_networks import Network
 
@@ -15,34 +16,21 @@ FIXED = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}  # scale and zero po
 OPTIONS = {"LEAKY_RELU": "LeakyRelu", "GELU": "Gelu"}
 ACTIVATIONS = st.sampled_from([0, 0, 1, 2, 3])  # none twice
 SAME, VALID = 0, 1
-scales = st.one_of(st.floats(1 / 512, 1 / 4, width=32), st.integers(1, 100).map(lambda n: float(np.float32(n / 400))))
-ratios = st.one_of(st.floats(1 / 4, 3, width=32), st.sampled_from([0.5, 1.0, 2.0]), st.floats(1 / 64, 16, width=32))
 
 
-def rounded(scale: float, draw: Callable[[Any], Any]) -> float:
-    """A scale as it is, or to one digit: rules of rounding differ at ties, which other scales hardly meet."""
-    return float(f"{scale:.1g}") if draw(st.booleans()) else scale
-
-
-class Drawn(Network):
+class Drawn(Draws, Network):
     """A network in the making: ``x`` is an image of pixels, and what `tensor` returns is some of its channel 0."""
 
     def __init__(self, draw: Callable[[Any], Any], dtype: str) -> None:
         super().__init__(dtype, draw(st.integers(0, 2**32 - 1)))
         self.draw = draw
 
-    def one(self, *choices: Any) -> Any:
-        return self.draw(st.sampled_from(choices))
-
-    def up_to(self, most: int, least: int = 1) -> int:
-        return int(self.draw(st.integers(least, most)))
-
     def level(self) -> int:
         return self.lowest + self.one(0, 128, 255, self.up_to(255, 0))
 
     def made(self, shape: tuple[int, ...], scale: float) -> str:
         """An activation of a drawn zero point, often of a round scale, at which results lie between two integers."""
-        return self.activation(shape, float(np.float32(rounded(scale, self.draw))), self.level())
+        return self.activation(shape, float(np.float32(self.rounded(scale))), self.level())
 
     def shape_of(self, x: str) -> tuple[int, ...]:
         return self.tensors[x].shape[1:]
@@ -250,9 +238,8 @@ def _strided_slice(net: Drawn) -> str:
 
 def _reshape(net: Drawn) -> str:
     shape = net.shape(net.up_to(3))
-    wanted = net.draw(st.permutations([*shape, 1]))
-    joined = (*wanted[:-2], wanted[-2] * wanted[-1])
-    return net.reshaped(net.tensor(*shape), net.one(wanted, joined, (prod(shape),)))
+    wanted = net.other_shape(shape)
+    return net.reshaped(net.tensor(*shape), wanted)
 
 
 def _quantize(net: Drawn) -> str:

@@ -41,3 +41,31 @@ def write(folder: Path, text: str = QUICK) -> Path:
     path = folder / "suite.toml"
     path.write_text(text)
     return path
+
+
+def on_a_twin(file: str, surrogate: str, runtime: str, side: int) -> str:
+    """A suite of one patch that is made on a file's twin, and replayed on the target ``device``."""
+    return f"""
+schema = 1
+name = "twins"
+[data]
+name = "digits"
+calibration = 1
+craft = 8
+evaluate = 8
+[[artifact]]
+name = "net"
+file = "{file}"
+input_size = [{side}, {side}]
+[[attack]]
+name = "gap"
+surrogate = "{surrogate}"
+pixels = 3
+options = {{ steps = 1, batch = 4 }}
+[[target]]
+name = "device"
+runtime = "{runtime}"
+[controls]
+noise = 0
+grey = 0
+"""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import suites
 from helpers.onnx_networks import Network as OnnxNetwork
 from helpers.twin_networks import PIXELS, SIZE, Network, _dense
 from rich.console import Console
@@ -16,30 +17,7 @@ from harness.run.arithmetic import first_difference
 from harness.run.run import run_suite
 from patches.twins import tflite_layers, twin
 
-SUITE = f"""
-schema = 1
-name = "twins"
-[data]
-name = "digits"
-calibration = 1
-craft = 8
-evaluate = 8
-[[artifact]]
-name = "net"
-file = "net.tflite"
-input_size = [{SIZE}, {SIZE}]
-[[attack]]
-name = "gap"
-surrogate = "twin:net:builtin"
-pixels = 3
-options = {{ steps = 1, batch = 4 }}
-[[target]]
-name = "litert"
-runtime = "litert"
-[controls]
-noise = 0
-grey = 0
-"""
+SUITE = suites.on_a_twin("net.tflite", "twin:net:builtin", "litert", SIZE)
 
 
 class MixesImages(nn.Module):
