@@ -64,9 +64,9 @@ def dry_run(
     *,
     overrides: Overrides,
     targets: tuple[str, ...],
-    device: str,
+    device: str = "cpu",
     frozen: Path | None,
-    store: str,
+    store: str = "",
     console: Console,
 ) -> None:
     """Plan a run as `harness.run.run.run_suite` does, and print the plan; nothing is made but the plan."""
