@@ -109,7 +109,15 @@ class Display:
 
     @contextmanager
     def doing(self, verb: str, what: str) -> Iterator[Progress]:
-        """Show a task: a bar that the block moves with `Progress`, then a line with the seconds it took."""
+        """Show a task as `watching` does, then a line with the seconds it took."""
+        begun = time.monotonic()
+        with self.watching(verb, what) as tick:
+            yield tick
+        self.finished(verb, what, time.monotonic() - begun)
+
+    @contextmanager
+    def watching(self, verb: str, what: str) -> Iterator[Progress]:
+        """Show a task while it lasts: a bar that the block moves with `Progress`."""
         state = _Task(verb, what, time.monotonic())
         with self._bar(verb, what) as bar, self._lines(state):
 
@@ -120,7 +128,6 @@ class Display:
                 self._progress.update(bar, completed=done, total=of or None, word=word)
 
             yield tick
-        self._done(state)
 
     @contextmanager
     def preparing(self, verb: str, what: str) -> Iterator[Callable[[str], None]]:
@@ -134,7 +141,7 @@ class Display:
 
             yield report
         if state.word:
-            self._done(state)
+            self.finished(verb, what, time.monotonic() - state.begun)
 
     def finished(self, verb: str, what: str, seconds: float) -> None:
         """Print the line of a task that is finished, here or elsewhere."""
@@ -183,9 +190,6 @@ class Display:
             yield
         finally:
             ended.set()
-
-    def _done(self, task: _Task) -> None:
-        self.finished(task.verb, task.what, time.monotonic() - task.begun)
 
     def _count(self, change: int) -> None:
         """Show the live bars while any task runs."""

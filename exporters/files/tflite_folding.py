@@ -1,4 +1,8 @@
-"""Fold what a TFLite file computes from constants alone, such as the masks of shifted windows, into constants."""
+"""Fold what a TFLite file computes from constants alone, such as the masks of shifted windows, into constants.
+
+A bias becomes a vector: litert-torch may give one the shape ``(1, 1, 1, channels)``, and ai-edge-quantizer 0.10 lays
+the scales of such a one along its first axis.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,12 @@ def folded(path: Path) -> bytes:
                 found += list(operator.outputs)
             else:
                 kept.append(operator)
-        if not found or set(found) & set(graph.outputs):
+        biases = _biases_of_many_axes(model)
+        if set(found) & set(graph.outputs) or not (found or biases):
             return path.read_bytes()
-        values = _computed(path, found)
+        for bias in biases:
+            bias.shape = [max(bias.shape)]
+        values = _computed(path, found) if found else {}
         for index in found:
             buffer = BufferT()
             buffer.data = np.frombuffer(values[index].tobytes(), np.uint8)
@@ -40,6 +47,21 @@ def folded(path: Path) -> bytes:
         return packed(path, model, blob)
     except FAULTS as error:
         raise damaged(path, error) from error
+
+
+def _biases_of_many_axes(model: Any) -> list[Any]:
+    """Return the tensors that are biases of dense layers and have several axes, of which one is longer than 1."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    graph = model.subgraphs[0]
+    found = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex].builtinCode
+        if code == BuiltinOperator.FULLY_CONNECTED and len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+            bias = graph.tensors[operator.inputs[2]]
+            if len(bias.shape) > 1 and np.prod(bias.shape) == max(bias.shape):
+                found.append(bias)
+    return found
 
 
 def _holds(buffer: Any) -> bool:

@@ -59,6 +59,7 @@ def twin(
     `[[artifact]]` table says; failing both, as the shape and the range of the file's input suggest.
     """
     from harness.config import read_suite
+    from harness.display import Display
     from harness.run.arithmetic import compare_with_runtime
     from harness.run.trial import require_survived
     from patches.twins import KERNELS, kernels_of
@@ -72,11 +73,13 @@ def twin(
     pixels, source = _images(file, preproc.layout if preproc else layout, suite, data, patch)
     columns = ("kernels", "images", "same top-1", "same integers", "within one step", "largest difference, steps")
     table = Table(*columns, title=f"{file.name}: twin and runtime, on {source}", title_justify="left")
+    out = console()
+    display = Display(out)
     for name in chosen:
-        used, found = compare_with_runtime(file, name, preproc, pixels[:images], layout)
+        with display.watching("compare", f"{file.name}, {name}") as progress:
+            used, found = compare_with_runtime(file, name, preproc, pixels[:images], layout, progress)
         shares = (f"{100 * share:.3f} %" for share in (found.top1, found.equal, found.within_one))
         table.add_row(_kernels_and_version(used), str(found.images), *shares, str(found.largest))
-    out = console()
     out.print(table)
     out.print("Integers are taken before any final softmax. Top-1 is the first of the largest integers.", style="dim")
 

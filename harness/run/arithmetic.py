@@ -25,6 +25,7 @@ from exporters.failure import naming
 from exporters.files import describe, onnx_cut, tflite_cut
 from exporters.files.description import MOVERS
 from exporters.quiet import quiet
+from harness.display import Progress
 from harness.results.agreement import output_integers
 from harness.results.success import top1
 from harness.run.trial import RUNTIMES
@@ -50,17 +51,27 @@ class Arithmetic:
     largest: int
 
 
-def compare(twin: Twin, pixels: Pixels, integers: NDArray[np.int64], size: int | None = None) -> Arithmetic:
+def compare(
+    twin: Twin,
+    pixels: Pixels,
+    integers: NDArray[np.int64],
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> Arithmetic:
     """Compare the integers ``(n, outputs)`` that a target answered to uint8 ``(n, h, w, 3)`` with those of a twin.
 
-    The twin takes batches of `size`, by default as many images as stay in the cache.
+    The twin takes batches of `size`, by default as many images as stay in the cache; `progress` is told of its images.
     """
     import torch
 
     parts = []
+    done = 0
     for batch in _batches(pixels, size):
         x = torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255))
         parts.append(twin.integers(x.contiguous(memory_format=torch.channels_last)).numpy())
+        done += len(batch)
+        if progress:
+            progress(done, len(pixels), "")
     exact = np.concatenate(parts)
     differences = np.abs(exact - integers)
     return Arithmetic(
@@ -74,22 +85,30 @@ def compare(twin: Twin, pixels: Pixels, integers: NDArray[np.int64], size: int |
 
 
 def compare_with_runtime(
-    file: Path, kernels: str | None, preproc: Preproc | None, pixels: Pixels, layout: Layout | None = None
+    file: Path,
+    kernels: str | None,
+    preproc: Preproc | None,
+    pixels: Pixels,
+    layout: Layout | None = None,
+    progress: Progress | None = None,
 ) -> tuple[str, Arithmetic]:
     """Compare a file's twin with the runtime on this machine; return the kernels too, by default the first possible."""
     from patches.twins import twin
 
     exact = twin(file, kernels, preproc, layout=layout)
-    return exact.kernels, compare_in_batches(exact, pixels, (None,))[0]
+    return exact.kernels, compare_in_batches(exact, pixels, (None,), progress)[0]
 
 
-def compare_in_batches(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) -> list[Arithmetic]:
+def compare_in_batches(
+    twin: Twin, pixels: Pixels, sizes: Sequence[int | None], progress: Progress | None = None
+) -> list[Arithmetic]:
     """Compare a twin with the runtime on this machine once for each batch size, which both take."""
     with _runtime(twin) as integers:
-        return [
-            compare(twin, pixels, np.concatenate([integers(batch) for batch in _batches(pixels, size)]), size)
-            for size in sizes
-        ]
+        found = []
+        for size in sizes:
+            answered = np.concatenate([integers(batch) for batch in _batches(pixels, size)])
+            found.append(compare(twin, pixels, answered, size, progress))
+        return found
 
 
 def first_difference(twin: Twin, pixels: Pixels, sizes: Sequence[int | None]) -> str:

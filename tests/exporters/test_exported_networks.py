@@ -15,6 +15,7 @@ from backends.device.artifact import QuantSpec
 from backends.device.errors import UserError
 from exporters.files import describe
 from harness.networks.victims import Normalised
+from harness.run.arithmetic import compare_with_runtime
 from harness.torchvision_import import import_torchvision
 
 FUNCTIONS = {
@@ -48,6 +49,34 @@ def test_operators_keep_their_meaning(tmp_path, name, format, symmetric):
     path = write(tmp_path, network, format, quant)
     error = np.abs(small.file_logits(path, PIXELS) - logits).max()
     assert error < (0.08 if symmetric else 0.04) * np.ptp(logits)
+
+
+class Scaled(nn.Module):
+    """A block as in ConvNeXt: dense layers on feature maps, whose answers are scaled channel by channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 8)
+        self.scale = nn.Parameter(0.5 + torch.rand(8, 1, 1))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.down(self.up(x.permute(0, 2, 3, 1)).relu()).permute(0, 3, 1, 2)
+        return self.head((x + self.scale * y).mean((2, 3)))
+
+
+def test_the_bias_of_a_scaled_dense_layer_becomes_a_vector(tmp_path):
+    network = Scaled().eval()
+    path = write(tmp_path, network, "tflite")
+    logits = small.torch_logits(network, PIXELS)
+    assert np.abs(small.file_logits(path, PIXELS) - logits).max() < 0.04 * np.ptp(logits)
+    dense = [o for o in describe(path).operators if o.name == "FULLY_CONNECTED"]
+    assert [o.inputs[2].shape for o in dense] == [(16,), (8,), (10,)]
+    for kernels in ("xnnpack", "builtin", "reference"):
+        assert compare_with_runtime(path, kernels, None, PIXELS)[1].equal == 1
 
 
 @pytest.mark.slow

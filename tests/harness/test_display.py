@@ -45,6 +45,15 @@ def test_so_does_work_that_never_says_how_far_it_is(monkeypatch: pytest.MonkeyPa
     assert text(out).startswith("… export net: 1 s so far")
 
 
+def test_what_is_watched_leaves_no_line_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "EVERY", 0.01)
+    out = console()
+    with display.Display(out).watching("compare", "net") as tick:
+        tick(1, 3, "")
+        wait_for("1 of 3", out)
+    assert all(line.startswith("… compare net: 1 of 3") for line in text(out).splitlines())
+
+
 def test_lines_are_a_minute_apart() -> None:
     out = console()
     with display.Display(out).doing("train", "vgg") as tick:
