@@ -117,13 +117,11 @@ class SharedStore:
                 self._write(file, name)
 
     def lists(self, stage: str, key: str) -> bool:
-        """Whether there is a result, damaged or not, as of a minute ago at most."""
+        """Whether there is a result, as of a minute ago at most, that has not turned out to be damaged."""
         return stage not in NOT_SHARED and (stage, key) not in self._damaged and key in self._sizes(stage)
 
     def fetch(self, stage: str, key: str, into: Path) -> bool:
-        """Write a result's files into an empty folder; return False where there is no whole one."""
-        if not self.lists(stage, key):
-            return False
+        """Write the files of a result that is listed into an empty folder; return False where there is no whole one."""
         name = f"{stage}/{key}.zip"
         with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
             file = Path(scratch) / "result.zip"
@@ -209,4 +207,5 @@ class SharedStore:
 
 def _said(error: BaseException) -> str:
     """Return the first line of what an exception says, without what may be a secret."""
-    return IN_MESSAGES.sub("", first_line(error))
+    told = (isinstance(error, OSError) and error.strerror) or first_line(error)
+    return IN_MESSAGES.sub("", told.partition("\n")[0])

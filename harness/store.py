@@ -142,19 +142,21 @@ class Store:
 
     def fetch(self, stage: str, key: str) -> bool:
         """Take a result from the shared store; return whether there was one."""
-        if self.shared is None:
+        shared = self.shared  # another thread may lose it
+        if not shared or not shared.lists(stage, key):
             return False
         with self._draft(stage) as folder:
-            if not self.shared.fetch(stage, key, folder):
+            if not shared.fetch(stage, key, folder):
                 return False
             self._settle(folder, self.path(stage, key))
         return True
 
     def offer(self, stage: str, key: str) -> None:
         """Give a result to the shared store, if that lacks it."""
+        shared = self.shared
         try:
-            if self.shared and not self.shared.lists(stage, key) and self._is_whole(stage, key):
-                self.shared.put(stage, key, self.path(stage, key), self.scratch)
+            if shared and not shared.lists(stage, key) and self._is_whole(stage, key):
+                shared.put(stage, key, self.path(stage, key), self.scratch)
         except NotWritten:
             raise
         except UserError as error:
