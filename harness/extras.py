@@ -20,6 +20,8 @@ EXTRAS = {  # by module; pyproject.toml has the versions
     "dask_jobqueue": "cluster",
     "asyncssh": "cluster",
     "dask_kubernetes": "kubernetes",
+    "fsspec": "store",
+    "s3fs": "store",
 }
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # torch without several GB of CUDA

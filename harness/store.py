@@ -23,8 +23,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from backends.device.checksums import SUMS, verify, write_sums
+from backends.device.errors import NotWritten, UserError
 from backends.device.files import disk_errors_at, replacing
 from backends.device.reading import DamagedFile
+from harness.shared_store import SharedStore
 
 ROOT = Path(__file__).parent.parent
 TOOK = "took.json"  # in the folder of a result
@@ -114,6 +116,7 @@ class Store:
 
     def __init__(self, root: Path, warn: Callable[[str], None], clear: bool = True) -> None:
         self.root = root
+        self.shared: SharedStore | None = None  # asked for what is not here, and given what is new
         self._warn = warn
         self._verified: set[Path] = set()
         self.scratch = root / "unfinished"  # of the run that holds a lock on its directory, and of its workers
@@ -127,6 +130,76 @@ class Store:
 
     def has(self, stage: str, key: str) -> bool:
         """Whether a result exists, undamaged: a damaged one is removed. Each is verified once."""
+        if self.path(stage, key) in self._verified or self._is_whole(stage, key):
+            return True
+        try:
+            return self.fetch(stage, key)
+        except NotWritten:  # our own disk is full
+            raise
+        except UserError as error:
+            self._go_on_alone(error)
+            return False
+
+    def fetch(self, stage: str, key: str) -> bool:
+        """Take a result from the shared store; return whether there was one."""
+        shared = self.shared  # another thread may lose it
+        if not shared or not shared.lists(stage, key):
+            return False
+        with self._draft(stage) as folder:
+            if not shared.fetch(stage, key, folder):
+                return False
+            self._settle(folder, self.path(stage, key))
+        return True
+
+    def offer(self, stage: str, key: str) -> None:
+        """Give a result to the shared store, if that lacks it."""
+        shared = self.shared
+        try:
+            if shared and not shared.lists(stage, key) and self._is_whole(stage, key):
+                shared.put(stage, key, self.path(stage, key), self.scratch)
+        except NotWritten:
+            raise
+        except UserError as error:
+            self._go_on_alone(error)
+
+    @contextmanager
+    def writing(self, stage: str, key: str, took: Took | None = None) -> Iterator[Path]:
+        """Give a folder to fill; it becomes the result if the block succeeds and is removed if it fails.
+
+        How long it took lies beside it, so that a plan can say how long the same will take.
+        """
+        begun = time.monotonic()
+        place = self.path(stage, key)
+        with self._draft(stage) as folder, disk_errors_at(place, folder):
+            yield folder
+            if took:
+                seconds = time.monotonic() - begun if took.seconds is None else took.seconds
+                write_json(folder / TOOK, asdict(replace(took, seconds=seconds)))
+            if not (folder / SUMS).exists():  # a bundle brings its own
+                write_sums(folder)
+            self._settle(folder, place)
+        self.offer(stage, key)
+
+    @contextmanager
+    def _draft(self, stage: str) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=self.scratch))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _settle(self, folder: Path, place: Path) -> None:
+        """Let a folder that is whole be a result."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        try:
+            folder.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another worker was first, with the same result
+                raise
+        self._verified.add(place)
+
+    def _is_whole(self, stage: str, key: str) -> bool:
         folder = self.path(stage, key)
         if folder not in self._verified and folder.is_dir():
             try:
@@ -137,33 +210,11 @@ class Store:
                 shutil.rmtree(folder)
         return folder in self._verified
 
-    @contextmanager
-    def writing(self, stage: str, key: str, took: Took | None = None) -> Iterator[Path]:
-        """Give a folder to fill; it becomes the result if the block succeeds and is removed if it fails.
-
-        How long it took lies beside it, so that a plan can say how long the same will take.
-        """
-        begun = time.monotonic()
-        place = self.path(stage, key)
-        folder = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=self.scratch))
-        try:
-            with disk_errors_at(place, folder):
-                yield folder
-                if took:
-                    seconds = time.monotonic() - begun if took.seconds is None else took.seconds
-                    write_json(folder / TOOK, asdict(replace(took, seconds=seconds)))
-                if not (folder / SUMS).exists():  # a bundle brings its own
-                    write_sums(folder)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                folder.chmod(0o755)
-                try:
-                    folder.rename(place)
-                except OSError:
-                    if not place.is_dir():  # else another worker was first, with the same result
-                        raise
-            self._verified.add(place)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def _go_on_alone(self, error: UserError) -> None:
+        """Say that the shared store fails, and ask it no more: what is made stays here, and is offered next time."""
+        if self.shared:
+            self.shared = None
+            self._warn(f"{error}; this run goes on without it, the next one uploads what it lacks")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

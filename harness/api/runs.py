@@ -75,6 +75,7 @@ def run(
     targets: Sequence[str] = ("*",),
     label: str = "",
     device: str = "cpu",
+    store: str = "",
     quiet: bool = False,
 ) -> Run:
     """Run a suite end to end: train, export, craft, replay, report. A second run does only what is new.
@@ -90,6 +91,7 @@ def run(
         targets: Patterns of the targets' names: only these run.
         label: What the run is called in lists of runs.
         device: What patches are crafted on: ``cpu``, ``cuda`` or ``cuda:N``.
+        store: The URL of a store that runs share, such as ``s3://bucket/prefix``; by default ``$PATCHBENCH_STORE``.
         quiet: Print nothing, neither progress nor the table of results.
     """
     from harness.config import Overrides, read_suite
@@ -99,10 +101,11 @@ def run(
     folder = data or os.environ.get("PATCHBENCH_DATA")
     overrides = Overrides(tuple(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()), limit)
     run_dir = Path(out) if out else Path("out") / read_suite(file, overrides).name
-    given = {"--data": [folder], "--out": [out], "--set": overrides.settings, "--limit": [limit], "--targets": targets}
+    given = {"--data": [folder], "--out": [out], "--set": overrides.settings, "--limit": [limit], "--targets": targets,
+             "--store": [store or None]}  # fmt: skip
     run_suite(
         file, Path(folder) if folder else None, run_dir, overrides=overrides, targets=tuple(targets), device=device,
-        label=label, command=_command(suite, given),
+        label=label, command=_command(suite, given), store=store or os.environ.get("PATCHBENCH_STORE", ""),
         console=console(quiet=quiet),
     )  # fmt: skip
     return load_run(run_dir)

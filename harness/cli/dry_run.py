@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backends.device.reading import DamagedFile
+from harness import shared_store
 from harness.config import read_suite
 from harness.config.overrides import Overrides
 from harness.display import in_words
@@ -24,7 +25,9 @@ from harness.results.checks import WORTHWHILE
 from harness.results.run_directory import RUN, read_run
 from harness.results.stats import paired_interval
 from harness.run.run import data_folder
-from harness.run.tasks import estimate, known_times, tasks
+from harness.run.shared_results import machine
+from harness.run.tasks import Task, estimate, known_times, tasks
+from harness.shared_store import SharedStore
 from harness.shipped import about_suite
 
 FLIPS = 0.02  # of a patch's outcomes, where something unimportant changed
@@ -61,7 +64,9 @@ def dry_run(
     *,
     overrides: Overrides,
     targets: tuple[str, ...],
+    device: str = "cpu",
     frozen: Path | None,
+    store: str = "",
     console: Console,
 ) -> None:
     """Plan a run as `harness.run.run.run_suite` does, and print the plan; nothing is made but the plan."""
@@ -70,20 +75,22 @@ def dry_run(
     suite = read_suite(suite_file, overrides)
     folder = data_folder(suite, suite_file, data_dir)
     run_dir = out or Path("out") / suite.name
-    store = run_dir / "store"
+    place = shared_store.read(store) if store else None
+    here = run_dir / "store"
     known = patches_of(frozen) if frozen else {}
     with about_suite(suite_file):
-        cache = store if store.is_dir() else None
+        cache = here if here.is_dir() else None
         plan = make(suite, folder, cache, targets, {name: (p.sha256, w) for name, (p, w) in known.items()})
         check_brought(plan.artifacts, len(class_names(suite.data, folder)))
     for line in warnings(plan):
         console.print(Text(line, "yellow"), soft_wrap=True)
-    print_dry_run(plan, run_dir, console)
+    shared = SharedStore(place, machine(plan, device), console.print) if place else None
+    print_dry_run(plan, run_dir, console, shared)
 
 
-def print_dry_run(plan: Plan, run_dir: Path, out: Console) -> None:
+def print_dry_run(plan: Plan, run_dir: Path, out: Console, shared: SharedStore | None = None) -> None:
     """Print what a run into a directory would do, and how many images and seeds its questions need."""
-    rows = list(rows_of(plan, run_dir))
+    rows = list(rows_of(plan, run_dir, shared))
     table = Table("work", "in all", "stored", "to do", "about")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -98,13 +105,18 @@ def print_dry_run(plan: Plan, run_dir: Path, out: Console) -> None:
         out.print(Text(line, "yellow"), soft_wrap=True)
 
 
-def rows_of(plan: Plan, run_dir: Path) -> Iterator[Row]:
-    """Yield a row for each kind of work that a plan has."""
+def rows_of(plan: Plan, run_dir: Path, shared: SharedStore | None = None) -> Iterator[Row]:
+    """Yield a row for each kind of work that a plan has; what a shared store has counts as stored."""
+
+    def is_stored(task: Task) -> bool:
+        here = run_dir / "store" / task.stage / task.key
+        return here.is_dir() or bool(shared and shared.lists(task.stage, task.key))
+
     known = known_times(run_dir)
     every = tasks(plan)
     for (stage, verb), words in KINDS.items():
         chosen = [task for task in every if (task.stage, task.verb) == (stage, verb)]
-        missing = [task for task in chosen if not (run_dir / "store" / stage / task.key).is_dir()]
+        missing = [task for task in chosen if not is_stored(task)]
         if chosen:
             yield Row(words, len(chosen), len(chosen) - len(missing), [estimate(task, known) for task in missing])
 

@@ -40,6 +40,16 @@ DataDir = Annotated[
     ),
 ]
 RunDir = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory [default: out/SUITE].")]
+StoreUrl = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="PATCHBENCH_STORE",
+        help="A store that runs share: take from it what others made, and add what is new; `s3://bucket/prefix`, "
+        "`gs://bucket/prefix`, `file:///folder`, or any other URL of fsspec.",
+    ),
+]
 Into = Annotated[Path, typer.Option("--into", "-o", metavar="DIR", help="Folder to write to.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only warnings and results.")]
 Device = Annotated[str, typer.Option(help="What torch crafts patches on: cpu, cuda, or cuda:N.")]

@@ -17,6 +17,7 @@ from harness.cli.options import (
     RunArgument,
     RunDir,
     Settings,
+    StoreUrl,
     SuiteFile,
     examples,
 )
@@ -35,6 +36,7 @@ app = typer.Typer()
         "patchbench run demo --dry-run",
         "patchbench run demo --limit 100 --set attack.gap.options.steps=20 --out out/quick",
         "patchbench run demo --cluster local:4",
+        "patchbench run demo --store s3://bucket/patchbench",
     ),
 )
 def run(
@@ -64,6 +66,7 @@ def run(
             "`kubernetes:FILE`.",
         ),
     ] = "",
+    store: StoreUrl = "",
     accept_licence: AcceptLicence = None,
     quiet: Quiet = False,
 ) -> None:
@@ -82,7 +85,10 @@ def run(
     if dry_run:
         from harness.cli.dry_run import dry_run as tell
 
-        tell(suite, data, out, overrides=overrides, targets=patterns, frozen=frozen, console=console())
+        tell(
+            suite, data, out, overrides=overrides, targets=patterns, device=device, frozen=frozen, store=store,
+            console=console(),
+        )  # fmt: skip
         return
     from harness.run.run import run_suite
 
@@ -96,6 +102,7 @@ def run(
         frozen=frozen,
         label=label,
         cluster=cluster,
+        store=store,
         quiet=quiet,
         console=console(),
     )
@@ -125,6 +132,7 @@ def study(
     settings: Settings = None,
     limit: Limit = None,
     device: Device = "cpu",
+    store: StoreUrl = "",
     accept_licence: AcceptLicence = None,
     quiet: Quiet = False,
 ) -> None:
@@ -138,8 +146,9 @@ def study(
 
     overrides = Overrides(tuple(settings or ()), limit)
     all_ok = run_study(
-        suite, data, out, overrides=overrides, only=only or [], device=device, quiet=quiet, console=console()
-    )
+        suite, data, out, overrides=overrides, only=only or [], device=device, quiet=quiet, store=store,
+        console=console(),
+    )  # fmt: skip
     if not all_ok:
         raise typer.Exit(FAILED_CELLS)
 

@@ -130,6 +130,8 @@ class _Watch:
         if done.refused:
             raise UserError(done.refused)
         self._work.errors.update(done.errors)
+        for stage, key in node.results:
+            self._work.store.offer(stage, key)
         if name.startswith("part:"):
             self._hear_part(name, node)
         elif done.parts:

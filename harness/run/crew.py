@@ -39,7 +39,7 @@ class Crew:
 
     def __init__(self, client: Client, job: Job, plan: Plan, display: Display) -> None:
         self._client, self._job, self._plan, self._display = client, job, plan, display
-        self._facts = worker.facts(plan)
+        self._facts = worker.facts(job, plan)
         self._members: dict[str, Member] = {}  # by address
         self._refused: dict[str, str] = {}
         self._lacks: dict[str, str] = {}  # by target, why it cannot run

@@ -22,6 +22,7 @@ from backends.device.errors import UserError
 from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from backends.hosts import availability
+from harness import shared_store
 from harness.config import Suite, read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
@@ -47,7 +48,7 @@ from harness.results.run_directory import (
     write_run,
     write_summary,
 )
-from harness.run import crafting, deployments, replays, stages, twin_check
+from harness.run import crafting, deployments, replays, shared_results, stages, twin_check
 from harness.run.cluster import carry_out
 from harness.run.run_json import Timing, commit, describe_run
 from harness.run.tasks import batches, expected, known_times, tasks
@@ -71,37 +72,42 @@ def run_suite(
     command: str = "",
     quiet: bool = False,
     cluster: str = "",
+    store: str = "",
     console: Console,
 ) -> bool:
     """Run a suite into a run directory, reusing what is stored there; return whether no cell failed.
 
     ``frozen`` is a baseline whose patches are replayed where the weights are those that they were crafted on, ``label``
     what the run is called in lists of runs, ``command`` what repeats it, by default the command line of this process.
-    ``cluster`` is whose workers do it: an address of Dask, ``local:N``, or a kind and its file.
+    ``cluster`` is whose workers do it: an address of Dask, ``local:N``, or a kind and its file. ``store`` is the URL of
+    a store that this run shares with others.
     """
     begun = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     suite = read_suite(suite_file, overrides)
     stages.check_device(device)
     deployment = deployments.read(cluster) if cluster else None
+    place = shared_store.read(store) if store else None
     folder = data_folder(suite, suite_file, data_dir)
     run_dir = out or Path("out") / suite.name
     with held(run_dir):
         display = Display(console, quiet)
-        store = Store(run_dir / "store", display.warn)
+        results = Store(run_dir / "store", display.warn)
         known = patches_of(frozen) if frozen else {}
         frozen_patches = {name: (p.sha256, w) for name, (p, w) in known.items()}
         with about_suite(suite_file):
-            plan = make(suite, folder, store.root, targets, frozen_patches)
+            plan = make(suite, folder, results.root, targets, frozen_patches)
         for line in warnings(plan):
             display.warn(line)
+        work = stages.Work(plan, results, display, device, {name: patch for name, (patch, _) in known.items()})
+        if place:
+            shared_results.connect(work, place)
         if _is_done(run_dir, plan, display):
             _stamp(run_dir, label)
             console.print("nothing has changed since the last run: nothing to do")
         else:
             (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
-            patches = {name: patch for name, (patch, _) in known.items()}
-            work = stages.Work(plan, store, display, device, patches)
+            shared_results.download(work)
             _warn_of_targets(work)
             _expect(work)
             with about_suite(suite_file):

@@ -26,7 +26,7 @@ from harness.display import Display, Progress
 from harness.plan.plan import Plan, make
 from harness.plan.steps import TORCH
 from harness.results.baseline import patches_of
-from harness.run import perform, stages
+from harness.run import perform, shared_results, stages
 from harness.run.graph import Node, graph, latencies
 from harness.run.lanes import Share, Stopped
 from harness.run.replays import Batch
@@ -37,7 +37,10 @@ MANY = 1 << 20  # cores: on a cluster its scheduler shares them out
 
 @dataclass(frozen=True)
 class Job:
-    """A run, as its workers need to know it; ``token`` tells it from all others, ``threads`` are torch's."""
+    """A run, as its workers need to know it; ``token`` tells it from all others, ``threads`` are torch's.
+
+    Results that it shares with other runs (`SharedStore`) come from machines of one kind.
+    """
 
     token: str
     suite: Path
@@ -48,6 +51,7 @@ class Job:
     frozen: Path | None
     device: str
     threads: int
+    shares: bool
 
     @classmethod
     def of(
@@ -64,6 +68,7 @@ class Job:
             frozen=frozen.resolve() if frozen else None,
             device=work.device,
             threads=_threads(work.plan),
+            shares=work.store.shared is not None,
         )
 
 
@@ -142,10 +147,10 @@ def welcome(job: Job) -> Welcome:
         return Welcome(f"cannot plan the run: {error}")
     plan = here.work.plan
     lacks = tuple((target.name, availability(target) or "") for target in plan.targets)
-    return Welcome("", tuple(facts(plan).items()), lacks, _gpus(job.device))
+    return Welcome("", tuple(facts(job, plan).items()), lacks, _gpus(job.device))
 
 
-def facts(plan: Plan) -> dict[str, str]:
+def facts(job: Job, plan: Plan) -> dict[str, str]:
     """Return what decides results here: versions, code, images and files, and what each target is."""
     packages = sorted({name for several in PACKAGES.values() for name in several})
     found = {"Python": python_version()} | {name: version_of(name) for name in packages}
@@ -155,6 +160,8 @@ def facts(plan: Plan) -> dict[str, str]:
     found["files"] = " ".join(step.key for step in plan.artifacts)
     for target in plan.targets:
         found |= {f"target {target.name!r}, {name}": str(value) for name, value in identity(target).items()}
+    if job.shares:
+        found |= {f"machine's {name}": value for name, value in shared_results.machine(plan, job.device).items()}
     return found | {"plan": plan.key}
 
 

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 from backends.device.errors import UserError
+from harness import shared_store
 from harness.config import read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.config.study import ANALYSES, Analysis, StudyTable
 from harness.display import Display
 from harness.plan.plan import Plan, make
 from harness.results.run_directory import read_run, read_summary
-from harness.run import run, stages
+from harness.run import run, shared_results, stages
 from harness.shipped import about_suite
 from harness.store import Store, write_text
 from harness.study import findings, output, page
@@ -54,6 +55,7 @@ def run_study(
     only: Sequence[str] = (),
     device: str = "cpu",
     quiet: bool = False,
+    store: str = "",
     console: Console,
 ) -> bool:
     """Run a suite and its analyses, or those named in ``only``, into ``OUT/study``; return whether no cell failed.
@@ -67,11 +69,15 @@ def run_study(
     with about_suite(suite_file):
         plan = make(suite, run.data_folder(suite, suite_file, data_dir), run_dir / "store")
         _check(suite.study, plan)
-    all_ok = run.run_suite(suite_file, data_dir, out, overrides=overrides, device=device, quiet=quiet, console=console)
+    all_ok = run.run_suite(
+        suite_file, data_dir, out, overrides=overrides, device=device, quiet=quiet, store=store, console=console
+    )
     folder = run_dir / "study"
     with run.held(run_dir), about_suite(suite_file):
         display = Display(console, quiet)
         work = stages.Work(plan, Store(run_dir / "store", display.warn), display, device)
+        if store:
+            shared_results.connect(work, shared_store.read(store))
         inputs = _inputs(work, suite.study, run_dir)
         for name in suite.study.analyses:
             if name in (only or ANALYSES):

@@ -18,7 +18,7 @@ BLOCK = re.compile(r"```(?:sh|console)[^\n]*\n(.*?)```", re.DOTALL)
 HERE = ("benchmarks/", "docs/", "tests/")
 # What a reader brings, or an earlier command of the same page wrote.
 THEIRS = re.compile(
-    r"MY-.*|\.|\.\.|~.*|(out|shared|models|patches|weights|bundle|pack|answers|baselines|vendor)(/.*)?|"
+    r"(s3://)?MY-.*|\.|\.\.|~.*|(out|shared|models|patches|weights|bundle|pack|answers|baselines|vendor)(/.*)?|"
     r"(model\.tflite|suite\.toml|comment\.md|junit\.xml|verdict\.json|history\.svg|compare\.html)"
 )
 COMMANDS = get_command(app).commands

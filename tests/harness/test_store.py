@@ -105,7 +105,8 @@ MAKE_NO_RESULT = (
 MAKE_NO_RESULT += ("harness/console", "harness/shipped")
 # What these lay down is in the inputs too: a suite's words, names of columns, the store itself.
 GROUND = ("harness/__init__", "harness/config", "harness/display", "harness/sealed", "harness/store", "harness/tables")
-GROUND += ("harness/data_frames", "harness/torchvision_import", "backends/device/__init__")
+GROUND += ("harness/archives", "harness/shared_store", "harness/data_frames", "harness/torchvision_import")
+GROUND += ("backends/device/__init__",)
 
 
 def test_every_module_that_makes_a_result_is_in_some_stages_key() -> None:

@@ -34,6 +34,15 @@ def test_settings_change_a_suite_and_the_command_that_repeats_the_run_is_kept(qu
     )
 
 
+def test_a_store_is_named_by_an_argument_or_the_environment_without_credentials(tmp_path, monkeypatch):
+    with pytest.raises(patchbench.UserError, match="URL without credentials"):
+        patchbench.run(write(tmp_path), out=tmp_path / "out", store="s3://AKIDX:secret@bucket")
+    monkeypatch.setenv("PATCHBENCH_STORE", "nope://bucket")
+    with pytest.raises(patchbench.UserError, match="--store nope://bucket: Protocol not known"):
+        patchbench.run(write(tmp_path), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_file_of_another_run_is_refused(quick, tmp_path):
     folder = tmp_path / "run"

@@ -1,6 +1,7 @@
 """Runs on Dask's workers: the records of a run in process, whatever happens to the workers."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,12 +105,17 @@ def worker_of(pid: int) -> psutil.Process:
 def test_a_killed_worker_costs_nothing_and_records_are_those_of_a_run_in_process(
     suite: Path, in_process: pd.DataFrame
 ) -> None:
-    with started(["harness.cli", "run", suite, "--out", "two", "--cluster", "local:2"], suite) as process:
+    shared = ["--store", f"file://{suite.parent}/shared"]
+    with started(["harness.cli", "run", suite, "--out", "two", "--cluster", "local:2", *shared], suite) as process:
         line(process, "✓ make")
         worker_of(process.pid).kill()
         out, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, out
         assert "among 2 workers" in out
+    done = patchbench("run", suite, "--out", "after", *shared, cwd=suite.parent, PATCHBENCH_DATA=".")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search("✓ (make|replay|time) ", done.stdout)
+    pd.testing.assert_frame_equal(records(suite, "after"), in_process)
     pd.testing.assert_frame_equal(records(suite, "two"), in_process)
 
 
