@@ -1,8 +1,9 @@
 """Environments: a runtime's packages apart from this program's own, installed once and kept in the user's cache.
 
-An environment is a virtual environment of this very Python; a site is a folder of wheels for another architecture.
-Either is named by the hash of what it is made of, so it never changes and may be deleted at any time. pip finds
-packages as it always does, by its configuration and the ``PIP_*`` variables.
+An environment is a virtual environment of this very Python, or of the one version that a package has wheels for; a
+site is a folder of wheels for another architecture. Either is named by the hash of what it is made of, so it never
+changes and may be deleted at any time. pip finds packages as it always does, by its configuration and the ``PIP_*``
+variables.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
-from backends import licences
+from backends import licences, pythons
 from backends.device.errors import NotWritten, UserError
 from backends.device.files import replacing
 from backends.device.names import check_name
@@ -41,6 +42,8 @@ LOCK = Path(__file__).with_name("requirements-replay.txt")  # for Python 3.11 an
 LAST = {"3.9": {"numpy": "2.0.2", "pillow": "11.3.0", "onnxruntime": "1.19.2", "ai-edge-litert": "2.1.0"}}
 OLDEST_GLIBC = 17  # of a manylinux wheel
 PARSING = Lock()  # of markers: Python 3.11 counts the depth of its parser for all threads together, and may fail
+# a wheel's own C library, which no program starts with but its own loader
+UNFIT = tuple(f"tpu_mlir/lib/third_party/{name}" for name in ("libc.so.6", "libm.so.6", "libpthread.so.0"))
 ALONE = ("executorch",)  # what these ask for serves to export; what they need to run stands in their extra
 
 
@@ -83,11 +86,16 @@ def pinned(package: str, wanted: str = "", elsewhere: System | None = None) -> t
     """Return the requirements for a runtime's package, pinned as in this project's metadata, or at version `wanted`.
 
     numpy and Pillow come with them, as in this Python, or `elsewhere` as locked for the Python there; and all else that
-    the runtime's extra, which pins the package, pins too. A licence that was not accepted is a `UserError`.
+    the runtime's extra, which pins the package, pins too. A licence that was not accepted is a `UserError`, and so is
+    a package for another Python than that elsewhere, or than those of this machine.
     """
     if wanted:
         check_version(wanted)
     licences.require(package)
+    if only := pythons.OF_PACKAGES.get(package):
+        if elsewhere and elsewhere.python != only:
+            raise UserError(f"{package} is for Python {only}, found {elsewhere.python} there: use the host local")
+        pythons.find(only)
     if pins := _extra(package):
         chosen = (_locked() if elsewhere else {name: f"=={version(name)}" for name in ALWAYS}) | pins
         for name, last in LAST.get(elsewhere.python if elsewhere else "", {}).items():
@@ -134,17 +142,20 @@ def python(requirements: Sequence[str]) -> Path:
 
 def packages(requirements: Sequence[str]) -> Path:
     """Return the folder of an environment's packages."""
-    return _environment(requirements) / "lib" / f"python{_python_version()}" / "site-packages"
+    return _environment(requirements) / "lib" / f"python{_version(requirements)}" / "site-packages"
 
 
 def make_environment(requirements: Sequence[str], tell: Tell) -> None:
     """Create an environment, unless it exists. Its scripts do not work; its interpreter and ``-m`` do."""
 
     def make(folder: Path) -> None:
-        run([sys.executable, "-I", "-m", "venv", str(folder)], folder.name, tell)
+        base = pythons.find(_version(requirements))
+        run([str(base), "-I", "-m", "venv", str(folder)], folder.name, tell)
         pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET]
         for words in _in_turn(requirements):
             run([*pip, *words], _label(requirements), tell)
+        for name in UNFIT:
+            (folder / "lib" / f"python{_version(requirements)}" / "site-packages" / name).unlink(missing_ok=True)
 
     make_once(_environment(requirements), make, tell)
 
@@ -231,7 +242,9 @@ def _in_turn(requirements: Sequence[str], dependencies: bool = True) -> Iterator
 
 
 def _environment(requirements: Sequence[str]) -> Path:
-    return cached("environments", _label(requirements), platform.machine(), sys.version, sys.base_prefix, requirements)
+    version = _version(requirements)
+    base = (sys.version, sys.base_prefix) if version == pythons.THIS else (version,)
+    return cached("environments", _label(requirements), platform.machine(), *base, requirements)
 
 
 def _label(requirements: Sequence[str]) -> str:
@@ -239,5 +252,7 @@ def _label(requirements: Sequence[str]) -> str:
     return "-".join(one.replace("==", "-") for one in requirements if not one.startswith(ALWAYS))
 
 
-def _python_version() -> str:
-    return ".".join(platform.python_version_tuple()[:2])
+def _version(requirements: Sequence[str]) -> str:
+    """Return the version of an environment's Python."""
+    packages = (check_pin(one).partition("==")[0] for one in requirements)
+    return next(filter(None, map(pythons.OF_PACKAGES.get, packages)), pythons.THIS)

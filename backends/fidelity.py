@@ -32,6 +32,7 @@ TABLE = (
     _Row("vendor emulator", "qnn"),
     _Row("specification", "reference"),
     _Row("specification", "tosa"),
+    _Row("vendor model", "tpu_mlir"),
     _Row("reference kernels", "tflite_micro"),
     _Row("emulated CPU", host="qemu"),
 )

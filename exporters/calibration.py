@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device import tpu_mlir
 from backends.device.artifact import Calibration, Pixels, QuantSpec
 from backends.device.errors import UserError
 
@@ -38,7 +39,9 @@ class Statistic(Protocol):
 
 
 def collector(spec: QuantSpec) -> Statistic:
-    """Return an empty statistic for ``spec.calibration``."""
+    """Return an empty statistic for ``spec.calibration``; a toolchain's own calibration is a `UserError`."""
+    if spec.calibration in tpu_mlir.CALIBRATIONS:
+        raise UserError(f"calibration {spec.calibration} is tpu-mlir's, for {' and '.join(tpu_mlir.FORMATS)} alone")
     if spec.calibration in ("minmax", "moving_average"):
         return Extremes(spec.moving_average_constant if spec.calibration == "moving_average" else None)
     return Histograms(spec.calibration, spec.percentile, spec.symmetric_activations)

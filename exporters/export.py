@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from backends.device.artifact import Artifact, Format, Pixels, Preproc, QuantSpec, sha256_file
+from backends.device.artifact import FORMATS, Artifact, Format, Pixels, Preproc, QuantSpec, sha256_file
 from backends.device.errors import UserError
 from backends.device.files import replacing
 from exporters.failure import naming
@@ -30,7 +30,7 @@ def export(
     folder: Path,
     learned: Learned = (),
 ) -> Artifact:
-    """Write ``folder/NAME.onnx``, ``.tflite`` or ``.pte`` and its description ``folder/NAME.json``.
+    """Write ``folder/NAME.FORMAT``, such as ``.onnx``, and its description ``folder/NAME.json``.
 
     ``network`` maps float32 ``(n, 3, h, w)`` pixels in [0, 1] to logits. With ``quant`` None the file is float; else
     the first ``quant.calibration_images`` of ``calibration_pixels`` give the ranges. Weights of fewer than 8 bits are
@@ -44,8 +44,10 @@ def export(
         from exporters import tflite as writer  # type: ignore[no-redef]
     elif format == "pte":
         from exporters import pte as writer  # type: ignore[no-redef]
+    elif format in ("bmodel", "cvimodel"):
+        from exporters import tpu_mlir as writer  # type: ignore[no-redef]
     else:
-        raise UserError(f"expected the format onnx, tflite or pte, got {format!r}")
+        raise UserError(f"expected the format {', '.join(FORMATS)}, got {format!r}")
     if quant is not None and (quant.activation_bits != 8 or not 2 <= quant.weight_bits <= 8):
         raise UserError(f"expected w2a8 to w8a8, got {quant.precision}: no exporter supports it")
     if quant is not None and quant.packed and (format, quant.weight_bits) != ("tflite", 4):

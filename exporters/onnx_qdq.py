@@ -50,7 +50,7 @@ def write(
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        exported = tidy(_float_model(network, victim, Path(folder)))
+        exported = tidy(float_model(network, victim, Path(folder)))
         if quant is None:
             onnx.save(exported, path)
             return None
@@ -71,8 +71,8 @@ def write(
         return file
 
 
-def _float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
-    """Export the network and let onnxruntime fold batch normalisation and infer shapes."""
+def float_model(network: nn.Module, victim: Victim, folder: Path) -> Any:
+    """Export the network to ONNX, by way of a folder; onnxruntime folds batch normalisation and infers shapes."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     example = torch.zeros(2, 3, *victim.input_size)

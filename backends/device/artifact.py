@@ -17,8 +17,12 @@ from backends.device.reading import DamagedFile
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
-Format = Literal["onnx", "tflite", "pte"]
-Calibration = Literal["minmax", "moving_average", "percentile", "entropy"]
+Format = Literal["onnx", "tflite", "pte", "bmodel", "cvimodel"]
+Calibration = Literal[
+    "minmax", "moving_average", "percentile", "entropy", "kl", "mse", "aciq_gauss", "aciq_laplace", "percentile9999"
+]  # the last five are tpu-mlir's own
+FORMATS: tuple[str, ...] = get_args(Format)
+ENDINGS = f".{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]}"  # as a message says it
 ChannelOrder = Literal["rgb", "bgr"]
 SCHEMA = 1
 PARTLY = "+fp32"  # ends the precision of a partly integer file, whose suite allows some operators in float

@@ -7,12 +7,13 @@ import math
 from collections.abc import Collection
 from pathlib import Path
 
+from backends.device.artifact import ENDINGS
 from backends.device.errors import UserError
 from exporters.files.description import Description
 
 
 def describe(path: Path) -> Description:
-    """Read an ``.onnx``, ``.tflite`` or ``.pte`` file; any other suffix, or a damaged file, is a `UserError`."""
+    """Read a model file by its suffix, one of the formats; any other suffix, or a damaged file, is a `UserError`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix == ".onnx":
@@ -21,8 +22,10 @@ def describe(path: Path) -> Description:
         from exporters.files import tflite as reader  # type: ignore[no-redef]
     elif path.suffix == ".pte":
         from exporters.files import pte as reader  # type: ignore[no-redef]
+    elif path.suffix in (".bmodel", ".cvimodel"):
+        from exporters.files import tpu_mlir as reader  # type: ignore[no-redef]
     else:
-        raise UserError(f"{path}: expected a file that ends in .onnx, .tflite or .pte")
+        raise UserError(f"{path}: expected a file that ends in {ENDINGS}")
     return reader.describe(path)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from backends.device.artifact import Artifact, Format, Pixels, Preproc, QuantSpec
+from backends.device.artifact import ENDINGS, FORMATS, Artifact, Pixels, Preproc, QuantSpec
 from backends.device.errors import UserError
 from exporters.sidecar import require_own
 from exporters.victim import Victim
@@ -25,7 +25,7 @@ def export(
     *,
     preproc: Preproc | None = None,
 ) -> Artifact:
-    """Write a torch module to an ``.onnx``, ``.tflite`` or ``.pte`` file, in integers throughout.
+    """Write a torch module to a file of one of the formats, in integers throughout.
 
     Beside the file, a ``.json`` of its name says what it is; the description is returned too, and one of another file
     there is a `UserError`. The file takes pixels: its
@@ -36,13 +36,14 @@ def export(
         module: In eval mode, from float32 ``(n, 3, h, w)`` RGB to logits ``(n, classes)``.
         images: Calibration images, uint8 ``(n, h, w, 3)`` RGB, all of which give the ranges of the activations.
         quant_spec: How to quantize; ``QuantSpec()`` is INT8 per channel with ``minmax``. None writes a float file.
-        file: Where to write; its suffix chooses the format.
+        file: Where to write; its suffix chooses the format: ``.onnx``, ``.tflite``, ``.pte``, ``.bmodel`` or
+            ``.cvimodel``.
         preproc: What the module expects of pixels: by default they are divided by 255, and not normalised.
     """
     path = Path(file)
     pixels = check_images(images)
-    if path.suffix.removeprefix(".") not in get_args(Format):
-        raise UserError(f"{path}: expected a file that ends in .onnx, .tflite or .pte")
+    if path.suffix.removeprefix(".") not in FORMATS:
+        raise UserError(f"{path}: expected a file that ends in {ENDINGS}")
     require_own(path)
     require("torch")
 

@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from backends.device import tpu_mlir
 from backends.device.errors import UserError
 from harness.cli.asking import foreground
 from harness.cli.options import DataDir, examples
@@ -21,6 +22,7 @@ from harness.console import console
 from harness.run.trial import RUNTIMES
 
 TEMPLATES = Path(__file__).parent / "templates"
+READERS = RUNTIMES | {f".{format}": "tpu_mlir" for format in tpu_mlir.FORMATS}
 SIDE = 224
 COLUMN = 27  # where comments begin at the earliest
 app = typer.Typer()
@@ -71,7 +73,7 @@ def init(
         str | None, typer.Option(metavar="FILE", help="Its weights, under `--data`, for `network`.")
     ] = None,
     file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The .onnx, .tflite or .pte, under `--data`, for `file`.")
+        str | None, typer.Option(metavar="FILE", help="The model file, under `--data`, for `file`.")
     ] = None,
     images: Annotated[
         str | None, typer.Option(metavar="DIR", help="Images, a folder per class, under `--data`.")
@@ -119,7 +121,7 @@ def compose(kind: Kind, name: str, given: Mapping[str, str], found: Mapping[str,
     values |= {"divisor": 255, "mean": "<your mean of each channel>", "std": "<your std of each channel>"}
     values |= {"output_kind": "logits", **found}
     values["name"] = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-")[:100] or "suite"
-    values["runtime"] = RUNTIMES.get(Path(given.get("file", "")).suffix, "litert")
+    values["runtime"] = READERS.get(Path(given.get("file", "")).suffix, "litert")
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     return _filled((TEMPLATES / f"{kind}.toml").read_text(), quoted)
 

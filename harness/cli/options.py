@@ -32,7 +32,9 @@ SuiteFile = Annotated[
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", autocompletion=run_directories, help="Run directory, such as out/demo.")
 ]
-ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="Any .onnx, .tflite or .pte file.")]
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A .onnx, .tflite or .pte file, or a .bmodel or .cvimodel exported here.")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

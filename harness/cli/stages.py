@@ -60,7 +60,7 @@ def export(
     settings: Settings = None,
     limit: Limit = None,
 ) -> None:
-    """Export a suite's victims to DIR/ARTIFACT.onnx, .tflite or .pte, each with a description, DIR/ARTIFACT.json."""
+    """Export a suite's victims to DIR/ARTIFACT.FORMAT, each with a description, DIR/ARTIFACT.json."""
     from harness.run import stages
 
     with work_of(suite, data, settings, limit) as work:

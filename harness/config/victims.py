@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from backends.device.artifact import ENDINGS, FORMATS
 from harness.config.values import (
     Classes,
     DataPath,
@@ -114,7 +115,7 @@ class ArtifactTable(Table):
     """Its name in the results."""
 
     file: DataPath
-    """An `.onnx`, `.tflite` or `.pte` file under `--data`."""
+    """An `.onnx`, `.tflite` or `.pte` file under `--data`, or a `.bmodel` or `.cvimodel` that was exported here."""
 
     sha256: Sha256 | None = None
     """SHA-256 that the file must have."""
@@ -157,6 +158,6 @@ class ArtifactTable(Table):
 
     @model_validator(mode="after")
     def _known_format(self) -> ArtifactTable:
-        if not self.file.endswith((".onnx", ".tflite", ".pte")):
-            raise ValueError(f"artifact {self.name!r}: expected an .onnx, .tflite or .pte file, got {self.file}")
+        if not self.file.endswith(tuple(f".{name}" for name in FORMATS)):
+            raise ValueError(f"artifact {self.name!r}: expected a file that ends in {ENDINGS}, got {self.file}")
         return self

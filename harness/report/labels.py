@@ -13,7 +13,14 @@ from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
 
 SERIES = ("surrogate", "attack", "patch_px", "patch_area", "shape", "placement", "defence")
-FORMATS = {"torch": "PyTorch", "onnx": "ONNX", "tflite": "TFLite", "pte": "ExecuTorch"}
+FORMATS = {
+    "torch": "PyTorch",
+    "onnx": "ONNX",
+    "tflite": "TFLite",
+    "pte": "ExecuTorch",
+    "bmodel": "BM1684X",
+    "cvimodel": "CV181x",
+}
 PRECISIONS = {"fp32": "float", "w8a8": "INT8", f"w8a8{PARTLY}": "INT8 and float"}
 
 

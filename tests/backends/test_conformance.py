@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from helpers import tiny
+from helpers import sophgo, tiny
 from helpers.board import running
 from helpers.cpu import exact_sums
 from helpers.required import absent
@@ -31,6 +31,7 @@ TARGETS = [
     ("executorch", "executorch"),
     ("tosa", "environments"),
     ("qnn", "environments"),
+    ("tpu_mlir", "tpu-mlir"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),
@@ -66,6 +67,8 @@ def test_a_target_passes(text, needs, request, monkeypatch):
         ssh._first_description.cache_clear()
     target = __main__.parse(text)
     monkeypatch.setenv(licences.VARIABLE, "qualcomm")
+    if needs == "tpu-mlir":
+        sophgo.require()
     if needs:
         try:
             prepare(target)

@@ -20,6 +20,7 @@ from backends.fidelity import FIDELITIES, fidelity
         ("reference", "local", False, "specification"),
         ("qnn", "local", False, "vendor emulator"),
         ("tosa", "local", False, "specification"),
+        ("tpu_mlir", "local", False, "vendor model"),
         ("a third party's", "local", False, "device"),
     ],
 )

@@ -227,7 +227,7 @@ def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
         match="'abacus'; there are dummy, executorch, litert, onnxruntime, openvino, qnn, reference, tensorflow, "
-        "tflite_micro, tflite_runtime, tosa",
+        "tflite_micro, tflite_runtime, tosa, tpu_mlir",
     ):
         engine("abacus")
 

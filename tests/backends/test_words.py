@@ -126,7 +126,18 @@ def is_pin(word: str) -> bool:
 HOSTS = st.sampled_from([("local", ""), ("qemu", "x86_64"), ("qemu", "aarch64"), ("qemu", "armv7l"), ("docker", "")])
 OTHERS = st.just("") | TEXTS
 RUNTIMES = st.sampled_from(
-    ["litert", "tflite_runtime", "tensorflow", "tflite_micro", "openvino", "tosa", "qnn", "executorch", "onnxruntime"]
+    [
+        "litert",
+        "tflite_runtime",
+        "tensorflow",
+        "tflite_micro",
+        "openvino",
+        "tosa",
+        "qnn",
+        "tpu_mlir",
+        "executorch",
+        "onnxruntime",
+    ]
 )
 
 

@@ -22,7 +22,7 @@ from backends.device.artifact import Artifact, sha256_file
 from backends.device.errors import UserError
 from exporters.calibration import collector
 from exporters.files import describe
-from exporters.onnx_qdq import _float_model, run
+from exporters.onnx_qdq import float_model, run
 from exporters.proof import require_scales
 from exporters.ranges import resolve, to_collect, weights
 
@@ -151,7 +151,7 @@ class Batches(CalibrationDataReader):
 def test_statistics_are_those_of_onnxruntimes_calibrators(networks, tmp_path, calibration, theirs, options):
     import onnx
 
-    model = _float_model(networks["resnet"], small.victim(), tmp_path)
+    model = float_model(networks["resnet"], small.victim(), tmp_path)
     onnx.save(model, tmp_path / "float.onnx")
     quant = replace(SPEC, calibration=calibration, percentile=99.9, calibration_batch=4)
     calibrator = theirs(tmp_path / "float.onnx", augmented_model_path=str(tmp_path / "augmented.onnx"), **options)
@@ -225,7 +225,7 @@ def test_another_range_or_weight_is_noticed(exported):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "torchscript"}, "expected the format onnx, tflite or pte, got 'torchscript'"),
+        ({"format": "torchscript"}, "expected the format onnx, tflite, pte, bmodel, cvimodel, got 'torchscript'"),
         ({"format": "tflite", "quant": replace(SPEC, activation_signed=False)}, "integers are signed, got u8s8"),
         ({"quant": replace(SPEC, activation_bits=4)}, "expected w2a8 to w8a8, got w8a4"),
         (

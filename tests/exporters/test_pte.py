@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import executorch
 from helpers import small_networks as small
-from helpers.tiny_pte import pte_file
+from helpers.tiny_torch import pte_file
 from torch import nn
 
 from backends.conformance import networks

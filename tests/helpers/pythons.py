@@ -1,22 +1,19 @@
 """Other Pythons of this machine, as boards have them."""
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
+from backends import pythons
+from backends.device.errors import UserError
 from helpers.required import absent
-
-PYENV = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser() / "versions"
 
 
 def python(version: str) -> str:
-    """The interpreter of a version such as ``3.9``: one that pyenv installed, or one in the PATH."""
-    installed = sorted(PYENV.glob(f"{version}.*/bin/python"))
-    found = str(installed[-1]) if installed else shutil.which(f"python{version}")
-    if found is None:
-        absent("pythons", f"Python {version} is not installed: pyenv install {version}")
-    return found
+    """The interpreter of a version such as ``3.9``."""
+    try:
+        return str(pythons.find(version))
+    except UserError as error:
+        absent("pythons", str(error))
 
 
 def environment(version: str, folder: Path, *packages: str) -> Path:

@@ -50,7 +50,7 @@ class Engine:
     ``load``. ``milliseconds`` is how long each run sleeps.
     """
 
-    formats: ClassVar[tuple[str, ...]] = ("onnx", "tflite", "pte")
+    formats: ClassVar[tuple[str, ...]] = ("onnx", "tflite", "pte", "cvimodel", "bmodel")
     package: ClassVar[str] = "numpy"
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:

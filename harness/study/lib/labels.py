@@ -11,7 +11,13 @@ from backends.device.artifact import QuantSpec
 from harness.study.lib.cells import BITS
 
 RUNTIMES = {"litert": "LiteRT", "onnxruntime": "onnxruntime", "tflite_runtime": "tflite-runtime"}
-RUNTIMES |= {"tflite_micro": "TFLite Micro", "executorch": "ExecuTorch", "tosa": "TOSA", "qnn": "QNN HTP"}
+RUNTIMES |= {
+    "tflite_micro": "TFLite Micro",
+    "executorch": "ExecuTorch",
+    "tosa": "TOSA",
+    "qnn": "QNN HTP",
+    "tpu_mlir": "tpu-mlir",
+}
 
 
 def place(row: Any) -> str:

@@ -1,4 +1,4 @@
-"""The small float network of `backends.conformance` for ExecuTorch."""
+"""The small float network of `backends.conformance` as torch has it, for ExecuTorch and for tpu-mlir."""
 
 from pathlib import Path
 
@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from backends.conformance.networks import constants
-from exporters import pte
+from backends.device.artifact import QuantSpec
+from exporters import pte, tpu_mlir
 from exporters.victim import Victim
-from helpers.tiny import CLASSES, SIZE
+from helpers.tiny import CLASSES, SIZE, pixels
+
+VICTIM = Victim("tiny", "tiny", Path(), "", CLASSES, (SIZE, SIZE))
 
 
 class Network(nn.Module):
@@ -26,6 +29,11 @@ class Network(nn.Module):
 
 
 def pte_file(path: Path) -> Path:
-    victim = Victim("tiny", "tiny", Path(), "", CLASSES, (SIZE, SIZE))
-    pte.write(Network().eval(), victim, None, None, path)
+    pte.write(Network().eval(), VICTIM, None, None, path)
+    return path
+
+
+def cvimodel_file(path: Path) -> Path:
+    spec = QuantSpec(symmetric_activations=True, calibration_images=64)
+    tpu_mlir.write(Network().eval(), VICTIM, spec, pixels(64), path)
     return path

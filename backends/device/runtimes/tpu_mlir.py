@@ -1,0 +1,84 @@
+"""tpu-mlir: Sophgo's compiler, whose interpreter computes the integers of its chips BM1684X and CV181x."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device import tpu_mlir
+from backends.device.errors import UserError
+from backends.device.runtimes import Option, check_options, missing
+
+
+class Engine:
+    """tpu-mlir's interpreter of a network that it compiled: one image at a time, on one thread, without options.
+
+    It computes with the integers, multipliers and shifts that the chip gets. The chip's own instructions, which the
+    file holds too, are run on Sophgo's C model of the chip when the file is exported, and have to answer alike.
+    """
+
+    formats: ClassVar[tuple[str, ...]] = tpu_mlir.FORMATS
+    package: ClassVar[str] = "tpu-mlir"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    one_thread: ClassVar[bool] = True
+    integers_only: ClassVar[bool] = True
+
+    def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
+        """Load the network behind a compiled file; one from elsewhere, which has none, is a `UserError`."""
+        check_options(options, Engine.options)
+        if threads != 1:
+            raise UserError(f"{self.package} computes on one thread, asked for {threads}: set threads to 1")
+        try:
+            pymlir = _pymlir()
+        except ImportError as error:
+            raise missing(self.package, error) from error
+        program = tpu_mlir.read(path)
+        self.input, self.output = tpu_mlir.ends(path, program)
+        pymlir.set_mem_mode("value_mem")  # without it, it answers zeros
+        self._network: Any = pymlir.module()
+        self._folder = tempfile.TemporaryDirectory()  # constants are read when they are needed
+        self._network.load(str(tpu_mlir.placed(program, Path(self._folder.name))))
+        self._network.set_progress_silent(True)
+        self._info = {
+            "version": version(self.package),
+            "kernels": f"interpreter {program.chip}",
+            "chip": program.chip,
+            "threads": "1",
+            "batching": "one at a time",
+        }
+
+    def run(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Run a batch, one image after the other."""
+        return np.concatenate([self._answer(x[i : i + 1]) for i in range(len(x))])
+
+    def info(self) -> dict[str, str]:
+        """Return the version, the chip, and threads."""
+        return self._info
+
+    def _answer(self, image: NDArray[Any]) -> NDArray[Any]:
+        name, answer = self._network.input_names[0], self._network.output_names[0]
+        self._network.set_tensor(name, np.ascontiguousarray(image), image.shape)
+        self._network.invoke(True)  # outputs as reals
+        return np.array(self._network.get_tensor(answer), np.float32).reshape(1, -1)
+
+
+def _pymlir() -> Any:
+    """Import the interpreter; its package sets variables and starts programs when imported, so it is not."""
+    found = find_spec("tpu_mlir")
+    if not found or not found.submodule_search_locations:
+        raise ImportError("No module named 'tpu_mlir'")
+    folder = str(Path(found.submodule_search_locations[0], "python"))
+    sys.path.append(folder)
+    try:
+        import pymlir
+    finally:
+        sys.path.remove(folder)
+    return pymlir
