@@ -51,8 +51,8 @@ Networks of torchvision and timm, exported to INT8 by `benchmarks/zoo.py`. Effic
 their ImageNet weights. The others learned for minutes, from so many CIFAR-10 images so many times. SqueezeNet 1.1 did
 not learn in four attempts, so its weights are random. *Top-1* is that of the float network on 300 other images, which
 for ImageNet may be of its training. *Agreement* is how often the INT8 file gives its class there; of weights that are
-random, or that classify hardly better than chance (below 25 %), it is not reported. Calibration is `minmax` on 64 or 256
-images. Networks that learned for minutes decide by small margins, and a few of their activations lie far beyond the
+random, or that classify hardly better than chance (below 25 %), it is not reported. Calibration is `minmax` on 64 or
+256 images. Networks that learned for minutes decide by small margins, and a few of their activations lie far beyond the
 others: where agreement is about a half, it is for the ranges that these give (ResNet-50: 54 % with `minmax`, 77 % with
 `moving_average`).
 

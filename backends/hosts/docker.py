@@ -24,6 +24,7 @@ from backends.device.errors import UserError
 from backends.device.machine import describe
 from backends.device.runtimes import engine
 from backends.hosts import local
+from backends.words import check_qemu_cpu
 
 if TYPE_CHECKING:
     from backends.hosts import Target, Tell
@@ -122,7 +123,7 @@ def identity(target: Target) -> dict[str, object]:
         "version": target.version,
         "arch": _arch(target),
         "image": image,
-    } | ({"cpu": "emulated"} if is_emulated(target) else seen)
+    } | ({"cpu": target.cpu or "emulated"} if is_emulated(target) else seen)
 
 
 def availability(target: Target) -> str | None:
@@ -134,8 +135,8 @@ def availability(target: Target) -> str | None:
     except UserError as error:
         fix = "sudo usermod -aG docker $USER" if "permission denied" in str(error) else "sudo systemctl start docker"
         return f"docker's engine does not answer: {fix}\n{error}"
-    if target.cpu:
-        return f"cannot choose a CPU model ({target.cpu}): use the host qemu"
+    if target.cpu and not is_emulated(target):
+        return f"cannot choose a CPU model ({target.cpu}) without emulation: use the host qemu"
     image = container_images.inspect(_image(target))
     wanted = _platform(target)
     if is_emulated(target) and not emulates(_arch(target), BINFMT):
@@ -180,7 +181,10 @@ def _for(target: Target) -> list[str]:
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     cpus = min(cores(target), os.cpu_count() or 1)
     flags = [f"--platform={_platform(target)}", f"--cpus={cpus}", f"--memory={MEMORY}", f"--memory-swap={MEMORY}"]
-    return flags + [f"--env={name}={cores(target)}" for name in threads]
+    flags += [f"--env={name}={cores(target)}" for name in threads]
+    if target.cpu:  # what emulates the program reads this variable
+        flags.append(f"--env=QEMU_CPU={check_qemu_cpu(target.cpu)}")
+    return flags
 
 
 def _arch(target: Target) -> str:

@@ -108,6 +108,18 @@ def test_a_container_gives_what_this_machine_gives(tmp_path, built, arch, runtim
 
 @pytest.mark.slow
 @pytest.mark.docker
+@pytest.mark.skipif(HERE != "x86_64", reason="an aarch64 is emulated on x86-64 alone")
+def test_an_emulated_container_has_the_cpu_that_its_target_names(tmp_path, built):
+    bundle = tiny.bundle(tmp_path / "bundle", tiny.tflite_file(tmp_path / "tiny.tflite"))
+    for cpu, has_vectors in (("cortex-a53", False), ("neoverse-v1", True)):
+        target = Target("t", "litert", host="docker", arch="aarch64", cpu=cpu)
+        built(target)
+        machine = replay(target, bundle.root, tmp_path / cpu).machine
+        assert (machine["cpu"], "sve" in machine["features"]) == (cpu, has_vectors)
+
+
+@pytest.mark.slow
+@pytest.mark.docker
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_the_replay_image_is_small_and_no_user_of_it_is_root(built, arch):
     image = built(Target("t", "litert", host="docker", arch=arch))
@@ -138,7 +150,7 @@ def test_the_verb_replays_in_a_container(tmp_path, built, bundle):
     refused = patchbench(
         "replay", bundle.root, "--runtime", "litert", *where, "--cpu", "i486", "--into", "x", cwd=tmp_path
     )
-    assert "litert on docker: cannot choose a CPU model (i486)" in refused.stderr
+    assert "litert on docker: cannot choose a CPU model (i486) without emulation" in refused.stderr
 
 
 @pytest.mark.slow

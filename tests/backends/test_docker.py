@@ -39,6 +39,7 @@ def test_another_architecture_is_an_emulated_one():
     assert not is_emulated(Target("t", "litert", host="docker", arch=HERE))
     assert is_emulated(Target("t", "litert", host="docker", arch=other))
     assert identity(Target("t", "litert", host="docker", arch=other))["cpu"] == "emulated"
+    assert identity(Target("t", "litert", host="docker", arch=other, cpu="max"))["cpu"] == "max"
     assert cores(Target("t", "litert", host="docker", threads=3)) == 3
 
 

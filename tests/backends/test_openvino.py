@@ -8,11 +8,12 @@ from helpers.quantized_onnx import quantized
 
 from backends.device.artifact import Preproc
 from backends.device.errors import UserError
-from backends.device.runtimes import prepare
+from backends.device.runtimes import openvino, prepare
 
 pytestmark = pytest.mark.slow
 IN_FLOAT = {"LP_TRANSFORMS_MODE": "NO"}
 ALLOWED = {"float_layers": "allowed"}
+SME = "processor\t: 0\nFeatures\t: fp asimd sve sme i8mm\nCPU implementer\t: 0x00\n"
 
 
 def loaded(path, options=None, threads=1):
@@ -42,6 +43,13 @@ def test_layers_with_integer_weights_run_in_integers_or_not_at_all(file):
     info = loaded(file, IN_FLOAT | ALLOWED).info()
     assert (info["kernels"], info["LP_TRANSFORMS_MODE"]) == ("float", "NO")
     assert {"1 Convolution f32", "1 FullyConnected f32"} <= set(info["operators"].split(", "))
+
+
+def test_a_cpu_with_sme_is_refused(file, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(SME)
+    monkeypatch.setattr(openvino, "CPUINFO", tmp_path / "cpuinfo")
+    with pytest.raises(UserError, match="the one CPU with SME that was tried"):
+        openvino.Engine().load(file, {}, 1)
 
 
 @pytest.mark.data

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from backends.device import tflite_facts
 from backends.device.errors import UserError
+from backends.device.machine import read_cpuinfo
 from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 
 INTEGERS = ("i8", "u8", "i4", "u4")
@@ -33,6 +34,7 @@ ISA = {
     "AVX2": "Intel AVX2",
 }
 PLUMBING = ("Input", "Output", "Const")
+CPUINFO = Path("/proc/cpuinfo")
 MOST_STREAMS = 256
 NO_VNNI = "use a CPU with VNNI, or another runtime"
 
@@ -55,7 +57,8 @@ class Engine:
     Options are OpenVINO's own: ``performance_hint``, ``num_streams`` (0 for what the hint chooses),
     ``inference_precision``, that of layers in float, ``LP_TRANSFORMS_MODE``, without which every layer is computed in
     float, and ``ONEDNN_MAX_CPU_ISA``, with which a newer x86 computes as an older one. A layer with integer weights
-    that is computed in float is an error, unless ``float_layers`` is ``allowed``.
+    that is computed in float is an error, unless ``float_layers`` is ``allowed``; so is a CPU with Arm's SME, on which
+    it was wrong under QEMU, unless ``sme`` is.
     """
 
     formats: ClassVar[tuple[str, ...]] = ("onnx", "tflite")
@@ -67,6 +70,7 @@ class Engine:
         "LP_TRANSFORMS_MODE": ("YES", "NO"),
         LIMIT: ("DEFAULT", *ISA),
         "float_layers": ("refused", "allowed"),
+        "sme": ("refused", "allowed"),
     }
     twins: ClassVar[Mapping[str, None]] = {"integer": None}
     saturating: ClassVar[Mapping[str, str]] = {"u8s8": NO_VNNI, "s8s8": NO_VNNI}
@@ -74,6 +78,11 @@ class Engine:
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Compile a file and check that options and threads are in force, and its layers in integers."""
         chosen = check_options(options, Engine.options)
+        if chosen["sme"] == "refused" and "sme" in read_cpuinfo(CPUINFO)[1]:
+            raise UserError(
+                "OpenVINO gave wrong answers on the one CPU with SME that was tried, QEMU's max: choose another CPU, "
+                "such as neoverse-n1 or max,sme=off; to see for yourself, set the option sme to allowed"
+            )
         _limit_instructions(chosen[LIMIT])
         try:
             import openvino
