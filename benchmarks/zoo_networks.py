@@ -73,7 +73,7 @@ ZOO = [
     Entry("resnext50_32x4d", epochs=3),
     Entry("alexnet", epochs=8, rate=0.01),
     Entry("vgg11_bn", rate=0.02),
-    Entry("wide_resnet50_2", epochs=3),
+    Entry("wide_resnet50_2", images=2000),
     Entry("inception_v3", size=299, images=1000, epochs=4),
     Entry("benchmarks.zoo_networks:vit_tiny", epochs=8, rate=0.02, allow_float=IN_FLOAT),
     Entry("benchmarks.zoo_networks:convnext_tiny", rate=0.02, allow_float=IN_FLOAT),
