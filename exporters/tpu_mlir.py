@@ -18,6 +18,7 @@ from backends import environments
 from backends.device import tpu_mlir
 from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
+from backends.device.reading import parse_json, read_whole_npz
 from exporters.calibration import Range, batches, collector, require_spans
 from exporters.files import describe, require_integer
 from exporters.files.description import Description, Operator
@@ -86,7 +87,7 @@ def write(
         images = _images(pixels, spec)
         _lower(tools, model, images)
         text = (tools.folder / "net.mlir").read_text()
-        layers, _, _ = graph(text, dict(np.load(tools.folder / "net_top_f32_all_weight.npz", allow_pickle=False)))
+        layers, _, _ = graph(text, read_whole_npz(tools.folder / "net_top_f32_all_weight.npz"))
         thresholds = _calibrated(tools, model, layers, pixels, spec)
         chip, options = CHIPS[path.suffix[1:]]
         tools.run(
@@ -97,7 +98,7 @@ def write(
         compiled = tools.folder / f"net_{chip}_int8_sym_tpu.mlir"
         np.save(tools.folder / "held.npy", images[:HELD])
         said = tools.run(LAYERS, "net.mlir", compiled.name, "held.npy")
-        require_answers(path, json.loads(said.splitlines()[-1]))
+        require_answers(path, parse_json(said.splitlines()[-1], LAYERS.name))
         path.write_bytes((tools.folder / f"net{path.suffix}").read_bytes())
         tpu_mlir.append(path, compiled.read_text(), compiled.with_name(f"{compiled.stem}_weights.npz"))
     file = require_integer(path, spec.allow_float)

@@ -17,11 +17,14 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backends.hosts import Target, availability
 from backends.hosts.qemu import EMULATORS
 
 pytest_plugins = ["helpers.left_out"]
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])  # as machines of CI may be
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,6 +31,7 @@ HEADER_FAULTS = (ValueError, EOFError, TypeError, SyntaxError, TokenError, struc
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, OSError, *HEADER_FAULTS)
 
 INTEGERS = tuple(np.dtype(code) for code in "bBhHiIlL")
+NUMBERS = (*INTEGERS, *(np.dtype(code) for code in "efd"))
 
 # What an array's axis may be: this length, one of these, or any but zero.
 Axis = Union[int, tuple[int, ...], None]
@@ -120,6 +121,23 @@ def read_npz(path: Path, expected: Mapping[str, Expected], most: int = ARRAY_BYT
                     left -= arrays[name].nbytes
                 elif wanted.required:
                     raise DamagedFile(f"{path}: expected an array {name!r}, found none")
+    except ZIP_FAULTS as error:
+        raise DamagedFile(f"{path}: not an .npz file of numbers ({first_line(error)})") from error
+    return arrays
+
+
+def read_whole_npz(path: Path, most: int = ARRAY_BYTES) -> dict[str, NDArray[Any]]:
+    """Read every array of an ``.npz`` file of numbers, of at most `most` bytes together."""
+    regular_file(path, most + MEBIBYTE)
+    arrays: dict[str, NDArray[Any]] = {}
+    left = most
+    try:
+        with open_zip(path) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as content:
+                    arrays[name] = _member(f"{path}: {name}", member, content, Expected(NUMBERS), left)
+                left -= arrays[name].nbytes
     except ZIP_FAULTS as error:
         raise DamagedFile(f"{path}: not an .npz file of numbers ({first_line(error)})") from error
     return arrays

@@ -7,8 +7,8 @@ Weights carry the scales that the multipliers and shifts of their operator imply
 
 from __future__ import annotations
 
-import io
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from backends.device import tpu_mlir
 from backends.device.artifact import Format
-from backends.device.reading import DamagedFile, first_line
+from backends.device.reading import DamagedFile, first_line, read_whole_npz
 from exporters.files.description import Description, Operator, Tensor, computes_in_float
 
 LINE = re.compile(r'^ +(%\d+)(?::\d+)? = "(?:top|tpu)\.(\w+)"\((.*?)\) ?(.*) : \((.*)\) -> (.*) loc\((.*)\)$')
@@ -47,8 +47,9 @@ class Line(NamedTuple):
 def describe(path: Path) -> Description:
     """Read a file that was exported here; a damaged one, or one of others, is a `DamagedFile`."""
     program = tpu_mlir.read(path)
+    with tempfile.TemporaryDirectory() as folder:
+        constants = read_whole_npz(tpu_mlir.placed(program, Path(folder)).with_name(tpu_mlir.WEIGHTS))
     try:
-        constants = dict(np.load(io.BytesIO(program.weights), allow_pickle=False))
         operators, given, wanted = graph(program.text, constants)
     except FAULTS as error:
         raise DamagedFile(f"{path}: its network cannot be read ({first_line(error)})") from error

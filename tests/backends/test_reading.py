@@ -27,6 +27,7 @@ from backends.device.reading import (
     parse_json,
     read_json,
     read_npz,
+    read_whole_npz,
 )
 from backends.toml_files import TOML_BYTES, TOML_DOTS, read_toml
 
@@ -202,6 +203,20 @@ def test_what_is_no_archive_or_lacks_an_array_is_refused(file, content):
 
 READ_NPZ = "from backends.device.reading import Expected, read_npz\nimport numpy as np"
 IMAGE = "{'x': Expected((np.uint8,), (None, None, 3))}"
+
+
+def test_a_whole_archive_is_all_its_numbers(file):
+    arrays = {"x": np.arange(6, dtype=np.int8).reshape(2, 3), "y": np.array(2.5)}
+    np.savez_compressed(file.open("wb"), **arrays)
+    found = read_whole_npz(file)
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+    with pytest.raises(DamagedFile, match=r"y: float64 \(\) has 8 bytes, expected at most 1"):
+        read_whole_npz(file, most=7)
+    np.savez(file.open("wb"), x=np.array([{}], object))
+    with pytest.raises(DamagedFile, match=r"file: x: expected|not an .npz file of numbers"):
+        read_whole_npz(file)
 
 
 def test_an_archive_that_unpacks_to_more_than_expected_is_refused_unread(file):
