@@ -126,7 +126,7 @@ def test_a_baselines_patches_are_replayed_to_the_byte_where_crafting_would_give_
 
 
 def test_per_channel_switched_off_is_named(base: Path, again: Path, tmp_path: Path) -> None:
-    """Said in any case. It costs little: from 0 to 3 points of the patches that this CPU crafts, so no worse or worse."""
+    """Said in any case; it costs little, up to 3 points of a patch that this CPU crafts, so no worse or worse."""
     run(SUITE.replace('"moving_average"', '"moving_average"\nper_channel = false'), tmp_path, again)
     said = gate(base / "base.json", again, tmp_path)
     assert said.returncode in (NO_WORSE, WORSE), said.stdout
