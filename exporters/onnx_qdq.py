@@ -58,12 +58,7 @@ def write(
         float_file = Path(folder) / "float.onnx"
         onnx.save(model, float_file)
         description = describe(float_file)
-        statistic = collector(quant)
-        for batch in run(exported, to_collect(description), pixels, quant):
-            statistic.feed(batch)
-        collected = statistic.ranges()
-        require_spans(collected)
-        ranges = resolve(description, collected)
+        ranges = ranges_of(description, exported, pixels, quant)
         scales = weights(description, ranges, quant, learned)
         onnx.save(_quantized(model, ranges, scales, quant), path)
         file = require_integer(path, quant.allow_float)
@@ -112,6 +107,16 @@ def run(model: Any, wanted: list[str], pixels: Pixels, quant: QuantSpec) -> Iter
     for batch in batches(pixels, quant):
         x = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
         yield dict(zip(wanted, session.run(wanted, {"pixels": x}), strict=True))
+
+
+def ranges_of(network: Description, model: Any, pixels: Pixels, quant: QuantSpec) -> dict[str, Range]:
+    """Return the ranges of a network's activations, as a float model computes them over the calibration images."""
+    statistic = collector(quant)
+    for batch in run(model, to_collect(network), pixels, quant):
+        statistic.feed(batch)
+    collected = statistic.ranges()
+    require_spans(collected)
+    return resolve(network, collected)
 
 
 def _quantized(model: Any, ranges: dict[str, Range], scales_of: dict[str, Weights], quant: QuantSpec) -> Any:

@@ -19,13 +19,13 @@ from backends.device import tpu_mlir
 from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
 from backends.device.reading import parse_json, read_whole_npz
-from exporters.calibration import Range, batches, collector, require_spans
+from exporters.calibration import Range, batches
 from exporters.files import describe, require_integer
 from exporters.files.description import Description, Operator
 from exporters.files.tpu_mlir import graph
 from exporters.onnx_graph import tidy
-from exporters.onnx_qdq import float_model, run
-from exporters.ranges import Learned, resolve, to_collect
+from exporters.onnx_qdq import float_model, ranges_of
+from exporters.ranges import Learned
 from exporters.tpu_mlir_proof import Thresholds, require_answers, require_scales
 from exporters.victim import Victim
 
@@ -196,12 +196,7 @@ def _ranges(tools: _Tools, model: Any, pixels: Pixels, quant: QuantSpec) -> Mapp
     file = tools.folder / "float.onnx"
     onnx.save(model, file)
     network = describe(file)
-    statistic = collector(quant)
-    for batch in run(model, to_collect(network), pixels, quant):
-        statistic.feed(batch)
-    collected = statistic.ranges()
-    require_spans(collected)
-    ranges = resolve(network, collected)
+    ranges = ranges_of(network, model, pixels, quant)
     named = {f"{output}_{node.op_type}": ranges[output] for node in model.graph.node for output in node.output
              if output in ranges}  # fmt: skip
     return named | {name: ranges[name] for name in (tensor.name for tensor in network.inputs)}
