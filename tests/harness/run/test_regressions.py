@@ -126,10 +126,18 @@ def test_a_baselines_patches_are_replayed_to_the_byte_where_crafting_would_give_
 
 
 def test_per_channel_switched_off_is_named(base: Path, again: Path, tmp_path: Path) -> None:
-    """Said in any case; it costs little, up to 3 points of a patch that this CPU crafts, so no worse or worse."""
+    """Said in any case. It costs under 5 points on the device, and nothing in float.
+
+    That it is no worse was written down first, and was false on a CPU whose patch gained 3.3 points (p .0005): what a
+    patch gains depends on the CPU that crafts it, and the gate has to say what the points say.
+    """
     run(SUITE.replace('"moving_average"', '"moving_average"\nper_channel = false'), tmp_path, again)
     said = gate(base / "base.json", again, tmp_path)
-    assert said.returncode in (NO_WORSE, WORSE), said.stdout
+    comparisons = json.loads((tmp_path / "said.json").read_text())["comparisons"]
+    assert {(c["change"], c["p"]) for c in comparisons if " on torch" in c["name"]} == {(0, 1)}
+    on_device = [c for c in comparisons if " on device" in c["name"]]
+    assert all(abs(c["change"]) < 0.05 for c in on_device)
+    assert said.returncode == (WORSE if any(c["worse"] for c in on_device) else NO_WORSE), said.stdout
     assert (
         "per_channel changed from True to False: resnet8-onnx-s8s8-moving_average on device"
         in (tmp_path / "said.md").read_text()
