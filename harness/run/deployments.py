@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ADDRESS = re.compile(r"[a-z]+://[^\s/]+:\d+|[^\s/:]+:\d+")
 EXPECTED = "expected ADDRESS (tcp://HOST:PORT), local:N, slurm:FILE, ssh:FILE or kubernetes:FILE"
+NO_CERTIFICATES = "expected distributed.comm.tls.ca-file, .client.cert and .client.key in Dask's configuration"
 MOST_WORKERS = 10_000
 OPENING_SECONDS = 60
 IDLE = "10 minutes"  # after which a scheduler elsewhere ends by itself, should the process that started it be gone
@@ -52,7 +53,11 @@ class Address(NamedTuple):
     expected: int = 0
 
     def cluster(self) -> Any:
-        """Return the address; for ``tls://`` Dask's own configuration names the certificates."""
+        """Return the address; for ``tls://`` Dask's own configuration has to name the certificates."""
+        from distributed import Security
+
+        if self.address.startswith("tls:") and not Security().get_connection_args("client").get("ssl_context"):
+            raise RuntimeError(NO_CERTIFICATES)
         return self.address
 
 
