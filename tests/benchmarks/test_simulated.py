@@ -65,6 +65,7 @@ def test_a_long_replay_is_done_by_all_workers_and_a_step_costs_the_scheduler_its
     assert makespan(short, 1000, overhead=0.5) == pytest.approx(51.0)
 
 
+@pytest.mark.slow
 def test_a_plan_is_simulated_with_the_times_of_a_run(quick: Path) -> None:
     program = ROOT / "benchmarks" / "speed" / "scale.py"
     command = [sys.executable, program, "simulate", quick / "suite.toml"]
