@@ -62,8 +62,8 @@ ATTACK = '[[attack]]\nname = "{name}"\ntarget_classes = [3]\npixels = 8\nseeds =
 REFERENCE = '[[target]]\nname = "reference"\nruntime = "litert"\noptions = { kernels = "reference" }\n'
 ORT = '[[target]]\nname = "ort"\nruntime = "onnxruntime"\n'
 WORK = {
-    "crafting": ATTACK.format(name="gap", seeds=list(range(8)), more="options = { steps = 300 }\n"),
-    "replays": ATTACK.format(name="noise", seeds=list(range(40)), more="") + ORT + REFERENCE,
+    "crafting": ATTACK.format(name="gap", seeds=list(range(6)), more="options = { steps = 200 }\n"),
+    "replays": ATTACK.format(name="noise", seeds=list(range(20)), more="") + ORT + REFERENCE,
 }
 
 
