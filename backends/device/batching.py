@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from backends.device.errors import UserError
 from backends.device.runtimes import Runtime
 
+PAUSE = 0.05  # seconds between two calls of a progress
+
 
 class Send(Protocol):
     """Send one event."""
@@ -27,25 +29,34 @@ class Progress:
         self._seconds = seconds
         self._facts = facts
         self._done = 0
-        self._sent = time.perf_counter()
+        self._due = time.perf_counter() + seconds
 
     def __call__(self, more: int) -> None:
         """Count `more` images as done."""
         self._done += more
-        if time.perf_counter() - self._sent > self._seconds:
+        if time.perf_counter() > self._due:
             self._send("progress", done=self._done, **self._facts)
-            self._sent = time.perf_counter()
+            self._due = time.perf_counter() + self._seconds
 
 
 def run_all(
     runtime: Runtime, x: NDArray[Any], batch: int, raws: NDArray[Any], where: str, progress: Callable[[int], None]
 ) -> None:
-    """Run `x` batch by batch into ``raws`` ``(len(x), outputs)``; another shape or dtype is a `UserError`."""
+    """Run `x` batch by batch into ``raws`` ``(len(x), outputs)``; another shape or dtype is a `UserError`.
+
+    `progress` hears how many more images are done, twenty times a second: to call it for each one costs a fast network
+    half a per cent of its throughput.
+    """
+    done, due = 0, time.perf_counter() + PAUSE
     for i in range(0, len(x), batch):
-        some = x[i : i + batch]
-        raw = runtime.run(some)
-        wanted = (len(some), raws.shape[1])
-        if raw.shape != wanted or raw.dtype != raws.dtype:
-            raise UserError(f"{where}: expected outputs {raws.dtype} {wanted}, got {raw.dtype} {raw.shape}")
-        raws[i : i + len(some)] = raw
-        progress(len(some))
+        raw = runtime.run(x[i : i + batch])
+        wanted = raws[i : i + batch]
+        if raw.shape != wanted.shape or raw.dtype != wanted.dtype:
+            raise UserError(f"{where}: expected outputs {wanted.dtype} {wanted.shape}, got {raw.dtype} {raw.shape}")
+        wanted[:] = raw
+        done += len(raw)
+        if time.perf_counter() > due:
+            progress(done)
+            done, due = 0, time.perf_counter() + PAUSE
+    if done:
+        progress(done)

@@ -28,7 +28,14 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.results.measured import AgreementEntry, ArithmeticEntry, LatencyEntry, RepeatEntry, TwinEntry
+from harness.results.measured import (
+    AgreementEntry,
+    ArithmeticEntry,
+    ElsewhereEntry,
+    LatencyEntry,
+    RepeatEntry,
+    TwinEntry,
+)
 from harness.sealed import check_file, read_sealed, write_sealed
 from harness.tables import explain
 
@@ -64,6 +71,7 @@ class RunFacts(Entry):
     outputs: tuple[OutputsEntry, ...] = ()
     again: tuple[RepeatEntry, ...] = ()
     arithmetic: tuple[ArithmeticEntry, ...] = ()
+    elsewhere: tuple[ElsewhereEntry, ...] = ()
     twins: tuple[TwinEntry, ...] = ()
     latency: tuple[LatencyEntry, ...] = ()
     agreement: tuple[AgreementEntry, ...] = ()
