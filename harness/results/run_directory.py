@@ -28,7 +28,7 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.results.measured import AgreementEntry, ArithmeticEntry, LatencyEntry, RepeatEntry, TwinEntry
+from harness.results.measured import AgreementEntry, AlikeEntry, ArithmeticEntry, LatencyEntry, RepeatEntry, TwinEntry
 from harness.sealed import check_file, read_sealed, write_sealed
 from harness.tables import explain
 
@@ -63,6 +63,7 @@ class RunFacts(Entry):
     cases: tuple[CaseEntry, ...] = ()
     outputs: tuple[OutputsEntry, ...] = ()
     again: tuple[RepeatEntry, ...] = ()
+    alike: tuple[AlikeEntry, ...] = ()
     arithmetic: tuple[ArithmeticEntry, ...] = ()
     twins: tuple[TwinEntry, ...] = ()
     latency: tuple[LatencyEntry, ...] = ()

@@ -1,4 +1,7 @@
-"""Repeat check: replay a few clean images a second time, in a new process, and compare the answers bit for bit."""
+"""Repeat check: replay a few clean images a second time, in a new process, and compare the answers bit for bit.
+
+Of a fleet the board that answered replays them again, and then each other board that answered anything.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from backends.answers import read_answers
 from backends.device.bundle import write_bundle
 from backends.device.errors import UserError
 from backends.device.reading import read_json
-from backends.hosts import prepare, replay
+from backends.hosts import Target, prepare, replay
 from harness.plan.cells import ReplayStep
 from harness.plan.steps import TORCH
-from harness.results.measured import RepeatEntry
-from harness.run import replays, stages
+from harness.results.measured import AlikeEntry, RepeatEntry
+from harness.run import fleets, replays, stages
 from harness.store import key, write_json
 
 IMAGES = 32
@@ -31,7 +34,26 @@ def repeats(work: stages.Work) -> Iterator[RepeatEntry]:
     for step in first_clean(work):
         first = replays.answers(work, step).logits
         if first is not None and not step.target.is_packed:
-            yield _repeat(work, step, first)
+            yield RepeatEntry.model_validate(_again(work, step, first, fleets.answering(work, step)))
+
+
+def alike(work: stages.Work) -> Iterator[AlikeEntry]:
+    """Yield for each artifact on a fleet, and each other board that answered, how many images have equal logits.
+
+    A board that was set aside is not asked.
+    """
+    active = {
+        target.name: [one.address for one in fleets.boards(work, target) if one.replays and not one.aside]
+        for target in work.plan.targets
+    }
+    for step in first_clean(work):
+        first = replays.answers(work, step).logits
+        if first is not None and len(active[step.target.name]) > 1:
+            mine = fleets.answering(work, step)
+            for other in step.target.boards:
+                if other.address in active[step.target.name] and other != mine:
+                    facts = _again(work, step, first, other, other=other.address)
+                    yield AlikeEntry.model_validate(facts | {"board": mine.address, "other": other.address})
 
 
 def first_clean(work: stages.Work) -> Iterator[ReplayStep]:
@@ -41,31 +63,34 @@ def first_clean(work: stages.Work) -> Iterator[ReplayStep]:
             yield step
 
 
-def _repeat(work: stages.Work, step: ReplayStep, first: NDArray[np.float32]) -> RepeatEntry:
-    artifact, target = step.artifact.name, step.target.name
-    name = key("again", replay=step.key, images=IMAGES)
+def _again(
+    work: stages.Work, step: ReplayStep, first: NDArray[np.float32], board: Target, **also: str
+) -> dict[str, object]:
+    """Return the keys of a `RepeatEntry`; the result is kept under the replay's key, and ``also``."""
+    place: dict[str, object] = {"artifact": step.artifact.name, "target": step.target.name}
+    name = key("again", replay=step.key, images=IMAGES, **also)
     if not work.store.has("again", name):
         n = min(-(-IMAGES // step.target.batch) * step.target.batch, len(first))
         try:
-            with work.display.doing("again", f"{artifact} on {target}, {n} images"):
-                second = _replay(work, step, n)
+            with work.display.doing("again", f"{', '.join([step.what, *also.values()])}, {n} images"):
+                second = _replay(work, step, board, n)
         except UserError as error:
-            return RepeatEntry(artifact=artifact, target=target, error=str(error))
+            return place | {"error": str(error)}
         equal = int((second == first[:n]).all(axis=1).sum())
         with work.store.writing("again", name) as folder:
             write_json(folder / "again.json", {"images": n, "equal": equal})
     counts = read_json(work.store.path("again", name) / "again.json")
-    return RepeatEntry(artifact=artifact, target=target, images=counts["images"], equal=counts["equal"])
+    return place | {"images": counts["images"], "equal": counts["equal"]}
 
 
-def _replay(work: stages.Work, step: ReplayStep, n: int) -> NDArray[np.float32]:
+def _replay(work: stages.Work, step: ReplayStep, board: Target, n: int) -> NDArray[np.float32]:
     """Return the logits of the first images; a replay that fails is a `UserError`."""
     described, folder = stages.artifact(work, step.artifact)
     pixels = np.array(stages.images(work, step.case.data, step.case.split).pixels[:n])
     with tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
         bundle = write_bundle(Path(out) / "bundle", described, folder / described.file, pixels, {"none": None})
-        prepare(step.target)
-        outcome = replay(step.target, bundle.root, Path(out))
+        prepare(board)
+        outcome = replay(board, bundle.root, Path(out))
         if outcome.errors:
             raise UserError(outcome.errors["none"])
         return read_answers(outcome.files["none"], (len(pixels), None))["logits"]

@@ -25,7 +25,7 @@ from backends.hosts import Target, cores, is_emulated, prepare, replay
 from harness.plan.cells import Case, LatencyStep, ReplayStep
 from harness.plan.steps import TORCH
 from harness.results.records import Answers, Passes
-from harness.run import crafting, parts, stages
+from harness.run import crafting, fleets, parts, stages
 from harness.run.asking import Ran, ask
 from harness.run.lanes import Share, side_by_side
 from harness.run.stages import Work
@@ -97,7 +97,7 @@ def latencies(work: Work, steps: Iterable[LatencyStep]) -> None:
     for several in of_target.values():
         if prepared(work, several):
             for step in several:
-                _latency(work, step)
+                _latency(work, step, fleets.one_board(step.target))
 
 
 def answers(work: Work, step: ReplayStep) -> Answers:
@@ -128,12 +128,19 @@ def prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
 
 
 def _on_target(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share: Share) -> None:
-    """Replay on one target, one artifact after another; what takes long is split by images."""
+    """Replay on one target, one artifact after another, or a fleet; what takes long is split by images."""
+    if len(several[0][0][0].target.boards) > 1:
+        return on_fleet(work, several, share)
     for todo, root in several:
         count = parts.begun(work, todo) or whole(work, todo, root, share, share.cores)
         if count:
             left = [s for s in todo if not work.store.has("replay", s.key) and s.key not in work.errors]
             parts.replay_in_parts(work, left, root, count, share)
+
+
+def on_fleet(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share: Share) -> None:
+    """Replay on the boards of a fleet, whichever is free."""
+    fleets.spread(work, several, share, partial(_keep, work))
 
 
 def whole(work: Work, todo: list[ReplayStep], root: Path, share: Share, most: int) -> int:
@@ -194,7 +201,7 @@ def _behind(defence: str, pixels: Pixels, network: Classify, *, is_clean: bool) 
     return {"logits": network(defend(defence, pixels) if defence else pixels)}
 
 
-def _latency(work: Work, step: LatencyStep) -> None:
+def _latency(work: Work, step: LatencyStep, board: Target) -> None:
     data = step.artifact.victim.data
     settings = work.plan.suite.latency
     clean = next(
@@ -218,7 +225,7 @@ def _latency(work: Work, step: LatencyStep) -> None:
             if isinstance(event, Progress):
                 tick(min(event.done, limits["runs"]), limits["runs"], "")
 
-        outcome = replay(step.target, root, Path(out), cases=[], latency=limits, on_event=hear)
+        outcome = replay(board, root, Path(out), cases=[], latency=limits, on_event=hear)
         if outcome.latency is None:
             work.errors[step.key] = outcome.latency_error or "no latency came back"
             return
@@ -227,5 +234,5 @@ def _latency(work: Work, step: LatencyStep) -> None:
             (Path(out) / "latency.npy").rename(beside / "latency.npy")
             found = outcome.latency
             speeds = {"before": found.before._asdict(), "after": found.after._asdict()}
-            ran = {"info": outcome.info, "machine": outcome.machine}
+            ran = {"info": outcome.info, "machine": outcome.machine} | fleets.named(step.target, board)
             write_json(beside / "latency.json", found.model_dump() | speeds | ran)
