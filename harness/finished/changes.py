@@ -105,7 +105,7 @@ def _aligned(before: Frozen, after: Frozen) -> tuple[Frozen, list[tuple[str, str
         if len(gone) == len(come) == 1:
             here = (table[list(SERIES)] == come.iloc[0]).all(axis=1)
             table.loc[here, list(SERIES)] = gone.iloc[0].tolist()
-            stand_ins.append((_series_name(gone.iloc[0]), _series_name(come.iloc[0])))
+            stand_ins.append((_series_name(gone), _series_name(come)))
     return replace(after, outcomes=replace(after.outcomes, cells=table)), stand_ins
 
 
@@ -119,8 +119,9 @@ def _without(series: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return series[[row not in known for row in series.itertuples(index=False, name=None)]]
 
 
-def _series_name(series: pd.Series) -> str:
-    return series_name(series).removeprefix(", ")
+def _series_name(only: pd.DataFrame) -> str:
+    (values,) = only.itertuples(index=False, name=None)
+    return series_name(dict(zip(SERIES, values, strict=True))).removeprefix(", ")
 
 
 def _missing(names: Sequence[str], source: Path) -> list[str]:
@@ -152,7 +153,7 @@ def _changes(before: Frozen, after: Frozen, paired: Sequence[Pair]) -> Iterator[
 def _other_patches(before: Frozen, after: Frozen, cells: Sequence[tuple[int, int]]) -> bool:
     """Return whether the two runs replayed different patches; then what is paired is their class and seed."""
     for a, b in cells:
-        ours, theirs = before.outcomes.cells["patch"].iloc[a], after.outcomes.cells["patch"].iloc[b]
+        ours, theirs = before.outcomes.cell(a)["patch"], after.outcomes.cell(b)["patch"]
         if before.patch(ours).sha256 != after.patch(theirs).sha256:
             return True
     return False
@@ -160,7 +161,7 @@ def _other_patches(before: Frozen, after: Frozen, cells: Sequence[tuple[int, int
 
 def _name(after: Frozen, pair: Pair, row: int) -> str:
     """Return the name of a pair; of an artifact that stands in for another of its role, both."""
-    artifact = after.outcomes.cells["artifact"].iloc[row]
+    artifact = after.outcomes.cell(row)["artifact"]
     if artifact == pair.columns["artifact"]:
         return pair.name
     return f"{pair.name} (now {artifact})"
@@ -169,10 +170,6 @@ def _name(after: Frozen, pair: Pair, row: int) -> str:
 def _new(after: Frozen, paired: Sequence[Pair]) -> list[str]:
     """Return the names of the groups that no cell of the run before is paired with."""
     matched = {row for pair in paired for _, row in pair.cells}
-    table = after.outcomes.cells
-    names = [
-        group_name(table.iloc[row])
-        for row in range(len(table))
-        if row not in matched and table["attack"].iloc[row] not in set(CONTROLS) - {"none"}
-    ]
+    cells = (after.outcomes.cell(row) for row in range(len(after.outcomes.cells)) if row not in matched)
+    names = [group_name(cell) for cell in cells if cell["attack"] not in set(CONTROLS) - {"none"}]
     return list(dict.fromkeys(names))

@@ -12,7 +12,7 @@ FEATURES_SHOWN = 5
 
 def cell_changes(base: Frozen, run: Frozen, pair: tuple[int, int]) -> list[str]:
     """Return what differs between two cells: weights, settings or bytes of the file, environment of the target."""
-    old, new = (f.outcomes.cells.iloc[row] for f, row in zip((base, run), pair, strict=True))
+    old, new = (f.outcomes.cell(row) for f, row in zip((base, run), pair, strict=True))
     before = base.artifact(old["artifact"])
     after = run.artifact(new["artifact"])
     weights = [f.victim(old["victim"]).sha256 for f in (base, run)]
@@ -42,7 +42,7 @@ def environment_changes(base: Frozen, run: Frozen, target: str) -> list[str]:
 
 def same_file(base: Frozen, run: Frozen, pair: tuple[int, int]) -> bool:
     """Return whether both cells ran the same artifact: the same bytes or, in PyTorch, the same weights."""
-    cells = [(f, f.outcomes.cells.iloc[row]) for f, row in zip((base, run), pair, strict=True)]
+    cells = [(f, f.outcomes.cell(row)) for f, row in zip((base, run), pair, strict=True)]
     files = [f.artifact(cell["artifact"]).sha256 for f, cell in cells]
     weights = [f.victim(cell["victim"]).sha256 for f, cell in cells]
     return files[0] == files[1] if any(files) else weights[0] == weights[1]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-import pandas as pd
+from typing import Any
 
 from harness.gate.causes import same_file, short_hash
 from harness.results.frozen import Frozen, Stack
@@ -57,7 +56,7 @@ def missing_or_failed(base: Frozen, run: Frozen, cells: Cells, missing: Sequence
     return faults
 
 
-def patch_faults(base: Frozen, run: Frozen, columns: pd.Series, cells: Cells) -> tuple[bool, list[str]]:
+def patch_faults(base: Frozen, run: Frozen, columns: Mapping[str, Any], cells: Cells) -> tuple[bool, list[str]]:
     """Return whether a group's patches were recrafted for other weights, and what is wrong with them."""
     if columns["attack"] == "none" or not cells:
         return False, []
@@ -67,7 +66,7 @@ def patch_faults(base: Frozen, run: Frozen, columns: pd.Series, cells: Cells) ->
     weights_changed = False
     patches_changed = []
     for pair in cells:
-        names = [f.outcomes.cells["patch"].iloc[row] for f, row in zip((base, run), pair, strict=True)]
+        names = [f.outcomes.cell(row)["patch"] for f, row in zip((base, run), pair, strict=True)]
         weights = [_made_of(f, name, source) for f, name in zip((base, run), names, strict=True)]
         hashes = [f.patch(name).sha256 for f, name in zip((base, run), names, strict=True)]
         weights_changed = weights[0] != weights[1]
@@ -99,7 +98,7 @@ def patch_faults(base: Frozen, run: Frozen, columns: pd.Series, cells: Cells) ->
 
 def cell_name(frozen: Frozen, row: int) -> str:
     """Return what messages call a cell: ``ARTIFACT on TARGET with PATCH``."""
-    cell = frozen.outcomes.cells.iloc[row]
+    cell = frozen.outcomes.cell(row)
     name = f"{cell['artifact']} on {cell['target']}"
     return f"{name} with {cell['patch']}" if cell["patch"] else name
 
@@ -122,7 +121,7 @@ def _failure(frozen: Frozen, rows: list[int]) -> str:
     count = int((outcomes.preds[failed] < 0).sum())
     what = "has no record of" if (outcomes.preds[failed] == ABSENT).any() else "failed on"
     more = f" (and {len(rows) - 1} more cells)" if len(rows) > 1 else ""
-    cell = outcomes.cells.iloc[failed]
+    cell = outcomes.cell(failed)
     place = (cell["artifact"], cell["target"])
     errors = (e.message for e in frozen.facts.errors if (e.artifact, e.target) == place)
     message = next(errors, "")
@@ -136,7 +135,7 @@ def _made_of(frozen: Frozen, patch: str, source: str) -> str:
 
 
 def _pixels(frozen: Frozen, row: int) -> str | None:
-    cell = frozen.outcomes.cells.iloc[row]
+    cell = frozen.outcomes.cell(row)
     place, _, seed = str(cell["placement"]).partition("@")
     size = frozen.victim(cell["victim"]).input_size
     return frozen.pixels.get(Stack(size, cell["patch"], cell["patch_px"], place, int(seed or 0), cell["defence"]))

@@ -32,7 +32,7 @@ def check_limit(run: Frozen, limit: LimitTable) -> list[LimitResult]:
     outcomes = run.outcomes
     results = []
     for _, rows in outcomes.cells.groupby(list(OVER_PATCHES), sort=False, dropna=False):
-        columns = rows.iloc[0]
+        columns = outcomes.cell(rows.index[0])
         is_clean = columns["attack"] == "none"
         if (kind == "clean") != is_clean or (not is_clean and columns["attack"] in CONTROLS):
             continue

@@ -29,8 +29,9 @@ def notes(base: Frozen, run: Frozen, paired: Sequence[Pair], comparisons: Sequen
     for text in run.facts.failed_checks:
         yield f"a self-check of the run failed: {text}"
     table = run.outcomes.cells
-    judged = {tuple(table[["artifact", "target"]].iloc[row]) for pair in paired for _, row in pair.cells}
-    places = dict.fromkeys(zip(table["artifact"], table["target"], strict=True))
+    of_row = list(zip(table["artifact"], table["target"], strict=True))
+    judged = {of_row[row] for pair in paired for _, row in pair.cells}
+    places = dict.fromkeys(of_row)
     new = [f"{artifact} on {target}" for artifact, target in places if (artifact, target) not in judged]
     if new:
         yield f"not in the baseline, so not judged: {', '.join(new)}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from harness.gate.causes import cell_changes
@@ -30,7 +30,7 @@ class Pair:
     ``gaps`` are cells that are missing or failed, ``other_patches`` why the patches cannot be compared.
     """
 
-    columns: pd.Series
+    columns: Mapping[str, Any]
     cells: tuple[tuple[int, int], ...]
     anew: bool
     changes: tuple[str, ...]
@@ -55,13 +55,13 @@ class Pair:
         return group_name(self.columns)
 
 
-def group_name(columns: pd.Series) -> str:
+def group_name(columns: Mapping[str, Any]) -> str:
     """Return what messages call a group of cells: ``ARTIFACT on TARGET, ATTACK``."""
     where = target_label(columns["target"], columns["fidelity"])
     return f"{columns['artifact']} on {where}{series_name(columns)}"
 
 
-def series_name(columns: pd.Series) -> str:
+def series_name(columns: Mapping[str, Any]) -> str:
     """Return what follows a place in the name of a group: ``, ATTACK``, with what its patches are; empty for clean."""
     name = ""
     if columns["attack"] != "none":
@@ -80,7 +80,7 @@ def pairs(base: Frozen, run: Frozen) -> list[Pair]:
     keys = _keys(base, _replacements(base, run))
     out = []
     for rows in _groups(base):
-        columns = base.outcomes.cells.iloc[rows[0]]
+        columns = base.outcomes.cell(rows[0])
         cells = tuple((row, row_of[keys[row]]) for row in rows if keys[row] in row_of)
         missing = [cell_name(base, row) for row in rows if keys[row] not in row_of]
         gaps = missing_or_failed(base, run, cells, missing)

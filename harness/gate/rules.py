@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from backends.device.errors import did_you_mean
@@ -139,6 +139,6 @@ def read(path: Path | None) -> Rules:
     return read_toml(path, Rules, "rules of a gate") if path else DEFAULT
 
 
-def matches(columns: pd.Series, where: Columns) -> bool:
+def matches(columns: Mapping[str, Any], where: Columns) -> bool:
     """Return whether every named column of a cell fits its pattern."""
     return all(fnmatchcase(str(columns[name]), pattern) for name, pattern in where.items())

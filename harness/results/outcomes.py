@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,15 @@ class Outcomes:
         """Each cell's target class, -1 for none."""
         return self.cells["target_class"].to_numpy(np.int64)
 
+    def cell(self, row: int) -> dict[str, Any]:
+        """Return the columns of a cell as plain values; a row of ``cells`` itself takes hundreds of times as long."""
+        return {name: values[row] for name, values in self._columns.items()}
+
+    @cached_property
+    def _columns(self) -> dict[str, list[Any]]:
+        """The columns of ``cells``; cells share equal values."""
+        return {str(name): _values(column) for name, column in self.cells.items()}
+
     def on(self, images: Sequence[str]) -> Outcomes:
         """Return the outcomes on some of the images alone."""
         row_of = {image: row for row, image in enumerate(self.images.tolist())}
@@ -93,6 +103,12 @@ class Outcomes:
         chosen = np.asarray(rows, np.int64)
         answering = self.clean[chosen] if kind == "clean" else chosen
         return success.hits(kind, self.preds[answering], self.labels, self.goals[chosen, None])
+
+
+def _values(column: pd.Series) -> list[Any]:
+    codes, values = pd.factorize(column, use_na_sentinel=False)
+    shared: list[Any] = np.asarray(values, object)[codes].tolist()
+    return shared
 
 
 def clean_rows(cells: pd.DataFrame) -> Ints:

@@ -148,7 +148,7 @@ def _survival(known: Outcomes, pairs: Sequence[_Pair], noise: Sequence[tuple[int
 
 
 def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]]) -> Reach:
-    columns = known.cells.iloc[rows[0]]
+    columns = known.cell(rows[0])
     kind = _kind(known, rows)
     among, hits, goals = known.among_each(rows, kind), known.hits_each(rows, kind), known.goals[list(rows)]
     noisy = _noise_hits(known, rows, noise, kind)
@@ -158,7 +158,7 @@ def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]
         target=str(columns["target"]),
         defence=str(columns["defence"]),
         kind=kind,
-        patches=tuple(str(known.cells["patch"].iloc[row]) for row in rows),
+        patches=tuple(str(known.cell(row)["patch"]) for row in rows),
         success=estimate(known, rows, kind),
         gain=difference(gain, among, goals, "patches and images"),
         noise=np.nan if noisy is None else _mean(noisy, among),
