@@ -85,13 +85,12 @@ def one_board(target: Target) -> Target:
     return next((board for board in target.boards if not availability(board)), first) if others else first
 
 
-def answering(work: Work, step: ReplayStep) -> Target:
-    """Return the board that a stored answer is from, as a target; where it cannot run any more, another."""
+def answered_by(work: Work, step: ReplayStep) -> Target:
+    """Return the board that a stored answer is from, as a target."""
     if len(step.target.boards) == 1:
         return step.target
     address = read_json(work.store.path("replay", step.key) / "ran.json")["board"]
-    board = next(board for board in step.target.boards if board.address == address)
-    return one_board(step.target) if availability(board) else board
+    return next(board for board in step.target.boards if board.address == address)
 
 
 def named(target: Target, board: Target) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Repeat check: replay a few clean images a second time, in a new process, and compare the answers bit for bit.
 
-Of a fleet the board that answered replays them again, and then each other board that answered anything.
+Of a fleet the board that answered replays them again, or another where it is gone; and then each other board.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backends.answers import read_answers
 from backends.device.bundle import write_bundle
 from backends.device.errors import UserError
 from backends.device.reading import read_json
-from backends.hosts import Target, prepare, replay
+from backends.hosts import Target, availability, prepare, replay
 from harness.plan.cells import ReplayStep
 from harness.plan.steps import TORCH
 from harness.results.measured import AlikeEntry, RepeatEntry
@@ -34,11 +34,14 @@ def repeats(work: stages.Work) -> Iterator[RepeatEntry]:
     for step in first_clean(work):
         first = replays.answers(work, step).logits
         if first is not None and not step.target.is_packed:
-            yield RepeatEntry.model_validate(_again(work, step, first, fleets.answering(work, step)))
+            board = fleets.answered_by(work, step)
+            if len(step.target.boards) > 1 and availability(board):
+                board = fleets.one_board(step.target)
+            yield RepeatEntry.model_validate(_again(work, step, first, board))
 
 
 def alike(work: stages.Work) -> Iterator[AlikeEntry]:
-    """Yield for each artifact on a fleet, and each other board that answered, how many images have equal logits.
+    """Yield for each artifact on a fleet, and each other board that took part, how many images have equal logits.
 
     A board that was set aside is not asked.
     """
@@ -48,12 +51,12 @@ def alike(work: stages.Work) -> Iterator[AlikeEntry]:
     }
     for step in first_clean(work):
         first = replays.answers(work, step).logits
-        if first is not None and len(active[step.target.name]) > 1:
-            mine = fleets.answering(work, step)
+        if first is not None and len(step.target.boards) > 1:
+            board = fleets.answered_by(work, step)
             for other in step.target.boards:
-                if other.address in active[step.target.name] and other != mine:
+                if other.address in active[step.target.name] and other != board:
                     facts = _again(work, step, first, other, other=other.address)
-                    yield AlikeEntry.model_validate(facts | {"board": mine.address, "other": other.address})
+                    yield AlikeEntry.model_validate(facts | {"board": board.address, "other": other.address})
 
 
 def first_clean(work: stages.Work) -> Iterator[ReplayStep]:
