@@ -67,8 +67,8 @@ Model = Annotated[str, *_like(r"\w+|" + FUNCTION, "the name of a network, or pac
 def _addresses(words: object) -> object:
     if not isinstance(words, list | tuple):
         return words
-    if not words:
-        raise ValueError("expected an address, or a list of them, got []")
+    if not words or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"expected an address, or a list of them, got {words!r:.100}")
     return words[0] if len(words) == 1 else tuple(words)
 
 

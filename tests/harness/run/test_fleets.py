@@ -147,7 +147,7 @@ def test_each_board_of_a_fleet_is_a_target_of_its_own(tmp_path: Path) -> None:
         ("ssh", '["pi@a", "pi@a"]', "address 'pi@a': the same board twice"),
         ("ssh", '["pi@a", "ssh://pi@a:22/"]', "address 'ssh://pi@a:22/': the same board twice"),
         ("ssh", '["pi@a", "-oProxyCommand=x"]', "address '-oProxyCommand=x': expected user@machine"),
-        ("ssh", '["pi@a", 1]', "target.0.address.1: expected text, got 1"),
+        ("ssh", '["pi@a", 1]', "target.0.address: expected an address, or a list of them, got ['pi@a', 1]"),
         ("ssh", "1", "target.0.address: expected text or a list, got 1"),
         ("local", '["pi@a", "pi@b"]', "target.0: host local: a list of addresses is for boards, whose host is ssh"),
     ],
