@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from backends.device.errors import UserError
 from backends.device.runtimes import Runtime
 
+PAUSE = 0.05  # seconds between two calls of a progress
+
 
 class Send(Protocol):
     """Send one event."""
@@ -40,11 +42,21 @@ class Progress:
 def run_all(
     runtime: Runtime, x: NDArray[Any], batch: int, raws: NDArray[Any], where: str, progress: Callable[[int], None]
 ) -> None:
-    """Run `x` batch by batch into ``raws`` ``(len(x), outputs)``; another shape or dtype is a `UserError`."""
+    """Run `x` batch by batch into ``raws`` ``(len(x), outputs)``; another shape or dtype is a `UserError`.
+
+    `progress` hears how many more images are done, twenty times a second: to call it for each one costs a fast network
+    half a per cent of its throughput.
+    """
+    done, due = 0, time.perf_counter() + PAUSE
     for i in range(0, len(x), batch):
         raw = runtime.run(x[i : i + batch])
         wanted = raws[i : i + batch]
         if raw.shape != wanted.shape or raw.dtype != wanted.dtype:
             raise UserError(f"{where}: expected outputs {wanted.dtype} {wanted.shape}, got {raw.dtype} {raw.shape}")
         wanted[:] = raw
-        progress(len(raw))
+        done += len(raw)
+        if time.perf_counter() > due:
+            progress(done)
+            done, due = 0, time.perf_counter() + PAUSE
+    if done:
+        progress(done)

@@ -76,11 +76,12 @@ def _classifier(
     runtime: Runtime, bundle: Bundle, batch: int, outputs: int, progress: Callable[[int], None]
 ) -> Classify:
     """Return a function from images to their logits, without the outputs before the first class."""
+    file = bundle.file
 
     def classify(pixels: Pixels) -> NDArray[np.float32]:
         raws = np.empty((len(pixels), outputs), runtime.output.dtype)
-        x = prepare(runtime.input, bundle.artifact.preproc(pixels), bundle.file)
-        run_all(runtime, x, batch, raws, str(bundle.file), lambda _: progress(0))
+        x = prepare(runtime.input, bundle.artifact.preproc(pixels), file)
+        run_all(runtime, x, batch, raws, str(file), lambda _: progress(0))
         return real(runtime.output, raws)[:, bundle.artifact.class_offset :]
 
     return classify

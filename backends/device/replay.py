@@ -159,11 +159,11 @@ def _inputs(
     Pasting, hashing, defending and preprocessing go by pieces that fit a cache, and fill the buffer before any of it
     runs: so they rarely evict the network's weights, which at batch 1 costs more than all of them.
     """
-    n = chunk_images(bundle.pixels[0].nbytes, batch)
+    n, file = chunk_images(bundle.pixels[0].nbytes, batch), bundle.file
     held = 0
     buffer: NDArray[Any] | None = None
     for pixels in bundle.batches(name, n):
-        x = prepare(runtime.input, bundle.artifact.preproc(defended(pixels)), bundle.file)
+        x = prepare(runtime.input, bundle.artifact.preproc(defended(pixels)), file)
         if buffer is None:
             buffer = np.empty((min(PIECES * n, bundle.n), *x.shape[1:]), x.dtype)
         buffer[held : held + len(x)] = x
