@@ -146,10 +146,11 @@ def running(
 
 
 def together(folder: Path, boards: Mapping[str, Board]) -> Path:
-    """A folder with an ``ssh`` that knows several boards, by these names."""
+    """A folder with an ``ssh`` that knows several boards, by these names, and ``gone``, where nobody answers."""
     ssh = shutil.which("ssh")
     facts = [ONE_OF_SEVERAL.format(name=name, folder=board.bin.parent) for name, board in boards.items()]
-    (folder / "config").write_text("".join(facts))
+    gone = f"Host gone\n  HostName 127.0.0.1\n  Port {free_port()}\n"
+    (folder / "config").write_text("".join([*facts, gone]))
     (folder / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F "{folder}/config" "$@"\n')
     (folder / "ssh").chmod(0o755)
     return folder

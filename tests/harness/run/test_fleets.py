@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +14,6 @@ from helpers import board as boards
 from helpers import lying_device
 from helpers.brought import SUITE, write_suite
 from helpers.faraway import use_ssh
-from helpers.required import absent
 from rich.console import Console
 
 from backends import ssh_connection
@@ -41,8 +39,8 @@ def suite(folder: Path, target: str) -> Path:
     return path
 
 
-def run(folder: Path, target: str, cluster: str = "") -> tuple[RunFacts, pd.DataFrame, bool]:
-    done = run_suite(suite(folder, target), folder, folder / "out", cluster=cluster, console=Console(quiet=True))
+def run(folder: Path, target: str) -> tuple[RunFacts, pd.DataFrame, bool]:
+    done = run_suite(suite(folder, target), folder, folder / "out", console=Console(quiet=True))
     records = pd.read_parquet(folder / "out/records.parquet")
     return read_run(folder / "out"), records[ANSWERS].reset_index(drop=True), done
 
@@ -101,16 +99,11 @@ def test_a_board_that_is_switched_off_costs_nothing_but_time(tmp_path: Path, mon
 
 @pytest.mark.slow
 @pytest.mark.ssh
-@pytest.mark.parametrize("cluster", ["", "local:1"])
-def test_a_board_that_answers_otherwise_fails_a_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
-) -> None:
-    if cluster and not find_spec("distributed"):
-        absent("distributed", "it is not installed: pip install 'patchbench[cluster]'")
+def test_a_board_that_answers_otherwise_fails_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = lying_device.python(tmp_path / "env").parents[1]
     lies = {"python": python, "environment": {"LIE": "other logits", "LIED_ABOUT": "none"}}
     with fleet(tmp_path, monkeypatch, b=lies):
-        facts, _, _ = run(tmp_path / "there", f'host = "ssh"\naddress = ["gone", "a", "b"]\n{DUMMY}', cluster)
+        facts, _, _ = run(tmp_path / "there", f'host = "ssh"\naddress = ["gone", "a", "b"]\n{DUMMY}')
     gone, *answering = facts.targets[-1].boards
     assert gone.replays == 0
     assert "`ssh gone true` must work" in gone.aside
