@@ -28,7 +28,19 @@ from harness.results.baseline import freeze, patches_of, read
 from harness.store import Store
 from patches.patch import ARRAYS, Patch
 
-FACTS = ("data", "victims", "artifacts", "patches", "cases", "outputs", "again", "arithmetic", "agreement", "errors")
+FACTS = (
+    "data",
+    "victims",
+    "artifacts",
+    "patches",
+    "cases",
+    "outputs",
+    "again",
+    "arithmetic",
+    "elsewhere",
+    "agreement",
+    "errors",
+)
 MEASURED_ANEW = ("seconds", "loss")  # of a patch that was crafted again
 
 

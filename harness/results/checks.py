@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.plan.warnings import FEW_IMAGES
+from harness.results.alike import elsewhere
 from harness.results.entries import ArtifactEntry, CaseEntry, Check, OutputsEntry, PatchEntry, VictimEntry
 from harness.results.integer_checks import arithmetic, integers, like_float, twins
 from harness.results.measured import RepeatEntry
@@ -37,6 +38,7 @@ def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
         *_alike(run),
         integers(run.artifacts),
         arithmetic(run),
+        elsewhere(run.elsewhere),
         twins(run.twins),
         _outputs(run.outputs),
         _noise(good),

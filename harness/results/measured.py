@@ -42,6 +42,23 @@ class ArithmeticEntry(Entry):
     unknown: str = ""
 
 
+class ElsewhereEntry(Entry):
+    """A target's answers to the first clean images against those that the same file gives elsewhere, ``against``.
+
+    ``flips`` of the ``images`` get another class; ``correlation`` is that of all outputs. ``differs`` says how where
+    that is more than kernels explain, and ``unknown`` why there is nothing to hold it against.
+    """
+
+    artifact: str
+    target: str
+    against: str = ""
+    images: int = 0
+    flips: int = 0
+    correlation: float = 1.0
+    differs: str = ""
+    unknown: str = ""
+
+
 class TwinEntry(Entry):
     """A twin that patches were made on, against the runtime whose kernels it follows, in batches of several sizes.
 

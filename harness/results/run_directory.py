@@ -28,7 +28,15 @@ from harness.results.entries import (
     TargetEntry,
     VictimEntry,
 )
-from harness.results.measured import AgreementEntry, AlikeEntry, ArithmeticEntry, LatencyEntry, RepeatEntry, TwinEntry
+from harness.results.measured import (
+    AgreementEntry,
+    AlikeEntry,
+    ArithmeticEntry,
+    ElsewhereEntry,
+    LatencyEntry,
+    RepeatEntry,
+    TwinEntry,
+)
 from harness.sealed import check_file, read_sealed, write_sealed
 from harness.tables import explain
 
@@ -65,6 +73,7 @@ class RunFacts(Entry):
     again: tuple[RepeatEntry, ...] = ()
     alike: tuple[AlikeEntry, ...] = ()
     arithmetic: tuple[ArithmeticEntry, ...] = ()
+    elsewhere: tuple[ElsewhereEntry, ...] = ()
     twins: tuple[TwinEntry, ...] = ()
     latency: tuple[LatencyEntry, ...] = ()
     agreement: tuple[AgreementEntry, ...] = ()

@@ -27,6 +27,7 @@ from harness.plan.steps import TORCH
 from harness.results.records import Answers, Passes
 from harness.run import crafting, fleets, parts, stages
 from harness.run.asking import Ran, ask
+from harness.run.elsewhere import fault
 from harness.run.lanes import Share, side_by_side
 from harness.run.stages import Work
 from harness.run.tasks import verb
@@ -144,13 +145,17 @@ def on_fleet(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share
 
 
 def whole(work: Work, todo: list[ReplayStep], root: Path, share: Share, most: int) -> int:
-    """Replay cases of one artifact on one target; keep each result as it comes.
+    """Replay cases of one artifact on one target, once it answers as it does elsewhere; keep each result as it comes.
 
     One that takes long is stopped where ``most`` cores let parts of it run side by side: return into how many parts to
     split the rest, else 0.
     """
     first, n = todo[0], Bundle.read(root).n
     each = cores(first.target)
+    with share.taking(each):
+        if why := fault(work, first, share.go_on):
+            work.errors |= {step.key: why for step in todo}
+            return 0
     pace = parts.Pace(most // each if each else 1)
     what = f"{first.artifact.name} on {first.target.name}, {len(todo)} cases"
     try:

@@ -41,9 +41,11 @@ from harness.results.outcomes import Outcomes
 from harness.results.run_directory import SCHEMA, RunFacts
 from harness.run import crafting, evidence, fleets, replays, stages
 from harness.run.arithmetic_check import arithmetics
+from harness.run.elsewhere_check import elsewheres
 from harness.run.examples import examples
 from harness.run.repeat_check import alike, repeats
 from harness.run.stages import Work
+from harness.run.target_facts import target_entry
 from harness.run.twin_check import twins
 from harness.store import write_json
 
@@ -83,6 +85,7 @@ def describe_run(work: Work, splits: Splits, run_dir: Path, about: Timing) -> Ru
         outputs=tuple(evidence.outputs(work)),
         again=tuple(repeats(work)),
         arithmetic=tuple(arithmetics(work)),
+        elsewhere=tuple(elsewheres(work)),
         twins=tuple(twins(work)),
         latency=tuple(_latencies(work)),
         agreement=tuple(agreement(list(_replayed(work)))),
@@ -201,20 +204,7 @@ def _targets(work: Work) -> Iterator[TargetEntry]:
         answer = replays.answers(work, step)
         if target.name not in seen and answer.info:
             seen.add(target.name)
-            reported = answer.machine
-            machine = {name: reported.get(name, "") for name in MachineEntry.model_fields}
-            entry = TargetEntry(
-                name=target.name,
-                runtime=target.runtime,
-                host=target.host,
-                info=dict(answer.info),
-                machine=MachineEntry.model_validate(machine | {"detected": " ".join(reported.get("detected", ()))}),
-                features=tuple(reported.get("features", ())),
-                emulated=bool(reported.get("emulated", False)),
-                options=dict(target.options),
-                threads=target.threads,
-                batch=target.batch,
-            )
+            entry = target_entry(target, answer.info, answer.machine)
             boards = fleets.boards(work, target)
             yield entry.model_copy(update={"boards": boards}) if boards else entry
 

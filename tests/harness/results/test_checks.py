@@ -23,6 +23,10 @@ GOOD: dict[str, Any] = {
         {"artifact": "net-onnx-w8a8-u8s8-minmax", "target": "ort", "signature": "u8s8", "images": 32, "outputs": 320,
          "top1": 1.0, "equal": 0.46, "within_one": 0.9, "largest": 6},
     ],
+    "elsewhere": [
+        {"artifact": "net-onnx-w8a8-u8s8-minmax", "target": "ort", "against": "onnxruntime here", "images": 32,
+         "flips": 1, "correlation": 0.999},
+    ],
     "twins": [
         {"artifact": "net-onnx-w8a8-s8s8-minmax", "kernels": "onnxruntime", "patches": ["net-gap-t3-s0"], "images": 8,
          "batches": [1, 8, 5], "integers": 240, "equal": 1.0},
@@ -57,7 +61,7 @@ def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) 
     run, table, _ = made
     found = checks(typed(run), table)
     assert {check.name: check.status for check in found} == dict.fromkeys([c.name for c in found], "passed")
-    assert len(found) == 13
+    assert len(found) == 14
     assert set(doubts(table, found)) == {""}
 
 
@@ -75,6 +79,8 @@ FAULTS: list[tuple[str, str, str, Any]] = [  # check, what it says, cells it tou
      {"twins": [GOOD["twins"][0] | {"equal": 0.28, "largest": 9}]}),
     ("arithmetic", "up to 50 steps, 86% of the integers differ", "artifact == 'net-onnx-w8a8-u8s8-minmax'",
      {"arithmetic": [GOOD["arithmetic"][0] | {"largest": 50, "equal": 0.14}]}),
+    ("as elsewhere", "net-onnx-w8a8-u8s8-minmax on ort: it begins at Conv", "artifact == 'net-onnx-w8a8-u8s8-minmax'",
+     {"elsewhere": [GOOD["elsewhere"][0] | {"differs": "it begins at Conv"}]}),
     ("kind of outputs", "softmax, logits declared", "artifact == 'net-onnx-fp32'",
      {"outputs": [GOOD["outputs"][1] | {"declared": "logits"}]}),
     ("kind of outputs", "logits, softmax declared", "artifact == 'net-torch-fp32'",

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import ROOT
+from helpers import ROOT, faulty_runtime
 from helpers.command import patchbench
-from helpers.faulty_runtime import FAULTY
 from helpers.gated import CANNOT_COMPARE, NO_WORSE, WORSE, gate, run
 from helpers.required import absent
 
@@ -250,11 +249,7 @@ def test_an_image_removed_cannot_be_compared(base: Path, again: Path, tmp_path: 
 
 def test_a_backend_that_crashes_on_patched_inputs_cannot_be_compared(base: Path, again: Path, tmp_path: Path) -> None:
     """Never a pass: a crash is neither a successful attack nor a robust network."""
-    site = tmp_path / "site"
-    (site / "faulty-1.dist-info").mkdir(parents=True)
-    (site / "faulty-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
-    (site / "faulty-1.dist-info" / "entry_points.txt").write_text("[patchbench.runtimes]\nfaulty = faulty:Engine\n")
-    (site / "faulty.py").write_text(FAULTY)
+    site = faulty_runtime.install(tmp_path / "site")
     options = 'runtime = "faulty"\noptions = { fault = "crash", after = 301 }'  # the clean images, and the one before
     run(SUITE.replace('runtime = "onnxruntime"', options), tmp_path, again, code=1, PYTHONPATH=str(site))
     said = gate(base / "base.json", again, tmp_path)

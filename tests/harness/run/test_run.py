@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import faulty_runtime
 from helpers.command import environ, patchbench
-from helpers.faulty_runtime import FAULTY
 from helpers.flips import flip
 from helpers.rogue import rogue_attack
 from helpers.suites import QUICK, SECOND_TARGET, write
@@ -106,7 +106,7 @@ def test_what_is_damaged_is_said_so_and_made_again(finished: Path) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     said = [line for line in again.stdout.splitlines() if line.endswith("made again")]
     stages = {entry.parent.name for entry in entries}
-    assert {"data", "victim", "artifact", "patch", "bundle", "replay", "latency", "again", "arithmetic"} == stages
+    assert {"data", "victim", "artifact", "patch", "bundle", "replay", "latency", "probe", "arithmetic"} == stages
     damaged = {Path(*Path(line.partition(":")[0]).parts[:5]) for line in said}  # out/quick/store/STAGE/KEY
     assert {entry.parent.name for entry in damaged} == stages
     for entry in damaged:
@@ -120,7 +120,7 @@ def test_a_new_target_is_run_alone(finished: Path, tmp_path: Path) -> None:
     more = patchbench("run", write(tmp_path, QUICK + SECOND_TARGET), "--out", finished / "out" / "quick", cwd=finished)
     assert more.returncode == 0, more.stderr
     did = [line for line in more.stdout.splitlines() if line.startswith("✓")]
-    assert {line.split()[1] for line in did} <= {"replay", "time", "again", "check"}
+    assert {line.split()[1] for line in did} <= {"replay", "time", "check"}
     assert not any("on ort," in line for line in did)
     records = facts(finished / "out" / "quick")
     assert set(records["target"]) == {"torch", "ort", "ort-plain"}
@@ -167,11 +167,7 @@ def test_a_run_directory_in_use_is_refused(finished: Path) -> None:
 def test_a_runtime_that_fails_becomes_errors_and_the_run_goes_on(
     finished: Path, tmp_path: Path, fault: str, says: str
 ) -> None:
-    site = tmp_path / "site"
-    (site / "faulty-1.dist-info").mkdir(parents=True)
-    (site / "faulty-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
-    (site / "faulty-1.dist-info" / "entry_points.txt").write_text("[patchbench.runtimes]\nfaulty = faulty:Engine\n")
-    (site / "faulty.py").write_text(FAULTY)
+    site = faulty_runtime.install(tmp_path / "site")
     options = f'{{ fault = "{fault}", after = 50 }}'
     target = f'\n[[target]]\nname = "bad"\nruntime = "faulty"\ntime_limit = 5\noptions = {options}\n'
     run_dir = finished / "out" / "quick"
