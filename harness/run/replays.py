@@ -141,7 +141,18 @@ def _on_target(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], sha
 
 def on_fleet(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share: Share) -> None:
     """Replay on the boards of a fleet, whichever is free."""
-    fleets.spread(work, several, share, partial(_keep, work))
+    good = [one for one in several if _is_as_elsewhere(work, one[0], share)]
+    if good:
+        fleets.spread(work, good, share, partial(_keep, work))
+
+
+def _is_as_elsewhere(work: Work, todo: list[ReplayStep], share: Share) -> bool:
+    """Whether a target answers an artifact as it is answered elsewhere; else that is the error of its replays."""
+    with share.taking(cores(todo[0].target)):
+        why = fault(work, todo[0], share.go_on)
+    if why:
+        work.errors |= {step.key: why for step in todo}
+    return not why
 
 
 def whole(work: Work, todo: list[ReplayStep], root: Path, share: Share, most: int) -> int:
@@ -152,10 +163,8 @@ def whole(work: Work, todo: list[ReplayStep], root: Path, share: Share, most: in
     """
     first, n = todo[0], Bundle.read(root).n
     each = cores(first.target)
-    with share.taking(each):
-        if why := fault(work, first, share.go_on):
-            work.errors |= {step.key: why for step in todo}
-            return 0
+    if not _is_as_elsewhere(work, todo, share):
+        return 0
     pace = parts.Pace(most // each if each else 1)
     what = f"{first.artifact.name} on {first.target.name}, {len(todo)} cases"
     try:
