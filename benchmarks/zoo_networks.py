@@ -33,16 +33,9 @@ class Entry(NamedTuple):
         return self.model.rpartition(":")[2]
 
     @property
-    def is_random(self) -> bool:
-        """Whether its weights are random: it is too large to train here."""
-        return not self.epochs and not self.weights
-
-    @property
     def origin(self) -> str:
         """Where its weights are from."""
-        if self.weights:
-            return "ImageNet"
-        return "random" if self.is_random else f"CIFAR-10, {self.epochs} x {self.images}"
+        return "ImageNet" if self.weights else f"CIFAR-10, {self.epochs} x {self.images}"
 
 
 SQUEEZENET = Pretrained(
@@ -58,7 +51,7 @@ ZOO = [
     Entry("shufflenet_v2_x0_5", epochs=8),
     Entry("mobilenet_v3_small", epochs=8),
     Entry("mnasnet0_5", epochs=12),
-    Entry("squeezenet1_1", epochs=0),
+    Entry("squeezenet1_1", epochs=16, rate=0.004),
     Entry("benchmarks.zoo_networks:mobilenetv4_conv_small"),
     Entry("mobilenet_v2", epochs=3),
     Entry("mobilenet_v3_large", epochs=3),
@@ -67,14 +60,14 @@ ZOO = [
     Entry("resnet18"),
     Entry("benchmarks.zoo_networks:repvgg_a0"),
     Entry("googlenet"),
-    Entry("efficientnet_b0"),
+    Entry("efficientnet_b0", epochs=8, rate=0.015),
     Entry("densenet121"),
     Entry("resnet50"),
     Entry("resnext50_32x4d", epochs=3),
     Entry("alexnet", epochs=8, rate=0.01),
     Entry("vgg11_bn", rate=0.02),
     Entry("wide_resnet50_2", images=2000),
-    Entry("inception_v3", size=299, images=1000, epochs=4),
+    Entry("inception_v3", size=299, images=1000),
     Entry("benchmarks.zoo_networks:vit_tiny", epochs=8, rate=0.02, allow_float=IN_FLOAT),
     Entry("benchmarks.zoo_networks:convnext_tiny", rate=0.02, allow_float=IN_FLOAT),
     Entry("swin_t", rate=0.02, allow_float=IN_FLOAT),
