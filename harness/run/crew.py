@@ -133,6 +133,6 @@ class Crew:
                 if target.host in HOSTS:
                     offers[target.host] = float(cores)
                 elif target.host == "ssh":
-                    alone.add(f"board:{target.address}")
+                    alone |= {f"board:{board.address}" for board in target.boards}
         taken = {need for member in self._members.values() for need in member.offers if need != "quiet"}
         return offers | dict.fromkeys(alone - taken, 1.0)
