@@ -27,12 +27,20 @@ INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64)
 OnEvent = Callable[[Event | CaseFailed], None]
 
 
+class WrongFile(UserError):
+    """The model file is at fault, not the device that says so."""
+
+
 @dataclass
 class Outcome:
-    """The result of a replay: a file or an error for each case, what ran, on which machine, and how fast."""
+    """The result of a replay: a file or an error for each case, what ran, on which machine, and how fast.
+
+    ``by_device`` are the failed cases that another device of the same kind may well answer: the fault is this one's.
+    """
 
     files: dict[str, Path] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    by_device: set[str] = field(default_factory=set)
     info: dict[str, str] = field(default_factory=dict)
     machine: MachineFacts = field(default_factory=MachineFacts)
     latency: Latency | None = None
@@ -95,6 +103,7 @@ class Answers:
         if not left:
             return False
         why = ending.why or f"the device ended without an answer for {', '.join(left[:3])}"
+        by_device = is_lost or ending.by_device or not ending.why
         if is_lost:
             self.tries -= 1
             if self.tries:
@@ -109,7 +118,7 @@ class Answers:
             self.latency = None
         for case in failed:
             self.todo.remove(case)
-            self.on_event(self._failed(case, why))
+            self.on_event(self._failed(case, why, by_device=by_device))
         return bool(self.todo) or self.latency is not None
 
     def _check_asked(self, case: str) -> None:
@@ -135,7 +144,7 @@ class Answers:
         try:
             self.outcome.files[event.case] = self._file(event)
         except UserError as error:
-            return self._failed(event.case, str(error))
+            return self._failed(event.case, str(error), by_device=True)
         return event.model_copy(update={"file": str(self.outcome.files[event.case])})
 
     def _file(self, event: Answered) -> Path:
@@ -180,8 +189,10 @@ class Answers:
             raise UserError(f"{path}: differs from what the device wrote (sha256 {event.file_sha256}); replay it again")
         return path
 
-    def _failed(self, case: str, why: str) -> CaseFailed:
+    def _failed(self, case: str, why: str, *, by_device: bool) -> CaseFailed:
         self.outcome.errors[case] = why
+        if by_device:
+            self.outcome.by_device.add(case)
         return CaseFailed(case=case, message=why)
 
 
@@ -216,4 +227,4 @@ def check_loaded(bundle: Bundle, event: Loaded) -> None:
         raise UserError(f"the device read a bundle of sha256 {event.bundle_sha256}, expected {bundle.sha256}")
     least = bundle.artifact.classes + bundle.artifact.class_offset
     if event.outputs < least:
-        raise UserError(f"{bundle.file}: the device reports {event.outputs} outputs, expected {least} or more")
+        raise WrongFile(f"{bundle.file}: the device reports {event.outputs} outputs, expected {least} or more")

@@ -19,10 +19,14 @@ from backends.events import EVENT_BYTES, End, Event, Failed, Progress, printable
 
 
 class Ending(NamedTuple):
-    """Why a conversation failed, empty if it did not; and the exit code of a process that ended by itself."""
+    """Why a conversation failed, empty if it did not; and the exit code of a process that ended by itself.
+
+    ``by_device`` is true where the fault is the device's own, whatever it was asked: nobody answers, or nonsense.
+    """
 
     why: str = ""
     code: int | None = None
+    by_device: bool = False
 
 
 TAIL_LINES = 20
@@ -75,6 +79,7 @@ class Conversation:
         self._done: dict[str, int] = {}  # the progress of each case
         self._message: str | None = None  # of its last event: empty, or an error
         self._fault = ""  # a hang, or what is no event
+        self._is_nonsense = False
         self._over = False
         self._ending: Ending | None = None
         assert process.stderr is not None
@@ -123,7 +128,8 @@ class Conversation:
                 tail = self._tail.lines()
         if self._message is not None:
             return Ending(self._message)
-        return Ending("\n".join([self._fault or _explained(code), *tail]), None if self._fault else code)
+        why = "\n".join([self._fault or _explained(code), *tail])
+        return Ending(why, None if self._fault else code, self._is_nonsense)
 
     def _is_ready(self, end: select.poll, until: float) -> bool:
         """Wait for one end of a pipe; after the time limit it hangs."""
@@ -147,7 +153,7 @@ class Conversation:
                     self._accept(line, longest)
             _check_length(self._partial, longest)
         except UserError as error:
-            self._fault = str(error)
+            self._fault, self._is_nonsense = str(error), True
         self._over = not data or self._message is not None or bool(self._fault)
 
     def _accept(self, line: bytes, longest: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from backends.device.errors import UserError
+from backends.device.names import shown
 from backends.device.runtimes import Option
 from backends.words import check_address, check_arch, check_cpu, check_debian, check_image, check_options, check_version
 
@@ -52,6 +53,11 @@ class Target:
                 raise UserError(f"{what} {number}: expected a number from 0 to {most}")
 
     @property
+    def boards(self) -> tuple[Target, ...]:
+        """The machines that answer under its name, each as a target of its own: of a `Fleet` several, else itself."""
+        return (self,)
+
+    @property
     def is_packed(self) -> bool:
         """Whether its answers come as files: then it can be asked nothing, and is not timed."""
         return self.host == "packed"
@@ -61,3 +67,27 @@ class Target:
         """The settings that decide results on every host."""
         chosen = {"runtime": self.runtime, "options": dict(self.options), "host": self.host}
         return chosen | {"threads": self.threads, "batch": self.batch}
+
+
+@dataclass(frozen=True)
+class Fleet(Target):
+    """Boards of one kind under one name: ``address`` is the first's, and ``others`` has those of the rest."""
+
+    others: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.host != "ssh":
+            raise UserError(f"host {self.host}: a list of addresses is for boards, whose host is ssh")
+        seen: set[str] = set()
+        for address in (self.address, *self.others):
+            bare = check_address(address).removeprefix("ssh://").removesuffix("/").removesuffix(":22")
+            if bare in seen:
+                raise UserError(f"address {shown(address)}: the same board twice; name each once")
+            seen.add(bare)
+
+    @property
+    def boards(self) -> tuple[Target, ...]:
+        """Each board as a target."""
+        common = {one.name: getattr(self, one.name) for one in fields(Target)}
+        return tuple(Target(**common | {"address": address}) for address in (self.address, *self.others))

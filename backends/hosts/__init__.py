@@ -20,15 +20,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from backends.answers import Answers, OnEvent, Outcome
+from backends.answers import Answers, OnEvent, Outcome, WrongFile
 from backends.conversation import Conversation, Ending
 from backends.device.artifact import SCHEMA
 from backends.device.bundle import Bundle
-from backends.device.errors import UserError, did_you_mean
+from backends.device.errors import NotWritten, UserError, did_you_mean
 from backends.device.names import check_name, modules, shown
 from backends.device.protocol import LatencyLimits, MachineFacts, RequestLine
 from backends.device.runtimes import check_target_options
 from backends.events import Event, Loaded
+from backends.target import Fleet as Fleet
 from backends.target import Target as Target
 
 Tell = Callable[[str], None]  # called with a line of progress
@@ -137,7 +138,7 @@ def replay(
         try:
             ending = ask(target, bundle_root, out, asked, answers.hear)
         except UserError as error:
-            ending = Ending(str(error))
+            ending = Ending(str(error), by_device=not isinstance(error, WrongFile | NotWritten))
         if not answers.goes_on(ending, is_lost(target, ending.code)):
             return answers.outcome
 

@@ -66,7 +66,7 @@ def start(target: Target, bundle: Path, out: Path) -> subprocess.Popen[bytes]:
 
 def prepare(target: Target, tell: Tell) -> None:
     """Check that the board can run the target; files are sent with the first replay."""
-    tell(f"asking {target.address}")
+    tell(f"asking {', '.join(board.address for board in target.boards)}")
     if reason := availability(target):
         raise UserError(reason)
 
@@ -104,9 +104,13 @@ def is_emulated(target: Target) -> bool:
 
 
 def identity(target: Target) -> dict[str, object]:
-    """Return the target's settings and the board's own description, asked for once per process."""
+    """Return the target's settings and the board's own description, asked for once per process.
+
+    Of several boards it is the first that can be reached: the others must be like it.
+    """
     wanted = target.settings
-    found = _first_description(target.address, engine(target.runtime).package)
+    asked = (_first_description(board.address, engine(target.runtime).package) for board in target.boards)
+    found = next(filter(None, asked), None)
     if found is None:
         return wanted | {"unreachable": PROCESS}
     there = found.machine
@@ -116,11 +120,17 @@ def identity(target: Target) -> dict[str, object]:
 
 
 def availability(target: Target) -> str | None:
-    """Return None where the target can run; else why not, with the command that fixes it."""
-    try:
-        return lacks(target, describe(target.address, engine(target.runtime).package))
-    except UserError as error:
-        return str(error)
+    """Return None where the target can run, on one of its boards at least; else why not, with the command for each."""
+    reasons = []
+    for board in target.boards:
+        try:
+            reason = lacks(board, describe(board.address, engine(target.runtime).package))
+        except UserError as error:
+            reason = str(error)
+        if not reason:
+            return None
+        reasons.append(reason)
+    return "\n".join(reasons)
 
 
 def lacks(target: Target, found: Board) -> str | None:

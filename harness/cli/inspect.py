@@ -68,7 +68,7 @@ def print_targets(suite: Suite, out: Console) -> None:
         options = " ".join(f"{name}={value}" for name, value in target.options.items())
         verdict = Text.assemble(("no", "red"), f": {reason}") if reason else Text("yes", "green")
         runtime = _words(target.runtime, target.version)
-        host = _words(target.host, target.arch, target.cpu, target.image, target.address)
+        host = _words(target.host, target.arch, target.cpu, target.image, *(board.address for board in target.boards))
         truth = fidelity(target.runtime, target.host, target.arch, is_emulated(target))
         table.add_row(target.name, runtime, host, truth, options, str(target.threads), verdict)
     out.print(table)

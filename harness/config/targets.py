@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from backends.device.errors import UserError
-from backends.hosts import Target
+from backends.hosts import Fleet, Target
 from backends.target import MOST_BATCH, MOST_SECONDS, MOST_THREADS
-from harness.config.values import Name
+from harness.config.values import Addresses, Name
 from harness.tables import Axis, Table
 
 
@@ -37,8 +37,9 @@ class TargetTable(Table):
     image: str = ""
     """A container image of your own, for the host `docker`."""
 
-    address: str = ""
-    """A machine for the host `ssh`: `user@machine`, `ssh://user@machine:port`, or a name from ssh's configuration."""
+    address: Addresses = ""
+    """A machine for the host `ssh`: `user@machine`, `ssh://user@machine:port`, or a name from ssh's configuration.
+    Several of one kind are a fleet, which shares the replays: `["pi@a", "pi@b"]`."""
 
     debian: str = ""
     """The Debian that the host `qemu` unpacks for another architecture: `bullseye` (11), `bookworm` (12, the default),
@@ -66,7 +67,11 @@ class TargetTable(Table):
 
     def target(self) -> Target:
         """Return the target as hosts take it."""
-        return Target(**self.model_dump())
+        settings = self.model_dump()
+        if isinstance(self.address, str):
+            return Target(**settings)
+        first, *others = self.address
+        return Fleet(**settings | {"address": first, "others": tuple(others)})
 
 
 class LatencyTable(Table):

@@ -64,6 +64,17 @@ Weights = Annotated[str, _by(lambda word: check_url(word) if "://" in word else 
 Model = Annotated[str, *_like(r"\w+|" + FUNCTION, "the name of a network, or package.module:function")]
 
 
+def _addresses(words: object) -> object:
+    if not isinstance(words, list | tuple):
+        return words
+    if not words or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"expected an address, or a list of them, got {words!r:.100}")
+    return words[0] if len(words) == 1 else tuple(words)
+
+
+Addresses = Annotated[str | tuple[str, ...], BeforeValidator(_addresses)]  # of one board, or of several
+
+
 def _known_defence(word: str) -> str:
     if word in ("none", ""):
         return ""

@@ -82,6 +82,9 @@ def _private_words(run: RunFacts) -> dict[str, str]:
     for word in (*_files(suite), *_files(run.command.split()), *_modules(run)):
         if word.lower() not in public and len(word) >= SHORTEST:
             words.setdefault(word.lower(), f"file-{len(words) + 1}")
+    for number, word in enumerate(_boards(suite), 1):
+        if word.lower() not in public and len(word) >= SHORTEST:
+            words.setdefault(word.lower(), f"board-{number}")
     for word in _machine_words():
         if word and word.lower() not in public:
             words.setdefault(word.lower(), "(machine)")
@@ -96,6 +99,14 @@ def _public(suite: Mapping[str, object]) -> Iterator[str]:
         for entry in entries if isinstance(entries, list | tuple) else [entries]:
             if isinstance(entry, Mapping):
                 yield from (str(entry[key]) for key in keys if key in entry and ":" not in str(entry[key]))
+
+
+def _boards(suite: Mapping[str, object]) -> Iterator[str]:
+    """Yield the addresses of a suite's targets: also a name from ssh's configuration, which looks like any word."""
+    targets = suite.get("target")
+    for target in targets if isinstance(targets, list | tuple) else ():
+        address = target.get("address", "") if isinstance(target, Mapping) else ""
+        yield from address if isinstance(address, list | tuple) else filter(None, [address])
 
 
 def _files(value: object) -> Iterator[str]:

@@ -63,14 +63,17 @@ def latencies(run: RunFacts, cells: pd.DataFrame) -> list[Latency]:
 
 
 def _cpu(row: LatencyEntry) -> str:
-    """Describe how the CPU ran: ``1500 to 1450 of 1800 MHz, ondemand, 48 °C``; empty where the kernel tells nothing."""
+    """Describe how the CPU ran, of a fleet's board first which: ``1500 to 1450 of 1800 MHz, ondemand, 48 °C``.
+
+    It is empty where the kernel tells nothing.
+    """
     words = [", ".join(row.governors)]
     if row.mhz_before and row.mhz_after:
         most = f" of {row.most_mhz:.0f}" if row.most_mhz else ""
         words.insert(0, f"{row.mhz_before:.0f} to {row.mhz_after:.0f}{most} MHz")
     if row.celsius is not None:
         words.append(f"{row.celsius:.0f} °C")
-    return ", ".join(filter(None, words))
+    return ", ".join(filter(None, [row.board, *words]))
 
 
 def _explained(run: RunFacts, found: Sequence[Latency]) -> Iterator[Latency]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ SOFTMAX_SUM_OFF = 0.05
 SOFTMAX_STEP = 1 / 256  # of an INT8 softmax: rounding loses up to half of it per class
 PREPROCESSING = "are mean, std, divisor and channel_order the model's?"
 Row = Mapping[Hashable, Any]
+R = TypeVar("R", bound=RepeatEntry)
 
 
 def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
@@ -34,6 +35,7 @@ def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
     good = cells[(cells["status"] == "ok") & (cells["split"] != "all")]
     return (
         _repeat(run.again),
+        *_alike(run),
         integers(run.artifacts),
         arithmetic(run),
         elsewhere(run.elsewhere),
@@ -69,14 +71,39 @@ def _repeat(repeats: Sequence[RepeatEntry]) -> Check:
     name, asks = "twice equal", "does a second replay give the same answers, bit for bit?"
     if not repeats:
         return unknown(name, asks)
-    bad: list[Fault] = []
-    for one in repeats:
-        if one.error or one.equal < one.images:
-            what = one.error or f"{one.images - one.equal} of {one.images} differ"
-            bad.append((f"{one.artifact} on {one.target}: {what}", place(one.artifact, one.target)))
+    bad = [
+        (f"{one.artifact} on {one.target}: {what}", place(one.artifact, one.target)) for one, what in _uneven(repeats)
+    ]
     return verdict(
         name, asks, f"{sum(one.images for one in repeats)} images of {len(repeats)} pairs of artifact and target", bad
     )
+
+
+def _alike(run: RunFacts) -> Iterator[Check]:
+    """Ask whether the boards of each fleet are one device; a run without fleets has no such check."""
+    name, asks = "boards alike", "do the boards of a fleet give the same answers, bit for bit?"
+    fleets = {target.name: target.boards for target in run.targets if target.boards}
+    if not fleets:
+        return
+    aside = [
+        f"{one.address} of {name} was set aside: {one.aside}" for name, of in fleets.items() for one in of if one.aside
+    ]
+    if not run.alike:
+        yield unknown(name, asks, "; ".join(["no two boards answered", *aside]))
+        return
+    bad: list[Fault] = [
+        (f"{one.artifact} on {one.board} and {one.other}: {what}", place(one.artifact, one.target))
+        for one, what in _uneven(run.alike)
+    ]
+    good = f"{sum(one.images for one in run.alike)} images, {len(run.alike)} pairs of boards on an artifact"
+    yield verdict(name, asks, "; ".join([good, *aside]), bad, "".join(f"; {text}" for text in aside))
+
+
+def _uneven(repeats: Iterable[R]) -> Iterator[tuple[R, str]]:
+    """Yield second replays that failed or differ from the first, each with what is wrong."""
+    for one in repeats:
+        if one.error or one.equal < one.images:
+            yield one, one.error or f"{one.images - one.equal} of {one.images} differ"
 
 
 def _outputs(outputs: Sequence[OutputsEntry]) -> Check:

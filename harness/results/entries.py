@@ -123,8 +123,16 @@ class PatchEntry(Entry):
     checks: CraftingEntry = CraftingEntry()
 
 
+class BoardEntry(Entry):
+    """A board of a fleet: how many ``replays`` it answered, and why it was set ``aside``, if it was."""
+
+    address: str
+    replays: int = 0
+    aside: str = ""
+
+
 class TargetEntry(Entry):
-    """A target, and what it said was in force: ``info`` of the runtime, ``features`` of the CPU."""
+    """A target, a fleet's ``boards``, and what was in force: ``info`` of the runtime, ``features`` of the CPU."""
 
     name: str
     runtime: str = ""
@@ -136,6 +144,7 @@ class TargetEntry(Entry):
     options: dict[str, Scalar] = Field(default_factory=dict)
     threads: int | None = None
     batch: int | None = None
+    boards: tuple[BoardEntry, ...] = ()
 
     @property
     def fidelity(self) -> Fidelity:

@@ -17,6 +17,13 @@ class RepeatEntry(Entry):
     error: str = ""
 
 
+class AlikeEntry(RepeatEntry):
+    """A replay of a few images on ``other`` than the ``board`` of the fleet that answered them first."""
+
+    board: str = ""
+    other: str = ""
+
+
 class ArithmeticEntry(Entry):
     """A target's integers against those of the file's twin, `harness.run.arithmetic.Arithmetic`; or why none can tell.
 
@@ -78,7 +85,7 @@ class LatencyEntry(Entry):
 
     Where the kernel tells: the CPU's ``governors``, its frequency before and after and the most that it can be, the
     temperature after, and whether it ``throttled`` meanwhile. ``arena_kb`` is the smallest tensor arena in which the
-    file loads, where the runtime is a microcontroller's.
+    file loads, where the runtime is a microcontroller's. ``board`` is the address of the one that was timed of a fleet.
     """
 
     p50_ms: float
@@ -101,6 +108,7 @@ class LatencyEntry(Entry):
     most_mhz: float | None = None
     celsius: float | None = None
     throttled: bool = False
+    board: str = ""
 
 
 class AgreementEntry(Entry):

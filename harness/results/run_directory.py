@@ -30,6 +30,7 @@ from harness.results.entries import (
 )
 from harness.results.measured import (
     AgreementEntry,
+    AlikeEntry,
     ArithmeticEntry,
     ElsewhereEntry,
     LatencyEntry,
@@ -70,6 +71,7 @@ class RunFacts(Entry):
     cases: tuple[CaseEntry, ...] = ()
     outputs: tuple[OutputsEntry, ...] = ()
     again: tuple[RepeatEntry, ...] = ()
+    alike: tuple[AlikeEntry, ...] = ()
     arithmetic: tuple[ArithmeticEntry, ...] = ()
     elsewhere: tuple[ElsewhereEntry, ...] = ()
     twins: tuple[TwinEntry, ...] = ()

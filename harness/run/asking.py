@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from backends.answers import Outcome
 from backends.device.protocol import MachineFacts
 from backends.events import Answered, CaseFailed, Event, Loaded, Progress
 from backends.hosts import machine_facts, replay
@@ -16,10 +17,15 @@ from harness.run.stages import Work
 
 
 class Ran(TypedDict):
-    """What a device reported: ``info`` of its runtime, and its machine."""
+    """What a device reported: ``info`` of its runtime, and its machine.
+
+    Of a fleet also the address of the ``board`` that answered, and why boards were set ``aside`` before, by address.
+    """
 
     info: dict[str, str]
     machine: MachineFacts
+    board: NotRequired[str]
+    aside: NotRequired[dict[str, str]]
 
 
 Keep = Callable[[ReplayStep, Answered, Ran], None]
@@ -27,7 +33,7 @@ Keep = Callable[[ReplayStep, Answered, Ran], None]
 
 def ask(
     work: Work, todo: Sequence[ReplayStep], root: Path, share: Share, keep: Keep, tell: Callable[[int, int, str], None]
-) -> None:
+) -> Outcome:
     """Replay cases of a bundle on one target; call ``keep`` with each answer, whose file is removed afterwards.
 
     ``tell`` hears how many cases are finished, how many images of the one that runs, and its name. What it raises ends
@@ -53,4 +59,4 @@ def ask(
             work.errors[by_name[event.case].key] = event.message
 
     with tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
-        replay(target, root, Path(out), cases=list(by_name), on_event=hear)
+        return replay(target, root, Path(out), cases=list(by_name), on_event=hear)

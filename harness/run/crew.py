@@ -149,5 +149,5 @@ class Crew:
                 if target.host in HOSTS:
                     offers[target.host] = float(cores)
                 elif target.host == "ssh":
-                    alone.add(f"board:{target.address}")
+                    alone |= {f"board:{board.address}" for board in target.boards}
         return Member(welcome.machine, offers, frozenset(alone))

@@ -75,9 +75,9 @@ def latencies(plan: Plan) -> dict[str, Node]:
 
 
 def _needs(target: Target) -> dict[str, float]:
-    """Return what a machine must have for a target: cores, ``docker``, ``qemu``, or a board that it reaches."""
+    """Return what a machine must have for a target: cores, ``docker``, ``qemu``, or boards that it reaches."""
     if target.host == "ssh":
-        return {f"board:{target.address}": 1.0}
+        return {f"board:{board.address}": 1.0 for board in target.boards}
     host = {target.host: 1.0} if target.host in ("docker", "qemu") else {}
     return host | {"cores": float(cores(target))}
 

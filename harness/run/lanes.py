@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 
 from backends.device.machine import usable_cores
 
@@ -51,11 +52,14 @@ class Share:
 
 
 def side_by_side(lanes: Sequence[Callable[[], None]], share: Share) -> None:
-    """Run lanes side by side, each of which takes its cores from the share; the first failure stops the others."""
+    """Run lanes side by side, each of which takes its cores from the share; the first failure stops the others.
+
+    Each lane has the context variables of the caller.
+    """
     if not lanes:
         return
     with ThreadPoolExecutor(min(len(lanes), MOST_AT_ONCE)) as pool:
-        futures = [pool.submit(lane) for lane in lanes]
+        futures = [pool.submit(copy_context().run, lane) for lane in lanes]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:

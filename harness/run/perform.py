@@ -72,4 +72,8 @@ def _replay(work: stages.Work, batch: Batch, share: Share, most: int) -> int:
         return 0
     if not replays.prepared(work, todo):
         return 0
-    return parts.begun(work, todo) or replays.whole(work, todo, replays.bundle(work, batch), share, most)
+    root = replays.bundle(work, batch)
+    if len(batch.target.boards) > 1:
+        replays.on_fleet(work, [(todo, root)], share)
+        return 0
+    return parts.begun(work, todo) or replays.whole(work, todo, root, share, most)

@@ -21,6 +21,7 @@ from harness.results.agreement import Floats
 from harness.results.entries import TargetEntry
 from harness.run import stages
 from harness.run.asking import Ran
+from harness.run.fleets import one_board
 from harness.run.target_facts import target_entry
 from harness.store import key, write_json
 
@@ -47,7 +48,7 @@ def probe(work: stages.Work, artifact: ArtifactStep, target: Target, hear: Hear 
         n = -(-IMAGES // target.batch) * target.batch
         pixels = np.array(stages.images(work, data, "evaluate").pixels[:n])
         with work.display.doing("check", f"{artifact.name} on {target.name}, {len(pixels)} images"):
-            logits, said = replayed(target, described, at / described.file, pixels, work.store.scratch, hear)
+            logits, said = replayed(one_board(target), described, at / described.file, pixels, work.store.scratch, hear)
         with work.store.writing("probe", name) as beside:
             np.savez(beside / "answers.npz", logits=logits)
             write_json(beside / "ran.json", {**said})

@@ -20,7 +20,7 @@ from backends.hosts import prepare
 from backends.query_client import session
 from harness.plan.cells import Case
 from harness.plan.steps import PatchStep, SurrogateStep
-from harness.run import stages
+from harness.run import fleets, stages
 from harness.run.bundles import pack
 
 if TYPE_CHECKING:
@@ -49,9 +49,11 @@ def device(work: stages.Work, step: PatchStep, surrogate: SurrogateStep) -> Iter
     path = work.store.root / "checkpoints" / f"{step.key}.answers"
     with AnswerLog(path) as known, tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
         try:
-            with session(target, root, Path(out)) as held:
+            board = fleets.one_board(target)
+            with session(board, root, Path(out)) as held:
+                about = {"target": target.name, "info": held.info, "machine": held.machine}
                 ask = known.first(lambda *query: _scores(described, held.scores(Stamps(*query[:3]), query[3])))
-                yield Device(ask, about={"target": target.name, "info": held.info, "machine": held.machine})
+                yield Device(ask, about=about | fleets.named(target, board))
         except UserError as error:
             raise UserError(f"{error}\n{known.images} queries are answered and kept: run again to go on") from error
     path.unlink()

@@ -1,4 +1,7 @@
-"""Repeat check: compare a target's answers with those of its probe, another process, bit for bit."""
+"""Repeat check: compare a target's answers with those of its probe, another process, bit for bit.
+
+Of a fleet also with the probes of the other boards.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
+from backends.hosts import Target, availability
 from harness.plan.cells import ReplayStep
 from harness.plan.steps import TORCH
-from harness.results.measured import RepeatEntry
-from harness.run import replays, stages
+from harness.results.measured import AlikeEntry, RepeatEntry
+from harness.run import fleets, replays, stages
 from harness.run.probe import probe
 
 
@@ -23,7 +27,29 @@ def repeats(work: stages.Work) -> Iterator[RepeatEntry]:
     for step in first_clean(work):
         logits = replays.answers(work, step).logits
         if logits is not None and not step.target.is_packed:
-            yield _repeat(work, step, logits)
+            board = fleets.answered_by(work, step)
+            if len(step.target.boards) > 1 and availability(board):
+                board = fleets.one_board(step.target)
+            yield RepeatEntry.model_validate(_again(work, step, logits, board))
+
+
+def alike(work: stages.Work) -> Iterator[AlikeEntry]:
+    """Yield for each artifact on a fleet, and each other board that took part, how many images have equal logits.
+
+    A board that was set aside is not asked.
+    """
+    active = {
+        target.name: [one.address for one in fleets.boards(work, target) if one.replays and not one.aside]
+        for target in work.plan.targets
+    }
+    for step in first_clean(work):
+        logits = replays.answers(work, step).logits
+        if logits is not None and len(step.target.boards) > 1:
+            board = fleets.answered_by(work, step)
+            for other in step.target.boards:
+                if other.address in active[step.target.name] and other != board:
+                    facts = _again(work, step, logits, other)
+                    yield AlikeEntry.model_validate(facts | {"board": board.address, "other": other.address})
 
 
 def first_clean(work: stages.Work) -> Iterator[ReplayStep]:
@@ -33,11 +59,12 @@ def first_clean(work: stages.Work) -> Iterator[ReplayStep]:
             yield step
 
 
-def _repeat(work: stages.Work, step: ReplayStep, logits: NDArray[np.float32]) -> RepeatEntry:
-    artifact, target = step.artifact.name, step.target.name
+def _again(work: stages.Work, step: ReplayStep, logits: NDArray[np.float32], board: Target) -> dict[str, object]:
+    """Return the keys of a `RepeatEntry`: how the answers of a replay compare with the probe of a board."""
+    place: dict[str, object] = {"artifact": step.artifact.name, "target": step.target.name}
     try:
-        other = probe(work, step.artifact, step.target).logits
+        other = probe(work, step.artifact, board).logits
     except UserError as error:
-        return RepeatEntry(artifact=artifact, target=target, error=str(error))
+        return place | {"error": str(error)}
     equal = int((other == logits[: len(other)]).all(axis=1).sum())
-    return RepeatEntry(artifact=artifact, target=target, images=len(other), equal=equal)
+    return place | {"images": len(other), "equal": equal}

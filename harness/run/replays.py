@@ -25,7 +25,7 @@ from backends.hosts import Target, cores, is_emulated, prepare, replay
 from harness.plan.cells import Case, LatencyStep, ReplayStep
 from harness.plan.steps import TORCH
 from harness.results.records import Answers, Passes
-from harness.run import crafting, parts, stages
+from harness.run import crafting, fleets, parts, stages
 from harness.run.asking import Ran, ask
 from harness.run.elsewhere import fault
 from harness.run.lanes import Share, side_by_side
@@ -98,7 +98,7 @@ def latencies(work: Work, steps: Iterable[LatencyStep]) -> None:
     for several in of_target.values():
         if prepared(work, several):
             for step in several:
-                _latency(work, step)
+                _latency(work, step, fleets.one_board(step.target))
 
 
 def answers(work: Work, step: ReplayStep) -> Answers:
@@ -129,12 +129,30 @@ def prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:
 
 
 def _on_target(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share: Share) -> None:
-    """Replay on one target, one artifact after another; what takes long is split by images."""
+    """Replay on one target, one artifact after another, or a fleet; what takes long is split by images."""
+    if len(several[0][0][0].target.boards) > 1:
+        return on_fleet(work, several, share)
     for todo, root in several:
         count = parts.begun(work, todo) or whole(work, todo, root, share, share.cores)
         if count:
             left = [s for s in todo if not work.store.has("replay", s.key) and s.key not in work.errors]
             parts.replay_in_parts(work, left, root, count, share)
+
+
+def on_fleet(work: Work, several: Sequence[tuple[list[ReplayStep], Path]], share: Share) -> None:
+    """Replay on the boards of a fleet, whichever is free."""
+    good = [one for one in several if _is_as_elsewhere(work, one[0], share)]
+    if good:
+        fleets.spread(work, good, share, partial(_keep, work))
+
+
+def _is_as_elsewhere(work: Work, todo: list[ReplayStep], share: Share) -> bool:
+    """Whether a target answers an artifact as it is answered elsewhere; else that is the error of its replays."""
+    with share.taking(cores(todo[0].target)):
+        why = fault(work, todo[0], share.go_on)
+    if why:
+        work.errors |= {step.key: why for step in todo}
+    return not why
 
 
 def whole(work: Work, todo: list[ReplayStep], root: Path, share: Share, most: int) -> int:
@@ -145,10 +163,8 @@ def whole(work: Work, todo: list[ReplayStep], root: Path, share: Share, most: in
     """
     first, n = todo[0], Bundle.read(root).n
     each = cores(first.target)
-    with share.taking(each):
-        if why := fault(work, first, share.go_on):
-            work.errors |= {step.key: why for step in todo}
-            return 0
+    if not _is_as_elsewhere(work, todo, share):
+        return 0
     pace = parts.Pace(most // each if each else 1)
     what = f"{first.artifact.name} on {first.target.name}, {len(todo)} cases"
     try:
@@ -199,7 +215,7 @@ def _behind(defence: str, pixels: Pixels, network: Classify, *, is_clean: bool) 
     return {"logits": network(defend(defence, pixels) if defence else pixels)}
 
 
-def _latency(work: Work, step: LatencyStep) -> None:
+def _latency(work: Work, step: LatencyStep, board: Target) -> None:
     data = step.artifact.victim.data
     settings = work.plan.suite.latency
     clean = next(
@@ -223,7 +239,7 @@ def _latency(work: Work, step: LatencyStep) -> None:
             if isinstance(event, Progress):
                 tick(min(event.done, limits["runs"]), limits["runs"], "")
 
-        outcome = replay(step.target, root, Path(out), cases=[], latency=limits, on_event=hear)
+        outcome = replay(board, root, Path(out), cases=[], latency=limits, on_event=hear)
         if outcome.latency is None:
             work.errors[step.key] = outcome.latency_error or "no latency came back"
             return
@@ -232,5 +248,5 @@ def _latency(work: Work, step: LatencyStep) -> None:
             (Path(out) / "latency.npy").rename(beside / "latency.npy")
             found = outcome.latency
             speeds = {"before": found.before._asdict(), "after": found.after._asdict()}
-            ran = {"info": outcome.info, "machine": outcome.machine}
+            ran = {"info": outcome.info, "machine": outcome.machine} | fleets.named(step.target, board)
             write_json(beside / "latency.json", found.model_dump() | speeds | ran)

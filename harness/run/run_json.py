@@ -39,11 +39,11 @@ from harness.results.measured import LatencyEntry
 from harness.results.metrics import is_lab
 from harness.results.outcomes import Outcomes
 from harness.results.run_directory import SCHEMA, RunFacts
-from harness.run import crafting, evidence, replays, stages
+from harness.run import crafting, evidence, fleets, replays, stages
 from harness.run.arithmetic_check import arithmetics
 from harness.run.elsewhere_check import elsewheres
 from harness.run.examples import examples
-from harness.run.repeat_check import repeats
+from harness.run.repeat_check import alike, repeats
 from harness.run.stages import Work
 from harness.run.target_facts import target_entry
 from harness.run.twin_check import twins
@@ -67,7 +67,7 @@ def describe_run(work: Work, splits: Splits, run_dir: Path, about: Timing) -> Ru
     plan = work.plan
     machine = describe()
     known = outcomes(splits)
-    return RunFacts(
+    facts = RunFacts(
         schema=SCHEMA,
         suite=SuiteEntry.model_validate(plan.suite.model_dump(by_alias=True)),
         title=plan.suite.title,
@@ -96,6 +96,8 @@ def describe_run(work: Work, splits: Splits, run_dir: Path, about: Timing) -> Ru
         seconds=about.seconds,
         command=about.command,
     )
+    of_fleets = tuple(alike(work))
+    return facts.model_copy(update={"alike": of_fleets}) if of_fleets else facts
 
 
 class Timing(NamedTuple):
@@ -202,7 +204,9 @@ def _targets(work: Work) -> Iterator[TargetEntry]:
         answer = replays.answers(work, step)
         if target.name not in seen and answer.info:
             seen.add(target.name)
-            yield target_entry(target, answer.info, answer.machine)
+            entry = target_entry(target, answer.info, answer.machine)
+            boards = fleets.boards(work, target)
+            yield entry.model_copy(update={"boards": boards}) if boards else entry
 
 
 def _replayed(work: Work) -> Iterator[Replayed]:
@@ -223,7 +227,7 @@ def _latencies(work: Work) -> Iterator[LatencyEntry]:
             measured = read_json(work.store.path("latency", step.key) / "latency.json")
             arena = str(measured["info"].get("arena_bytes", ""))
             before, after = (CpuSpeed(**measured.get(when, {})) for when in ("before", "after"))
-            yield LatencyEntry(
+            entry = LatencyEntry(
                 p50_ms=measured["p50_ms"],
                 p90_ms=measured["p90_ms"],
                 p99_ms=measured["p99_ms"],
@@ -245,6 +249,7 @@ def _latencies(work: Work) -> Iterator[LatencyEntry]:
                 celsius=after.celsius,
                 throttled=has_throttled(before, after),
             )
+            yield entry.model_copy(update={"board": measured["board"]}) if "board" in measured else entry
 
 
 def _errors(work: Work) -> Iterator[ErrorEntry]:

@@ -12,10 +12,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from backends.device.errors import UserError
 from backends.hosts import availability, identity
@@ -31,6 +32,10 @@ from harness.run.graph import Node, graph, latencies
 from harness.run.lanes import Share, Stopped
 from harness.run.replays import Batch
 from harness.store import CODE, PACKAGES, Store, code_digest, version_of
+
+if TYPE_CHECKING:
+    from dask.typing import Key
+    from distributed import Worker
 
 MANY = 1 << 20  # cores: on a cluster its scheduler shares them out
 
@@ -99,11 +104,9 @@ class _Wanted(Share):
     """Cores that the scheduler shares out; a task that it no longer waits for, since the run has ended, stops."""
 
     def go_on(self) -> None:
-        """Raise `Stopped` if the scheduler has forgotten or cancelled the task of this thread."""
-        from distributed import get_worker
-
-        worker = get_worker()
-        task = worker.state.tasks.get(worker.get_current_task())
+        """Raise `Stopped` if the scheduler has forgotten or cancelled the task that this thread works for."""
+        worker, key = _TASK.get()
+        task = worker.state.tasks.get(key)
         if task is None or task.state != "executing":
             raise Stopped
 
@@ -135,6 +138,7 @@ class _Here(NamedTuple):
     share: Share
 
 
+_TASK: ContextVar[tuple[Worker, Key]] = ContextVar("task")  # also of the threads that a task starts
 _PLANNING = threading.Lock()
 _COMPUTING = threading.Lock()  # torch's seeds are the process's own: what computes with it takes turns
 
@@ -169,7 +173,11 @@ def facts(job: Job, plan: Plan) -> dict[str, str]:
 
 def do(job: Job, name: str, most: int, after: list[Done]) -> Done:
     """Do the work of a node, by its name; of a part, ``part:NUMBER:OF:NAME``."""
+    from distributed import get_worker
+
     begun = time.monotonic()
+    worker = get_worker()
+    _TASK.set((worker, worker.get_current_task()))
     here = _here(job)
     stage, _, rest = name.partition(":")
     try:

@@ -34,6 +34,12 @@ Host *
   User {user}
   IdentitiesOnly yes
 """
+ONE_OF_SEVERAL = """
+Host {name}
+  IdentityFile {folder}/key
+  UserKnownHostsFile {folder}/known_hosts
+  Include {folder}/config
+"""
 SSHD = """
 Port {port}
 ListenAddress 127.0.0.1
@@ -66,6 +72,11 @@ class Board:
                     if child.name().startswith("sshd"):
                         found.append(child)
         return found
+
+    def switch_off(self) -> None:
+        """Ends the board: what is connected breaks, and nobody answers any more."""
+        self.process.kill()
+        self.drop()
 
     def drop(self) -> None:
         """Breaks every connection."""
@@ -132,6 +143,17 @@ def running(
                 device.kill()
         process.kill()
         process.wait()
+
+
+def together(folder: Path, boards: Mapping[str, Board]) -> Path:
+    """A folder with an ``ssh`` that knows several boards, by these names, and ``gone``, where nobody answers."""
+    ssh = shutil.which("ssh")
+    facts = [ONE_OF_SEVERAL.format(name=name, folder=board.bin.parent) for name, board in boards.items()]
+    gone = f"Host gone\n  HostName 127.0.0.1\n  Port {free_port()}\n"
+    (folder / "config").write_text("".join([*facts, gone]))
+    (folder / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F "{folder}/config" "$@"\n')
+    (folder / "ssh").chmod(0o755)
+    return folder
 
 
 def _await(port: int, log: Path) -> None:

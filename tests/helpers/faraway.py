@@ -14,7 +14,12 @@ SLOW = Target("t", "dummy", host="ssh", address="board", options={"milliseconds"
 
 def use(board, monkeypatch):
     """From now on these are the user's ssh and its board, and we know nothing of one yet."""
-    monkeypatch.setenv("PATH", f"{board.bin}:/usr/local/bin:/usr/bin:/bin:/usr/sbin")
+    use_ssh(board.bin, monkeypatch)
+
+
+def use_ssh(folder, monkeypatch):
+    """The same, with the ``ssh`` of a folder."""
+    monkeypatch.setenv("PATH", f"{folder}:/usr/local/bin:/usr/bin:/bin:/usr/sbin")
     monkeypatch.setattr(ssh_connection, "_reached", set())
     ssh._first_description.cache_clear()
 

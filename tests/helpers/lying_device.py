@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LIED_ABOUT = "each"
+LIED_ABOUT = os.environ.get("LIED_ABOUT", "each")
 ZEROS = "0" * 64
 SELF = str(Path(__file__).resolve())
 
@@ -157,6 +157,7 @@ CASE = {
     "chatter on standard error": on_standard_error,
     "after the end": before({"event": "end"}, {"event": "case", "case": "each"}, b"x" * (1 << 20)),
 }
+PLAUSIBLE = {"other logits": other_arrays(lambda np, array: array + 1)}  # what no check of one answer can find
 SCORES = {
     "fewer images": scores(lambda array: array[:2]),
     "fewer outputs": scores(lambda array: array[:, :2]),
@@ -205,7 +206,7 @@ def main(bundle, out):
             event = json.loads(line)
             lines = [line]
             if event["event"] == "case" and event["case"] == LIED_ABOUT:
-                lines = CASE[os.environ["LIE"]](event, Path(out))
+                lines = (CASE | PLAUSIBLE)[os.environ["LIE"]](event, Path(out))
             elif event["event"] in OTHERS:
                 lines = OTHERS[event["event"]][os.environ["LIE"]](event, Path(out))
             for each in lines:

@@ -89,10 +89,10 @@ def test_a_board_that_does_not_come_back_is_an_error_of_all_that_is_left(tmp_pat
 
         def switch_off(event):
             if event.event == "case":
-                board.process.kill()
-                board.drop()
+                board.switch_off()
 
         there = replay(SLOW, bundle.root, tmp_path / "out", on_event=switch_off)
     assert list(there.files) == ["none"]
     assert sorted(there.errors) == ["each", "same"]
+    assert there.by_device == {"each", "same"}
     assert all("Connection refused" in message for message in there.errors.values())

@@ -78,4 +78,5 @@ def test_a_lie_about_a_case_is_its_error_over_ssh_too(tmp_path, bundle, lying, s
     outcome = replay(at_board("dummy"), bundle.root, tmp_path / "out")
     assert list(outcome.files) == ["none", "same"]
     assert says in outcome.errors["each"]
+    assert outcome.by_device == {"each"}
     assert_nothing_runs(lying)

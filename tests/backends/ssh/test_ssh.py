@@ -55,6 +55,7 @@ def test_a_crash_or_a_hang_is_its_cases_error(tmp_path, board, bundle, fault, me
     there = replay(target, bundle.root, tmp_path / "out")
     assert sorted(there.files) == ["none", "same"]
     assert there.errors["each"].startswith(message)
+    assert not there.by_device, "the file or the runtime may do so on any board"
     assert_nothing_runs(board)
 
 

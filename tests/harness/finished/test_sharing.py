@@ -31,13 +31,16 @@ SUITE = {
     "victim": [{"name": "net", "model": "resnet20", "weights": "https://files.acme.example/w/acme_weights.pt"}],
     "artifact": [{"name": FILE, "file": f"vendor/{FILE}.tflite"}],
     "attack": [{"name": "gap", "options": {"steps": 300, "start": "drafts/secretpatch.npz"}}],
-    "target": [{"name": "ort", "runtime": "onnxruntime", "host": "ssh", "address": "maria@board7.lab.acme.example"}],
+    "target": [
+        {"name": "ort", "runtime": "onnxruntime", "host": "ssh", "address": "maria@board7.lab.acme.example"},
+        {"name": "fleet", "runtime": "onnxruntime", "host": "ssh", "address": ["jetsonlab3", "jetsonlab4"]},
+    ],
 }  # fmt: skip
 ERROR = "ssh maria@10.20.30.40: cannot read C:\\\\Users\\\\maria\\\\blob.bin, see /opt/acme/run.log"
 PRIVATE = [
     FILE, "AcmePhotos", "ANNA_2024", "acme.example", "acme_weights", "secretpatch", "maria", "board7", "10.20.30.40",
     "blob.bin", "/opt/acme", "/home/", "hidden-suite", "6.1-acmekernel", "acme/runtime", "hushhush", "test-0000",
-    "data:image", "vendor/", "/srv/", MACHINE, ".png", ".npz",
+    "data:image", "vendor/", "/srv/", MACHINE, ".png", ".npz", "jetsonlab",
 ]  # fmt: skip
 
 
@@ -59,6 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts["victims"][0]["model"] = "hushhush.network:make"
     for entry in facts["targets"]:
         entry["info"] = {"library": "/opt/acme/libdelegate.so", "node": MACHINE, "version": "1.20.1"}
+        entry["boards"] = [{"address": "jetsonlab3", "replays": 1, "aside": "jetsonlab3: Connection refused"}]
         entry["machine"] = {"image": "registry.acme.example/acme/runtime:1", "arch": "x86_64"}
     rewrite(root, records, facts)
     build(root)

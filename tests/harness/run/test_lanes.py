@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 
 import pytest
@@ -81,3 +82,11 @@ def test_a_failure_stops_those_that_wait_and_those_that_ask() -> None:
     assert time.monotonic() - started < 3
     with pytest.raises(Stopped), share.taking(1):
         pass
+
+
+def test_lanes_have_the_context_of_the_caller() -> None:
+    word: ContextVar[str] = ContextVar("word")
+    word.set("ours")
+    seen: list[str] = []
+    side_by_side([lambda: seen.append(word.get())] * 2, Share(1))
+    assert seen == ["ours", "ours"]
