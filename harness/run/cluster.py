@@ -76,6 +76,8 @@ class _Watch:
             return
         with self._work.display.doing("share", f"{len(nodes)} steps among {self._crew.size} workers") as tick:
             try:
+                if self._client.status == "running":
+                    self._crew.look()  # so that what a lost worker did alone is another's
                 for node in nodes.values():
                     if why := self._crew.unmet(node):
                         self._fail(node, why)

@@ -28,10 +28,11 @@ async def offer(resources: dict[str, float], dask_worker: Any) -> None:
 
 
 class Member(NamedTuple):
-    """A worker that takes part: its machine, and what it offers."""
+    """A worker that takes part: its machine, what it offers, and what it could, were no other worker to."""
 
     machine: str
     offers: dict[str, float]
+    alone: frozenset[str]
 
 
 class Crew:
@@ -83,6 +84,7 @@ class Crew:
             said = self._client.run(worker.welcome, self._job, workers=new, on_error="return")
             for address, welcome in said.items():
                 self._take_in(address, known[address], welcome)
+        self._share_out()
 
     def unmet(self, node: Node) -> str:
         """Return why no worker can do a node's work; empty where one can."""
@@ -106,10 +108,24 @@ class Crew:
             return
         assert isinstance(welcome, Welcome)
         self._lacks |= dict(welcome.lacks)
-        offers = self._offers(int(facts["nthreads"]), welcome)
-        took = self._client.run(offer, offers, workers=[address], on_error="return")
+        self._tell(address, self._member(int(facts["nthreads"]), welcome))
+
+    def _share_out(self) -> None:
+        """Give what one worker alone may offer to the first that can: a board, and timing on a machine.
+
+        So when that worker is gone, another has it.
+        """
+        for address, member in list(self._members.items()):
+            others = self._members.values()
+            taken = {need for one in others for need in one.offers if need != "quiet" or one.machine == member.machine}
+            if more := member.alone - taken:
+                self._tell(address, member._replace(offers=member.offers | dict.fromkeys(more, 1.0)))
+
+    def _tell(self, address: str, member: Member) -> None:
+        """Have a worker offer what it is to; one that died meanwhile is left out."""
+        took = self._client.run(offer, member.offers, workers=[address], on_error="return")
         if took.get(address, OSError()) is None:
-            self._members[address] = Member(welcome.machine, offers)
+            self._members[address] = member
 
     def _difference(self, welcome: Welcome | Exception) -> str:
         """Return why a worker cannot take part: it has a fault, or something of it decides other results."""
@@ -123,16 +139,15 @@ class Crew:
                 return f"{name}: {found:.{SHOWN}} there, {here:.{SHOWN}} here"
         return ""
 
-    def _offers(self, cores: int, welcome: Welcome) -> dict[str, float]:
-        """Return what a worker offers: a board is one worker's, and one worker of a machine times there."""
+    def _member(self, cores: int, welcome: Welcome) -> Member:
+        """Return what a worker is: a board is one worker's, and one worker of a machine times there."""
         lacks = dict(welcome.lacks)
         offers = {"cores": float(cores), "gpu": float(welcome.gpus)}
-        alone = {"quiet"} if all(member.machine != welcome.machine for member in self._members.values()) else set()
+        alone = {"quiet"}
         for target in self._plan.targets:
             if not lacks.get(target.name):
                 if target.host in HOSTS:
                     offers[target.host] = float(cores)
                 elif target.host == "ssh":
                     alone |= {f"board:{board.address}" for board in target.boards}
-        taken = {need for member in self._members.values() for need in member.offers if need != "quiet"}
-        return offers | dict.fromkeys(alone - taken, 1.0)
+        return Member(welcome.machine, offers, frozenset(alone))
