@@ -50,9 +50,11 @@ def alike(a: Floats, b: Floats) -> Alike:
 
 
 def correlation(a: Floats, b: Floats) -> float:
-    """Return Pearson's correlation of all values; 0 where one side is constant, 1 where both are the same."""
+    """Return Pearson's correlation of all values; 0 where one side is constant or of another shape, 1 for equal ones."""
     if np.array_equal(a, b):
         return 1.0
+    if a.shape != b.shape:
+        return 0.0
     x, y = (side.astype(np.float64).ravel() - side.mean(dtype=np.float64) for side in (a, b))
     length = np.sqrt(float(x @ x)) * np.sqrt(float(y @ y))
     return float(x @ y) / length if length else 0.0

@@ -23,6 +23,10 @@ def test_a_side_that_says_nothing_is_not_alike() -> None:
     assert correlation(-LOGITS, LOGITS) == pytest.approx(-1)
 
 
+def test_outputs_of_another_number_are_not_alike() -> None:
+    assert alike(LOGITS[:, :9], LOGITS).correlation == 0
+
+
 @pytest.mark.parametrize("limits", [KERNELS, SATURATED, QUANTIZED])
 @pytest.mark.parametrize("images", [1, 6, 32, 100])
 def test_flips_are_held_against_chance(limits: Limits, images: int) -> None:
