@@ -50,7 +50,7 @@ def alike(a: Floats, b: Floats) -> Alike:
 
 
 def correlation(a: Floats, b: Floats) -> float:
-    """Return Pearson's correlation of all values; 0 where one side is constant or of another shape, 1 for equal ones."""
+    """Return Pearson's correlation of all values: 1 of equal ones, 0 where one side is constant or of another shape."""
     if np.array_equal(a, b):
         return 1.0
     if a.shape != b.shape:
