@@ -80,9 +80,10 @@ class Engine:
         if len(x) != 1:
             return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
         # ExecuTorch reads memory in order, whatever the strides; torch warns of memory that it may not write to
-        given = x if x.flags.writeable and x.flags.c_contiguous else x.copy(order="C")
+        flags = x.flags
+        given = x if flags.writeable and flags.c_contiguous else x.copy(order="C")
         found: NDArray[Any] = self._method.call((self._tensor(given),))[0].numpy()
-        return found.reshape(1, -1)
+        return found if found.ndim == 2 else found.reshape(1, -1)
 
     def info(self) -> dict[str, str]:
         """Return versions, kernels, threads, and what the file calls: delegates, and kernels outside them."""

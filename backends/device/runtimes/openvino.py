@@ -124,7 +124,7 @@ class Engine:
         """Run a batch; a file with batch size 1 is called once per image."""
         if self._whole or len(x) == 1:
             found: NDArray[Any] = self._request.infer([x], share_inputs=True)[0]
-            return found.reshape(len(x), -1)
+            return found if found.ndim == 2 else found.reshape(len(x), -1)
         return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
 
     def info(self) -> dict[str, str]:
