@@ -37,6 +37,7 @@ def carry_out(work: Work, job: Job, deployment: Deployment, word: str) -> None:
             crew.gather(deployment.expected, QUEUE_SECONDS)
         for several in (nodes, latencies(work.plan)):
             _Watch(work, job, client, crew).over(_missing(work, several))
+    work.store.clear()  # of workers that died
 
 
 @contextmanager
@@ -51,10 +52,10 @@ def _announced(work: Work, job: Job) -> Iterator[None]:
 
 
 def _missing(work: Work, nodes: dict[str, Node]) -> dict[str, Node]:
-    """Return what is still to do; a bundle, or the check of twins, only where something that is to do waits for it."""
+    """Return what is still to do; a bundle, or the check of a twin, only where something that is to do waits for it."""
     missing = {name: node for name, node in nodes.items() if not perform.is_done(work, node)}
     wanted = {before for node in missing.values() for before in node.after}
-    return {name: node for name, node in missing.items() if node.stage not in ("bundle", "twins") or name in wanted}
+    return {name: node for name, node in missing.items() if node.stage not in ("bundle", "twin") or name in wanted}
 
 
 class _Watch:
