@@ -68,6 +68,7 @@ class _Watch:
         self._futures: dict[str, Future] = {}
         self._pending: dict[str, Node] = {}
         self._parts: dict[str, set[str]] = {}  # of a replay, those that are still to come
+        self._took: dict[str, float] = {}  # seconds of a replay in parts, so far
         self._finished = as_completed([], loop=client.loop)
         self._looked = self._heard = self._met = time.monotonic()
 
@@ -136,9 +137,10 @@ class _Watch:
         for stage, key in node.results:
             self._work.store.offer(stage, key)
         if name.startswith("part:"):
-            self._hear_part(name, node)
+            self._hear_part(name, node, done.seconds)
         elif done.parts:
             self._split(node, done.parts)
+            self._took[node.name] = done.seconds
         else:
             self._work.display.finished(node.verb, node.what, done.seconds)
 
@@ -162,12 +164,13 @@ class _Watch:
         for name in names:
             self._hand(name, node)
 
-    def _hear_part(self, name: str, node: Node) -> None:
+    def _hear_part(self, name: str, node: Node, seconds: float) -> None:
         _, _, of, whole = name.split(":", 3)
         self._parts[whole].remove(name)
+        self._took[whole] += seconds
         if not self._parts[whole] and isinstance(node.of, Batch):
             perform.join_parts(self._work, node.of, int(of))
-            self._work.display.finished(node.verb, f"{node.what} in {of} parts", 0.0)
+            self._work.display.finished(node.verb, f"{node.what} in {of} parts", self._took[whole])
 
     def _fail(self, node: Node, why: str) -> None:
         """Give replays and timings that nobody can do their error; without anything else there is no run."""

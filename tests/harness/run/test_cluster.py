@@ -66,6 +66,7 @@ def test_workers_that_are_killed_cost_nothing_and_records_are_those_of_a_run_in_
         out, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, out
         assert "among 2 workers" in out
+    assert list((suite.parent / "two/store/unfinished").iterdir()) == []
     done = patchbench("run", suite, "--out", "after", *shared, cwd=suite.parent, PATCHBENCH_DATA=".")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search("✓ (make|replay|time) ", done.stdout)
