@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,6 +29,7 @@ from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.plan import Plan, make
 from harness.plan.steps import TORCH, ArtifactStep, PatchStep, SurrogateStep, TrainingStep, VictimStep
 from harness.run import crafting, perform, stages
+from harness.run.elsewhere import fault
 from harness.run.graph import Node, graph, latencies
 from harness.run.lanes import Share
 from harness.run.replays import Batch
@@ -47,12 +48,8 @@ class Sampler:
         self._works = {steps: _work(suite, folder, data, steps) for steps in (SHORT, LONGER)}
         self._short = {steps: _nodes(work.plan) for steps, work in self._works.items()}
 
-    def chosen(self) -> list[int]:
-        """Return the number of one node of each kind; what needs a training comes last."""
-        return sorted(self._of_each_kind(), key=lambda number: _is_trained(steps_of(self.nodes[number])[0][1]))
-
-    def _of_each_kind(self) -> Iterator[int]:
-        """First without regard to bits, each verb in its turn."""
+    def of_each_kind(self) -> Iterator[int]:
+        """Yield the number of one node of each kind, first without regard to bits; what needs a training comes last."""
         seen: set[Kind] = set()
         for level in (1, 0):
             by_verb: dict[str, list[int]] = {}
@@ -61,7 +58,8 @@ class Sampler:
                     if kinds(stage, step)[level] not in seen:
                         seen |= set(kinds(stage, step))
                         by_verb.setdefault(node.verb, []).append(number)
-            yield from filter(lambda one: one is not None, chain.from_iterable(zip_longest(*by_verb.values())))
+            in_turn = [one for several in zip_longest(*by_verb.values()) for one in several if one is not None]
+            yield from sorted(in_turn, key=lambda number: _is_trained(steps_of(self.nodes[number])[0][1]))
 
     def row(self, number: int) -> Row:
         """Measure a node's first step."""
@@ -96,6 +94,7 @@ class Sampler:
             work.simulated(batch.steps[0].artifact)
         else:
             stages.artifact(work, batch.steps[0].artifact)
+            fault(work, batch.steps[0], lambda: None)  # once for a target, whatever is replayed
         first, both = (
             _cpu(partial(perform.perform, work, Node("replay", "", "", several), Share(1), 1))
             for several in (Batch(tuple(some), tuple(one.case for one in some)) for some in (cheap[:1], cheap[1:]))
@@ -166,7 +165,7 @@ def main() -> None:
     sampler = Sampler(given.suite, given.store, given.data)
     done = {(row.stage, row.what) for row in read(given.table)}
     until = time.monotonic() + 60 * given.minutes
-    for number in sampler.chosen():
+    for number in sampler.of_each_kind():
         stage, step = steps_of(sampler.nodes[number])[0]
         if (stage, name(step)) in done:
             continue
