@@ -123,8 +123,13 @@ class Store:
         self._verified: set[Path] = set()
         self.scratch = root / "unfinished"  # of the run that holds a lock on its directory, and of its workers
         if clear:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.clear()
         self.scratch.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what was left half written; nobody else may write."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
 
     def path(self, stage: str, key: str) -> Path:
         """Return the folder of a result, which may not exist yet."""
