@@ -40,7 +40,6 @@ NAMES = list(cluster_faults.FAULTS)
 WHAT = (Path(__file__).with_name("cluster.toml"), "--data", Path(__file__).parents[1] / "baselines/demo")
 DONE = "✓ "  # begins the line of a step that is done
 COUNTING = "writing the report"  # the cluster's work is over
-LATEST = 12  # steps done when a fault is inflicted
 PATIENCE = 240.0
 SOON = 15.0  # seconds until workers have stopped what a run that is interrupted had them do
 TRIES = 4  # for a moment before the run's end
@@ -62,7 +61,8 @@ class Trial(NamedTuple):
 
 def trial(name: str, folder: Path, store: s3.Proxy, whole: Path, chance: Random) -> Trial | None:
     """Inflict a fault on a run; None if the run ended before."""
-    fault, after, later = cluster_faults.FAULTS[name], chance.randint(0, LATEST), chance.uniform(0, 1)
+    fault = cluster_faults.FAULTS[name]
+    after, later = chance.randint(0, fault.latest), chance.uniform(0, 1)
     url = f"s3://{s3.BUCKET}/{folder.name}"
     store.fault = lambda request: None
     known = s3.environ(store.address, read_timeout=10)
