@@ -98,8 +98,7 @@ def trial(name: str, folder: Path, store: s3.Proxy, whole: Path, chance: Random)
         if fault.is_of_store:
             again = patchbench(*words("again"), folder=folder, environment=environment)
             then.append(("another run", again))
-            found = _differences(whole, folder / "again")
-            wrong += [one for one in found if "store/bundle" not in one]  # what is fetched needs none
+            wrong += _differences(whole, folder / "again")
         wrong += [f"{what}: exit code {one.code}, {one.line}" for what, one in then if one.code != 0]
         wrong += _differences(whole, folder / "first/run")
         done = ", ".join(f"{what} {one.seconds:.0f} s" for what, one in then)
@@ -145,7 +144,8 @@ def _objection(ended: Ended, fault: OnCluster) -> str:
 
 
 def _differences(whole: Path, run_dir: Path) -> list[str]:
-    return list(differences(whole, run_dir))[:SHOWN]
+    found = differences(whole, run_dir)
+    return [one for one in found if "store/bundle/" not in one][:SHOWN]  # replays that are fetched need none
 
 
 def _python_path() -> str:
