@@ -128,9 +128,16 @@ def _goes_on(
 
 
 def _still_there(cluster: Cluster, run_dir: Path) -> str:
-    """Say what workers still do, and what is half written, soon after a run was interrupted."""
+    """Say what workers still do, and what is half written, soon after a run was interrupted.
+
+    A result is written to a folder; a file there is the command's own, and the next one removes it.
+    """
+
+    def found() -> list[object]:
+        return [*cluster.devices(), *(draft for draft in drafts(run_dir) if (run_dir / draft).is_dir())]
+
     until = time.monotonic() + SOON
-    while (left := [*cluster.devices(), *drafts(run_dir)]) and time.monotonic() < until:
+    while (left := found()) and time.monotonic() < until:
         time.sleep(0.1)
     return f"left: {left[0]}" if left else ""
 
