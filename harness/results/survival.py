@@ -102,12 +102,12 @@ def _pairs(known: Outcomes) -> Iterator[tuple[int, _Pair]]:
     cells = known.cells
     labs: dict[tuple[object, ...], dict[str, int]] = {}
     attacked = _attacked(known)
-    patches = list(zip(*(cells[column] for column in ON_BOTH), strict=True))
-    victim, surrogate = ([str(name) for name in cells[column]] for column in ("victim", "surrogate"))
+    patches = list(zip(*(known.columns[column] for column in ON_BOTH), strict=True))
+    victim, surrogate = known.columns["victim"], known.columns["surrogate"]
     for row in np.flatnonzero(attacked & is_lab(cells)).tolist():
         if known.whole(row):
             labs.setdefault(patches[row], {}).setdefault(victim[row], row)
-    victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
+    victims = dict(zip(known.columns["artifact"], victim, strict=True))
     for row in np.flatnonzero(attacked & on_integers(cells)).tolist():
         there = labs.get(patches[row], {})
         networks = [victim[row], *_crafted_on(surrogate[row], victims)]
