@@ -19,7 +19,6 @@ from rich.text import Text
 from backends import licences
 from backends.device.defences import many_passes
 from backends.device.errors import UserError
-from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from backends.hosts import availability
 from harness import shared_store
@@ -45,6 +44,7 @@ from harness.results.run_directory import (
     read_run,
     read_summary,
     verify,
+    write_cells,
     write_run,
     write_summary,
 )
@@ -115,14 +115,18 @@ def run_suite(
                     job = Job.of(work, suite_file, overrides, targets, frozen)
                     carry_out(work, job, deployment, cluster)
                 else:
-                    _run_stages(work)
+                    run_stages(work)
             display.say("counting and writing the report ...")
             given = command or shlex.join(["patchbench", *sys.argv[1:]])
-            timing = Timing(started, time.monotonic() - begun, given, label)
-            _write_records(work, run_dir)
-            found = written_outcomes(run_dir)
-            write_results(run_dir, found, describe_run(work, found, run_dir, timing))
+            write_run_directory(work, run_dir, Timing(started, time.monotonic() - begun, given, label))
         return _print_results(run_dir, console)
+
+
+def write_run_directory(work: stages.Work, run_dir: Path, timing: Timing) -> None:
+    """Write what a plan's results come to, once they are in the store: records, cells, report and run.json."""
+    _write_records(work, run_dir)
+    found = written_outcomes(run_dir)
+    write_results(run_dir, found, describe_run(work, found, run_dir, timing))
 
 
 def write_results(run_dir: Path, found: Splits | None = None, run: RunFacts | None = None) -> Path:
@@ -137,8 +141,7 @@ def write_results(run_dir: Path, found: Splits | None = None, run: RunFacts | No
         verify(run_dir, run, *(name for name in run.files if name not in DERIVED))
     known = judged(run.model_copy(update={"checks": ()}), found or read_outcomes(run_dir, run))
     run = run.model_copy(update={"checks": known.checks})
-    with replacing(run_dir / CELLS) as draft:
-        known.cells.to_csv(draft, index=False, float_format="%.6g")
+    write_cells(run_dir, known.cells)
     write_summary(run_dir, run.suite.name, known.cells, known.over_patches)
     report = build(run_dir, run, known)
     write_run(run_dir, run)
@@ -211,7 +214,7 @@ def _expect(work: stages.Work) -> None:
     work.display.expect(batches(counted), expected(counted, known_times(work.store.root.parent)))
 
 
-def _run_stages(work: stages.Work) -> None:
+def run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
     for artifact in work.plan.artifacts:
         if artifact.brought:
