@@ -132,10 +132,12 @@ def crossed_bootstrap(
     """
     weights = image_weights(hits.shape[1], resamples, seed)
     counted = hits * among
-    top = weights @ counted.T.astype(np.float32)
     # Patches of a class count the same images on a place: a few rows, many times.
-    _, first, which = np.unique(np.packbits(among, axis=1), axis=0, return_index=True, return_inverse=True)
-    bottom = (weights @ among[first].T.astype(np.float32))[:, which.ravel()]
+    row_of: dict[bytes, int] = {}
+    which = [row_of.setdefault(row.tobytes(), len(row_of)) for row in np.packbits(among, axis=1)]
+    first = [which.index(row) for row in range(len(row_of))]
+    sums = weights @ np.concatenate([counted, among[first]]).T.astype(np.float32)
+    top, bottom = sums[:, : len(hits)], sums[:, len(hits) :][:, which]
     mean = counted.sum(axis=1) / np.maximum(among.sum(axis=1), 1)
     rates = np.divide(top, bottom, out=np.tile(mean.astype(np.float32), (resamples, 1)), where=bottom > 0)
     share = patch_weights(tuple(np.unique(classes, return_inverse=True)[1].tolist()), resamples, seed)
