@@ -68,8 +68,9 @@ def parquet_pieces(
         texts = [name for name in read if columns[name] == "text"]
         with pq.ParquetFile(path, read_dictionary=texts, metadata=file.metadata) as by_code:
             for i in range(file.metadata.num_row_groups):
-                frame = _frame(path, by_code.read_row_group(i, columns=read))
-                yield frame.assign(**{name: _repeated(value, len(frame)) for name, value in one.items()})[there]
+                found = dict(_frame(path, by_code.read_row_group(i, columns=read)))
+                alike = {name: _repeated(one[name], file.metadata.row_group(i).num_rows) for name in one}
+                yield pd.DataFrame({name: (found | alike)[name] for name in there}, copy=False)
 
 
 def _one_value(path: Path, metadata: Mapping[bytes, bytes], columns: Mapping[str, Kind]) -> dict[str, str | int]:
@@ -83,10 +84,10 @@ def _one_value(path: Path, metadata: Mapping[bytes, bytes], columns: Mapping[str
     return one
 
 
-def _repeated(value: str | int, n: int) -> pd.Categorical | NDArray[np.int64]:
+def _repeated(value: str | int, n: int) -> pd.Categorical[str] | NDArray[np.int64]:
     if isinstance(value, int):
         return np.full(n, value, np.int64)
-    return pd.Categorical.from_codes(np.zeros(n, np.int8), [value])
+    return pd.Categorical.from_codes(np.zeros(n, np.int8), pd.Index([value]))
 
 
 @contextmanager
