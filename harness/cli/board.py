@@ -1,24 +1,28 @@
-"""Commands for boards: ``board check``."""
+"""Commands for boards: ``board check``, ``board compare``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from harness.cli.options import examples
+from harness.cli.options import AcceptLicence, DataDir, Limit, Settings, examples, suite_names
 from harness.console import console
+from harness.shipped import suite_file
 
 if TYPE_CHECKING:
     from backends.board_check import Checked
     from backends.ssh_connection import Board
+    from harness.run.on_board import Compared
 
 FULL_SPEED = "performance"  # the governor that keeps the highest frequency
 group = typer.Typer(
-    help="Look at a board before a suite runs there.",
-    epilog=examples("patchbench board check pi@board"),
+    help="Look at a board before a suite runs there, and hold a target against it.",
+    epilog=examples("patchbench board check pi@board", "patchbench board compare litert pi@board"),
     no_args_is_help=True,
 )
 app = typer.Typer()
@@ -45,6 +49,87 @@ def check(address: Address) -> None:
     print_runtimes(found, out)
     if all(one.fault for one in found):
         raise typer.Exit(1)
+
+
+@group.command(
+    epilog=examples(
+        "patchbench board compare litert pi@board",
+        "patchbench board compare hexagon root@phone --suite npus.toml --data ~/data --limit 200",
+    )
+)
+def compare(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A target of the suite.")],
+    address: Address,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SUITE",
+            parser=suite_file,
+            autocompletion=suite_names,
+            help="Whose cases are replayed on both [default: demo].",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(metavar="NAME", help="The board's runtime [default: the target's, with its options].")
+    ] = "",
+    data: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory [default: out/SUITE-TARGET-board].")
+    ] = None,
+    settings: Settings = None,
+    limit: Limit = None,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """Replay the same cases on a target and on a board, and say how far their answers are apart.
+
+    For who has the device that a simulator or an emulator stands for. What `patchbench run SUITE` left in its store is
+    not done again. Says which answers are another class, which output integers differ, and what success is on both; the
+    run directory gets the report of both.
+
+    Exit code 1 where cells failed.
+    """
+    from harness.config import Overrides
+    from harness.report.terminal import failures
+    from harness.run import on_board
+
+    screen = console()
+    changes = Overrides(tuple(settings or ()), limit)
+    found = on_board.compare(
+        suite or suite_file("demo"),
+        data,
+        target,
+        address,
+        runtime=runtime,
+        overrides=changes,
+        out=out,
+        console=screen,
+    )
+    print_compared(found, screen)
+    for failure in failures(found.errors):
+        screen.print(failure, soft_wrap=True)
+    screen.print("report:", Text(str(found.report), "bold"), soft_wrap=True)
+    if found.errors:
+        raise typer.Exit(1)
+
+
+def print_compared(found: Compared, out: Console) -> None:
+    """Print how alike the answers of a target and of a board are, and success on both."""
+    from harness.report.pages import points
+    from harness.report.wording import percent
+
+    alike = Table("file", "images", "n", "another class", "values that differ", "at most", header_style="bold")
+    for entry in found.agreement:
+        apart = (percent(entry.predictions_differ, 2), percent(entry.values_differ, 2))
+        most = f"{entry.largest:g} {entry.unit}{'' if entry.largest == 1 else 's'}"
+        alike.add_row(*map(Text, (entry.artifact, entry.images, str(entry.n), *apart, most)))
+    out.print(alike)
+    rates = Table("file", "attack", *found.names, "points", "95 %", "n", "p", header_style="bold")
+    for pair in found.success:
+        interval = f"{points(pair.success.low)} to {points(pair.success.high)}"
+        cells = (*map(percent, pair.rates), points(pair.success.value), interval, str(pair.n), f"{pair.p:.2g}")
+        rates.add_row(*map(Text, (pair.artifacts[0], pair.attack, *cells)))
+    if found.success:
+        out.print(rates)
 
 
 def print_board(address: str, board: Board, out: Console) -> None:

@@ -1,8 +1,8 @@
-"""Paired comparisons on the same patches and images: two calibrations of one file, on one target."""
+"""Paired comparisons on the same patches and images: two calibrations of one file, or one file on two targets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,14 +20,15 @@ ALL_BUT_CALIBRATION = ("victim", "format", "precision", "signature", "granularit
 
 
 class Paired(NamedTuple):
-    """What changes from one artifact to the other; ``p`` is Holm-corrected over all pairs of the run."""
+    """What changes from one artifact, or target, to the other; ``p`` is Holm-corrected over all pairs compared."""
 
     victim: str
-    target: str
     attack: str  # with the surrogate of its patches, and the defence
     artifacts: tuple[str, str]
+    targets: tuple[str, str]
     patches: int
     n: int
+    rates: tuple[float, float]  # of success
     clean: Difference
     success: Difference
     p: float
@@ -36,10 +37,20 @@ class Paired(NamedTuple):
 def calibrations(known: Outcomes) -> list[Paired]:
     """Compare every two files that differ in their calibration alone, for each target and attack."""
     attacked = known.cells[~known.cells["attack"].isin(CONTROLS) & (known.cells["calibration"] != "")]
+    return _every_two(known, attacked, ALL_BUT_CALIBRATION, "artifact")
+
+
+def targets(known: Outcomes) -> list[Paired]:
+    """Compare every two targets, for each file and attack."""
+    attacked = known.cells[~known.cells["attack"].isin(CONTROLS)]
+    return _every_two(known, attacked, ("artifact", *SERIES), "target")
+
+
+def _every_two(known: Outcomes, attacked: pd.DataFrame, alike: Sequence[str], apart: str) -> list[Paired]:
+    """Compare every two cells that are ``alike`` in these columns, and not in the one that sets them ``apart``."""
     found = []
-    for _, table in attacked.groupby(list(ALL_BUT_CALIBRATION), sort=False, dropna=False):
-        files = list(table.groupby("artifact", sort=False))
-        for (_, one), (_, other) in combinations(files, 2):
+    for _, table in attacked.groupby(list(alike), sort=False, dropna=False):
+        for (_, one), (_, other) in combinations(table.groupby(apart, sort=False), 2):
             found += list(_paired(known, one, other))
     adjusted = holm([pair.p for pair in found])
     return [pair._replace(p=float(p)) for pair, p in zip(found, adjusted, strict=True)]
@@ -54,7 +65,8 @@ def _paired(known: Outcomes, one: pd.DataFrame, other: pd.DataFrame) -> Iterator
     a, b = pairs.T
     kind: Kind = "targeted" if known.goals[a[0]] >= 0 else "untargeted"
     among = known.among_each(a, kind) & known.among_each(b, kind)
-    success = rise(known.hits_each(a, kind), known.hits_each(b, kind), among, known.goals[a])
+    before, after = (known.hits_each(rows, kind) for rows in (a, b))
+    success = rise(before, after, among, known.goals[a])
     right = [known.hits_each([known.clean[rows[0]]], "clean") for rows in (a, b)]
     clean = rise(right[0], right[1], np.ones_like(right[0]), np.zeros(1, np.int64))
     first = one.iloc[0]
@@ -65,11 +77,12 @@ def _paired(known: Outcomes, one: pd.DataFrame, other: pd.DataFrame) -> Iterator
         attack += f", after {first['defence']}"
     yield Paired(
         victim=str(first["victim"]),
-        target=str(first["target"]),
         attack=attack,
         artifacts=(str(first["artifact"]), str(other["artifact"].iloc[0])),
+        targets=(str(first["target"]), str(other["target"].iloc[0])),
         patches=len(a),
         n=int(among.sum()),
+        rates=(float(before[among].mean()), float(after[among].mean())),
         clean=clean,
         success=success,
         p=success.p,

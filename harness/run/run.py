@@ -115,14 +115,18 @@ def run_suite(
                     job = Job.of(work, suite_file, overrides, targets, frozen)
                     carry_out(work, job, deployment, cluster)
                 else:
-                    _run_stages(work)
+                    run_stages(work)
             display.say("counting and writing the report ...")
             given = command or shlex.join(["patchbench", *sys.argv[1:]])
-            timing = Timing(started, time.monotonic() - begun, given, label)
-            _write_records(work, run_dir)
-            found = written_outcomes(run_dir)
-            write_results(run_dir, found, describe_run(work, found, run_dir, timing))
+            write_run_directory(work, run_dir, Timing(started, time.monotonic() - begun, given, label))
         return _print_results(run_dir, console)
+
+
+def write_run_directory(work: stages.Work, run_dir: Path, timing: Timing) -> None:
+    """Write what a plan's results come to, once they are in the store: records, cells, report and run.json."""
+    _write_records(work, run_dir)
+    found = written_outcomes(run_dir)
+    write_results(run_dir, found, describe_run(work, found, run_dir, timing))
 
 
 def write_results(run_dir: Path, found: Splits | None = None, run: RunFacts | None = None) -> Path:
@@ -211,7 +215,7 @@ def _expect(work: stages.Work) -> None:
     work.display.expect(batches(counted), expected(counted, known_times(work.store.root.parent)))
 
 
-def _run_stages(work: stages.Work) -> None:
+def run_stages(work: stages.Work) -> None:
     """Carry out the plan; what can be refused at once, a network or a file that a user brought, comes first."""
     for artifact in work.plan.artifacts:
         if artifact.brought:

@@ -39,6 +39,7 @@ USUAL = {
     "init": ["new.toml", "--kind", "network", "--force"],
     "suites": ["nothing"],
     "board check": ["-"],
+    "board compare": ["none", "-", "--suite", "suite.toml"],
     "pack": ["suite.toml", "none", "--into", "into"],
     "take": ["nowhere", "nowhere"],
 }

@@ -122,7 +122,7 @@ def test_what_was_made_on_different_surrogates_is_told_apart(records: pd.DataFra
 def test_calibrations_are_paired_patch_by_patch(records: pd.DataFrame) -> None:
     """Against means taken by hand, and Holm over all of them."""
     found = calibrations(outcomes(records))
-    places = [(pair.artifacts[0].split("-")[1], pair.artifacts[0].split("-")[3], pair.target) for pair in found]
+    places = [(pair.artifacts[0].split("-")[1], pair.artifacts[0].split("-")[3], pair.targets[0]) for pair in found]
     assert {("onnx", "u8s8", "ort"), ("onnx", "s8s8", "ort"), ("tflite", "s8s8", "litert")} <= set(places)
     pair = found[places.index(("onnx", "u8s8", "ort"))]
     clean = records[(records["attack"] == "none") & (records["pred"] == records["label"])]

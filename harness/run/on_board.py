@@ -1,0 +1,93 @@
+"""A target beside a board: the same files, patches and images on both, and how far their answers are apart."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from backends.device.errors import UserError, did_you_mean
+from harness.config import Suite, TargetTable, read_suite
+from harness.config.overrides import NO_OVERRIDES, Overrides
+from harness.display import Display
+from harness.plan.plan import make
+from harness.results.entries import ErrorEntry
+from harness.results.gathering import outcomes
+from harness.results.measured import AgreementEntry
+from harness.results.paired import Paired, targets
+from harness.results.record_files import read_outcomes
+from harness.results.run_directory import read_run
+from harness.run.run import data_folder, held, run_stages, write_run_directory
+from harness.run.run_json import Timing
+from harness.run.stages import Work
+from harness.shipped import about_suite
+from harness.store import Store
+from harness.tables import validate
+
+
+class Compared(NamedTuple):
+    """What a target and a board answered: their names, how alike, with what success, and what failed."""
+
+    names: tuple[str, ...]
+    agreement: tuple[AgreementEntry, ...]
+    success: tuple[Paired, ...]
+    errors: tuple[ErrorEntry, ...]
+    report: Path
+
+
+def compare(
+    suite_file: Path,
+    data_dir: Path | None,
+    target: str,
+    address: str,
+    *,
+    runtime: str = "",
+    overrides: Overrides = NO_OVERRIDES,
+    out: Path | None = None,
+    console: Console,
+) -> Compared:
+    """Replay a suite's cases on one of its targets and on a board, into a run directory of their own.
+
+    ``runtime`` is the board's where it is not the target's. What a run of the suite has in its store is not done again.
+    """
+    begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    suite = beside(read_suite(suite_file, overrides), target, address, runtime)
+    folder = data_folder(suite, suite_file, data_dir)
+    run_dir = out or Path("out") / f"{suite.name}-{target}-board"
+    made = Path("out") / suite.name
+    with held(made), held(run_dir), about_suite(suite_file):
+        display = Display(console)
+        store = Store(made / "store", display.warn)
+        work = Work(make(suite, folder, store.root), store, display)
+        run_stages(work)
+        command = shlex.join(["patchbench", *sys.argv[1:]])
+        write_run_directory(work, run_dir, Timing(started, time.monotonic() - begun, command))
+        run = read_run(run_dir)
+        known = outcomes(read_outcomes(run_dir, run))
+    names = tuple(one.name for one in suite.target)
+    return Compared(names, run.agreement, tuple(targets(known)), run.errors, run_dir / "report.html")
+
+
+def beside(suite: Suite, target: str, address: str, runtime: str = "") -> Suite:
+    """Return a suite with one of its targets alone, and the board that is to answer as it does."""
+    names = [one.name for one in suite.target]
+    if target not in names:
+        raise UserError(f"{suite.name} has no target {target!r}; {did_you_mean(target, names)}")
+    chosen = suite.target[names.index(target)]
+    settings = {
+        "name": f"{target}-board",
+        "runtime": runtime or chosen.runtime,
+        "host": "ssh",
+        "address": address,
+        "options": {} if runtime else chosen.options,
+        "batch": chosen.batch,
+        "threads": chosen.threads,
+        "time_limit": chosen.time_limit,
+    }
+    board = validate(settings, TargetTable, f"board {address}: not a target")
+    return suite.model_copy(update={"target": [chosen, board]})
