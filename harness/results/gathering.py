@@ -157,20 +157,22 @@ def _cells(piece: pd.DataFrame) -> tuple[Ints, list[CellKey]]:
     """
     is_first: Bools = np.zeros(len(piece), bool)
     is_first[:1] = True
-    for column in CELL_COLUMNS:
-        values = _codes(piece[column])
+    columns = [_coded(piece[column]) for column in CELL_COLUMNS]
+    for values, _ in columns:
         is_first[1:] |= values[1:] != values[:-1]
     starts = np.flatnonzero(is_first)
     number: dict[CellKey, int] = {}
-    keys = zip(*(_plain(piece[column].iloc[starts]) for column in CELL_COLUMNS), strict=True)
+    keys = zip(*(_plain(values[starts], words) for values, words in columns), strict=True)
     group = np.array([number.setdefault(key, len(number)) for key in keys], np.int64)
     return np.repeat(group, np.diff(starts, append=len(piece))), list(number)
 
 
-def _codes(column: pd.Series) -> NDArray[Any]:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return np.asarray(column.cat.codes)
-    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else pd.factorize(column)[0]
+def _coded(column: pd.Series) -> tuple[NDArray[Any], list[str]]:
+    """Return the numbers of a column, which has no words, or codes and the words that they stand for."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(), []
+    coded = column.array if isinstance(column.array, pd.Categorical) else pd.Categorical(column)
+    return np.asarray(coded.codes), [str(word) for word in coded.categories.tolist()]
 
 
 def _factorized(column: pd.Series) -> tuple[Ints, list[str], Ints]:
@@ -185,11 +187,11 @@ def _factorized(column: pd.Series) -> tuple[Ints, list[str], Ints]:
     return number[codes], by_code.cat.categories.to_numpy(object)[order].astype(str).tolist(), at[order]
 
 
-def _plain(column: pd.Series) -> list[Any]:
+def _plain(values: NDArray[Any], words: list[str]) -> list[Any]:
     """Return plain values, of which NaN is one and the same, so that it equals itself in a key."""
-    by_code = isinstance(column.dtype, pd.CategoricalDtype)
-    values: list[Any] = (column.astype(str) if by_code else column).tolist()
-    return [math.nan if value != value else value for value in values]
+    if words:
+        return [words[code] for code in values.tolist()]
+    return [math.nan if value != value else value for value in values.tolist()]
 
 
 def _refuse_twice(piece: pd.DataFrame, cell: Ints, image: Ints, keys: list[CellKey]) -> None:
