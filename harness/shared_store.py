@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import tempfile
 import threading
@@ -78,6 +79,8 @@ def read(url: str) -> Place:
         files, root = url_to_fs(url)
     except Exception as error:  # of whichever library a protocol has
         raise UserError(f"--store {url}: {_said(error)}") from error
+    library = type(files).__module__.partition(".")[0]
+    logging.getLogger(library).addHandler(logging.NullHandler())  # what it would print, tracebacks too, we say
     return Place(url, files, root.rstrip("/"))
 
 
@@ -208,4 +211,6 @@ class SharedStore:
 def _said(error: BaseException) -> str:
     """Return the first line of what an exception says, without what may be a secret."""
     told = (isinstance(error, OSError) and error.strerror) or first_line(error)
+    if isinstance(error, FileNotFoundError) and not error.strerror:  # of some libraries, the bare address
+        told = f"not found: {told}"
     return IN_MESSAGES.sub("", told.partition("\n")[0])

@@ -1,9 +1,9 @@
 """How far a run scales: ``PYTHONPATH=. python benchmarks/speed/scale.py {steps,speedup,simulate} ...``.
 
 ``steps [NUMBER]``: what an empty step costs, in process and through Dask, handed over as `run --cluster` does.
-``speedup``: crafting and replays on one worker and on two, one core each.
-``simulate SUITE RUN``: a suite's plan on up to 1000 workers, with the times that RUN measured; where more workers stop
-to help, and the critical path.
+``speedup``: crafting and replays on one worker and on two, one core each; four minutes where nothing else runs.
+``simulate SUITE MEASURED``: a suite's plan on up to 1000 workers, with the times that a run measured, or one that was
+interrupted, or ``sample.py``; where more workers stop to help, and the critical path.
 """
 
 import argparse
@@ -14,25 +14,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
-from statistics import median
 
 from rich.table import Table
-from simulated import Timed, critical_path, makespan, split
+from simulated import critical_path, makespan, split
+from times import ALIKE, GIVEN, MEASURED, NOTHING, USUAL, Times, of_run, read, timed
 
 from harness.config import read_suite
 from harness.console import console
-from harness.plan.plan import Plan, make
-from harness.plan.steps import TORCH
+from harness.plan.plan import make
 from harness.run import deployments
 from harness.run.crew import offer
-from harness.run.graph import CORE, Node, graph, latencies
-from harness.run.tasks import Task, estimate, known_times, tasks
+from harness.run.graph import CORE
 
+HOW = (MEASURED, ALIKE, USUAL, GIVEN, NOTHING)
+QUICK = ("check", "load", "read")  # may be taken for nothing
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 ENOUGH = 1.05  # of the shortest time: more workers no longer help
 SHARED = re.compile(r"✓ share \d+ steps among \d+ workers ([\d.]+) s")
+STEP = re.compile(r"^✓ .* ([\d.]+) s(?: · .*)?$", re.MULTILINE)
 SUITE = """
 schema = 1
 name = "scale"
@@ -50,21 +50,37 @@ mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
 [[export]]
 format = ["onnx", "tflite"]
-calibration = "minmax"
+calibration = ["minmax", "moving_average"]
 [controls]
 grey = 0
 noise = 1
+[latency]
+threads = 1
+warmup = 1
+runs = 5
+seconds = 0
 [[target]]
 name = "litert"
 runtime = "litert"
 """
 GAP = '[[attack]]\nname = "gap"\ntarget_classes = [3]\npixels = 8\nseeds = {seeds}\noptions = {{ steps = {steps} }}\n'
 MADE = SUITE + GAP.format(seeds=[0], steps=1)  # before anything is measured
-REFERENCE = '[[target]]\nname = "reference"\nruntime = "litert"\noptions = { kernels = "reference" }\n'
-ORT = '[[target]]\nname = "ort"\nruntime = "onnxruntime"\n'
+OTHERS = """
+[[target]]
+name = "litert-16"
+runtime = "litert"
+batch = 16
+[[target]]
+name = "ort"
+runtime = "onnxruntime"
+[[target]]
+name = "ort-16"
+runtime = "onnxruntime"
+batch = 16
+"""
 WORK = {
-    "crafting": SUITE + GAP.format(seeds=[1, 2, 3, 4, 5, 6], steps=200),
-    "replays": MADE.replace("noise = 1", "noise = 100") + ORT + REFERENCE,
+    "crafting": SUITE + GAP.format(seeds=list(range(1, 9)), steps=150),
+    "replays": MADE.replace("noise = 1", "noise = 40") + OTHERS,
 }
 
 
@@ -104,85 +120,91 @@ def steps(number: int) -> None:
 
 def speedup() -> None:
     """Print what a second worker brings; what both kinds of work need is made before."""
-    table = Table("", "1 worker, s", "2 workers, s", "speed-up")
+    table = Table("", "workers", "s", "of it steps, s", "of each worker's time, %", "speed-up")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run(folder, MADE, "made", 1)
         for name, suite in WORK.items():
-            seconds = []
+            alone = 0.0
             for workers in (1, 2):
                 shutil.copytree(folder / "made", folder / name, dirs_exist_ok=True)
-                seconds.append(run(folder, suite, name, workers))
+                seconds, work = run(folder, suite, name, workers)
                 shutil.rmtree(folder / name)
-            table.add_row(name, *(f"{one:.1f}" for one in seconds), f"{seconds[0] / seconds[1]:.2f}")
+                alone = alone or seconds
+                share = 100 * work / workers / seconds
+                row = (f"{workers}", f"{seconds:.1f}", f"{work:.1f}", f"{share:.0f}", f"{alone / seconds:.2f}")
+                table.add_row(name, *row)
     console().print(table)
 
 
-def run(folder: Path, suite: str, out: str, workers: int) -> float:
-    """Run a suite on workers; return the seconds of all that they do but timing, without their start."""
+def run(folder: Path, suite: str, out: str, workers: int) -> tuple[float, float]:
+    """Run a suite on workers; return the seconds of all that they do but timing, without their start, and of steps."""
     (folder / "suite.toml").write_text(suite)
     command = [sys.executable, "-m", "harness.cli", "run", "suite.toml", "--out", out, "--cluster", f"local:{workers}"]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
-    return float(SHARED.findall(done.stdout)[0])
+    before, shared, _ = re.split(SHARED, done.stdout, maxsplit=1)
+    return float(shared), sum(map(float, STEP.findall(before)))
 
 
-class Times:
-    """What steps of a plan take: as a run measured, else as one of its kind, else as given or usual for the verb."""
-
-    def __init__(self, plan: Plan, measured: Path, given: dict[str, float]) -> None:
-        self._known, self._given = known_times(measured), given
-        self._tasks = {(task.stage, task.key): task for task in tasks(plan)}
-
-    @property
-    def unknown(self) -> Counter[str]:
-        """Of how many steps nothing is known, by verb."""
-        return Counter(task.verb for task in self._tasks.values() if self._seconds(task) is None)
-
-    def step(self, node: Node, after: frozenset[str]) -> Timed:
-        """Return a node with the time of its results; a bundle and the check of twins have none of their own."""
-        found = [self._seconds(self._tasks[result]) or 0.0 for result in node.results if result in self._tasks]
-        splits = node.stage == "replay" and node.of.target.name != TORCH
-        return Timed(node.name, f"{node.verb} {node.what}", sum(found), after, node.urgency, splits)
-
-    def _seconds(self, task: Task) -> float | None:
-        if (seconds := estimate(task, self._known)) is not None:
-            return seconds
-        usual = [took.seconds for took in self._known.get(task.stage, []) if took.verb == task.verb and took.seconds]
-        return self._given.get(task.verb, median(usual) if usual else None)
-
-
-def timed(plan: Plan, times: Times) -> list[Timed]:
-    """Return the nodes of a plan's graph with their times; latencies come last, as on a cluster."""
-    nodes = graph(plan)
-    last = nodes.keys() - {before for node in nodes.values() for before in node.after}
-    first = [times.step(node, node.after) for node in nodes.values()]
-    return first + [times.step(node, frozenset(last)) for node in latencies(plan).values()]
-
-
-def simulate(suite: Path, measured: Path, data: Path | None, overhead: float, given: dict[str, float]) -> None:
-    """Print how a plan scales."""
-    plan = make(read_suite(suite), data, None)
-    times = Times(plan, measured, given)
-    if times.unknown:
-        what = ", ".join(f"{count} to {verb}" for verb, count in times.unknown.items())
-        sys.exit(f"{measured}: no time is known of {what}: give it with --seconds VERB=SECONDS")
-    several = timed(plan, times)
+def simulate(given: argparse.Namespace) -> None:
+    """Print how a plan scales, and draw it."""
+    plan = make(read_suite(given.suite), given.data, None)
+    rows = read(given.measured) if given.measured.is_file() else of_run(given.measured)
+    known = Times(plan, rows, dict(given.seconds))
+    several = timed(plan, known)
+    if unknown := {verb: count for verb, count in known.unknown.items() if verb not in QUICK}:
+        what = ", ".join(f"{count} to {verb}" for verb, count in unknown.items())
+        sys.exit(f"{given.measured}: no time is known of {what}: give it with --seconds VERB=SECONDS")
     total, chain, spans = sum(step.seconds for step in several), critical_path(several), {}
-    table = Table("workers", "minutes", "speed-up", "of each worker, %", title=f"{suite.stem}: {len(several)} steps")
+    table = [("workers", "minutes", "speed-up", "of each worker, %")]
     for workers in WORKERS:
-        spans[workers] = makespan(split(several, workers), workers, overhead)
+        spans[workers] = makespan(split(several, workers), workers, given.overhead)
         gain = total / spans[workers]
-        table.add_row(f"{workers}", f"{spans[workers] / 60:.2f}", f"{gain:.1f}", f"{100 * gain / workers:.0f}")
+        table.append((f"{workers}", f"{spans[workers] / 60:.2f}", f"{gain:.1f}", f"{100 * gain / workers:.0f}"))
     enough = next(workers for workers, seconds in spans.items() if seconds <= ENOUGH * min(spans.values()))
-    out = console()
-    out.print(table)
-    out.print(f"{total / 60:.1f} minutes of work; more than {enough} workers gain less than {ENOUGH - 1:.0%}")
-    out.print(f"critical path, {chain.seconds / 60:.1f} minutes where nothing is split:")
-    for step in chain.steps:
-        out.print(f"{step.seconds:9.1f} s  {step.what}", highlight=False)
+    path = [("s", "step")] + [(f"{step.seconds:.1f}", step.what) for step in chain.steps if step.seconds]
+    times = [("to", *HOW)] + [(verb, *(f"{found[how] or ''}" for how in HOW)) for verb, found in known.counts.items()]
+    text = (
+        f"{len(several)} nodes of {given.suite.stem}, {total / 60:.1f} minutes of work with one thread, "
+        f"{1000 * given.overhead:g} ms of the scheduler for each.\n\n{markdown(table)}\n"
+        f"More than {enough} workers gain less than {ENOUGH - 1:.0%}. The critical path has {chain.seconds / 60:.1f} "
+        f"minutes where nothing is split:\n\n{markdown(path)}\n"
+        f"Steps, and where their times are from:\n\n{markdown(times)}"
+    )
+    print(text)
+    if given.table:
+        given.table.write_text(text)
+        draw(spans, total, chain.seconds, given.table.with_suffix(".svg"))
+
+
+def draw(spans: dict[int, float], total: float, path: float, file: Path) -> None:
+    """Draw the minutes on so many workers, and the two that none goes below: work shared out, and the critical path."""
+    from harness.report.svg import COLOURS, INK, SOFT, drawing, legend
+
+    workers = list(spans)
+    with drawing(6.4, 3.2) as (figure, out):
+        axes = figure.subplots()
+        axes.loglog(workers, [seconds / 60 for seconds in spans.values()], color=COLOURS[0], marker="o", ms=4,
+                    label="simulated")  # fmt: skip
+        axes.loglog(
+            workers, [total / 60 / n for n in workers], color=SOFT, lw=0.8, ls=(0, (4, 3)), label="work, shared out"
+        )
+        axes.axhline(path / 60, color=INK, lw=0.8, ls=(0, (1, 2)), label="critical path")
+        axes.set_xticks(workers, [str(n) for n in workers])
+        axes.minorticks_off()
+        axes.set(xlabel="workers", ylabel="minutes", ylim=(path / 60 / 4, None))
+        legend(figure, axes)
+        figure.subplots_adjust(0.12, 0.16, 0.98, 0.86)
+    file.write_text(f"{out[0]}\n")
+
+
+def markdown(rows: list[tuple[str, ...]]) -> str:
+    """Return a table, its first row the head."""
+    lines = [rows[0], tuple("---" for _ in rows[0]), *rows[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def pair(word: str) -> tuple[str, float]:
@@ -199,17 +221,18 @@ def main() -> None:
     commands.add_parser("speedup")
     simulated = commands.add_parser("simulate")
     simulated.add_argument("suite", type=Path)
-    simulated.add_argument("run", type=Path, help="a run directory, or one beside those that measured")
+    simulated.add_argument("measured", type=Path, help="a run directory, one beside those that measured, or a table")
     simulated.add_argument("--data", type=Path)
     simulated.add_argument("--overhead", type=float, default=0.005, help="seconds of a step, as `steps` measures them")
     simulated.add_argument("--seconds", type=pair, action="append", default=[], metavar="VERB=SECONDS")
+    simulated.add_argument("--table", type=Path, help="Markdown to write, beside it a figure")
     given = parser.parse_args()
     if given.command == "steps":
         steps(given.number)
     elif given.command == "speedup":
         speedup()
     else:
-        simulate(given.suite, given.run, given.data, given.overhead, dict(given.seconds))
+        simulate(given)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,26 @@ def start(
     )
 
 
+class Running:
+    """A command that runs in a folder, in a process group of its own; what it says is on disk as it comes."""
+
+    def __init__(self, *words: object, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.said, self.complained = folder / "said.txt", folder / "complained.txt"
+        with self.said.open("w") as out, self.complained.open("w") as err:
+            self.process = start(*words, folder=folder, environment=environment, stdout=out, stderr=err)
+
+    def end(self, limit: float) -> Ended:
+        """Wait for its end; after the limit its group is killed. The seconds are those waited."""
+        begun = time.monotonic()
+        code: int | None = None
+        try:
+            code = self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            end_group(self.process.pid)
+            self.process.wait()
+        return Ended(code, self.said.read_text(), self.complained.read_text(), time.monotonic() - begun)
+
+
 def patchbench(*words: object, limit: float = 300.0, **how: Any) -> Ended:
     """Run a command line, started by `start`, to its end; after the limit, or when this ends, its group is killed."""
     begun = time.monotonic()
@@ -142,10 +162,11 @@ def patchbench(*words: object, limit: float = 300.0, **how: Any) -> Ended:
     return Ended(code, out or "", err or "", time.monotonic() - begun)
 
 
-def undisturbed(folder: Path) -> Path:
+def undisturbed(folder: Path, *words: object, environment: Mapping[str, str] | None = None) -> Path:
     """Return a finished run directory that nothing disturbed, made in a folder unless it is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    ended = patchbench("run", SUITE, "--out", folder.resolve() / "undisturbed", folder=folder)
+    command = ("run", *(words or (SUITE,)), "--out", folder.resolve() / "undisturbed")
+    ended = patchbench(*command, folder=folder, environment=environment)
     if ended.code != 0:
         sys.exit(f"the undisturbed run ended with {ended.code}: {ended.line}")
     return folder.resolve() / "undisturbed"

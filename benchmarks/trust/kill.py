@@ -26,13 +26,12 @@ from campaign import (
     Ended,
     Results,
     ResultsFile,
+    Running,
     Seed,
     TableFile,
     commit,
-    end_group,
     markdown,
     patchbench,
-    start,
     undisturbed,
     write_table,
 )
@@ -50,15 +49,12 @@ LONGEST = 160  # characters of a line in the table
 PATIENCE = 60.0  # seconds until a command that was told to end is killed
 
 
-class Run:
-    """A command that is running: what it says, what it fills, and its processes."""
+class Run(Running):
+    """A run: what it says, what it fills, and its processes."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("run", SUITE, "--out", "run", folder=folder)
         self.folder = folder
-        self.said = folder / "said.txt"
-        self.complained = folder / "complained.txt"
-        with self.said.open("w") as out, self.complained.open("w") as err:
-            self.process = start("run", SUITE, "--out", "run", folder=folder, stdout=out, stderr=err)
 
     def has_begun(self, stage: str) -> bool:
         """Whether it is in this stage, or past it; before it has a process of its own, Python itself is starting."""
@@ -80,17 +76,6 @@ class Run:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.poll() is None and "report: " not in self.said.read_text()
-
-    def end(self) -> Ended:
-        """Wait for its end."""
-        begun = time.monotonic()
-        code: int | None = None
-        try:
-            code = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            end_group(self.process.pid)
-            self.process.wait()
-        return Ended(code, self.said.read_text(), self.complained.read_text(), time.monotonic() - begun)
 
     def remaining(self, known: list[psutil.Process]) -> list[str]:
         """Name what is running `SOON` after its end, of its processes and of any that names its folder; kill it."""
@@ -123,7 +108,7 @@ def kill(folder: Path, stage: str, chance: Random) -> Kill | None:
     to = chance.choice(("group", "child")) if stage == "replay" else "group"
     run = Run(folder)
     if not run.awaits(stage, chance.uniform(0, STAGES[stage])):
-        run.end()
+        run.end(PATIENCE)
         return None
     below = [process for process, _ in descendants(run.process.pid)]
     if to == "child" and below:
@@ -132,7 +117,7 @@ def kill(folder: Path, stage: str, chance: Random) -> Kill | None:
     else:
         to = "group"
         os.killpg(run.process.pid, number)
-    ended = run.end()
+    ended = run.end(PATIENCE)
     left = run.remaining(below)
     objection = _objection(ended, number, to) or (f"left running: {left[0]}" if left else "")
     return Kill(stage, number.name, to, ended.code, ended.line, round(ended.seconds, 2), objection)

@@ -76,6 +76,7 @@ def run(
     label: str = "",
     device: str = "cpu",
     store: str = "",
+    cluster: str = "",
     quiet: bool = False,
 ) -> Run:
     """Run a suite end to end: train, export, craft, replay, report. A second run does only what is new.
@@ -92,6 +93,7 @@ def run(
         label: What the run is called in lists of runs.
         device: What patches are crafted on: ``cpu``, ``cuda`` or ``cuda:N``.
         store: The URL of a store that runs share, such as ``s3://bucket/prefix``; by default ``$PATCHBENCH_STORE``.
+        cluster: Whose workers do it, as for ``--cluster``, such as ``local:2``.
         quiet: Print nothing, neither progress nor the table of results.
     """
     from harness.config import Overrides, read_suite
@@ -102,11 +104,11 @@ def run(
     overrides = Overrides(tuple(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()), limit)
     run_dir = Path(out) if out else Path("out") / read_suite(file, overrides).name
     given = {"--data": [folder], "--out": [out], "--set": overrides.settings, "--limit": [limit], "--targets": targets,
-             "--store": [store or None]}  # fmt: skip
+             "--store": [store or None], "--cluster": [cluster or None]}  # fmt: skip
     run_suite(
         file, Path(folder) if folder else None, run_dir, overrides=overrides, targets=tuple(targets), device=device,
         label=label, command=_command(suite, given), store=store or os.environ.get("PATCHBENCH_STORE", ""),
-        console=console(quiet=quiet),
+        cluster=cluster, console=console(quiet=quiet),
     )  # fmt: skip
     return load_run(run_dir)
 

@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError
 
 from backends.device.artifact import sha256_file
 from backends.device.errors import UserError
-from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from harness.data import splits
 from harness.finished.redaction import Redaction
@@ -20,7 +19,7 @@ from harness.results.entries import Entry
 from harness.results.gathering import gathered
 from harness.results.judged import judged
 from harness.results.record_files import record_pieces
-from harness.results.run_directory import CELLS, RECORDS, REPORT, RUN, SUMMARY, read_run, verify
+from harness.results.run_directory import CELLS, RECORDS, REPORT, RUN, SUMMARY, read_run, verify, write_cells
 from harness.sealed import read_sealed, write_sealed
 from harness.store import write_text
 from harness.tables import explain
@@ -68,8 +67,7 @@ def share(run_dir: Path, into: Path, baseline: Path | None = None) -> None:
     redacted = redaction.run(run)
     known = judged(redacted, gathered(map(redaction.records, record_pieces(run_dir, run))))
     write_text(into / REPORT, page.text(into, redacted, known, NOTICE))
-    with replacing(into / CELLS) as draft:
-        known.cells.drop(columns="doubts").to_csv(draft, index=False, float_format="%.6g")
+    write_cells(into, known.cells.drop(columns="doubts"))
     manifest = Manifest(
         schema=SCHEMA,
         kind=KIND,

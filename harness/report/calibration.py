@@ -16,12 +16,12 @@ from harness.report.svg import (
     LEGEND_LINE_INCHES,
     MARKERS,
     Figures,
-    at_most_a_hundred,
     drawing,
     for_windows,
     legend,
     legend_lines,
     percent_axis,
+    spread_by_rank,
 )
 from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
@@ -101,7 +101,7 @@ def _draw_target(axes: Axes, here: pd.DataFrame, rate: str, names: list[str], x:
     """Draw one target's patches over the calibrations; their mean is over those that ran with every calibration."""
     wide = here.pivot_table(index=["series_label", "patch"], columns="calibration", values=rate)
     patches = wide.reindex(columns=names)
-    for values in patches.loc[at_most_a_hundred(patches.mean(axis=1))].to_numpy():
+    for values in patches.loc[spread_by_rank(patches.mean(axis=1))].to_numpy():
         axes.plot(x, values, color=style.colour, lw=0.7, alpha=0.35)
     axes.plot(x, patches.dropna().mean().to_numpy(), color=style.colour, lw=2.2, marker=style.marker, ms=5)
     clean = here.groupby("calibration")["clean_accuracy"].first().reindex(names)

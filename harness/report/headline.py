@@ -222,14 +222,14 @@ class _Places:
     def __init__(self, cells: pd.DataFrame) -> None:
         quantized = cells[on_integers(cells)]
         self.kind = "partly integer" if partly_integer(quantized).all() else "integer"
-        self._by_patch = {
-            (row["artifact"], row["target"], row["patch"], row["defence"]): row
-            for row in cells[~cells["attack"].isin(CONTROLS)].to_dict("records")
-        }
-        self._several = len({row["series_label"] for row in self._by_patch.values()}) > 1
+        self._attacked = cells[~cells["attack"].isin(CONTROLS)]
+        patches = zip(*(self._attacked[name] for name in ("artifact", "target", "patch", "defence")), strict=True)
+        self._row_of = {patch: row for row, patch in enumerate(patches)}
+        self._several = self._attacked["series_label"].nunique() > 1
 
     def row(self, one: Reach) -> Mapping[Hashable, Any]:
-        return self._by_patch[one.artifact, one.target, one.patches[0], one.defence]
+        row = self._row_of[one.artifact, one.target, one.patches[0], one.defence]
+        return self._attacked.iloc[row].to_dict()
 
     def name(self, one: Reach, *, with_series: bool = False) -> str:
         row = self.row(one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def labelled(cells: pd.DataFrame) -> pd.DataFrame:
     varied = [c for c in SERIES if c != "attack" and (by_victim[c].nunique(dropna=False) > 1).any()]
     if (table["defence"] != "").any() and "defence" not in varied:  # all patches have it, clean images lack it
         varied.append("defence")
-    table["series_label"] = [_series(row, varied) for row in table.to_dict("records")]
+    table["series_label"] = _by_values(table[list(SERIES)], lambda row: _series(row, varied))
     formats = table["format"].map({f: i for i, f in enumerate(FORMATS)}).fillna(len(FORMATS))
     rank = np.where(is_lab(table), 0, np.where(table["precision"] == "fp32", 1, 2))
     calibrations = table["calibration"].map({"minmax": 0}).fillna(1)
@@ -49,6 +49,26 @@ def labelled(cells: pd.DataFrame) -> pd.DataFrame:
         [*order, "series_label", "target_class", "seed"] if "seed" in table else order, kind="stable"
     )
     return table.drop(columns=["_rank", "_format", "_calibration"]).reset_index(drop=True)
+
+
+def case_labels(cells: pd.DataFrame, class_names: Sequence[str]) -> list[str]:
+    """Return what tells each cell of a series from the others: ``cat, seed 0, 8 px, random``; empty without a patch."""
+
+    def label(row: Mapping[Hashable, Any]) -> str:
+        goal = row["target_class"]
+        name = "–" if goal < 0 else class_names[goal] if goal < len(class_names) else f"class {goal}"
+        said = (name, f"seed {row['seed']}", f"{row['patch_px']} px", str(row["placement"]))
+        return "" if row["attack"] == "none" else ", ".join(said)
+
+    return _by_values(cells[["attack", "target_class", "seed", "patch_px", "placement"]], label)
+
+
+def _by_values(table: pd.DataFrame, label: Callable[[Mapping[Hashable, Any]], str]) -> list[str]:
+    """Return the label of each row, of equal rows made once."""
+    group = table.groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy(np.int64)
+    first = table.iloc[np.unique(group, return_index=True)[1]]
+    labels = [label(row) for row in first.to_dict("records")]
+    return [labels[one] for one in group.tolist()]
 
 
 def _artifacts(table: pd.DataFrame) -> dict[str, str]:

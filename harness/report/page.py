@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -16,11 +17,12 @@ from harness.report.agreement import pages
 from harness.report.calibration import calibration_figures
 from harness.report.defences import defended, pareto_figure
 from harness.report.headline import headline
-from harness.report.labels import attack_label, labelled
+from harness.report.labels import attack_label, case_labels, labelled
 from harness.report.latency import latencies
+from harness.report.packed import packed
 from harness.report.pages import environment, points
 from harness.report.success import success_figures
-from harness.report.svg import page_style
+from harness.report.svg import MARKS, page_style
 from harness.report.waterfall import chains_by_victim, unchanged
 from harness.report.wording import NO, QUESTION, YES, percent
 from harness.results import paired
@@ -34,12 +36,15 @@ from harness.store import write_text
 from patches.patch import CONTROLS
 
 HERE = Path(__file__).parent
-CELLS_SHOWN = 1500  # rows of the table of cells; cells.csv has all
+CELLS_SHOWN = 1500  # rows of the table of cells; of more, the page shows `FIRST_CELLS` and has the others packed
+FIRST_CELLS = 100
+CELLS_PACKED = 150_000  # of a thousand images each they take 16 bytes a cell; cells.csv has all
 ROWS_SHOWN = 500  # of any other table; summary.json and run.json have all
 CHAINS_SHOWN = 30  # of a victim, from lab to device
 PAGES_SHOWN = 30  # files whose targets are compared
 MANY_CELLS = 10_000  # above it, the first `FIGURES_SHOWN` of a kind are drawn: a figure takes seconds
 FIGURES_SHOWN = 1
+MARKS_SHOWN = 50  # of a bar in such a figure
 PATCHES_SHOWN = 300  # pictures; the folder of patches has all
 HASHES_SHOWN = 1000  # rows of the patches' hashes; run.json has all
 
@@ -60,7 +65,8 @@ def build(run_dir: Path, run: RunFacts | None = None, known: Judged | None = Non
 def text(run_dir: Path, run: RunFacts, known: Judged, notice: str = "") -> str:
     """Return the page, with a ``notice`` below its headline; it has the pictures that lie in the run directory."""
     content = _content(run_dir, run, known) | {"notice": notice}
-    return _environment().get_template("report.html").render(_assets() | content)
+    scripts = ["report.js", "cells.js"] if content["packed"] else ["report.js"]
+    return _environment().get_template("report.html").render(_assets(scripts) | content)
 
 
 def _environment() -> jinja2.Environment:
@@ -76,8 +82,8 @@ def _environment() -> jinja2.Environment:
     return made
 
 
-def _assets() -> dict[str, object]:
-    script = (HERE / "report.js").read_text()
+def _assets(scripts: Sequence[str]) -> dict[str, object]:
+    script = "".join((HERE / name).read_text() for name in scripts)
     return {
         "style": Markup(page_style()),
         "script": Markup(script),
@@ -91,12 +97,17 @@ def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
     table = every[every["split"] != "all"]
     summary = labelled(known.over_patches[known.over_patches["split"] != "all"])
     matrix = outcomes(known.outcomes)
-    shown = table.head(CELLS_SHOWN)
-    shown = shown.assign(control_of=[str(patch).partition("@")[2] for patch in shown["patch"]])
+    table = table.assign(
+        how=case_labels(table, run.class_names),
+        control_of=[str(patch).partition("@")[2] for patch in table["patch"]],
+    )
+    names = (["victim"] if len(run.victims) > 1 else []) + ["artifact_label", "target_label", "series_label", "how"]
+    is_packed = len(table) > CELLS_SHOWN
     defences = defended(run, summary)
     results = rows.results(summary)
     labels = dict(zip(table["artifact"], table["artifact_label"], strict=True))
-    figures = FIGURES_SHOWN if len(table) > MANY_CELLS else len(table)
+    is_large = len(table) > MANY_CELLS
+    figures, marks = (FIGURES_SHOWN, MARKS_SHOWN) if is_large else (len(table), MARKS)
     return {
         "run": run,
         "question": QUESTION,
@@ -107,11 +118,13 @@ def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
         "n_patches": table.loc[~table["attack"].isin(CONTROLS), "patch"].nunique(),
         "n_images": len(matrix.images),
         "n_cells": len(table),
-        "is_large": len(table) > MANY_CELLS,
+        "is_large": is_large,
+        "marks": marks,
         "filters": rows.filters(table),
         "failures": rows.failures(table, run),
         "checks": known.checks,
-        "success": success_figures(table, summary, figures),
+        "evaluated": rows.evaluated(table),
+        "success": success_figures(table, summary, figures, marks),
         "results": results.head(ROWS_SHOWN).to_dict("records"),
         "n_results": len(results),
         "rows_shown": ROWS_SHOWN,
@@ -130,7 +143,9 @@ def _content(run_dir: Path, run: RunFacts, known: Judged) -> dict[str, object]:
         "latency": latencies(run, table),
         "attacks": rows.attacks(run),
         "sanity": every[every["split"] == "all"].to_dict("records"),
-        "cells": shown.to_dict("records"),
+        "cells": table.head(FIRST_CELLS if is_packed else CELLS_SHOWN).to_dict("records"),
+        "placed": (table["control_of"] != "").any(),
+        "packed": packed(table.head(CELLS_PACKED), rows.FILTERS, names) if is_packed else "",
     }
 
 

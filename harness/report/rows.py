@@ -16,6 +16,8 @@ from harness.results.metrics import is_lab
 from harness.results.run_directory import RunFacts
 from patches.patch import CONTROLS
 
+SUCCESS = ("targeted_success", "untargeted_success")
+FILTERS = {"victim": "victim", "artifact": "artifact_label", "target": "target", "attack": "attack"}
 PNG = b"\x89PNG\r\n\x1a\n"
 CONTROL_NAMES = {
     "noise": "noise",
@@ -51,6 +53,15 @@ class Attack(NamedTuple):
     seconds: float
 
 
+class Evaluated(NamedTuple):
+    """How many images clean accuracy is over, how many patches ran, and on how many images each: from, to."""
+
+    clean: list[int]
+    patches: int
+    least: int
+    most: int
+
+
 class PatchCard(NamedTuple):
     """A patch with its picture, and its success in the lab and on integer targets (lowest, highest)."""
 
@@ -73,10 +84,23 @@ class ExampleCard(NamedTuple):
     answers: list[tuple[int, list[str]]]
 
 
+def evaluated(cells: pd.DataFrame) -> dict[str, Evaluated]:
+    """Return what each victim was evaluated on."""
+    out = {}
+    attacked = cells[~cells["attack"].isin(CONTROLS) & (cells["status"] == "ok")]
+    for victim in cells["victim"].unique():
+        own = attacked[attacked["victim"] == victim]
+        targeted = own.loc[own["n_targeted"] > 0, "n_targeted"]
+        over = targeted if len(targeted) else own["n_untargeted"]
+        clean = set(cells.loc[cells["victim"] == victim, "n_clean"].tolist()) - {0}
+        ends = (int(over.min()), int(over.max())) if len(over) else (0, 0)
+        out[str(victim)] = Evaluated(sorted(clean), own["patch"].nunique(), *ends)
+    return out
+
+
 def filters(cells: pd.DataFrame) -> dict[str, list[str]]:
     """Return what the rows of the page can be filtered by, and the values that this run has."""
-    columns = {"victim": "victim", "artifact": "artifact_label", "target": "target", "attack": "attack"}
-    return {name: list(dict.fromkeys(cells[column])) for name, column in columns.items()}
+    return {name: list(cells[column].unique()) for name, column in FILTERS.items()}
 
 
 def failures(cells: pd.DataFrame, run: RunFacts) -> list[Failure]:
@@ -149,7 +173,7 @@ def patches(run: RunFacts, cells: pd.DataFrame, run_dir: Path, most: int) -> lis
     undefended = ok["defence"] == ""
     if (undefended & ~ok["attack"].isin(CONTROLS)).any():
         ok = ok[undefended]
-    own = ok[ok["attack"] != "other_class"]
+    own = ok.loc[ok["attack"] != "other_class", ["patch", "victim", "precision", "format", *SUCCESS]]
     rows = own.groupby("patch", observed=True).indices
     out = []
     for patch in sorted(run.patches, key=lambda patch: patch.attack in CONTROLS)[:most]:

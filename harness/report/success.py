@@ -18,11 +18,11 @@ from harness.report.svg import (
     COLOURS,
     INK,
     LEGEND_LINE_INCHES,
+    MARKS,
     RULE,
     SOFT,
     WIDTH,
     Figures,
-    at_most_a_hundred,
     covering,
     drawing,
     for_windows,
@@ -31,6 +31,7 @@ from harness.report.svg import (
     percent_axis,
     short,
     show_on_hover,
+    spread_by_rank,
 )
 from patches.patch import CONTROLS
 
@@ -38,6 +39,10 @@ ROW_INCHES = 0.3
 VALUE_INCHES = 0.45  # to the right of a bar, for its value
 SERIES_PER_FIGURE = 4
 SHARED_WITH_CONTROLS = ["patch_px", "shape", "placement", "defence"]
+# All that is read of a cell: a choice of rows takes as long as it has columns.
+READ = ["victim", "artifact", "target", "precision", "attack", *SHARED_WITH_CONTROLS]
+READ += ["status", "clean_accuracy", "targeted_success", "untargeted_success"]
+READ += ["artifact_label", "target_label", "series_label"]
 
 
 class _Bar(NamedTuple):
@@ -47,27 +52,31 @@ class _Bar(NamedTuple):
     height: float
     colour: str
     is_pale: bool
+    marks: int
 
 
-def success_figures(cells: pd.DataFrame, summary: pd.DataFrame, most: int) -> list[tuple[str, Figures]]:
+def success_figures(
+    cells: pd.DataFrame, summary: pd.DataFrame, most: int, marks: int = MARKS
+) -> list[tuple[str, Figures]]:
     """Return the first (victim, figures) pairs: success and clean accuracy by artifact and target, four series each.
 
     ``cells`` and their ``summary`` are labelled. A bar is the mean over patches, a line its 95 % interval, a dot a
-    patch; the tick and the ring are the means of the noise and grey controls of the same size and place.
+    patch, up to so many ``marks``; the tick and the ring are the means of the noise and grey controls of the same size
+    and place.
     """
-    return list(islice(_figures(cells, summary), most))
+    return list(islice(_figures(cells, summary, marks), most))
 
 
-def _figures(cells: pd.DataFrame, summary: pd.DataFrame) -> Iterator[tuple[str, Figures]]:
-    for victim, table in cells.groupby("victim", sort=False):
+def _figures(cells: pd.DataFrame, summary: pd.DataFrame, marks: int) -> Iterator[tuple[str, Figures]]:
+    for victim, table in cells[READ].groupby("victim", sort=False):
         series = list(dict.fromkeys(table.loc[~table["attack"].isin(CONTROLS), "series_label"])) or [""]
         for start in range(0, len(series), SERIES_PER_FIGURE):
             chosen = series[start : start + SERIES_PER_FIGURE]
-            draw = partial(_figure, table, summary[summary["victim"] == victim], chosen)
+            draw = partial(_figure, table, summary[summary["victim"] == victim], chosen, marks)
             yield str(victim), for_windows(draw)
 
 
-def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width: float) -> Markup:
+def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], marks: int, width: float) -> Markup:
     rows = table.drop_duplicates(["artifact", "target"])
     rate = "targeted_success" if table["targeted_success"].notna().any() else "untargeted_success"
     names = [name or "no patch" for name in series]
@@ -92,7 +101,7 @@ def _figure(table: pd.DataFrame, summary: pd.DataFrame, series: list[str], width
             means, here = (tables[row["artifact"], row["target"]] for tables in of_place)
             for i, name in enumerate(series):
                 offset = 0.8 * ((i + 0.5) / len(series) - 0.5)
-                bar = _Bar(at + offset, 0.64 / len(series), COLOURS[i], row["precision"] == "fp32")
+                bar = _Bar(at + offset, 0.64 / len(series), COLOURS[i], row["precision"] == "fp32", marks)
                 _draw_bar(left, bar, here, name, rate, means[means["series_label"] == name])
             _draw_clean_accuracy(right, at, here)
         percent_axis(left, "x", longest / (1 - room), f"{rate.split('_')[0]} success, %")
@@ -125,7 +134,7 @@ def _draw_bar(axes: Axes, bar: _Bar, here: pd.DataFrame, series: str, rate: str,
             axes.text(0.004, bar.y, "failed", va="center", color=INK, style="italic")
     else:
         axes.barh(bar.y, values.mean(), bar.height, color=bar.colour, alpha=0.25 if bar.is_pale else 0.6, lw=0)
-        dots = values[at_most_a_hundred(values)]
+        dots = values[spread_by_rank(values, bar.marks)]
         axes.plot(dots, [bar.y] * len(dots), "o", color=bar.colour, ms=3.2, mew=0)
         end = np.nanmax([values.max(), interval.max(axis=None)])
         text = f"{100 * values.mean():.1f}"

@@ -76,6 +76,8 @@ def drawing(width: float, height: float) -> Iterator[tuple[Figure, list[Markup]]
 
 def _clear_legends(figure: Figure) -> None:
     """Lower the axes that a legend of more lines than were foreseen would cover."""
+    if not figure.legends:
+        return
     figure.draw_without_rendering()
     boxes = [axes.get_tightbbox() for axes in figure.axes]
     highest = max((box.y1 for box in boxes if box is not None), default=0.0)
@@ -182,8 +184,8 @@ def ticks(axes: Axes, which: Literal["x", "y"], names: Sequence[str], most: int,
     show_on_hover(axis.get_ticklabels(), names)
 
 
-def at_most_a_hundred(values: pd.Series) -> pd.Index:
-    """Return the labels of the marks to draw: all, or of more than a hundred those evenly spread by rank."""
-    if len(values) <= MARKS:
+def spread_by_rank(values: pd.Series, most: int = MARKS) -> pd.Index:
+    """Return the labels of the marks to draw: all, or of more than ``most`` those evenly spread by rank."""
+    if len(values) <= most:
         return values.index
-    return values.sort_values().index[np.linspace(0, len(values) - 1, MARKS).astype(int)]
+    return values.sort_values().index[np.linspace(0, len(values) - 1, most).astype(int)]

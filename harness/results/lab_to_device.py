@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ STAGES = (
 # kernels that compute every operator of an integer file in float, between its quantizers: onnxruntime's and OpenVINO's
 IN_FLOAT = ("cpu-disabled", "float")
 LAB, FLOAT_RUNTIME, FAKE_QUANT, REFERENCE, OPTIMISED, ELSEWHERE, OTHER_SET, OTHER_VERSION = range(8)
+Columns = Mapping[str, Any]
 OPEN = -1  # which of them depends on the file that a chain leads to
 
 
@@ -53,7 +54,7 @@ class Link(NamedTuple):
 class Chain(NamedTuple):
     """The links to one file's integers, for one attack; ``columns`` are those of its last cell, ``n`` its images."""
 
-    columns: pd.Series
+    columns: Columns
     kind: Kind
     patches: int
     n: int
@@ -64,7 +65,7 @@ class _Place(NamedTuple):
     """An artifact on a target: its stage, its columns, its clean cell, its patched cells by class and seed."""
 
     stage: int
-    columns: pd.Series
+    columns: Columns
     clean: int
     cells: Mapping[tuple[int, int], int]
 
@@ -82,12 +83,12 @@ def chains(known: Outcomes, versions: Mapping[str, str]) -> list[Chain]:
     table = known.cells[~known.cells["attack"].isin(CONTROLS)]
     integer = table[(table["format"] != "torch") & (table["precision"] != "fp32")]
     candidates = {
-        series: list(_candidates(known, rows))
+        series: list(_candidates(known, rows[["artifact", "target", "seed"]]))
         for series, rows in table.groupby(["victim", *SERIES], sort=False, dropna=False)
     }
     for _, file in integer.groupby(["victim", "format", "precision", *SETTINGS, *SERIES], sort=False, dropna=False):
-        last = file.iloc[0]
-        here = candidates[tuple(last[["victim", *SERIES]])]
+        last = known.cell(file.index[0])
+        here = candidates[tuple(last[name] for name in ("victim", *SERIES))]
         places = sorted(_places(here, last, versions), key=lambda place: place.stage)
         if places and places[0].stage == LAB and len({place.stage for place in places}) > 1:
             out.append(_chain(known, places, last))
@@ -100,14 +101,12 @@ def _candidates(known: Outcomes, series: pd.DataFrame) -> Iterator[_Place]:
         whole = rows.index if all(known.whole(row) for row in rows.index) else rows.index[:0]
         patches = zip(known.goals[whole].tolist(), rows.loc[whole, "seed"].tolist(), strict=True)
         cells = dict(zip(patches, whole.tolist(), strict=True))
-        yield _Place(OPEN, rows.iloc[0], int(known.clean[rows.index[0]]), cells)
+        yield _Place(OPEN, known.cell(rows.index[0]), int(known.clean[rows.index[0]]), cells)
 
 
-def _places(candidates: Sequence[_Place], last: pd.Series, versions: Mapping[str, str]) -> Iterator[_Place]:
-    home = next(
-        (place.columns for place in candidates if place.columns["format"] == "torch"),
-        pd.Series({"arch": None, "cpu": None, "host": None}),
-    )
+def _places(candidates: Sequence[_Place], last: Columns, versions: Mapping[str, str]) -> Iterator[_Place]:
+    nowhere: Columns = dict.fromkeys(("arch", "cpu", "host"))
+    home = next((place.columns for place in candidates if place.columns["format"] == "torch"), nowhere)
     first: dict[str, str] = {}
     for place in candidates:
         stage = _stage(place.columns, last, home)
@@ -119,7 +118,7 @@ def _places(candidates: Sequence[_Place], last: pd.Series, versions: Mapping[str
             yield place._replace(stage=stage)
 
 
-def _stage(columns: pd.Series, last: pd.Series, home: pd.Series) -> int | None:
+def _stage(columns: Columns, last: Columns, home: Columns) -> int | None:
     """Return the stage of a place; ``home`` are the columns of the lab, whose CPU has the usual instruction set."""
     same_settings = all(columns[name] == last[name] for name in ("precision", *SETTINGS))
     if columns["format"] == "torch":
@@ -144,7 +143,7 @@ def _stage(columns: pd.Series, last: pd.Series, home: pd.Series) -> int | None:
     return OPTIMISED if columns["host"] == home["host"] else ELSEWHERE
 
 
-def _chain(known: Outcomes, places: Sequence[_Place], last: pd.Series) -> Chain:
+def _chain(known: Outcomes, places: Sequence[_Place], last: Columns) -> Chain:
     patches = sorted(set.intersection(*(set(place.cells) for place in places)))
     classes = np.array([goal for goal, _ in patches], np.int64)
     kind: Kind = "targeted" if last["target_class"] >= 0 else "untargeted"

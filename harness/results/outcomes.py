@@ -61,11 +61,11 @@ class Outcomes:
 
     def cell(self, row: int) -> dict[str, Any]:
         """Return the columns of a cell as plain values; a row of ``cells`` itself takes hundreds of times as long."""
-        return {name: values[row] for name, values in self._columns.items()}
+        return {name: values[row] for name, values in self.columns.items()}
 
     @cached_property
-    def _columns(self) -> dict[str, list[Any]]:
-        """The columns of ``cells``; cells share equal values."""
+    def columns(self) -> dict[str, list[Any]]:
+        """The columns of ``cells`` as plain values, ten times as fast to go through; cells share equal ones."""
         return {str(name): _values(column) for name, column in self.cells.items()}
 
     def on(self, images: Sequence[str]) -> Outcomes:

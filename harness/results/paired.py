@@ -48,28 +48,34 @@ def targets(known: Outcomes) -> list[Paired]:
 
 def _every_two(known: Outcomes, attacked: pd.DataFrame, alike: Sequence[str], apart: str) -> list[Paired]:
     """Compare every two cells that are ``alike`` in these columns, and not in the one that sets them ``apart``."""
-    found = []
-    for _, table in attacked.groupby(list(alike), sort=False, dropna=False):
-        for (_, one), (_, other) in combinations(table.groupby(apart, sort=False), 2):
-            found += list(_paired(known, one, other))
+    patches = list(zip(known.goals.tolist(), known.cells["seed"].tolist(), strict=True))
+    groups: dict[tuple[object, ...], list[list[int]]] = {}  # of rows
+    for key, cells in attacked.groupby([*alike, apart], sort=False, dropna=False)["seed"]:
+        groups.setdefault(key[:-1], []).append(cells.index.tolist())
+    pairs = [pair for group in groups.values() for pair in combinations(group, 2)]
+    found = [change for one, other in pairs for change in _paired(known, patches, one, other)]
     adjusted = holm([pair.p for pair in found])
     return [pair._replace(p=float(p)) for pair, p in zip(found, adjusted, strict=True)]
 
 
-def _paired(known: Outcomes, one: pd.DataFrame, other: pd.DataFrame) -> Iterator[Paired]:
-    both = one.reset_index().merge(other.reset_index(), on=["target_class", "seed"])
-    pairs = both[["index_x", "index_y"]].to_numpy(np.int64)
-    pairs = np.array([pair for pair in pairs if all(known.whole(row) for row in pair)], np.int64).reshape(-1, 2)
-    if not len(pairs):
+def _paired(
+    known: Outcomes, patches: Sequence[tuple[int, int]], one: Sequence[int], other: Sequence[int]
+) -> Iterator[Paired]:
+    """Yield the change from some cells to others, if a patch ran whole on both; ``patches`` are those of all cells."""
+    there: dict[tuple[int, int], list[int]] = {}
+    for row in filter(known.whole, other):
+        there.setdefault(patches[row], []).append(row)
+    pairs = [(row, twin) for row in filter(known.whole, one) for twin in there.get(patches[row], ())]
+    if not pairs:
         return
-    a, b = pairs.T
+    a, b = np.array(pairs, np.int64).T
     kind: Kind = "targeted" if known.goals[a[0]] >= 0 else "untargeted"
     among = known.among_each(a, kind) & known.among_each(b, kind)
     before, after = (known.hits_each(rows, kind) for rows in (a, b))
     success = rise(before, after, among, known.goals[a])
     right = [known.hits_each([known.clean[rows[0]]], "clean") for rows in (a, b)]
     clean = rise(right[0], right[1], np.ones_like(right[0]), np.zeros(1, np.int64))
-    first = one.iloc[0]
+    first, last = known.cell(one[0]), known.cell(other[0])
     attack = str(first["attack"])
     if first["surrogate"]:
         attack += f", crafted on {first['surrogate']}"
@@ -78,8 +84,8 @@ def _paired(known: Outcomes, one: pd.DataFrame, other: pd.DataFrame) -> Iterator
     yield Paired(
         victim=str(first["victim"]),
         attack=attack,
-        artifacts=(str(first["artifact"]), str(other["artifact"].iloc[0])),
-        targets=(str(first["target"]), str(other["target"].iloc[0])),
+        artifacts=(str(first["artifact"]), str(last["artifact"])),
+        targets=(str(first["target"]), str(last["target"])),
         patches=len(a),
         n=int(among.sum()),
         rates=(float(before[among].mean()), float(after[among].mean())),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, Literal, TypeVar
 
+import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError
 
 from backends.device.artifact import sha256_file
+from backends.device.files import replacing
 from backends.device.reading import JSON_BYTES, MEBIBYTE, DamagedFile
 from harness.data import splits
 from harness.results.entries import (
@@ -126,10 +128,26 @@ def write_run(run_dir: Path, run: RunFacts) -> None:
     write_sealed(run_dir / RUN, run.model_copy(update={"files": files}).plain())
 
 
+def write_cells(run_dir: Path, cells: pd.DataFrame) -> None:
+    """Write ``cells.csv``, numbers to six digits."""
+    fractions = cells.select_dtypes("float")
+    with replacing(run_dir / CELLS) as draft:
+        cells.assign(**{str(name): _six_digits(column) for name, column in fractions.items()}).to_csv(
+            draft, index=False
+        )
+
+
+def _six_digits(column: pd.Series) -> list[str]:
+    """Return numbers as text, of equal ones formatted once; empty for what is missing."""
+    of, values = pd.factorize(column)
+    texts = [*(f"{value:.6g}" for value in values.tolist()), ""]
+    return [texts[one] for one in of.tolist()]
+
+
 def write_summary(run_dir: Path, suite: str, cells: pd.DataFrame, over_patches: pd.DataFrame) -> None:
     """Write ``summary.json``."""
-    content = Summary(schema=SCHEMA, suite=suite, cells=_rows(cells), over_patches=_rows(over_patches))
-    write_sealed(run_dir / SUMMARY, content.plain())
+    rows = {"cells": _rows(cells), "over_patches": _rows(over_patches)}
+    write_sealed(run_dir / SUMMARY, {"schema": SCHEMA, "suite": suite, **rows})
 
 
 def _files(run: RunFacts) -> Iterator[str]:
@@ -164,5 +182,8 @@ def _absent(run_dir: Path) -> str:
 
 
 def _rows(table: pd.DataFrame) -> Cells:
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return cast(Cells, rows)
+    """Return a table's rows, None for what is missing."""
+    factors = (pd.factorize(column) for _, column in table.items())  # -1 for what is missing: None is the last
+    columns = [np.append(np.asarray(values, object), [None])[codes].tolist() for codes, values in factors]
+    names = table.columns.tolist()
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -80,7 +80,7 @@ def survivals(known: Outcomes) -> list[Survival]:
     """
     pairs = dict(_pairs(known))
     noise = _noise_rows(known)
-    groups = known.cells.loc[list(pairs)].groupby(list(PLACE), sort=False, dropna=False)
+    groups = known.cells.loc[list(pairs)].groupby(list(PLACE), sort=False, dropna=False)["seed"]
 
     @cache
     def in_lab(rows: tuple[int, ...]) -> Reach:
@@ -94,7 +94,8 @@ def without_lab(known: Outcomes) -> list[Reach]:
     """Return what each series reaches on each integer target where none of its patches ran in a lab."""
     pairs = dict(_pairs(known))
     noise = _noise_rows(known)
-    groups = known.cells[_attacked(known) & on_integers(known.cells)].groupby(list(PLACE), sort=False, dropna=False)
+    attacked = known.cells[_attacked(known) & on_integers(known.cells)]
+    groups = attacked.groupby(list(PLACE), sort=False, dropna=False)["seed"]
     rows = [members.index.tolist() for _, members in groups if not any(row in pairs for row in members.index)]
     whole = [[row for row in each if known.whole(row)] for each in rows]
     return [_reach(known, each, noise) for each in whole if each]
@@ -109,12 +110,12 @@ def _pairs(known: Outcomes) -> Iterator[tuple[int, _Pair]]:
     cells = known.cells
     labs: dict[tuple[object, ...], dict[str, int]] = {}
     attacked = _attacked(known)
-    patches = list(zip(*(cells[column] for column in ON_BOTH), strict=True))
-    victim, surrogate = ([str(name) for name in cells[column]] for column in ("victim", "surrogate"))
+    patches = list(zip(*(known.columns[column] for column in ON_BOTH), strict=True))
+    victim, surrogate = known.columns["victim"], known.columns["surrogate"]
     for row in np.flatnonzero(attacked & is_lab(cells)).tolist():
         if known.whole(row):
             labs.setdefault(patches[row], {}).setdefault(victim[row], row)
-    victims = dict(zip(cells["artifact"], cells["victim"], strict=True))
+    victims = dict(zip(known.columns["artifact"], victim, strict=True))
     for row in np.flatnonzero(attacked & on_integers(cells)).tolist():
         there = labs.get(patches[row], {})
         networks = [victim[row], *_crafted_on(surrogate[row], victims)]
@@ -170,7 +171,7 @@ def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]
         target=str(columns["target"]),
         defence=str(columns["defence"]),
         kind=kind,
-        patches=tuple(str(known.cell(row)["patch"]) for row in rows),
+        patches=tuple(known.columns["patch"][row] for row in rows),
         success=estimate(known, rows, kind),
         gain=difference(gain, among, goals, "patches and images"),
         noise=np.nan if noisy is None else mean_over_patches(noisy, among),
@@ -186,5 +187,5 @@ def _noise_hits(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int,
     """Return the share of each patch's noise draws that hit each image, float ``(patches, images)``; None without."""
     if kind == "untargeted" or not all(noise[row] for row in rows):
         return None
-    hits: list[Bools] = [known.hits_each(noise[row], kind) for row in rows]
-    return np.array([each.mean(axis=0) for each in hits])
+    hits = {draws: known.hits_each(draws, kind).mean(axis=0) for draws in {noise[row] for row in rows}}
+    return np.array([hits[noise[row]] for row in rows])

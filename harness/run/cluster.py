@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from backends.device.errors import UserError
 from harness.run import perform, worker
@@ -24,6 +24,7 @@ LOOK_SECONDS = 1.0  # between two looks at the list of workers
 QUEUE_SECONDS = 3600.0  # for the first worker to come: a batch system has a queue
 LOST_SECONDS = 60.0  # for a scheduler or a worker to come back
 AGAIN = "finished work is kept: run again to go on"
+LOST = f"the scheduler has lost the run; {AGAIN}"
 
 
 def carry_out(work: Work, job: Job, deployment: Deployment, word: str) -> None:
@@ -37,6 +38,7 @@ def carry_out(work: Work, job: Job, deployment: Deployment, word: str) -> None:
             crew.gather(deployment.expected, QUEUE_SECONDS)
         for several in (nodes, latencies(work.plan)):
             _Watch(work, job, client, crew).over(_missing(work, several))
+    work.store.clear()  # of workers that died
 
 
 @contextmanager
@@ -51,10 +53,10 @@ def _announced(work: Work, job: Job) -> Iterator[None]:
 
 
 def _missing(work: Work, nodes: dict[str, Node]) -> dict[str, Node]:
-    """Return what is still to do; a bundle, or the check of twins, only where something that is to do waits for it."""
+    """Return what is still to do; a bundle, or the check of a twin, only where something that is to do waits for it."""
     missing = {name: node for name, node in nodes.items() if not perform.is_done(work, node)}
     wanted = {before for node in missing.values() for before in node.after}
-    return {name: node for name, node in missing.items() if node.stage not in ("bundle", "twins") or name in wanted}
+    return {name: node for name, node in missing.items() if node.stage not in ("bundle", "twin") or name in wanted}
 
 
 class _Watch:
@@ -67,7 +69,9 @@ class _Watch:
         self._futures: dict[str, Future] = {}
         self._pending: dict[str, Node] = {}
         self._parts: dict[str, set[str]] = {}  # of a replay, those that are still to come
-        self._finished = as_completed([], loop=client.loop)
+        self._took: dict[str, float] = {}  # seconds of a replay in parts, so far
+        # with results: to ask for one that died with its worker would wait until others do it again, and look at none
+        self._finished = as_completed([], loop=client.loop, with_results=True, raise_errors=False)
         self._looked = self._heard = self._met = time.monotonic()
 
     def over(self, nodes: dict[str, Node]) -> None:
@@ -84,8 +88,8 @@ class _Watch:
                     else:
                         self._hand(node.name, node)
                 while self._pending:
-                    for future in self._next():
-                        self._hear(future)
+                    for future, done in self._next():
+                        self._hear(future, done)
                         tick(len(nodes) - len(self._pending), len(nodes), "")
             finally:
                 self._end()
@@ -99,8 +103,8 @@ class _Watch:
         )  # fmt: skip
         self._finished.add(self._futures[name])
 
-    def _next(self) -> list[Future]:
-        """Return what has finished; look at the workers from time to time."""
+    def _next(self) -> list[tuple[Future, Done]]:
+        """Return what has finished, and how; look at the workers from time to time."""
         now = time.monotonic()
         if self._client.status != "running":
             if now - self._heard > LOST_SECONDS:
@@ -112,48 +116,48 @@ class _Watch:
             self._crew.look()
             self._looked = time.monotonic()
             self._check_met()
-        finished: list[Future] = self._finished.next_batch(block=False)
+        finished: list[tuple[Future, Done]] = self._finished.next_batch(block=False)
         if not finished:
             time.sleep(TICK_SECONDS)
         return finished
 
     def _check_met(self) -> None:
         """Give workers time to come back; what then still has none that can do it is a `UserError`."""
+        if any(self._futures[name].cancelled() for name in self._pending):
+            raise UserError(LOST)
         unmet = next((why for node in self._pending.values() if (why := self._crew.unmet(node))), "")
         if not unmet:
             self._met = self._looked
         elif self._looked - self._met > LOST_SECONDS:
             raise UserError(f"for {LOST_SECONDS:g} s {unmet}; {AGAIN}")
 
-    def _hear(self, future: Future) -> None:
+    def _hear(self, future: Future, done: Done) -> None:
         name = str(future.key).removesuffix(f"-{self._job.token}")
         node = self._pending.pop(name)
-        done = self._result(future, node)
+        if not isinstance(done, Done):
+            self._raise(future, node)
         if done.refused:
             raise UserError(done.refused)
         self._work.errors.update(done.errors)
         for stage, key in node.results:
             self._work.store.offer(stage, key)
         if name.startswith("part:"):
-            self._hear_part(name, node)
+            self._hear_part(name, node, done.seconds)
         elif done.parts:
             self._split(node, done.parts)
+            self._took[node.name] = done.seconds
         else:
             self._work.display.finished(node.verb, node.what, done.seconds)
 
-    def _result(self, future: Future, node: Node) -> Done:
+    def _raise(self, future: Future, node: Node) -> NoReturn:
+        """Raise what came instead of a result."""
         from distributed import KilledWorker
 
-        if future.status in ("cancelled", "lost"):
-            raise UserError(f"the scheduler has lost the run; {AGAIN}")
-        error = future.exception()
+        error = future.exception() if future.status == "error" else UserError(LOST)
         if isinstance(error, KilledWorker):
             died = f"{error.allowed_failures + 1} workers died while they did it, the last {error.last_worker.address}"
             raise UserError(f"{node.verb} {node.what}: {died}; {AGAIN}")
-        if error is not None:
-            raise error
-        done: Done = future.result()
-        return done
+        raise error
 
     def _split(self, node: Node, of: int) -> None:
         names = [f"part:{number}:{of}:{node.name}" for number in range(1, of + 1)]
@@ -161,12 +165,13 @@ class _Watch:
         for name in names:
             self._hand(name, node)
 
-    def _hear_part(self, name: str, node: Node) -> None:
+    def _hear_part(self, name: str, node: Node, seconds: float) -> None:
         _, _, of, whole = name.split(":", 3)
         self._parts[whole].remove(name)
+        self._took[whole] += seconds
         if not self._parts[whole] and isinstance(node.of, Batch):
             perform.join_parts(self._work, node.of, int(of))
-            self._work.display.finished(node.verb, f"{node.what} in {of} parts", 0.0)
+            self._work.display.finished(node.verb, f"{node.what} in {of} parts", self._took[whole])
 
     def _fail(self, node: Node, why: str) -> None:
         """Give replays and timings that nobody can do their error; without anything else there is no run."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.device.errors import UserError
+from backends.hosts import identity
 from harness.display import Display
 from harness.plan.plan import Plan
 from harness.run import worker
-from harness.run.graph import Node
+from harness.run.graph import QUIET, Node
 from harness.run.worker import Job, Welcome
 
 if TYPE_CHECKING:
@@ -20,19 +21,29 @@ HOSTS = ("docker", "qemu")
 TOGETHER_SECONDS = 60.0  # for the other workers to come, once the first is there
 PAUSE_SECONDS = 0.2
 SHOWN = 80
+UNREACHED = "no board of it can be reached from where the command runs"
 
 
 async def offer(resources: dict[str, float], dask_worker: Any) -> None:
-    """Tell the scheduler what a worker has; runs on the worker."""
+    """Tell the scheduler what a worker has; runs on the worker.
+
+    Steps that no worker could do are given out when a worker begins to run, not when it gets resources: so it pauses,
+    and begins anew.
+    """
+    from distributed import Status
+
     await dask_worker.set_resources(**resources)
+    if dask_worker.status == Status.running:
+        dask_worker.status = Status.paused
+        dask_worker.status = Status.running
 
 
 class Member(NamedTuple):
-    """A worker that takes part: its machine, what it offers, and what it could, were no other worker to."""
+    """A worker that takes part: its machine, what it offers, and the boards that it reaches."""
 
     machine: str
     offers: dict[str, float]
-    alone: frozenset[str]
+    boards: frozenset[str]
 
 
 class Crew:
@@ -41,6 +52,8 @@ class Crew:
     def __init__(self, client: Client, job: Job, plan: Plan, display: Display) -> None:
         self._client, self._job, self._plan, self._display = client, job, plan, display
         self._facts = worker.facts(job, plan)
+        self._unreached = {target.name for target in plan.targets if "unreachable" in identity(target)}
+        self._fleets = _together(plan)
         self._members: dict[str, Member] = {}  # by address
         self._refused: dict[str, str] = {}
         self._lacks: dict[str, str] = {}  # by target, why it cannot run
@@ -63,7 +76,7 @@ class Crew:
         until = time.monotonic() + seconds
         while self.size < max(expected, 1):
             before = self.size
-            self.look()
+            self._meet()
             if self._refused and not self.size and len(self._refused) >= expected:
                 raise UserError("no worker can take part: " + "; ".join(self._refused.values()))
             if self.size and not before:
@@ -73,9 +86,14 @@ class Crew:
             time.sleep(PAUSE_SECONDS)
         if not self.size:
             raise UserError(f"no worker came within {seconds:g} s")
+        self._share_out()
 
     def look(self) -> None:
         """Take in workers that are new, and forget those that are gone."""
+        self._meet()
+        self._share_out()
+
+    def _meet(self) -> None:
         known = self._client.scheduler_info(n_workers=-1)["workers"]
         for gone in self._members.keys() - known.keys():
             del self._members[gone]
@@ -84,13 +102,14 @@ class Crew:
             said = self._client.run(worker.welcome, self._job, workers=new, on_error="return")
             for address, welcome in said.items():
                 self._take_in(address, known[address], welcome)
-        self._share_out()
 
     def unmet(self, node: Node) -> str:
         """Return why no worker can do a node's work; empty where one can."""
+        target = getattr(node.of, "target", None)
+        if target and target.name in self._unreached:
+            return UNREACHED
         if any(all(member.offers.get(need) for need in node.needs) for member in self._members.values()):
             return ""
-        target = getattr(node.of, "target", None)
         reason = self._lacks.get(target.name, "") if target else ""
         return reason or f"no worker has {' and '.join(node.needs)}"
 
@@ -111,15 +130,22 @@ class Crew:
         self._tell(address, self._member(int(facts["nthreads"]), welcome))
 
     def _share_out(self) -> None:
-        """Give what one worker alone may offer to the first that can: a board, and timing on a machine.
+        """Give what one worker alone may offer to one that can: timing on a machine, and boards.
 
-        So when that worker is gone, another has it.
+        Boards of one fleet go to that worker which reaches most of them. When a worker is gone, another has its.
         """
-        for address, member in list(self._members.items()):
-            others = self._members.values()
-            taken = {need for one in others for need in one.offers if need != "quiet" or one.machine == member.machine}
-            if more := member.alone - taken:
-                self._tell(address, member._replace(offers=member.offers | dict.fromkeys(more, 1.0)))
+        for machine in {member.machine for member in self._members.values()}:
+            self._give(QUIET, [a for a, member in self._members.items() if member.machine == machine])
+        for fleet in self._fleets:
+            reached = {address: len(member.boards & fleet) for address, member in self._members.items()}
+            able = sorted((address for address, boards in reached.items() if boards), key=lambda a: -reached[a])
+            self._give({f"board:{board}": 1.0 for board in fleet}, able)
+
+    def _give(self, what: Mapping[str, float], addresses: Sequence[str]) -> None:
+        """Have the first of some workers offer something, unless one of them does."""
+        if addresses and not any(self._members[address].offers.keys() & what for address in addresses):
+            first = self._members[addresses[0]]
+            self._tell(addresses[0], first._replace(offers={**first.offers, **what}))
 
     def _tell(self, address: str, member: Member) -> None:
         """Have a worker offer what it is to; one that died meanwhile is left out."""
@@ -134,20 +160,28 @@ class Crew:
         if welcome.fault:
             return welcome.fault
         there = dict(welcome.facts)
+        lacking = tuple(worker.of_target(target) for target, why in welcome.lacks if why or target in self._unreached)
         for name, here in self._facts.items():
-            if (found := there.get(name, "none")) != here:
+            if not name.startswith(lacking) and (found := there.get(name, "none")) != here:
                 return f"{name}: {found:.{SHOWN}} there, {here:.{SHOWN}} here"
         return ""
 
     def _member(self, cores: int, welcome: Welcome) -> Member:
-        """Return what a worker is: a board is one worker's, and one worker of a machine times there."""
+        """Return what a worker is, and offers whatever others do."""
         lacks = dict(welcome.lacks)
         offers = {"cores": float(cores), "gpu": float(welcome.gpus)}
-        alone = {"quiet"}
         for target in self._plan.targets:
-            if not lacks.get(target.name):
-                if target.host in HOSTS:
-                    offers[target.host] = float(cores)
-                elif target.host == "ssh":
-                    alone |= {f"board:{board.address}" for board in target.boards}
-        return Member(welcome.machine, offers, frozenset(alone))
+            if not lacks.get(target.name) and target.host in HOSTS:
+                offers[target.host] = float(cores)
+        return Member(welcome.machine, offers, welcome.boards)
+
+
+def _together(plan: Plan) -> list[frozenset[str]]:
+    """Return the boards of a plan, those together that a fleet has in common with another."""
+    several: list[frozenset[str]] = []
+    for target in plan.targets:
+        if target.host == "ssh":
+            mine = frozenset(board.address for board in target.boards)
+            joined = [one for one in several if one & mine]
+            several = [one for one in several if not one & mine] + [mine.union(*joined)]
+    return several

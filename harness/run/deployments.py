@@ -43,7 +43,7 @@ class Local(NamedTuple):
         from distributed import LocalCluster
 
         return LocalCluster(
-            n_workers=self.expected, threads_per_worker=1, processes=True, dashboard_address=None,
+            n_workers=self.expected, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
         )  # fmt: skip
 

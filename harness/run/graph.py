@@ -14,17 +14,16 @@ from harness.run.replays import Batch, batches
 from harness.run.tasks import verb
 
 # What others wait for longest comes first.
-URGENCY = {"data": 7, "victim": 6, "qat": 5, "artifact": 4, "twins": 3, "patch": 3, "bundle": 2, "replay": 1}
+URGENCY = {"data": 7, "victim": 6, "qat": 5, "artifact": 4, "twin": 3, "patch": 3, "bundle": 2, "replay": 1}
 CORE: Mapping[str, float] = {"cores": 1.0}
-TWINS = "twins"
-QUIET = {"quiet": 1.0}
+QUIET: Mapping[str, float] = {"quiet": 1.0}
 
 Source = DataStep | VictimStep | TrainingStep | ArtifactStep
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine does in one go: to make a step, to pack or replay a batch, to check the twins (None), to time.
+    """What one machine does in one go: to make a step, to check a twin, to pack or replay a batch, to time.
 
     ``results`` are the folders and keys that it leaves in the store, ``after`` the names of the nodes before it.
     """
@@ -32,7 +31,7 @@ class Node:
     name: str
     verb: str
     what: str
-    of: Source | PatchStep | Batch | LatencyStep | None
+    of: Source | SurrogateStep | PatchStep | Batch | LatencyStep
     results: tuple[tuple[str, str], ...] = ()
     after: frozenset[str] = frozenset()
     needs: Mapping[str, float] = field(default_factory=lambda: CORE)
@@ -56,7 +55,7 @@ def graph(plan: Plan, device: str = "cpu") -> dict[str, Node]:
         ("data", plan.data), ("victim", plan.victims), ("qat", list(trainings.values())), ("artifact", plan.artifacts),
     ]  # fmt: skip
     nodes = [_node(stage, step) for stage, several in steps for step in several]
-    nodes.append(Node(TWINS, "check", TWINS, None, after=frozenset(f"artifact:{step.key}" for step in plan.artifacts)))
+    nodes += _twins(plan)
     nodes += [_patch(step, device) for step in plan.patches]
     for batch in batches(plan.replays):
         nodes += _replayed(batch)
@@ -69,7 +68,7 @@ def latencies(plan: Plan) -> dict[str, Node]:
     made = {}
     for step in plan.latencies:
         name = f"latency:{step.key}"
-        needs = _needs(step.target) | ({} if step.target.host == "ssh" else QUIET)  # a board is quiet by itself
+        needs = {**_needs(step.target), **({} if step.target.host == "ssh" else QUIET)}  # a board is quiet by itself
         made[name] = Node(name, verb(step), step.what, step, (("latency", step.key),), needs=needs)
     return made
 
@@ -98,6 +97,18 @@ def _before(step: Source) -> set[str]:
             return _network(step.victim)
         case ArtifactStep():
             return _source(step)
+
+
+def _twins(plan: Plan) -> Iterator[Node]:
+    """Yield the check of each twin that patches are made on."""
+    surrogates = [patch.surrogate for patch in plan.patches if patch.surrogate]
+    steps = [step for one in surrogates for step in one.members or (one,) if step.kind == "twin"]
+    for name, step in {_check(step): step for step in steps}.items():
+        yield Node(name, "check", f"twin of {step.made_of}", step, after=frozenset(_surrogate(step) - {name}))
+
+
+def _check(twin: SurrogateStep) -> str:
+    return f"twin:{twin.made_of}:{twin.words.variant}"
 
 
 def _patch(step: PatchStep, device: str) -> Node:
@@ -144,5 +155,5 @@ def _file(step: ArtifactStep) -> set[str]:
 def _surrogate(step: SurrogateStep) -> set[str]:
     if step.members:
         return set().union(*(_surrogate(member) for member in step.members))
-    twin = {TWINS} if step.kind == "twin" else set()
+    twin = {_check(step)} if step.kind == "twin" else set()
     return twin | (_file(step.artifact) if step.artifact else _network(step.victim))

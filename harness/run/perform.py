@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from backends.device.bundle import Bundle
 from harness.plan.cells import LatencyStep
-from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, TrainingStep, VictimStep
+from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, SurrogateStep, TrainingStep, VictimStep
 from harness.run import crafting, parts, replays, stages, twin_check
 from harness.run.graph import Node
 from harness.run.lanes import Share
@@ -36,8 +36,8 @@ def perform(work: stages.Work, node: Node, share: Share, most: int) -> int:
             crafting.patch(work, step)
         case LatencyStep() as step:
             replays.latencies(work, [step])
-        case None:
-            twin_check.require_equal(work)
+        case SurrogateStep() as step:
+            twin_check.require_equal(work, step)
         case batch if node.stage == "bundle":
             replays.bundle(work, batch)
         case batch:

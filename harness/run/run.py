@@ -19,7 +19,6 @@ from rich.text import Text
 from backends import licences
 from backends.device.defences import many_passes
 from backends.device.errors import UserError
-from backends.device.files import replacing
 from backends.device.reading import DamagedFile
 from backends.hosts import availability
 from harness import shared_store
@@ -45,6 +44,7 @@ from harness.results.run_directory import (
     read_run,
     read_summary,
     verify,
+    write_cells,
     write_run,
     write_summary,
 )
@@ -141,8 +141,7 @@ def write_results(run_dir: Path, found: Splits | None = None, run: RunFacts | No
         verify(run_dir, run, *(name for name in run.files if name not in DERIVED))
     known = judged(run.model_copy(update={"checks": ()}), found or read_outcomes(run_dir, run))
     run = run.model_copy(update={"checks": known.checks})
-    with replacing(run_dir / CELLS) as draft:
-        known.cells.to_csv(draft, index=False, float_format="%.6g")
+    write_cells(run_dir, known.cells)
     write_summary(run_dir, run.suite.name, known.cells, known.over_patches)
     report = build(run_dir, run, known)
     write_run(run_dir, run)

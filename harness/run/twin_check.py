@@ -26,9 +26,9 @@ IMAGES = 8
 BATCHES = (1, IMAGES, 5)  # a twin that takes an image's axis for the batch is wrong in one of them
 
 
-def require_equal(work: stages.Work) -> None:
-    """Check every twin that patches are made on; one with fewer equal integers than wanted is a `UserError`."""
-    for entry in twins(work):
+def require_equal(work: stages.Work, twin: SurrogateStep | None = None) -> None:
+    """Check every twin that patches are made on, or one; fewer equal integers than wanted are a `UserError`."""
+    for entry in twins(work, twin):
         if entry.equal < entry.wanted:
             share = "none" if not entry.equal else f"{entry.equal:.1%}"
             where = f", from operator {entry.differs_from} on" if entry.differs_from else ""
@@ -40,24 +40,30 @@ def require_equal(work: stages.Work) -> None:
             )
 
 
-def twins(work: stages.Work) -> Iterator[TwinEntry]:
-    """Yield each twin that a patch of the plan is made on, and in how much it equals its runtime; kept in the store."""
+def twins(work: stages.Work, only: SurrogateStep | None = None) -> Iterator[TwinEntry]:
+    """Yield each twin that a patch of the plan is made on, or one, and in how much it equals its runtime; kept."""
     made: dict[tuple[str, str], list[tuple[PatchStep, SurrogateStep]]] = {}
     for patch in work.plan.patches:
-        for step in _of(work, patch):
-            made.setdefault((step.made_of, step.words.variant), []).append((patch, step))
+        steps = [step for step in _of(patch) if not only or _name(step) == _name(only)]
+        if steps and not crafting.is_baseline(work, patch):
+            for step in steps:
+                made.setdefault(_name(step), []).append((patch, step))
     for several in made.values():
         patches = tuple(patch.name for patch, _ in several)
         wanted = max(patch.twin_equal for patch, _ in several)
         yield _entry(work, several[0][1]).model_copy(update={"patches": patches, "wanted": wanted})
 
 
-def _of(work: stages.Work, patch: PatchStep) -> Iterator[SurrogateStep]:
-    """Yield the twins that a patch is made on: of a baseline's patch none."""
-    if patch.surrogate and not crafting.is_baseline(work, patch):
+def _of(patch: PatchStep) -> Iterator[SurrogateStep]:
+    """Yield the twins that a patch is made on, unless a baseline's takes its place."""
+    if patch.surrogate:
         for step in patch.surrogate.members or (patch.surrogate,):
             if step.kind == "twin":
                 yield step
+
+
+def _name(twin: SurrogateStep) -> tuple[str, str]:
+    return twin.made_of, twin.words.variant
 
 
 def _entry(work: stages.Work, step: SurrogateStep) -> TwinEntry:

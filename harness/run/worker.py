@@ -31,7 +31,7 @@ from harness.run import perform, shared_results, stages
 from harness.run.graph import Node, graph, latencies
 from harness.run.lanes import Share, Stopped
 from harness.run.replays import Batch
-from harness.store import CODE, PACKAGES, Store, code_digest, version_of
+from harness.store import CODE, PACKAGES, Store, code_digest, key, version_of
 
 if TYPE_CHECKING:
     from dask.typing import Key
@@ -80,14 +80,16 @@ class Job:
 class Welcome(NamedTuple):
     """What a worker says of itself: why it cannot take part, what decides its results, and what it can run.
 
-    ``lacks`` has for each target why it cannot run there; empty where it can. ``machine`` names what the worker runs
-    on: the same for all containers there, whatever their addresses are.
+    ``lacks`` has for each target why it cannot run there; empty where it can. ``boards`` are the addresses that can run
+    some target. ``machine`` names what the worker runs on: the same for all containers there, whatever their addresses
+    are.
     """
 
     fault: str = ""
     machine: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     lacks: tuple[tuple[str, str], ...] = ()
+    boards: frozenset[str] = frozenset()
     gpus: int = 0
 
 
@@ -153,22 +155,39 @@ def welcome(job: Job) -> Welcome:
         return Welcome(f"cannot plan the run: {error}")
     plan = here.work.plan
     lacks = tuple((target.name, availability(target) or "") for target in plan.targets)
-    return Welcome("", _machine(), tuple(facts(job, plan).items()), lacks, _gpus(job.device))
+    boards = [board for target in plan.targets if target.host == "ssh" for board in target.boards]
+    reached = frozenset(board.address for board in boards if not availability(board))
+    return Welcome("", _machine(), tuple(facts(job, plan).items()), lacks, reached, _gpus(job.device))
 
 
 def facts(job: Job, plan: Plan) -> dict[str, str]:
-    """Return what decides results here: versions, code, images and files, and what each target is."""
+    """Return what decides results here: versions, code, images and files, and what each target is.
+
+    What is of one target alone has a name that begins with `of_target`.
+    """
     packages = sorted({name for several in PACKAGES.values() for name in several})
     found = {"Python": platform.python_version()} | {name: version_of(name) for name in packages}
     found["patchbench's code"] = code_digest(*sorted({path for several in CODE.values() for path in several}))[:12]
     found["images"] = " ".join(step.key for step in plan.data)
     found["networks"] = " ".join(step.key for step in plan.victims)
     found["files"] = " ".join(step.key for step in plan.artifacts)
+    everywhere = [step.key for several in (plan.victims, plan.artifacts, plan.patches) for step in several]
+    found["plan"] = key("report", suite=plan.suite, steps=everywhere + _steps_on(plan, TORCH))
     for target in plan.targets:
-        found |= {f"target {target.name!r}, {name}": str(value) for name, value in identity(target).items()}
+        steps = {"steps": key("report", steps=_steps_on(plan, target.name))}
+        found |= {f"{of_target(target.name)}{name}": str(value) for name, value in (identity(target) | steps).items()}
     if job.shares:
         found |= {f"machine's {name}": value for name, value in shared_results.machine(plan, job.device).items()}
-    return found | {"plan": plan.key}
+    return found
+
+
+def of_target(name: str) -> str:
+    """Return what the names of a target's facts begin with."""
+    return f"target {name!r}, "
+
+
+def _steps_on(plan: Plan, target: str) -> list[str]:
+    return [step.key for several in (plan.replays, plan.latencies) for step in several if step.target.name == target]
 
 
 def do(job: Job, name: str, most: int, after: list[Done]) -> Done:
@@ -205,8 +224,8 @@ def _is_on_device(node: Node) -> bool:
 
 def _done(here: _Here, node: Node, begun: float, parts: int = 0) -> Done:
     errors = tuple(perform.failed(here.work, node).items())
-    for key, _ in errors:
-        del here.work.errors[key]
+    for failed, _ in errors:
+        del here.work.errors[failed]
     return Done("", errors, parts, time.monotonic() - begun)
 
 

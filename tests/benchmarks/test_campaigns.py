@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, s3
 from helpers.command import environ
+from helpers.required import absent
 
 TRUST = ROOT / "benchmarks" / "trust"
 FAULTS = (
@@ -43,6 +45,14 @@ def test_a_killed_run_goes_on_to_the_same_results(folder):
     before = (folder / "kill.jsonl").read_text()
     assert campaign("kill", folder, "--count", "2") in said
     assert (folder / "kill.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster_that_breaks_ends_with_the_same_results(folder):
+    s3.client()
+    if not find_spec("distributed"):
+        absent("distributed", "it is not installed: pip install 'patchbench[cluster]'")
+    assert "1 faults" in campaign("cluster", folder, "--count", "1")
 
 
 @pytest.mark.slow

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 from helpers.command import environ
+from helpers.suites import QUICK, write
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.config import read_suite
+from harness.plan.plan import make
 from harness.run.parts import PROBE_SECONDS
 
 sys.path.append(str(ROOT / "benchmarks" / "speed"))
 from simulated import Timed, critical_path, makespan, split
+from times import ALIKE, MEASURED, NOTHING, USUAL, Row, Times, timed
 
 SECONDS = st.integers(0, 100).map(float)
 
@@ -63,6 +67,25 @@ def test_a_long_replay_is_done_by_all_workers_and_a_step_costs_the_scheduler_its
     assert makespan(split(long, 100), 100) == PROBE_SECONDS + 20
     short = [Timed(str(number), "", 1.0) for number in range(100)]
     assert makespan(short, 1000, overhead=0.5) == pytest.approx(51.0)
+
+
+def test_what_an_interrupted_run_did_not_measure_is_taken_from_its_like(tmp_path: Path) -> None:
+    text = QUICK.replace("target_classes = [3]", "target_classes = [3, 4, 5]")
+    plan = make(read_suite(write(tmp_path, text)), None, None)
+    first, *others = (patch for patch in plan.patches if patch.surrogate)
+    replays = [step for step in plan.replays if step.target.name == "ort"]
+    clean = replays[0]
+    rows = [Row("patch", first.name, 8.0), Row("replay", clean.what, 0.5, plan.suite.data.evaluate // 2)]
+    times = Times(plan, rows, {"train": 100.0})
+    found = {step.name: step.seconds for step in timed(plan, times)}
+    assert {found[f"patch:{patch.key}"] for patch in (first, *others)} == {8.0}
+    assert times.counts["craft"] == {MEASURED: 1, ALIKE: len(others)}
+    assert sum(found[name] for name in found if name.startswith("replay:ort:")) == pytest.approx(1.0 * len(replays))
+    same = len([step for step in replays if step.artifact == clean.artifact])
+    assert times.counts["replay"] == {MEASURED: same, ALIKE: len(replays) - same}
+    assert times.unknown["export"] == times.counts["export"][NOTHING] == 2
+    assert USUAL not in times.counts["export"]
+    assert sum(found[f"victim:{victim.key}"] for victim in plan.victims) == 100.0
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The store: a result is there whole or not at all, and its key covers what went into it."""
 
+import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from helpers.flips import flipped
 
 from harness import store
-from harness.store import Store, code_digest, key
+from harness.store import Store, code_digest, key, write_json
 
 
 def test_a_result_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -137,3 +138,15 @@ def test_a_module_added_to_a_folder_of_a_stage_changes_its_key(
 def test_what_has_no_place_in_a_key_is_refused() -> None:
     with pytest.raises(TypeError):
         key("patch", surrogate=object())
+
+
+def test_json_is_indented_and_of_a_long_list_each_value_has_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    content = {"a": {"b": [1, "x\ny"], "c": {}}, "d": [], "e": None}
+    for one in ({}, content):
+        write_json(file, one)
+        assert file.read_text() == json.dumps(one, indent=1) + "\n"
+    rows = [{"cell": i, "rates": [0.5, None]} for i in range(5000)]
+    write_json(file, content | {"rows": rows})
+    assert json.loads(file.read_text()) == content | {"rows": rows}
+    assert '  {"cell": 7, "rates": [0.5, null]},' in file.read_text().splitlines()

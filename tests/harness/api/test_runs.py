@@ -34,9 +34,11 @@ def test_settings_change_a_suite_and_the_command_that_repeats_the_run_is_kept(qu
     )
 
 
-def test_a_store_is_named_by_an_argument_or_the_environment_without_credentials(tmp_path, monkeypatch):
+def test_a_store_and_a_cluster_are_named_by_an_argument_a_store_by_the_environment_too(tmp_path, monkeypatch):
     with pytest.raises(patchbench.UserError, match="URL without credentials"):
         patchbench.run(write(tmp_path), out=tmp_path / "out", store="s3://AKIDX:secret@bucket")
+    with pytest.raises(patchbench.UserError, match="--cluster local:0: expected local:N"):
+        patchbench.run(write(tmp_path), out=tmp_path / "out", cluster="local:0")
     monkeypatch.setenv("PATCHBENCH_STORE", "nope://bucket")
     with pytest.raises(patchbench.UserError, match="--store nope://bucket: Protocol not known"):
         patchbench.run(write(tmp_path), out=tmp_path / "out")

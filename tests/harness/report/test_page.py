@@ -239,6 +239,7 @@ def test_of_many_cells_the_page_shows_the_first_rows_and_figures_and_says_so(
         "ROWS_SHOWN": 5,
         "CHAINS_SHOWN": 2,
         "CELLS_SHOWN": 7,
+        "FIRST_CELLS": 7,
     }.items():
         monkeypatch.setattr(page_of_a_run, name, most)
     facts = read_run(run)

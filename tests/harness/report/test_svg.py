@@ -154,9 +154,9 @@ def test_a_legend_of_many_lines_covers_no_axes() -> None:
 
 def test_of_many_marks_a_hundred_are_drawn_the_extremes_among_them() -> None:
     few = pd.Series([3.0, 1.0, 2.0], ["c", "a", "b"])
-    assert list(svg.at_most_a_hundred(few)) == ["c", "a", "b"]
+    assert list(svg.spread_by_rank(few)) == ["c", "a", "b"]
     many = pd.Series(np.random.default_rng(0).permutation(1000))
-    drawn = many[svg.at_most_a_hundred(many)]
+    drawn = many[svg.spread_by_rank(many)]
     assert len(drawn) == 100
     assert (drawn.min(), drawn.max()) == (0, 999)
     assert drawn.diff().dropna().between(9, 11).all()

@@ -6,26 +6,20 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 import psutil
 import pytest
 from helpers import certificates
 from helpers.brought import write_suite
-from helpers.command import INTERRUPTIBLE, environ, patchbench
+from helpers.command import environ, patchbench
+from helpers.dask import SECONDS, family, line, started, until
 from helpers.required import absent
 
 from backends.device.errors import UserError
 from harness.run import deployments
-
-SECONDS = 240  # for what takes ten
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,65 +49,24 @@ def records(suite: Path, out: str) -> pd.DataFrame:
     return pd.read_parquet(suite.parent / out / "records.parquet")
 
 
-@contextmanager
-def started(command: list[object], suite: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process of ours; it and its children end with the block."""
-    process = subprocess.Popen(
-        [*INTERRUPTIBLE, sys.executable, "-m", *map(str, command)],
-        cwd=suite.parent, env=environ(PATCHBENCH_DATA=".", **environment), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        for one in family(process.pid):
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        process.kill()
-        process.communicate(timeout=SECONDS)
-
-
-def family(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
-    return []
-
-
-def line(process: subprocess.Popen[str], words: str) -> str:
-    """The next line with these words."""
-    assert process.stdout is not None
-    said = ""
-    for one in process.stdout:
-        said += one
-        if words in one:
-            return one
-    pytest.fail(said)
-
-
-def until(found: Callable[[], T]) -> T:
-    end = time.monotonic() + SECONDS
-    while not (one := found()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return one
-
-
-def worker_of(pid: int) -> psutil.Process:
-    """A worker of a local cluster."""
-    return next(one for one in family(pid) if any("spawn_main" in word for word in one.cmdline()))
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The workers of a local cluster."""
+    return [one for one in family(pid) if any("spawn_main" in word for word in one.cmdline())]
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing_and_records_are_those_of_a_run_in_process(
+def test_workers_that_are_killed_cost_nothing_and_records_are_those_of_a_run_in_process(
     suite: Path, in_process: pd.DataFrame
 ) -> None:
     shared = ["--store", f"file://{suite.parent}/shared"]
     with started(["harness.cli", "run", suite, "--out", "two", "--cluster", "local:2", *shared], suite) as process:
         line(process, "✓ make")
-        worker_of(process.pid).kill()
+        for worker in workers_of(process.pid):
+            worker.kill()
         out, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, out
         assert "among 2 workers" in out
+    assert list((suite.parent / "two/store/unfinished").iterdir()) == []
     done = patchbench("run", suite, "--out", "after", *shared, cwd=suite.parent, PATCHBENCH_DATA=".")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search("✓ (make|replay|time) ", done.stdout)
