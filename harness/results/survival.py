@@ -14,7 +14,7 @@ from harness.results.columns import SERIES
 from harness.results.draws import own_control
 from harness.results.intervals import estimate
 from harness.results.metrics import is_lab
-from harness.results.outcomes import Bools, Outcomes
+from harness.results.outcomes import Outcomes
 from harness.results.stats import Difference, Estimate, Floats, difference, mean_over_patches, ratio
 from harness.results.success import Kind
 from patches.patch import CONTROLS
