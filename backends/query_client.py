@@ -17,7 +17,7 @@ from backends.conversation import Conversation
 from backends.device.bundle import Bundle, Stamps
 from backends.device.errors import UserError
 from backends.device.protocol import MachineFacts, QueryLine
-from backends.device.query_server import Query, packed, pasted_sha256, unpacked
+from backends.device.query_server import Query, packed, seen_sha256, unpacked
 from backends.events import EVENT_BYTES, Loaded, Progress, Scores
 from backends.hosts import Target, begin, is_lost, machine_facts, request
 
@@ -27,7 +27,7 @@ BYTES_PER_SCORE = 6  # float32, in base64
 
 @dataclass
 class Session:
-    """A device that keeps its file loaded; ``info`` and ``machine`` are as in a replay's outcome.
+    """A device that keeps its file loaded, behind a defence if any; ``info`` and ``machine`` are as in an outcome.
 
     A crash, a hang or a broken connection is a `UserError` that names the target.
     """
@@ -35,6 +35,7 @@ class Session:
     target: Target
     bundle: Bundle
     talk: Conversation
+    defence: str = ""
     info: dict[str, str] = field(default_factory=dict)
     machine: MachineFacts = field(default_factory=MachineFacts)
     outputs: int = 0  # of the file
@@ -43,7 +44,8 @@ class Session:
     def scores(self, stamps: Stamps, images: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return the file's outputs, float32 ``(n, outputs)``, for images of the bundle with stamps pasted on them.
 
-        `images` are indices ``(n,)``. The hash of the pixels that the device pasted is compared with the hash here.
+        `images` are indices ``(n,)``. The hash of the pixels that the device pasted and defended is compared with the
+        hash here. Behind a defence that runs the network many times, outputs are those of the pass that answers.
         """
         self.asked += 1
         query = Query(self.asked, images, stamps)
@@ -51,13 +53,14 @@ class Session:
             query.number, packed(images), packed(stamps.stamps), packed(stamps.mask), packed(stamps.corners)
         )
         self.talk.say(asdict(line))
-        expected = pasted_sha256(self.bundle, query)  # while the device computes
+        expected = seen_sha256(self.bundle, query, self.defence)  # while the device computes
         shape = (len(images), self.outputs)
         answer = self._await(Scores, EVENT_BYTES + BYTES_PER_SCORE * math.prod(shape))
         where = f"{self.target.name}: query {query.number}"
         if answer.query != query.number or answer.pixels_sha256 != expected:
+            how = f"pasted pixels, after {self.defence}," if self.defence else "pasted pixels"
             raise UserError(
-                f"{where}: the device pasted pixels of sha256 {answer.pixels_sha256} in query {answer.query}, "
+                f"{where}: the device {how} of sha256 {answer.pixels_sha256} in query {answer.query}, "
                 f"expected {expected}"
             )
         if answer.logits.shape != shape:
@@ -82,12 +85,15 @@ class Session:
 
 
 @contextmanager
-def session(target: Target, bundle_root: Path, out: Path) -> Iterator[Session]:
-    """Hold a session open on a prepared target; `out` is a folder that hosts need, and stays empty."""
+def session(target: Target, bundle_root: Path, out: Path, defence: str = "") -> Iterator[Session]:
+    """Hold a session open on a prepared target, behind a defence such as ``jpeg:75``, if any.
+
+    `out` is a folder that hosts need, and stays empty.
+    """
     bundle = Bundle.read(bundle_root)
-    held = Session(target, bundle, begin(target, bundle_root, out))
+    held = Session(target, bundle, begin(target, bundle_root, out), defence)
     try:
-        held.talk.say(request(target, session=True))
+        held.talk.say(request(target, session=True, defence=defence))
         event = held._await(Loaded)
         check_loaded(bundle, event)
         held.machine = machine_facts(target, event)

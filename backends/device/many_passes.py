@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,15 +30,29 @@ def run_case(
     classify = _classifier(runtime, bundle, batch, outputs, progress)
     is_clean = case.sha256 == bundle.pixels_sha256
     arrays = answer_all(case.defence, images(), bundle.n, classify, is_clean, progress)
-    logits = np.zeros((bundle.n, outputs), np.float32)  # of what comes before the first class nothing is said
-    logits[:, bundle.artifact.class_offset :] = arrays["logits"]
-    return arrays | {"logits": logits}, Hashes(pasted.hexdigest(), "")
+    return arrays | {"logits": outputs_of(bundle, arrays["logits"], outputs)}, Hashes(pasted.hexdigest(), "")
 
 
-def answerer(runtime: Runtime, bundle: Bundle, outputs: int, word: str) -> Callable[[Pixels], Answer]:
-    """Return a function that answers one image, one pass at a time."""
+def outputs_of(
+    bundle: Bundle, logits: NDArray[np.float32] | Sequence[NDArray[np.float32]], outputs: int
+) -> NDArray[np.float32]:
+    """Return logits as the file's outputs, float32 ``(n, outputs)``: before the first class there is 0."""
+    whole = np.zeros((len(logits), outputs), np.float32)
+    whole[:, bundle.artifact.class_offset :] = logits
+    return whole
+
+
+def answerer(
+    runtime: Runtime,
+    bundle: Bundle,
+    batch: int,
+    outputs: int,
+    word: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Callable[[Pixels], Answer]:
+    """Return a function that answers one image; `progress` is called with 0 as passes are done."""
     defence = parse_defence(word)
-    classify = _classifier(runtime, bundle, 1, outputs, lambda _: None)
+    classify = _classifier(runtime, bundle, batch, outputs, progress)
 
     def answer(image: Pixels) -> Answer:
         said: Answer = defence.module.answer(image, classify, defence.setting)

@@ -39,6 +39,7 @@ class RequestLine(ReplayLine, total=False):
 
     latency: Optional[LatencyLimits]
     session: bool
+    defence: str
 
 
 class MachineFacts(TypedDict, total=False):

@@ -7,7 +7,8 @@ A query carries only what is pasted; the images are the bundle's::
     -> {"end": true}
 
 An array ``A`` is ``{"dtype": "uint8", "shape": [1, 8, 8, 3], "data": BASE64}``. ``pixels_sha256`` is the hash of the
-pasted pixels; the client pastes them too, and compares.
+pasted pixels, as the session's defence leaves them; the client pastes and defends them too, and compares. Behind a
+defence that runs the network many times, logits are those of the pass that answers.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.device.artifact import Pixels
 from backends.device.batching import Progress, Send, run_all
 from backends.device.bundle import Bundle, Stamps, check_corners, chunk_images, pasted
+from backends.device.defences import defend, many_passes
 from backends.device.errors import UserError
 from backends.device.json_types import typed
+from backends.device.many_passes import answerer, outputs_of
 from backends.device.protocol import PackedArray, QueryLine
 from backends.device.reading import parse_json
 from backends.device.runtimes import Runtime, prepare, real
@@ -72,8 +76,12 @@ class Query(NamedTuple):
         return cls(number, images, Stamps(stamps, mask, corners))
 
 
-def serve(runtime: Runtime, bundle: Bundle, batch: int, outputs: int, lines: Iterable[bytes], send: Send) -> None:
-    """Answer queries with a loaded runtime until ``end``, or until standard input ends."""
+def serve(
+    runtime: Runtime, bundle: Bundle, batch: int, outputs: int, lines: Iterable[bytes], send: Send, defence: str = ""
+) -> None:
+    """Answer queries with a loaded runtime, behind a defence if any, until ``end`` or until standard input ends."""
+    progress = Progress(send, PROGRESS_SECONDS, case="")
+    network = _network(runtime, bundle, batch, outputs, defence, progress)
     last = 0
     for line in lines:
         query = Query.read(line, bundle)
@@ -82,8 +90,10 @@ def serve(runtime: Runtime, bundle: Bundle, batch: int, outputs: int, lines: Ite
         if query.number <= last:
             raise UserError(f"standard input: query {query.number} after query {last}")
         last = query.number
-        logits, pixels_sha256 = _scores(runtime, bundle, query, batch, outputs, send)
-        send("scores", query=query.number, logits=asdict(packed(logits)), pixels_sha256=pixels_sha256)
+        digest = hashlib.sha256()
+        logits = [network(pixels) for pixels in _seen(bundle, query, defence, batch, digest.update)]
+        scores = asdict(packed(np.concatenate(logits)))
+        send("scores", query=query.number, logits=scores, pixels_sha256=digest.hexdigest())
 
 
 def packed(array: NDArray[Any]) -> PackedArray:
@@ -107,25 +117,37 @@ def unpacked(raw: PackedArray, dtype: type[np.generic]) -> NDArray[Any]:
     return np.frombuffer(data, wanted).reshape(raw.shape)
 
 
-def pasted_sha256(bundle: Bundle, query: Query) -> str:
-    """Hash a bundle's images with a query's stamps pasted on them."""
+def seen_sha256(bundle: Bundle, query: Query, defence: str = "") -> str:
+    """Hash a bundle's images with a query's stamps pasted on them, as a defence leaves them."""
     digest = hashlib.sha256()
-    for pixels in pasted(bundle.pixels[query.images], query.stamps, chunk_images(bundle.pixels[0].nbytes)):
-        digest.update(pixels.data)
+    for _ in _seen(bundle, query, defence, 1, digest.update):
+        pass
     return digest.hexdigest()
 
 
-def _scores(
-    runtime: Runtime, bundle: Bundle, query: Query, batch: int, outputs: int, send: Send
-) -> tuple[NDArray[np.float32], str]:
-    digest = hashlib.sha256()
-    done = 0
-    progress = Progress(send, PROGRESS_SECONDS, case="")
-    file = bundle.file
-    raws = np.empty((len(query.images), outputs), runtime.output.dtype)
+def _seen(
+    bundle: Bundle, query: Query, defence: str, batch: int, hear: Callable[[memoryview], object]
+) -> Iterator[Pixels]:
+    """Yield the images of a query as the network sees them, whole batches at a time, after `hear` has had them."""
     for pixels in pasted(bundle.pixels[query.images], query.stamps, chunk_images(bundle.pixels[0].nbytes, batch)):
-        digest.update(pixels.data)
+        seen = defend(defence, pixels) if defence else pixels
+        hear(seen.data)
+        yield seen
+
+
+def _network(
+    runtime: Runtime, bundle: Bundle, batch: int, outputs: int, defence: str, progress: Progress
+) -> Callable[[Pixels], NDArray[np.float32]]:
+    """Return a function from images ``(n, h, w, 3)`` to the file's outputs, float32 ``(n, outputs)``."""
+    file = bundle.file
+    if many_passes(defence):
+        answer = answerer(runtime, bundle, batch, outputs, defence, progress)
+        return lambda pixels: outputs_of(bundle, [answer(image).logits for image in pixels], outputs)
+
+    def run(pixels: Pixels) -> NDArray[np.float32]:
+        raws = np.empty((len(pixels), outputs), runtime.output.dtype)
         x = prepare(runtime.input, bundle.artifact.preproc(pixels), file)
-        run_all(runtime, x, batch, raws[done : done + len(x)], f"{file}: query", progress)
-        done += len(x)
-    return real(runtime.output, raws), digest.hexdigest()
+        run_all(runtime, x, batch, raws, f"{file}: query", progress)
+        return real(runtime.output, raws)
+
+    return run

@@ -9,7 +9,8 @@ too. With ``"attached": true`` this process ends when standard input does, becau
 broke. Events are ``loaded``, ``progress``, ``case``, ``latency`` and ``end``, or ``error`` for a `UserError`, with exit
 code 2; `backends.events` lists their keys. Results are ``OUT/CASE.npz`` with ``logits``, float32
 ``(n, outputs)``, and ``integers`` where the file's output is integer. With ``"session": true`` queries follow on
-standard input, answered by ``scores``: see `backends.device.query_server`.
+standard input, answered by ``scores``, behind a ``"defence": "jpeg:75"`` if there is one: see
+`backends.device.query_server`.
 """
 
 from __future__ import annotations
@@ -106,14 +107,14 @@ def replay(bundle: Bundle, out: Path, request: Request, send: Send, queries: Ite
         cold = load_seconds + first_run_seconds
         send("latency", threads=request.threads, cold_start_seconds=cold, **facts, **written)
     if request.session:
-        serve(runtime, bundle, request.batch, outputs, queries, send)
+        serve(runtime, bundle, request.batch, outputs, queries, send, request.defence)
 
 
 def _timed(runtime: Runtime, bundle: Bundle, outputs: int, defence: str) -> tuple[Callable[[Any], object], list[Any]]:
     """Return what to time and its inputs: the network alone, or an image's defence and then the network."""
     pixels = np.array(bundle.pixels[:16])
     if defences.many_passes(defence):
-        return many_passes.answerer(runtime, bundle, outputs, defence), list(pixels)
+        return many_passes.answerer(runtime, bundle, 1, outputs, defence), list(pixels)
     seen = defend(defence, pixels) if defence else pixels
     x = prepare(runtime.input, bundle.artifact.preproc(seen), bundle.file)
     inputs = [x[i : i + 1] for i in range(len(x))]

@@ -33,6 +33,7 @@ class Request:
     latency: Optional[LatencyLimits] = None
     attached: bool = False
     session: bool = False
+    defence: str = ""  # of the session
 
     @classmethod
     def read(cls, line: bytes) -> Request:

@@ -77,9 +77,13 @@ def begin(target: Target, bundle_root: Path, out: Path) -> Conversation:
 
 
 def request(
-    target: Target, cases: Sequence[str] = (), latency: LatencyLimits | None = None, session: bool = False
+    target: Target,
+    cases: Sequence[str] = (),
+    latency: LatencyLimits | None = None,
+    session: bool = False,
+    defence: str = "",
 ) -> RequestLine:
-    """Return the first line to a device; see `backends.device.replay`."""
+    """Return the first line to a device; `defence` is the session's. See `backends.device.replay`."""
     return {
         "schema": SCHEMA,
         "runtime": target.runtime,
@@ -90,6 +94,7 @@ def request(
         "attached": True,
         "latency": latency,
         "session": session,
+        "defence": defence,
     }
 
 

@@ -72,10 +72,6 @@ class Resolver:
         return SurrogateStep(words, members[0].victim, members=members)
 
     def _device(self, words: Surrogate) -> SurrogateStep:
-        if words.defence:
-            raise UserError(
-                f"attack {self.attack!r}: an attack that queries a device expects no defence yet: leave defence out"
-            )
         for artifact, target in self._replays():
             if (artifact.name, target.name) == (words.of, words.variant):
                 return SurrogateStep(words, artifact.victim, artifact, target)

@@ -33,8 +33,8 @@ class Success(NamedTuple):
 class Defended(NamedTuple):
     """A defence before a file on a target; an empty one is none.
 
-    ``naive`` is the most that patches that do not expect it achieve, ``adaptive`` the most of those that do. Rates are
-    fractions. ``p50_ms`` is at one thread, or the fewest measured.
+    ``naive`` is the most that patches that do not expect it achieve, ``adaptive`` the most of those that do, if it
+    ``is_expected`` by any. Rates are fractions. ``p50_ms`` is at one thread, or the fewest measured.
     """
 
     victim: str
@@ -43,6 +43,7 @@ class Defended(NamedTuple):
     target: str
     defence: str
     clean: pd.Series
+    is_expected: bool
     naive: Success
     adaptive: Success
     noise: float
@@ -59,7 +60,7 @@ class Defended(NamedTuple):
     @property
     def only_naive(self) -> bool:
         """Whether no patch expected this defence, so that its worth is unknown."""
-        return bool(self.defence) and math.isnan(self.adaptive.rate)
+        return bool(self.defence) and not self.is_expected
 
 
 def defended(run: RunFacts, summary: pd.DataFrame) -> list[Defended]:
@@ -86,6 +87,7 @@ def defended(run: RunFacts, summary: pd.DataFrame) -> list[Defended]:
             Defended(
                 **words,
                 clean=first,
+                is_expected=bool(np.any(knows)),
                 naive=_most(attacks[~knows], rate),
                 adaptive=_most(attacks[knows], rate),
                 noise=float(table.loc[table["attack"] == "noise", rate].mean()),

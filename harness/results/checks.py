@@ -18,6 +18,7 @@ from harness.results.metrics import is_lab
 from harness.results.run_directory import RunFacts
 from harness.results.verdicts import Fault, place, unknown, verdict
 from patches.patch import CONTROLS
+from patches.surrogate import Surrogate
 
 MAX_NOISE_SUCCESS = 0.15  # above it, size or place alone break the network, whatever lies there
 MAX_ZERO_GRADIENTS = 0.5  # above it, the attack was blind, unless its patch works
@@ -43,6 +44,7 @@ def checks(run: RunFacts, cells: pd.DataFrame) -> tuple[Check, ...]:
         _outputs(run.outputs),
         _noise(good),
         _gradients(run.patches, good),
+        *_adaptive(good),
         _pixels(run.cases),
         _calibration(run.artifacts),
         _accuracy(run, good),
@@ -158,6 +160,27 @@ def _gradients(patches: Sequence[PatchEntry], cells: pd.DataFrame) -> Check:
         good += f"; {without} more were crafted without gradients"
     mend = "; craft it on another surrogate, or by an attack that follows none, as sparse_rs"
     return verdict(name, asks, good, bad, mend)
+
+
+def _adaptive(cells: pd.DataFrame) -> Iterator[Check]:
+    """Ask whether each defence met patches that expect it; a run without defences has no such check."""
+    behind = cells[(cells["defence"] != "") & ~cells["attack"].isin(CONTROLS)]
+    if behind.empty:
+        return
+    expected = {words: Surrogate.parse(words).defence if words else "" for words in behind["surrogate"].unique()}
+    table = behind.assign(expects=behind["surrogate"].map(expected).astype(str) == behind["defence"].astype(str))
+    places = ["artifact", "target", "defence"]
+    table = table.groupby(places, sort=False, observed=True)["expects"].any().reset_index()
+    bad: list[Fault] = []
+    for row in table[~table["expects"]].to_dict("records"):
+        bad.append((f"{row['defence']} before {row['artifact']} on {row['target']}", {c: row[c] for c in places}))
+    yield verdict(
+        "attacked adaptively",
+        "did each defence meet patches that expect it?",
+        f"each of {len(table)}, before an artifact on a target",
+        bad,
+        "; its worth is unknown: name it as the defence of an [[attack]] too",
+    )
 
 
 def _pixels(cases: Sequence[CaseEntry]) -> Check:

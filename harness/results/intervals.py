@@ -21,7 +21,8 @@ def over_patches(records: pd.DataFrame | Splits) -> pd.DataFrame:
     """
     rows: list[dict[str, object]] = []
     for known in by_split(records).values():
-        for place, members in known.cells.groupby(list(OVER_PATCHES), sort=False, dropna=False, observed=True):
+        places = known.cells.groupby(list(OVER_PATCHES), sort=False, dropna=False, observed=True)
+        for place, members in places["seed"]:
             row: dict[str, object] = dict(zip(OVER_PATCHES, place, strict=True))
             cells = [i for i in members.index if known.whole(i)]
             for rate, kind in RATES.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ from harness.results.columns import SERIES
 from harness.results.draws import own_control
 from harness.results.intervals import estimate
 from harness.results.metrics import is_lab
-from harness.results.outcomes import Bools, Outcomes
-from harness.results.stats import Difference, Estimate, Floats, difference, ratio
+from harness.results.outcomes import Outcomes
+from harness.results.stats import Difference, Estimate, Floats, difference, mean_over_patches, ratio
 from harness.results.success import Kind
 from patches.patch import CONTROLS
 from patches.surrogate import Surrogate
@@ -79,15 +80,22 @@ def survivals(known: Outcomes) -> list[Survival]:
     """
     pairs = dict(_pairs(known))
     noise = _noise_rows(known)
-    groups = known.cells.loc[list(pairs)].groupby(list(PLACE), sort=False, dropna=False)
-    return [_survival(known, [pairs[row] for row in members.index], noise) for _, members in groups]
+    groups = known.cells.loc[list(pairs)].groupby(list(PLACE), sort=False, dropna=False)["seed"]
+
+    @cache
+    def in_lab(rows: tuple[int, ...]) -> Reach:
+        """Many devices have one lab."""
+        return _reach(known, rows, noise)
+
+    return [_survival(known, [pairs[row] for row in members.index], noise, in_lab) for _, members in groups]
 
 
 def without_lab(known: Outcomes) -> list[Reach]:
     """Return what each series reaches on each integer target where none of its patches ran in a lab."""
     pairs = dict(_pairs(known))
     noise = _noise_rows(known)
-    groups = known.cells[_attacked(known) & on_integers(known.cells)].groupby(list(PLACE), sort=False, dropna=False)
+    attacked = known.cells[_attacked(known) & on_integers(known.cells)]
+    groups = attacked.groupby(list(PLACE), sort=False, dropna=False)["seed"]
     rows = [members.index.tolist() for _, members in groups if not any(row in pairs for row in members.index)]
     whole = [[row for row in each if known.whole(row)] for each in rows]
     return [_reach(known, each, noise) for each in whole if each]
@@ -135,7 +143,12 @@ def _noise_rows(known: Outcomes) -> list[tuple[int, ...]]:
     return [draws.get(int(group), ()) for group in groups]
 
 
-def _survival(known: Outcomes, pairs: Sequence[_Pair], noise: Sequence[tuple[int, ...]]) -> Survival:
+def _survival(
+    known: Outcomes,
+    pairs: Sequence[_Pair],
+    noise: Sequence[tuple[int, ...]],
+    in_lab: Callable[[tuple[int, ...]], Reach],
+) -> Survival:
     labs, devices = [pair.lab for pair in pairs], [pair.device for pair in pairs]
     kind = _kind(known, devices)
     among = known.among_each(labs, kind) & known.among_each(devices, kind)
@@ -144,7 +157,7 @@ def _survival(known: Outcomes, pairs: Sequence[_Pair], noise: Sequence[tuple[int
     if both[0] is not None and both[1] is not None:
         gains = [gains[0] - both[0], gains[1] - both[1]]
     share = ratio(gains[1], gains[0], among, known.goals[devices])
-    return Survival(_reach(known, labs, noise), _reach(known, devices, noise), share, int(among.sum()))
+    return Survival(in_lab(tuple(labs)), _reach(known, devices, noise), share, int(among.sum()))
 
 
 def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]]) -> Reach:
@@ -158,10 +171,10 @@ def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]
         target=str(columns["target"]),
         defence=str(columns["defence"]),
         kind=kind,
-        patches=tuple(str(known.cell(row)["patch"]) for row in rows),
+        patches=tuple(known.columns["patch"][row] for row in rows),
         success=estimate(known, rows, kind),
         gain=difference(gain, among, goals, "patches and images"),
-        noise=np.nan if noisy is None else _mean(noisy, among),
+        noise=np.nan if noisy is None else mean_over_patches(noisy, among),
         n=int(among.sum()),
     )
 
@@ -174,13 +187,5 @@ def _noise_hits(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int,
     """Return the share of each patch's noise draws that hit each image, float ``(patches, images)``; None without."""
     if kind == "untargeted" or not all(noise[row] for row in rows):
         return None
-    hits: list[Bools] = [known.hits_each(noise[row], kind) for row in rows]
-    return np.array([each.mean(axis=0) for each in hits])
-
-
-def _mean(values: Floats, among: Bools) -> float:
-    """Return the mean over patches of their means over the images that count; NaN where none do."""
-    n = among.sum(axis=1)
-    counting = n > 0
-    means = (values * among).sum(axis=1)[counting] / n[counting]
-    return float(means.mean()) if len(means) else np.nan
+    hits = {draws: known.hits_each(draws, kind).mean(axis=0) for draws in {noise[row] for row in rows}}
+    return np.array([hits[noise[row]] for row in rows])

@@ -32,7 +32,7 @@ LEAST_PROBABILITY = 2.0**-9  # half a step of an 8-bit softmax, whose 0 is anyth
 
 @contextmanager
 def device(work: stages.Work, step: PatchStep, surrogate: SurrogateStep) -> Iterator[Device]:
-    """A session on the target that a patch's attack asks, over the images that it is made on.
+    """A session on the target that a patch's attack asks, behind the defence that it expects, over its images.
 
     What was answered before the session broke, or the run was stopped, is not asked again.
     """
@@ -50,7 +50,7 @@ def device(work: stages.Work, step: PatchStep, surrogate: SurrogateStep) -> Iter
     with AnswerLog(path) as known, tempfile.TemporaryDirectory(dir=work.store.scratch) as out:
         try:
             board = fleets.one_board(target)
-            with session(board, root, Path(out)) as held:
+            with session(board, root, Path(out), surrogate.words.defence) as held:
                 about = {"target": target.name, "info": held.info, "machine": held.machine}
                 ask = known.first(lambda *query: _scores(described, held.scores(Stamps(*query[:3]), query[3])))
                 yield Device(ask, about=about | fleets.named(target, board))

@@ -1,11 +1,18 @@
 """PatchCleanser against every patch there is, on networks small enough to try them all."""
 
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 import pytest
 
-from backends.device.defences.patchcleanser import Masks, certified, double_masking, mask_set, two_mask_agreement
+from backends.device.defences.patchcleanser import (
+    Masks,
+    certified,
+    double_masking,
+    mask_set,
+    masked,
+    two_mask_agreement,
+)
 from backends.device.defences.patchcleanser import answer as clean
 from backends.device.errors import UserError
 
@@ -58,6 +65,60 @@ def test_no_patch_changes_the_answer_to_a_certified_image_and_some_patch_that_to
             fell += any(double_masking(one, network, masks).logits.argmax() != label for one in patched(picture))
     assert held >= 6
     assert fell == 3
+
+
+class Shades:
+    """A random network of two layers that sees every level of grey."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.first = rng.normal(size=(SIDE * SIDE, 12)).astype(np.float32)
+        self.second = rng.normal(size=(12, 3)).astype(np.float32)
+
+    def __call__(self, pixels):
+        seen = pixels[..., 0].reshape(len(pixels), -1).astype(np.float32) / 128 - 1
+        return np.maximum(seen @ self.first, 0) @ self.second
+
+
+def every_table(clean, network, masks):
+    """For each place, an image with a patch for each table of labels that some patch of ten levels leads to.
+
+    Double masking reads nothing but the labels under all pairs of masks: patches with one table have one answer.
+    """
+    contents = np.array(list(product(range(0, 256, 28), repeat=4)), np.uint8).reshape(-1, PATCH, PATCH, 1)
+    assert len(contents) == 10**4
+    for top, left in product(range(SIDE - PATCH + 1), repeat=2):
+        attacked = np.repeat(clean[None], len(contents), axis=0)
+        attacked[:, top : top + PATCH, left : left + PATCH] = contents
+        table = np.zeros(len(contents), np.int64)
+        for pair in combinations_with_replacement(masks.corners, 2):
+            seen = attacked[..., :1].copy()
+            for row, column in pair:
+                seen[:, row : row + masks.size[0], column : column + masks.size[1]] = 128
+            table = 3 * table + network(seen).argmax(axis=1)
+        yield from attacked[np.unique(table, return_index=True)[1]]
+
+
+def test_none_of_ten_thousand_patches_at_any_place_changes_a_certified_answer():
+    masks = mask_set((SIDE, SIDE), PATCH, along=2)
+    verdicts = set()
+    held = fell = 0
+    for seed in range(300):
+        network = Shades(seed)
+        picture = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 1), np.uint8).repeat(3, axis=2)
+        label = network(masked(picture, masks)).argmax(axis=1)[0]
+        is_certified = two_mask_agreement(picture, network, masks)
+        if (held if is_certified else fell) == 2:
+            continue
+        answers = [double_masking(one, network, masks) for one in every_table(picture, network, masks)]
+        if is_certified:
+            assert {one.logits.argmax() for one in answers} == {label}
+            verdicts |= {one.verdict for one in answers}
+            held += 1
+        else:
+            fell += len({one.logits.argmax() for one in answers}) > 1
+    assert (held, fell) == (2, 2)
+    assert "disagreer" in verdicts, "some patch won most masks"
 
 
 @pytest.mark.parametrize("size", [(32, 32), (7, 31), (224, 224), (6, 6)])

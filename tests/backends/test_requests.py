@@ -57,6 +57,7 @@ def test_a_request_is_read_with_its_defaults():
         ({"latency": LATENCY | {"seconds": -1}}, "latency: expected 1 to"),
         ({"latency": LATENCY | {"defence": 75}}, "latency: defence: expected text, got 75"),
         ({"session": 1}, "session: expected true or false, got 1"),
+        ({"session": True, "defence": 75}, "defence: expected text, got 75"),
         ({"colour": "red"}, "unknown key 'colour'"),
     ],
 )

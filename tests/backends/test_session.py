@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import tiny
 
+from backends.device.bundle import write_bundle
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
 from backends.query_client import session
@@ -40,6 +41,32 @@ def test_scores_are_those_of_a_replay_to_the_bit(tmp_path, runtime, kind, batch)
         assert held.machine == outcome.machine
         assert held.asked == 3
     assert not (tmp_path / "session").exists(), "a session writes nothing"
+
+
+@pytest.mark.parametrize("word", ["median:3", "jpeg:30", "patchcleanser:3"])
+@pytest.mark.parametrize(("runtime", "kind"), [("onnxruntime", "onnx"), ("litert", "tflite")])
+def test_behind_a_defence_scores_are_those_of_a_replay_behind_it(tmp_path, runtime, kind, word):
+    file, stamps = getattr(tiny, f"{kind}_file")(tmp_path / f"tiny.{kind}"), tiny.stamps()
+    cases = {"plain": stamps, "defended": stamps}
+    bundle = write_bundle(tmp_path / "b", tiny.artifact(file), file, tiny.pixels(), cases, {"defended": word})
+    target = Target("t", runtime)
+    outcome = replay(target, bundle.root, tmp_path / "out")
+    found = {name: np.load(file, allow_pickle=False)["logits"] for name, file in outcome.files.items()}
+    assert (found["plain"] != found["defended"]).any()
+    with session(target, bundle.root, tmp_path / "o", word) as held:
+        assert held.scores(stamps, EVERY).tobytes() == found["defended"].tobytes()
+        assert held.scores(stamps.of(EVERY[::-2]), EVERY[::-2]).tobytes() == found["defended"][::-2].tobytes()
+
+
+def test_a_device_that_defends_otherwise_is_refused(tmp_path, bundle):
+    with session(DUMMY, bundle.root, tmp_path / "o", "median:3") as held:
+        held.defence = "median:5"
+        with pytest.raises(UserError, match="doll: query 1: the device pasted pixels, after median:5, of sha256"):
+            held.scores(bundle.stamps("each"), EVERY)
+    with session(DUMMY, bundle.root, tmp_path / "o", "blur:3") as held:
+        held.defence = ""
+        with pytest.raises(UserError, match=r"doll: .*'blur:3': no defence"):
+            held.scores(bundle.stamps("each"), EVERY)
 
 
 def test_an_image_may_be_asked_several_times_at_once(tmp_path, bundle):
@@ -101,7 +128,7 @@ def test_other_pixels_than_ours_are_refused(tmp_path, bundle):
     ],
 )
 def test_a_query_that_does_not_fit_is_refused_by_the_device(tmp_path, bundle, monkeypatch, changes, images, says):
-    monkeypatch.setattr("backends.query_client.pasted_sha256", lambda *query: "")  # our own side would not even send it
+    monkeypatch.setattr("backends.query_client.seen_sha256", lambda *query: "")  # our own side would not even send it
     with pytest.raises(UserError, match=says), session(DUMMY, bundle.root, tmp_path / "o") as held:
         held.scores(bundle.stamps("each")._replace(**changes), np.array(images, np.int32))
 

@@ -227,6 +227,42 @@ def test_a_plan_asks_the_target_that_is_named(tmp_path):
     assert made.key != next(p for p in plan(tmp_path, other).patches if p.attack == "sparse_rs").key
 
 
+DEFENDED = ["jpeg:60", "patchcleanser:8"]
+BEHIND = SUITE.replace("[data]", f'defence = ["none", "{DEFENDED[0]}", "{DEFENDED[1]}"]\n[data]', 1)
+BEHIND = BEHIND.replace("evaluate = 40", "evaluate = 4").replace('["minmax", "moving_average"]', '"minmax"')
+BEHIND = BEHIND.replace('"sparse_rs"', f'"sparse_rs"\ndefence = ["{DEFENDED[0]}", "{DEFENDED[1]}"]')
+
+
+def test_a_patch_is_another_where_the_device_that_it_asks_has_a_defence(tmp_path):
+    made = [p for p in plan(tmp_path, BEHIND).patches if p.attack == "sparse_rs"]
+    assert [p.surrogate.words.defence for p in made] == DEFENDED
+    (plain,) = (p for p in plan(tmp_path, SUITE).patches if p.attack == "sparse_rs")
+    assert len({p.key for p in made} | {plain.key}) == 3
+
+
+@pytest.mark.slow
+def test_a_suite_asks_the_device_behind_its_defence(quick, tmp_path):
+    """Each attack meets the defence that it expects, and the report calls it adaptive."""
+    suite, out = write(tmp_path, BEHIND), tmp_path / "out"
+    shutil.copytree(quick / "out/quick/store", out / "store")
+    assert run_suite(suite, None, out, console=Console(quiet=True))
+    cells = pd.read_csv(out / "cells.csv").fillna({"defence": "", "surrogate": ""})
+    mine = cells[cells["attack"] == "sparse_rs"]
+    words = {f"device:resnet8-onnx-s8s8-minmax:ort with defence {word}" for word in DEFENDED}
+    assert set(mine["surrogate"]) == words
+    assert set(mine["defence"]) == {"", *DEFENDED}
+    for word in DEFENDED:
+        (file,) = (out / "patches").glob(f"sparse_rs*defence-{word.replace(':', '')}*.npz")
+        made = Patch.read(file)
+        assert made.checks["queries"] == 64
+        assert made.checks["asked"]["target"] == "ort"
+    page = (out / "report.html").read_text()
+    section = page[page.index('<section id="defences">') :]
+    section = section[: section.index("</section>")]
+    assert "success, adaptive, %" in section
+    assert '<span class="bad">only naively' not in section
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

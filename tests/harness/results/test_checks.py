@@ -65,6 +65,25 @@ def test_a_good_run_passes_all(made: tuple[dict[str, Any], pd.DataFrame, Path]) 
     assert set(doubts(table, found)) == {""}
 
 
+def test_a_defence_that_no_patch_expects_marks_what_it_met(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
+    """Per artifact: an adaptive patch on one file says nothing of the defence before another."""
+    run, table, _ = made
+    behind = table.assign(defence="jpeg:75")
+    one = behind["artifact"] == "net-onnx-fp32"
+    adaptive = behind[one & (behind["attack"] == "gap")].assign(surrogate="float with defence jpeg:75")
+    other = behind[~one & (behind["attack"] == "gap")].assign(surrogate="float with defence jpeg:60")
+    whole = pd.concat([table, behind, adaptive, other], ignore_index=True)
+    found = checks(typed(run), whole)
+    (check,) = (check for check in found if check.name == "attacked adaptively")
+    assert check.status == "failed"
+    assert "jpeg:75 before net-onnx-w8a8-u8s8-minmax on ort" in check.says
+    marked = whole[["adaptively" in text for text in doubts(whole, found)]]
+    assert set(marked["defence"]) == {"jpeg:75"}
+    assert set(marked["artifact"]) == set(table["artifact"]) - {"net-onnx-fp32"}
+    found = checks(typed(run), whole[whole["artifact"] == "net-onnx-fp32"])
+    assert {check.status for check in found if check.name == "attacked adaptively"} == {"passed"}
+
+
 def test_a_run_that_recorded_nothing_is_not_said_to_pass(made: tuple[dict[str, Any], pd.DataFrame, Path]) -> None:
     status = {c.name: c.status for c in checks(typed({"data": {}}), made[1].iloc[:0])}
     assert set(status.values()) == {"unknown"}
