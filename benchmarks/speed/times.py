@@ -77,7 +77,7 @@ def kinds(stage: str, step: Step | SurrogateStep) -> tuple[Kind, Kind]:
             alike = (stage, step.format, step.victim.name)
             return (*alike, step.precision), alike
         case TrainingStep():
-            return (stage, step.name), (stage, step.victim.name)
+            return (stage, step.name), (stage, step.name)  # its epochs decide
         case PatchStep(surrogate=made) if made:
             alike = (stage, step.attack, made.kind, made.victim.name)
             return (*alike, str(made.words)), alike
