@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from backends.device.reading import MEBIBYTE, DamagedFile, first_line, regular_file
+from backends.device.reading import MEBIBYTE, DamagedFile, first_line, parse_json, regular_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +26,7 @@ PARQUET_ROWS = 100_000_000
 CSV_BYTES = 16 * MEBIBYTE
 CSV_ROWS = 100_000
 CSV_COLUMNS = 200
+ONE_VALUE = b"one value"  # of a file's metadata: as JSON, the columns that hold one value in every row, with that value
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError)
 
 
@@ -38,6 +42,19 @@ def read_parquet(
         return _frame(path, file.read())
 
 
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as Parquet, and in its metadata each value that all rows share: `parquet_pieces` reads it once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    whole = pa.Table.from_pandas(table, preserve_index=False)
+    alike = [name for name in table if _kind(whole.schema.field(name).type) != "number"]
+    alike = [name for name in alike if table[name].nunique(dropna=False) == 1]
+    one = {name: values[0] for name, values in table[alike].head(1).to_dict("list").items()}
+    metadata = {**(whole.schema.metadata or {}), ONE_VALUE: json.dumps(one).encode()}
+    pq.write_table(whole.replace_schema_metadata(metadata), path)
+
+
 def parquet_pieces(
     path: Path, columns: Mapping[str, Kind], wanted: Collection[str], added: Collection[str] = ()
 ) -> Iterator[pd.DataFrame]:
@@ -46,10 +63,31 @@ def parquet_pieces(
 
     with _opened(path, columns, PARQUET_ROWS, added) as file:
         there = [name for name in file.schema_arrow.names if name in wanted]
-        texts = [name for name in there if columns[name] == "text"]
+        one = _one_value(path, file.schema_arrow.metadata or {}, {name: columns[name] for name in there})
+        read = [name for name in there if name not in one]
+        texts = [name for name in read if columns[name] == "text"]
         with pq.ParquetFile(path, read_dictionary=texts, metadata=file.metadata) as by_code:
             for i in range(file.metadata.num_row_groups):
-                yield _frame(path, by_code.read_row_group(i, columns=there))
+                found = dict(_frame(path, by_code.read_row_group(i, columns=read)))
+                alike = {name: _repeated(one[name], file.metadata.row_group(i).num_rows) for name in one}
+                yield pd.DataFrame({name: (found | alike)[name] for name in there}, copy=False)
+
+
+def _one_value(path: Path, metadata: Mapping[bytes, bytes], columns: Mapping[str, Kind]) -> dict[str, str | int]:
+    """Return which of the columns hold one value in every row, as the file says, and that value."""
+    said = parse_json(metadata.get(ONE_VALUE, b"{}"), str(path))
+    one = {name: value for name, value in said.items() if name in columns}
+    for name, value in one.items():
+        if (columns[name], type(value)) not in (("text", str), ("integer", int)):
+            raise DamagedFile(f"{path}: {name}: expected {columns[name]} in every row, got {value!r:.100}")
+        str(value).encode()  # half of a character is none
+    return one
+
+
+def _repeated(value: str | int, n: int) -> pd.Categorical[str] | NDArray[np.int64]:
+    if isinstance(value, int):
+        return np.full(n, value, np.int64)
+    return pd.Categorical.from_codes(np.zeros(n, np.int8), pd.Index([value]))
 
 
 @contextmanager

@@ -42,11 +42,14 @@ class Shape(NamedTuple):
         return self.places * (1 + self.classes * (self.series * self.seeds + DRAWS))
 
 
-def make(root: Path, shape: Shape) -> Path:
-    """Write a run's records and ``run.json``; its report, cells and summary follow from them."""
+def make(root: Path, shape: Shape, changed: float = 0.0) -> Path:
+    """Write a run's records and ``run.json``; its report, cells and summary follow from them.
+
+    Of its answers the share ``changed`` is others than those of the run in which none is.
+    """
     root.mkdir(parents=True)
     in_one_file = shape.cells * shape.images <= IN_ONE_FILE
-    tables = (_table(place, shape, seed) for seed, place in enumerate(_places(shape)))
+    tables = (_table(place, shape, seed, changed) for seed, place in enumerate(_places(shape)))
     write_records(root, [pd.concat(tables)] if in_one_file else tables, in_one_file=in_one_file)
     write_run(root, RunFacts.model_validate(_facts(shape)))
     return root
@@ -76,7 +79,7 @@ def _cases(shape: Shape) -> Iterator[Columns]:
             yield {"attack": "noise", "target_class": goal, "seed": seed, "patch": f"noise-s{seed}"}
 
 
-def _table(place: Columns, shape: Shape, seed: int) -> pd.DataFrame:
+def _table(place: Columns, shape: Shape, seed: int, changed: float) -> pd.DataFrame:
     """Draw the records of one place."""
     rng = np.random.default_rng(seed)
     cases = [
@@ -94,6 +97,9 @@ def _table(place: Columns, shape: Shape, seed: int) -> pd.DataFrame:
         if case["attack"] != "none":
             share = NOISY if case["attack"] == "noise" else REACHED
             row[(easy + rng.random(shape.images, np.float32)) / 2 < share] = case["target_class"]
+    other = np.random.default_rng([seed, 1])
+    for row in preds:
+        row[other.random(len(row), np.float32) < changed] = other.integers(CLASSES)
     whole = len(cases) * shape.images
     columns: Columns = {}
     for name in CELL_COLUMNS:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.gate.pairs import Pair, image_order
 from harness.gate.rules import KIND, CompareTable, Metric, matches
 from harness.results.frozen import Frozen
-from harness.results.stats import Difference, difference, holm
+from harness.results.stats import Difference, difference, holm, mean_over_patches
 from harness.results.success import Kind
 
 
@@ -91,7 +91,7 @@ def measure(base: Frozen, run: Frozen, kind: Kind, pair: Pair, order: NDArray[np
     else:
         change = difference(rise, both, base.outcomes.goals[rows])
     equal = not (rise * both).any() and bool((counted == counted_now).all())
-    return Measured(_mean(hits, both), _mean(hits_now, both), change, int(both.sum()), equal)
+    return Measured(mean_over_patches(hits, both), mean_over_patches(hits_now, both), change, int(both.sum()), equal)
 
 
 def _comparison(
@@ -129,11 +129,6 @@ def _matrices(frozen: Frozen, rows: list[int], kind: Kind) -> tuple[NDArray[np.b
     hits = frozen.outcomes.hits_each(rows, kind)
     counted = frozen.outcomes.among_each(rows, kind)
     return hits, counted
-
-
-def _mean(hits: NDArray[np.bool_], counted: NDArray[np.bool_]) -> float:
-    some = counted.any(axis=1)
-    return float(((hits & counted)[some].sum(axis=1) / counted[some].sum(axis=1)).mean())
 
 
 def _sign(rule: CompareTable) -> int:

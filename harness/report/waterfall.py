@@ -108,9 +108,9 @@ def _draw_chain(axes: Axes, links: Sequence[Link], rows: Sequence[int], layout: 
         link = links[i]
         change = link.success_change
         if change is None:
-            axes.barh(y, link.success.value, layout.bar, color=SOFT, alpha=0.5, lw=0)
-            text = f"{100 * link.success.value:.1f} %"
-            ends.append(link.success.value)
+            axes.barh(y, link.success, layout.bar, color=SOFT, alpha=0.5, lw=0)
+            text = f"{100 * link.success:.1f} %"
+            ends.append(link.success)
         else:
             of = link.of
             while of not in rows:
@@ -136,7 +136,7 @@ def _write_beside(axes: Axes, y: int, link: Link, change: str, is_new: bool, lay
         above = axes.text(0.005, y - 0.46, short(text, 60), transform=beside, va="center", color=SOFT, size=8)
         show_on_hover([above], [text])
         return
-    axes.text(1.39, y, f"{100 * link.clean.value:.1f} clean", transform=beside, va="center", color=SOFT)
+    axes.text(1.39, y, f"{100 * link.clean:.1f} clean", transform=beside, va="center", color=SOFT)
     if is_new:
         axes.text(-0.83, y, link.stage, transform=beside, va="center", color=INK)
 
@@ -145,8 +145,8 @@ def _draw_change(axes: Axes, y: int, link: Link, previous: Link, row_before: int
     """Draw a link's change from the success of a previous one; return all that an axis has to cover."""
     change = link.success_change
     assert change is not None
-    before = previous.success.value
-    after = link.success.value
+    before = previous.success
+    after = link.success
     ends = [before + change.low, before + change.high]
     axes.barh(y, after - before, bar, left=before, color=COLOURS[1 if after > before else 0], alpha=0.75, lw=0)
     axes.plot([before, before], [row_before + bar / 2, y + bar / 2], color=SOFT, lw=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from harness.results.outcomes import ABSENT, ERROR, Bools, Ints, Outcomes, Passe
 
 JUDGED = tuple(column for column in RECORD_COLUMNS if column != "margin")  # what outcomes are made of, beside cells
 Splits = Mapping[str, Outcomes]  # the outcomes of a run, by split
-CellKey = tuple[Any, ...]
+CellKey = tuple[Any, ...]  # the values of `CELL_COLUMNS`
+SPLIT = CELL_COLUMNS.index("split")
 
 
 class _Block(NamedTuple):
@@ -23,7 +25,7 @@ class _Block(NamedTuple):
 
     cells: Ints
     images: Ints
-    preds: NDArray[np.int32]
+    preds: NDArray[np.signedinteger[Any]]
     certified: NDArray[np.int8] | None
 
 
@@ -43,18 +45,21 @@ class _Split:
         """Add records, each of the ``cell`` of so many ``keys``; ``order`` is where each cell first appeared."""
         rows = np.array([self.row_of.setdefault(key, len(self.row_of)) for key in keys], np.int64)
         self.order += [int(order[i]) for i in np.flatnonzero(rows >= len(self.order))]
-        image, names = _factorized(piece["image"])
-        columns = np.array([self.column_of.setdefault(name, len(self.column_of)) for name in names], np.int64)
+        image, names, first = _factorized(piece["image"])
+        if names != list(self.column_of):
+            columns = np.array([self.column_of.setdefault(name, len(self.column_of)) for name in names], np.int64)
+        else:
+            columns = np.arange(len(names))
         self.labels += [0] * (len(self.column_of) - len(self.labels))
-        first = np.unique(image, return_index=True)[1]
         for column, label in zip(columns.tolist(), piece["label"].to_numpy()[first].tolist(), strict=True):
             self.labels[column] = label
         status = piece["status"]
         failed = np.flatnonzero((status != "ok").to_numpy(bool))
-        preds = np.full((len(rows), len(columns)), ABSENT, np.int32)
         values = piece["pred"].to_numpy(np.int32, copy=True)
         values[failed] = ERROR
-        values[values < 0] = ERROR
+        np.maximum(values, ERROR, out=values)
+        few = values.max(initial=0) <= np.iinfo(np.int16).max
+        preds = np.full((len(rows), len(columns)), ABSENT, np.int16 if few else np.int32)
         preds[cell, image] = values
         if np.count_nonzero(preds != ABSENT) < len(piece):
             _refuse_twice(piece, cell, image, keys)
@@ -80,7 +85,7 @@ class _Split:
         """Return all of it; blocks are given up one by one, so that memory holds them but once."""
         cells = pd.DataFrame(list(self.row_of), columns=list(CELL_COLUMNS)).astype(CELL_NUMBERS)
         shape = (len(self.row_of), len(self.column_of))
-        preds = np.full(shape, ABSENT, np.int32)
+        preds = np.full(shape, ABSENT, np.result_type(np.int16, *(block.preds for block in self.blocks)))
         certified = np.full(shape, ABSENT, np.int8) if self.passes else None
         while self.blocks:
             block = self.blocks.pop()
@@ -118,9 +123,8 @@ def gathered(pieces: Iterable[pd.DataFrame]) -> dict[str, Outcomes]:
     for piece in pieces:
         if missing := {*CELL_COLUMNS, *JUDGED} - set(piece.columns):
             raise UserError(f"records: expected columns {', '.join(sorted(missing))}, got {', '.join(piece.columns)}")
-        cell, heads = _cells(piece)
-        of_split = heads["split"].astype(str).to_numpy()
-        keys = list(_plain(heads).itertuples(index=False, name=None))
+        cell, keys = _cells(piece)
+        of_split = np.array([key[SPLIT] for key in keys], np.str_)
         for split in dict.fromkeys(of_split.tolist()):
             own = of_split == split
             number = np.cumsum(own) - 1
@@ -131,7 +135,7 @@ def gathered(pieces: Iterable[pd.DataFrame]) -> dict[str, Outcomes]:
                 [key for key, mine in zip(keys, own, strict=True) if mine],
                 seen + np.flatnonzero(own),
             )
-        seen += len(heads)
+        seen += len(keys)
     return {split: found.outcomes() for split, found in splits.items()}
 
 
@@ -146,40 +150,48 @@ def by_split(records: pd.DataFrame | Splits) -> Splits:
     return gathered([records]) if isinstance(records, pd.DataFrame) else records
 
 
-def _cells(piece: pd.DataFrame) -> tuple[Ints, pd.DataFrame]:
-    """Return the cell of each record, and the columns of each cell, in order of appearance.
+def _cells(piece: pd.DataFrame) -> tuple[Ints, list[CellKey]]:
+    """Return the cell of each record, and the key of each cell, in order of appearance.
 
     Records of a cell stand together nearly always, so that only the first of each stretch has to be looked at.
     """
     is_first: Bools = np.zeros(len(piece), bool)
     is_first[:1] = True
-    for column in CELL_COLUMNS:
-        values = _codes(piece[column])
+    columns = [_coded(piece[column]) for column in CELL_COLUMNS]
+    for values, _ in columns:
         is_first[1:] |= values[1:] != values[:-1]
     starts = np.flatnonzero(is_first)
-    heads = piece[list(CELL_COLUMNS)].iloc[starts]
-    group = heads.groupby(list(CELL_COLUMNS), sort=False, dropna=False, observed=True).ngroup().to_numpy(np.int64)
-    cell: Ints = np.repeat(group, np.diff(starts, append=len(piece)))
-    return cell, heads.iloc[np.unique(group, return_index=True)[1]]
+    number: dict[CellKey, int] = {}
+    keys = zip(*(_plain(values[starts], words) for values, words in columns), strict=True)
+    group = np.array([number.setdefault(key, len(number)) for key in keys], np.int64)
+    return np.repeat(group, np.diff(starts, append=len(piece))), list(number)
 
 
-def _codes(column: pd.Series) -> NDArray[Any]:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return np.asarray(column.cat.codes)
-    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else pd.factorize(column)[0]
+def _coded(column: pd.Series) -> tuple[NDArray[Any], list[str]]:
+    """Return the numbers of a column, which has no words, or codes and the words that they stand for."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(), []
+    coded = column.array if isinstance(column.array, pd.Categorical) else pd.Categorical(column)
+    return np.asarray(coded.codes), [str(word) for word in coded.categories.tolist()]
 
 
-def _factorized(column: pd.Series) -> tuple[Ints, list[str]]:
-    """Return the number of each record's name in order of appearance, and the names."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        number, codes = pd.factorize(np.asarray(column.cat.codes))
-        return number.astype(np.int64), column.cat.categories.to_numpy(object)[codes].astype(str).tolist()
-    number, names = pd.factorize(column.astype(str))
-    return number.astype(np.int64), list(names)
+def _factorized(column: pd.Series) -> tuple[Ints, list[str], Ints]:
+    """Return the number of each record's name in order of appearance, the names, and where each first appears."""
+    by_code = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype(str).astype("category")
+    codes, n = np.asarray(by_code.cat.codes), len(by_code)
+    at = np.full(len(by_code.cat.categories), n)
+    at[codes[::-1]] = np.arange(n - 1, -1, -1)  # of equal codes the last one stays: the first record
+    order = np.argsort(at)[: np.count_nonzero(at < n)]
+    number = np.empty(len(at), np.int64)
+    number[order] = np.arange(len(order))
+    return number[codes], by_code.cat.categories.to_numpy(object)[order].astype(str).tolist(), at[order]
 
 
-def _plain(heads: pd.DataFrame) -> pd.DataFrame:
-    return heads.astype(dict.fromkeys(heads.columns[heads.dtypes == "category"], str))
+def _plain(values: NDArray[Any], words: list[str]) -> list[Any]:
+    """Return plain values, of which NaN is one and the same, so that it equals itself in a key."""
+    if words:
+        return [words[code] for code in values.tolist()]
+    return [math.nan if value != value else value for value in values.tolist()]
 
 
 def _refuse_twice(piece: pd.DataFrame, cell: Ints, image: Ints, keys: list[CellKey]) -> None:

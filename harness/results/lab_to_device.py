@@ -13,7 +13,7 @@ from backends.device.artifact import PARTLY
 from harness.results.columns import SERIES, SETTINGS
 from harness.results.outcomes import Bools, Outcomes
 from harness.results.paired import rise
-from harness.results.stats import Difference, Estimate, mean_rate
+from harness.results.stats import Difference, mean_over_patches
 from harness.results.success import Kind
 from patches.patch import CONTROLS
 
@@ -45,8 +45,8 @@ class Link(NamedTuple):
     artifact: str
     target: str
     of: int
-    clean: Estimate
-    success: Estimate
+    clean: float
+    success: float
     clean_change: Difference | None
     success_change: Difference | None
 
@@ -173,8 +173,8 @@ def _link(
         artifact=str(places[i].columns["artifact"]),
         target=str(places[i].columns["target"]),
         of=of,
-        clean=mean_rate(right, everywhere, one),
-        success=mean_rate(hits, common, classes),
+        clean=mean_over_patches(right, everywhere),
+        success=mean_over_patches(hits, common),
         clean_change=clean_change,
         success_change=success_change,
     )

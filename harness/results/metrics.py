@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -74,11 +74,11 @@ def cells(records: pd.DataFrame | Splits) -> pd.DataFrame:
 
 
 class _Judged(NamedTuple):
-    """Some cells' answers: int32 ``preds``, those of their ``clean`` cells, and which are ``judged``, having both."""
+    """Some cells' answers: ``preds``, those of their ``clean`` cells, and which are ``judged``, having both."""
 
     cells: Ints
-    preds: NDArray[np.int32]
-    clean: NDArray[np.int32]
+    preds: NDArray[np.signedinteger[Any]]
+    clean: NDArray[np.signedinteger[Any]]
     judged: Bools
 
 

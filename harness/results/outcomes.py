@@ -37,16 +37,17 @@ class Passes:
 class Outcomes:
     """What each cell answered to each image of one split.
 
-    ``cells`` has one row per cell (`CELL_COLUMNS`), ``preds`` is int32 ``(cells, images)`` with `ERROR` and `ABSENT`,
-    ``images`` and ``labels`` are ``(images,)``, ``clean`` is the row of each cell's clean cell, -1 where there is none.
-    ``errors`` are the messages of the cells with one: its first image's that failed. ``order`` tells where each cell
-    stands among those of all splits; ``estimates`` are those that `harness.results.intervals.estimate` has made.
+    ``cells`` has one row per cell (`CELL_COLUMNS`), ``preds`` is int16, or int32 of very many classes, ``(cells,
+    images)`` with `ERROR` and `ABSENT`, ``images`` and ``labels`` are ``(images,)``, ``clean`` is the row of each
+    cell's clean cell, -1 where there is none. ``errors`` are the messages of the cells with one: its first image's that
+    failed. ``order`` tells where each cell stands among those of all splits; ``estimates`` are those that
+    `harness.results.intervals.estimate` has made.
     """
 
     cells: pd.DataFrame
     images: NDArray[np.str_]
     labels: Ints
-    preds: NDArray[np.int32]
+    preds: NDArray[np.signedinteger[Any]]
     clean: Ints
     errors: Mapping[int, str] = field(default_factory=dict)
     order: Ints = field(default_factory=lambda: np.zeros(0, np.int64))

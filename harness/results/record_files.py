@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from backends.device.files import replacing
-from harness.data_frames import Kind, parquet_pieces, read_parquet
+from harness.data_frames import Kind, parquet_pieces, read_parquet, write_parquet
 from harness.results.columns import ADDED, CELL_COLUMNS, OF_MANY_PASSES, RECORD_COLUMNS
 from harness.results.gathering import JUDGED, Splits, gathered
 from harness.results.run_directory import RECORDS, RECORDS_BY_PLACE, RunFacts, verify
@@ -35,7 +35,7 @@ def write_records(run_dir: Path, tables: Iterable[pd.DataFrame], *, in_one_file:
             file = run_dir / RECORDS_BY_PLACE / str(place["artifact"]) / f"{place['target']}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as draft:
-            table.to_parquet(draft, index=False)
+            write_parquet(table, draft)
 
 
 def read_records(run_dir: Path, run: RunFacts) -> pd.DataFrame:

@@ -64,6 +64,14 @@ def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tup
     return np.where(rate == 0, 0.0, low), np.where(rate == 1, 1.0, high)
 
 
+def mean_over_patches(values: Bools | Floats, among: Bools) -> float:
+    """Return the mean over patches of their means over the images that count; NaN where none do."""
+    n = among.sum(axis=1)
+    counting = n > 0
+    means = (values * among).sum(axis=1)[counting] / n[counting]
+    return float(means.mean()) if len(means) else np.nan
+
+
 def mean_rate(hits: Bools, among: Bools, classes: Ints, confidence: float = CONFIDENCE) -> Estimate:
     """Return the mean over patches of their rates ``sum(hits & among) / sum(among)``; ``classes`` int ``(patches,)``.
 
@@ -132,10 +140,12 @@ def crossed_bootstrap(
     """
     weights = image_weights(hits.shape[1], resamples, seed)
     counted = hits * among
-    top = weights @ counted.T.astype(np.float32)
     # Patches of a class count the same images on a place: a few rows, many times.
-    _, first, which = np.unique(np.packbits(among, axis=1), axis=0, return_index=True, return_inverse=True)
-    bottom = (weights @ among[first].T.astype(np.float32))[:, which.ravel()]
+    row_of: dict[bytes, int] = {}
+    which = [row_of.setdefault(row.tobytes(), len(row_of)) for row in np.packbits(among, axis=1)]
+    first = [which.index(row) for row in range(len(row_of))]
+    sums = weights @ np.concatenate([counted, among[first]]).T.astype(np.float32)
+    top, bottom = sums[:, : len(hits)], sums[:, len(hits) :][:, which]
     mean = counted.sum(axis=1) / np.maximum(among.sum(axis=1), 1)
     rates = np.divide(top, bottom, out=np.tile(mean.astype(np.float32), (resamples, 1)), where=bottom > 0)
     share = patch_weights(tuple(np.unique(classes, return_inverse=True)[1].tolist()), resamples, seed)
@@ -229,7 +239,9 @@ def holm(p: ArrayLike) -> Floats:
 def _counting(values: NDArray[Any], among: Bools, classes: Ints) -> tuple[Floats, Bools, Ints]:
     """Drop the patches that no image counts for."""
     some = among.any(axis=1)
-    return values[some].astype(np.float64), among[some], np.asarray(classes)[some]
+    if not some.all():
+        values, among, classes = values[some], among[some], np.asarray(classes)[some]
+    return np.ascontiguousarray(values, np.float64), np.ascontiguousarray(among), np.asarray(classes)
 
 
 def _image_variance(hits: Floats, among: Bools) -> float:
@@ -251,12 +263,14 @@ def _two_way(residuals: Floats, rates: Floats, n: Ints, classes: Ints) -> tuple[
     middles = np.array([rates[classes == c].mean() for c in groups])[group]
     df = patches - len(groups)
     between = float(((rates - middles) ** 2).sum()) / df / patches
-    parts = residuals / n[:, None]
+    parts = np.divide(residuals, n[:, None], out=residuals)
+    counting = int(parts.any(axis=0).sum())
     mean = parts.mean(axis=0)
-    interaction = float(((parts - mean) ** 2).sum()) / (patches * (patches - 1))
+    apart = np.subtract(parts, mean, out=parts)
+    interaction = float(np.square(apart, out=apart).sum()) / (patches * (patches - 1))
     images = max(0.0, float((mean**2).sum()) - interaction)
     whole = between + images
-    spread = between**2 / df + images**2 / max(int((parts != 0).any(axis=0).sum()) - 1, 1)
+    spread = between**2 / df + images**2 / max(counting - 1, 1)
     return math.sqrt(whole), whole**2 / spread if spread > 0 else float(df)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ from harness.results.columns import SERIES
 from harness.results.draws import own_control
 from harness.results.intervals import estimate
 from harness.results.metrics import is_lab
-from harness.results.outcomes import Bools, Outcomes
-from harness.results.stats import Difference, Estimate, Floats, difference, ratio
+from harness.results.outcomes import Outcomes
+from harness.results.stats import Difference, Estimate, Floats, difference, mean_over_patches, ratio
 from harness.results.success import Kind
 from patches.patch import CONTROLS
 from patches.surrogate import Surrogate
@@ -80,7 +81,13 @@ def survivals(known: Outcomes) -> list[Survival]:
     pairs = dict(_pairs(known))
     noise = _noise_rows(known)
     groups = known.cells.loc[list(pairs)].groupby(list(PLACE), sort=False, dropna=False)["seed"]
-    return [_survival(known, [pairs[row] for row in members.index], noise) for _, members in groups]
+
+    @cache
+    def in_lab(rows: tuple[int, ...]) -> Reach:
+        """Many devices have one lab."""
+        return _reach(known, rows, noise)
+
+    return [_survival(known, [pairs[row] for row in members.index], noise, in_lab) for _, members in groups]
 
 
 def without_lab(known: Outcomes) -> list[Reach]:
@@ -136,7 +143,12 @@ def _noise_rows(known: Outcomes) -> list[tuple[int, ...]]:
     return [draws.get(int(group), ()) for group in groups]
 
 
-def _survival(known: Outcomes, pairs: Sequence[_Pair], noise: Sequence[tuple[int, ...]]) -> Survival:
+def _survival(
+    known: Outcomes,
+    pairs: Sequence[_Pair],
+    noise: Sequence[tuple[int, ...]],
+    in_lab: Callable[[tuple[int, ...]], Reach],
+) -> Survival:
     labs, devices = [pair.lab for pair in pairs], [pair.device for pair in pairs]
     kind = _kind(known, devices)
     among = known.among_each(labs, kind) & known.among_each(devices, kind)
@@ -145,7 +157,7 @@ def _survival(known: Outcomes, pairs: Sequence[_Pair], noise: Sequence[tuple[int
     if both[0] is not None and both[1] is not None:
         gains = [gains[0] - both[0], gains[1] - both[1]]
     share = ratio(gains[1], gains[0], among, known.goals[devices])
-    return Survival(_reach(known, labs, noise), _reach(known, devices, noise), share, int(among.sum()))
+    return Survival(in_lab(tuple(labs)), _reach(known, devices, noise), share, int(among.sum()))
 
 
 def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]]) -> Reach:
@@ -162,7 +174,7 @@ def _reach(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int, ...]
         patches=tuple(known.columns["patch"][row] for row in rows),
         success=estimate(known, rows, kind),
         gain=difference(gain, among, goals, "patches and images"),
-        noise=np.nan if noisy is None else _mean(noisy, among),
+        noise=np.nan if noisy is None else mean_over_patches(noisy, among),
         n=int(among.sum()),
     )
 
@@ -177,11 +189,3 @@ def _noise_hits(known: Outcomes, rows: Sequence[int], noise: Sequence[tuple[int,
         return None
     hits = {draws: known.hits_each(draws, kind).mean(axis=0) for draws in {noise[row] for row in rows}}
     return np.array([hits[noise[row]] for row in rows])
-
-
-def _mean(values: Floats, among: Bools) -> float:
-    """Return the mean over patches of their means over the images that count; NaN where none do."""
-    n = among.sum(axis=1)
-    counting = n > 0
-    means = (values * among).sum(axis=1)[counting] / n[counting]
-    return float(means.mean()) if len(means) else np.nan

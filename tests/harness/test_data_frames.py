@@ -1,3 +1,4 @@
+import json
 import random
 import subprocess
 import sys
@@ -10,7 +11,15 @@ import pytest
 from helpers.memory import reading
 
 from backends.device.reading import DamagedFile
-from harness.data_frames import CSV_COLUMNS, CSV_ROWS, read_csv, read_parquet
+from harness.data_frames import (
+    CSV_COLUMNS,
+    CSV_ROWS,
+    ONE_VALUE,
+    parquet_pieces,
+    read_csv,
+    read_parquet,
+    write_parquet,
+)
 
 COLUMNS = {"target": "text", "n": "integer", "share": "number"}
 
@@ -49,6 +58,29 @@ def test_a_table_of_other_columns_types_or_length_is_refused(path, written, mess
     written.to_parquet(path, index=False)
     with pytest.raises(DamagedFile, match=message):
         read_parquet(path, COLUMNS, most=3)
+
+
+@pytest.mark.parametrize("same", [{}, {"target": "ä"}, {"target": "", "n": 7}, {"share": 0.5}])
+def test_what_all_rows_share_is_read_from_the_metadata_as_from_the_rows(path, same):
+    write_parquet(table(**same), path)
+    one = json.loads(pq.read_schema(path).metadata[ONE_VALUE])
+    assert one == {name: value for name, value in same.items() if name != "share"}
+    pieces = list(parquet_pieces(path, COLUMNS, ("target", "n")))
+    pd.testing.assert_frame_equal(
+        pd.concat(pieces), read_parquet(path, COLUMNS)[["target", "n"]], check_dtype=False, check_categorical=False
+    )
+    pd.testing.assert_frame_equal(read_parquet(path, COLUMNS), table(**same), check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['{"n": "a"}', '{"n": true}', '{"share": 0.5}', '{"target": "\\ud800"}', '{"n": 1e999}', "[", '"n"', "[" * 9999],
+)
+def test_a_file_that_says_of_its_rows_what_cannot_be_is_refused(path, said):
+    whole = pa.Table.from_pandas(table(), preserve_index=False)
+    pq.write_table(whole.replace_schema_metadata({ONE_VALUE: said.encode()}), path)
+    with pytest.raises(DamagedFile, match=str(path)):
+        list(parquet_pieces(path, COLUMNS, COLUMNS))
 
 
 def test_two_columns_of_a_name_are_refused(path):

@@ -75,8 +75,8 @@ def test_changes_add_up_to_the_difference_of_the_ends(chain: Chain) -> None:
         assert link.success_change is not None
         assert link.clean_change is not None
         before = chain.links[link.of]
-        assert link.success.value - before.success.value == pytest.approx(link.success_change.value)
-        assert link.clean.value - before.clean.value == pytest.approx(link.clean_change.value)
+        assert link.success - before.success == pytest.approx(link.success_change.value)
+        assert link.clean - before.clean == pytest.approx(link.clean_change.value)
         assert link.success_change.low <= link.success_change.value <= link.success_change.high
 
 
@@ -92,7 +92,7 @@ def test_success_is_over_what_every_step_gets_right(records: pd.DataFrame, chain
     assert chain.n == len(reference)
     rates = (reference["pred"] == reference["target_class"]).groupby(reference["patch"]).mean()
     assert (len(rates), chain.patches) == (4, 4)
-    assert chain.links[3].success.value == pytest.approx(rates.mean())
+    assert chain.links[3].success == pytest.approx(rates.mean())
 
 
 def test_a_file_without_a_lab_or_that_failed_has_no_chain(records: pd.DataFrame) -> None:
