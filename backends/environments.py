@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 QUIET = ("--progress-bar=off", "--disable-pip-version-check")
 TAIL_LINES = 15
+LONGEST = 160  # characters of a label
 ALWAYS = ("numpy", "pillow")  # pillow for the defence ``jpeg``
 LOCK = Path(__file__).with_name("requirements-replay.txt")  # for Python 3.11 and later
 # the last with wheels for a Python older than the lock's
@@ -44,7 +45,8 @@ OLDEST_GLIBC = 17  # of a manylinux wheel
 PARSING = Lock()  # of markers: Python 3.11 counts the depth of its parser for all threads together, and may fail
 # a wheel's own C library, which no program starts with but its own loader
 UNFIT = tuple(f"tpu_mlir/lib/third_party/{name}" for name in ("libc.so.6", "libm.so.6", "libpthread.so.0"))
-ALONE = ("executorch",)  # what these ask for serves to export; what they need to run stands in their extra
+# what these ask for serves to export, or is older than what they run with; what they need to run stands in their extra
+ALONE = ("executorch", "rknn-toolkit2")
 
 
 class System(NamedTuple):
@@ -184,10 +186,10 @@ def make_site(
 
 
 def cached(kind: str, label: str, *facts: object) -> Path:
-    """Return the place in the cache for something made of these facts: ``CACHE/KIND/LABEL-HASH``."""
+    """Return the place in the cache for something made of these facts: ``CACHE/KIND/LABEL-HASH``, a long label cut."""
     root = Path(os.environ.get("PATCHBENCH_CACHE") or "~/.cache/patchbench").expanduser().absolute()
     digest = hashlib.sha256(json.dumps([kind, label, facts]).encode()).hexdigest()[:16]
-    return root / kind / check_name(f"{label}-{digest}", root)
+    return root / kind / check_name(f"{label[:LONGEST]}-{digest}", root)
 
 
 def make_once(folder: Path, make: Callable[[Path], None], tell: Tell) -> None:

@@ -33,6 +33,7 @@ TABLE = (
     _Row("specification", "reference"),
     _Row("specification", "tosa"),
     _Row("vendor model", "tpu_mlir"),
+    _Row("vendor simulation", "rknn"),
     _Row("reference kernels", "tflite_micro"),
     _Row("emulated CPU", host="qemu"),
 )

@@ -25,9 +25,13 @@ LICENCES = {
     "qualcomm": Licence(
         "the Qualcomm AI Stack licence, Qualcomm_LICENSE.pdf in it",
         "benchmarks are allowed; reverse engineering, and handing it on alone, are not",
-    )
+    ),
+    "rockchip": Licence(
+        "the RKNN SDK licence, github.com/airockchip/rknn-toolkit2/blob/master/LICENSE",
+        "for applications on Rockchip's chips; reverse engineering is not allowed",
+    ),
 }
-OF_PACKAGES = {"onnxruntime-qnn": "qualcomm"}
+OF_PACKAGES = {"onnxruntime-qnn": "qualcomm", "rknn-toolkit2": "rockchip"}
 
 
 def accept(names: Sequence[str]) -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.device import tpu_mlir
 from backends.device.artifact import Calibration, Pixels, QuantSpec
 from backends.device.errors import UserError
+from backends.device.toolchains import of_calibration
 
 Floats = NDArray[np.float32]
 Range = tuple[float, float]
@@ -40,8 +40,8 @@ class Statistic(Protocol):
 
 def collector(spec: QuantSpec) -> Statistic:
     """Return an empty statistic for ``spec.calibration``; a toolchain's own calibration is a `UserError`."""
-    if spec.calibration in tpu_mlir.CALIBRATIONS:
-        raise UserError(f"calibration {spec.calibration} is tpu-mlir's, for {' and '.join(tpu_mlir.FORMATS)} alone")
+    if owner := of_calibration(spec.calibration):
+        raise UserError(f"calibration {spec.calibration} is {owner.package}'s, for {owner.names} alone")
     if spec.calibration in ("minmax", "moving_average"):
         return Extremes(spec.moving_average_constant if spec.calibration == "moving_average" else None)
     return Histograms(spec.calibration, spec.percentile, spec.symmetric_activations)

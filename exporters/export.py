@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +11,7 @@ from torch import nn
 from backends.device.artifact import FORMATS, Artifact, Format, Pixels, Preproc, QuantSpec, sha256_file
 from backends.device.errors import UserError
 from backends.device.files import replacing
+from backends.device.toolchains import OF_FORMATS
 from exporters.failure import naming
 from exporters.ranges import Learned
 from exporters.victim import Victim
@@ -44,8 +46,8 @@ def export(
         from exporters import tflite as writer  # type: ignore[no-redef]
     elif format == "pte":
         from exporters import pte as writer  # type: ignore[no-redef]
-    elif format in ("bmodel", "cvimodel"):
-        from exporters import tpu_mlir as writer  # type: ignore[no-redef]
+    elif format in OF_FORMATS:
+        writer = importlib.import_module(f"exporters.{OF_FORMATS[format].module}")
     else:
         raise UserError(f"expected the format {', '.join(FORMATS)}, got {format!r}")
     if quant is not None and (quant.activation_bits != 8 or not 2 <= quant.weight_bits <= 8):

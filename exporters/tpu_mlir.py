@@ -19,18 +19,19 @@ from backends.device import tpu_mlir
 from backends.device.artifact import Layout, Pixels, QuantSpec
 from backends.device.errors import UserError
 from backends.device.reading import parse_json, read_whole_npz
-from exporters.calibration import Range, batches
+from backends.device.toolchains import TPU_MLIR
+from exporters.calibration import Range
 from exporters.files import describe, require_integer
 from exporters.files.description import Description, Operator
 from exporters.files.tpu_mlir import graph
 from exporters.onnx_graph import tidy
 from exporters.onnx_qdq import float_model, ranges_of
 from exporters.ranges import Learned
-from exporters.tpu_mlir_proof import Thresholds, require_answers, require_scales
+from exporters.toolchains import calibration_images, for_one_image, require_answers, taken
+from exporters.tpu_mlir_proof import Thresholds, require_scales
 from exporters.victim import Victim
 
 LAYOUT: Layout = "nchw"
-PACKAGE = "tpu-mlir"
 # with layer groups, CV181x's own model of the chip answers otherwise than the network that was compiled
 CHIPS = {"bmodel": ("bm1684x", []), "cvimodel": ("cv181x", ["--disable_layer_group"])}
 OPSET, IR_VERSION = 18, 8  # of ONNX, as tpu-mlir reads it
@@ -80,11 +81,11 @@ def write(
     chip has answered an image alike, and every layer is near the float network's on a few dozen. Its description is
     returned, once it is proven.
     """
-    spec = _taken(quant, learned)
+    spec = taken(TPU_MLIR, quant, learned)
     with tempfile.TemporaryDirectory() as name:
         tools = _tools(Path(name), victim)
         model = tidy(float_model(network, victim, tools.folder))
-        images = _images(pixels, spec)
+        images = calibration_images(pixels, spec)
         _lower(tools, model, images)
         text = (tools.folder / "net.mlir").read_text()
         layers, _, _ = graph(text, read_whole_npz(tools.folder / "net_top_f32_all_weight.npz"))
@@ -98,30 +99,18 @@ def write(
         compiled = tools.folder / f"net_{chip}_int8_sym_tpu.mlir"
         np.save(tools.folder / "held.npy", images[:HELD])
         said = tools.run(LAYERS, "net.mlir", compiled.name, "held.npy")
-        require_answers(path, parse_json(said.splitlines()[-1], LAYERS.name))
+        require_answers(path, TPU_MLIR, parse_json(said.splitlines()[-1], LAYERS.name))
         path.write_bytes((tools.folder / f"net{path.suffix}").read_bytes())
-        tpu_mlir.append(path, compiled.read_text(), compiled.with_name(f"{compiled.stem}_weights.npz"))
+        weights = compiled.with_name(f"{compiled.stem}_weights.npz").read_bytes()
+        tpu_mlir.append(path, compiled.read_text(), weights)
     file = require_integer(path, spec.allow_float)
     require_scales(file, layers, thresholds)
     return file
 
 
-def _taken(quant: QuantSpec | None, learned: Learned) -> QuantSpec:
-    """Return a spec that tpu-mlir's quantizer can follow; any other is a `UserError`."""
-    if quant is None:
-        raise UserError(f"{PACKAGE} is asked for integers: give its files precision w8a8")
-    signed = quant.activation_signed and quant.weight_signed
-    if not (signed and quant.symmetric_activations and quant.per_channel and quant.weight_bits == 8) or learned:
-        raise UserError(
-            f"{PACKAGE} quantizes to w8a8, s8s8, with symmetric_activations and per_channel, not to levels that were "
-            f"trained; got {quant.precision} {quant.signature}"
-        )
-    return quant
-
-
 def _tools(folder: Path, victim: Victim) -> _Tools:
     """Return the toolchain, installed where it is not."""
-    requirements = environments.pinned(PACKAGE)
+    requirements = environments.pinned(TPU_MLIR.package)
     environments.make_environment(requirements, lambda word: None)
     package = environments.packages(requirements) / "tpu_mlir"
     return _Tools(environments.python(requirements), package, folder, victim.name)
@@ -138,23 +127,11 @@ def _reason(said: str) -> str:
     return errors[-1] if errors else "it says nothing"
 
 
-def _images(pixels: Pixels, quant: QuantSpec) -> np.ndarray:
-    used = np.concatenate(list(batches(pixels, quant)))
-    return np.ascontiguousarray(used.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
-
-
 def _lower(tools: _Tools, model: Any, images: np.ndarray) -> None:
     """Write the float network as tpu-mlir's own, ``net.mlir``, which has answered the first image as onnxruntime."""
     import onnx
 
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    single.ir_version = IR_VERSION
-    del single.opset_import[:], single.graph.value_info[:]
-    single.opset_import.append(onnx.helper.make_opsetid("", OPSET))
-    for tensor in (*single.graph.input, *single.graph.output):
-        tensor.type.tensor_type.shape.dim[0].dim_value = 1
-    onnx.save(onnx.shape_inference.infer_shapes(single), tools.folder / "net.onnx")
+    onnx.save(for_one_image(model, OPSET, IR_VERSION), tools.folder / "net.onnx")
     np.savez(tools.folder / "first.npz", pixels=images[:1])
     shape = json.dumps([[1, *images.shape[1:]]])
     tools.run(
@@ -166,10 +143,10 @@ def _lower(tools: _Tools, model: Any, images: np.ndarray) -> None:
 def _calibrated(tools: _Tools, model: Any, layers: Sequence[Operator], pixels: Pixels, quant: QuantSpec) -> Thresholds:
     """Write tpu-mlir's calibration table, with its own calibration or our ranges; return what it says."""
     table = tools.folder / "table"
-    if quant.calibration in tpu_mlir.CALIBRATIONS:
+    if quant.calibration in TPU_MLIR.calibrations:
         folder = tools.folder / "images"
         folder.mkdir()
-        for number, image in enumerate(_images(pixels, quant)):
+        for number, image in enumerate(calibration_images(pixels, quant)):
             np.savez(folder / f"{number:06}.npz", pixels=image[None])
         words = ["--dataset", folder.name, "--input_num", str(quant.calibration_images)]
         tools.run("run_calibration.py", "net.mlir", *words, "--cali_method", quant.calibration, "-o", table.name)

@@ -34,9 +34,10 @@ READERS = {
     "backends/device/defences/jpeg.py": {"PIL.Image.open"},  # decodes the JPEG that it coded
     "backends/device/file_exchange.py": {"json.loads"},  # runs where nothing else of ours is yet
     "backends/sysroots.py": {"tarfile"},  # unpacks what docker exports
-    "backends/device/tpu_mlir.py": {"zipfile"},  # writes archives, and reads them by `open_zip`
+    "backends/device/appended.py": {"zipfile"},  # writes archives, and reads them by `open_zip`
     "harness/archives.py": {"zipfile"},  # likewise
     "exporters/tpu_mlir_layers.py": {"numpy.load"},  # what its caller just wrote, in another Python
+    "exporters/rknn_build.py": {"json.loads", "numpy.load"},  # likewise
 }
 
 

@@ -1,9 +1,9 @@
 """Three tiny networks, in files beside this one, and their outputs, computed in numpy alone.
 
-``tiny.onnx`` and ``tiny.pte`` are a float convolution, ReLU, global average and dense layer, and ``tiny.cvimodel`` the
-same quantized; ``tiny.tflite`` is one dense layer in int8, and ``tiny.qdq.onnx`` the same between quantizers, for
-runtimes that take no float file. All classify 8x8 images into four classes. `tests/helpers/tiny.py` and
-``tiny_torch.py`` write the files from the constants here.
+``tiny.onnx`` and ``tiny.pte`` are a float convolution, ReLU, global average and dense layer, ``tiny.cvimodel`` and
+``tiny.rknn`` (what lies behind such a file) the same quantized; ``tiny.tflite`` is one dense layer in int8, and
+``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All classify 8x8 images into four
+classes. `tests/helpers/tiny.py` and ``tiny_torch.py`` write the files from the constants here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from backends.device.artifact import Artifact, Pixels, Preproc, sha256_file
 from backends.device.runtimes import Runtime
+from backends.device.toolchains import OF_FORMATS
 
 SIZE, CLASSES = 8, 4
 
@@ -60,7 +61,7 @@ def network_for(engine: type[Runtime]) -> str:
 
 
 def file(kind: str) -> Path:
-    """Return the file of a network: ``onnx``, ``pte``, ``cvimodel``, ``tflite`` or ``qdq.onnx``."""
+    """Return the file of a network: ``onnx``, ``pte``, ``cvimodel``, ``rknn``, ``tflite`` or ``qdq.onnx``."""
     return Path(__file__).with_name(f"tiny.{kind}")
 
 
@@ -69,14 +70,14 @@ def faults(kind: str, pixels: Pixels, logits: NDArray[np.float32]) -> str:
 
     Float logits may differ by 1e-4; integers by half a step of rounding, and a little for a kernel's fixed-point
     multiplier. In ``qdq.onnx`` they may differ by a step more, since a vendor's emulator is held to no integer. What
-    ``tiny.cvimodel`` answers, as reals, may differ by a twentieth of the largest logit, as of a quantized network.
+    a vendor's toolchain made, as reals, may differ by a twentieth of the largest logit, as of a quantized network.
     """
     if logits.shape != (len(pixels), CLASSES):
         return f"expected shape {(len(pixels), CLASSES)}, got {logits.shape}"
     if kind in ("onnx", "pte"):
         off = np.abs(logits - _convolved(pixels)) / (1 + np.abs(logits))
         return f"off by {off.max():.2g} of their size" if not off.max() < 1e-4 else ""
-    if kind == "cvimodel":
+    if kind in OF_FORMATS:
         expected = _convolved(pixels)
         share = np.abs(logits - expected).max() / np.abs(expected).max()
         return f"off by {share:.2g} of the largest" if not share < 0.05 else ""

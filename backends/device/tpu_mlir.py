@@ -7,20 +7,18 @@ interpreter takes it (MLIR as text), and its constants. The chip reads what lies
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from backends.device import appended
 from backends.device.errors import UserError
-from backends.device.reading import ARRAY_BYTES, MEBIBYTE, ZIP_FAULTS, DamagedFile, first_line, open_zip, regular_file
+from backends.device.reading import ARRAY_BYTES, MEBIBYTE, DamagedFile, first_line
 from backends.device.runtimes import Tensor
 
 NETWORK, WEIGHTS = "network.mlir", "weights.npz"  # in the archive
 MOST = {NETWORK: 64 * MEBIBYTE, WEIGHTS: ARRAY_BYTES}
-FORMATS = ("cvimodel", "bmodel")
-CALIBRATIONS = ("kl", "mse", "aciq_gauss", "aciq_laplace", "percentile9999")  # tpu-mlir's own
 WEIGHT_FILE = re.compile(r'(module\.weight_file = )"[^"\n]*"')
 CHIP = re.compile(r'module\.chip = "(\w+)"')
 MAIN = re.compile(r"func\.func @main\((.*)\) -> (.*) \{$", re.MULTILINE)
@@ -35,29 +33,23 @@ class Program(NamedTuple):
     chip: str
 
 
-def append(path: Path, text: str, weights: Path) -> None:
+def append(path: Path, text: str, weights: bytes) -> None:
     """Write a network and its constants behind a compiled file."""
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(NETWORK, WEIGHT_FILE.sub(rf'\g<1>"{WEIGHTS}"', text))
-        archive.write(weights, WEIGHTS)
+    named = WEIGHT_FILE.sub(rf'\g<1>"{WEIGHTS}"', text)
+    appended.append(path, {NETWORK: named.encode(), WEIGHTS: weights})
 
 
 def read(path: Path) -> Program:
     """Read what lies behind a compiled file; one without it, or a damaged one, is a `DamagedFile`."""
-    regular_file(path, 2 * ARRAY_BYTES)
+    members = appended.read(path, MOST, "tpu-mlir's interpreter")
     try:
-        with open_zip(path) as archive:
-            text = _member(archive, NETWORK).decode()
-            weights = _member(archive, WEIGHTS)
-    except ZIP_FAULTS as error:
-        raise DamagedFile(
-            f"{path}: has no network for tpu-mlir's interpreter behind it, as patchbench exports it "
-            f"({first_line(error)})"
-        ) from error
+        text = members[NETWORK].decode()
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"{path}: its network is not a text ({first_line(error)})") from error
     chip = CHIP.search(text)
     if not chip or not WEIGHT_FILE.search(text):
         raise DamagedFile(f"{path}: its network is not as tpu-mlir writes it")
-    return Program(text, weights, chip.group(1))
+    return Program(text, members[WEIGHTS], chip.group(1))
 
 
 def placed(program: Program, folder: Path) -> Path:
@@ -78,10 +70,3 @@ def ends(path: Path, program: Program) -> tuple[Tensor, Tensor]:
     if len(given) != 4 or given[0] != 1:
         raise UserError(f"{path}: takes inputs {list(given)}, expected one image at a time")
     return Tensor(given, np.dtype(np.float32)), Tensor(wanted, np.dtype(np.float32))
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    member = archive.getinfo(name)
-    if member.file_size > MOST[name] or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} of {member.file_size:,} bytes")
-    return archive.read(member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Collection
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from backends.device.artifact import ENDINGS
 from backends.device.errors import UserError
+from backends.device.toolchains import OF_FORMATS
 from exporters.files.description import Description
 
 
@@ -22,8 +24,8 @@ def describe(path: Path) -> Description:
         from exporters.files import tflite as reader  # type: ignore[no-redef]
     elif path.suffix == ".pte":
         from exporters.files import pte as reader  # type: ignore[no-redef]
-    elif path.suffix in (".bmodel", ".cvimodel"):
-        from exporters.files import tpu_mlir as reader  # type: ignore[no-redef]
+    elif toolchain := OF_FORMATS.get(path.suffix[1:]):
+        reader = importlib.import_module(f"exporters.files.{toolchain.module}")
     else:
         raise UserError(f"{path}: expected a file that ends in {ENDINGS}")
     return reader.describe(path)

@@ -13,8 +13,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from backends.device import tpu_mlir
 from backends.device.errors import UserError
+from backends.device.toolchains import OF_FORMATS
 from harness.cli.asking import foreground
 from harness.cli.options import DataDir, examples
 from harness.cli.suites import PANEL
@@ -22,7 +22,7 @@ from harness.console import console
 from harness.run.trial import RUNTIMES
 
 TEMPLATES = Path(__file__).parent / "templates"
-READERS = RUNTIMES | {f".{format}": "tpu_mlir" for format in tpu_mlir.FORMATS}
+READERS = RUNTIMES | {f".{format}": one.module for format, one in OF_FORMATS.items()}
 SIDE = 224
 COLUMN = 27  # where comments begin at the earliest
 app = typer.Typer()

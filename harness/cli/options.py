@@ -33,7 +33,10 @@ RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", autocompletion=run_directories, help="Run directory, such as out/demo.")
 ]
 ModelFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A .onnx, .tflite or .pte file, or a .bmodel or .cvimodel exported here.")
+    Path,
+    typer.Argument(
+        metavar="FILE", help="A .onnx, .tflite or .pte file, or a .bmodel, .cvimodel or .rknn exported here."
+    ),
 ]
 DataDir = Annotated[
     Path | None,
@@ -75,7 +78,7 @@ AcceptLicence = Annotated[
         metavar="NAME",
         envvar=licences.VARIABLE,
         callback=lambda names: licences.accept(names or ()),
-        help="Accept the licence of a runtime's package, so that it is installed: qualcomm; repeatable.",
+        help="Accept the licence of a runtime's package, so that it is installed: qualcomm, rockchip; repeatable.",
     ),
 ]
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from backends.device import tpu_mlir
 from backends.device.artifact import Calibration, Format
+from backends.device.toolchains import OF_FORMATS, TOOLCHAINS
 from harness.config.values import OperatorName, Precision, Seed, TrainingDefence
 from harness.tables import Axis, Table
 
-SIGNED = {"tflite": "TFLite", "pte": "ExecuTorch", "bmodel": "tpu-mlir", "cvimodel": "tpu-mlir"}
+SIGNED = {"tflite": "TFLite", "pte": "ExecuTorch"} | {format: one.package for format, one in OF_FORMATS.items()}
 
 
 class QatTable(Table):
@@ -53,18 +53,19 @@ class ExportTable(Table):
     """Which victims to export, as patterns of their names."""
 
     format: Axis[Literal[Format, "torch"]]
-    """File format; `pte` is ExecuTorch's, `bmodel` and `cvimodel` are Sophgo's for its BM1684X and CV181x. `torch`
-    makes no file: it is simulated, rounded in float, on the target `torch`."""
+    """File format; `pte` is ExecuTorch's, `bmodel` and `cvimodel` are Sophgo's for its BM1684X and CV181x, `rknn` is
+    Rockchip's for its RK3588. `torch` makes no file: it is simulated, rounded in float, on the target `torch`."""
 
     precision: Axis[Precision] = ("w8a8",)
     """Bits of weights and activations: `fp32`, `w8a8`, `w4a8`, … Files take weights of 2 to 8 bits and `a8`."""
 
     signature: Axis[Literal["u8s8", "s8s8", "u8u8"]] = ("s8s8",)
-    """Signedness of activations, then weights. TFLite, ExecuTorch and tpu-mlir know `s8s8` only."""
+    """Signedness of activations, then weights. TFLite, ExecuTorch and vendors' toolchains know `s8s8` only."""
 
     calibration: Axis[Calibration] = ("minmax",)
     """How activation ranges are chosen; each word means the same in all formats. `kl`, `mse`, `aciq_gauss`,
-    `aciq_laplace` and `percentile9999` are tpu-mlir's own, for `bmodel` and `cvimodel` alone."""
+    `aciq_laplace` and `percentile9999` are tpu-mlir's own, for `bmodel` and `cvimodel` alone; `normal` and
+    `kl_divergence` are rknn-toolkit2's, for `rknn` alone."""
 
     per_channel: Axis[bool] = (True,)
     """Whether each output channel of the weights has a scale of its own."""
@@ -111,18 +112,20 @@ class ExportTable(Table):
         return self
 
     @model_validator(mode="after")
-    def _tpu_mlir_has_its_own_ways(self) -> ExportTable:
-        formats = sorted(set(self.format) & set(tpu_mlir.FORMATS))
-        own = sorted(set(self.calibration) & set(tpu_mlir.CALIBRATIONS))
-        if own and set(self.format) - set(formats):
-            raise ValueError(f"calibration {own[0]} is tpu-mlir's, for {' and '.join(tpu_mlir.FORMATS)} alone")
-        if formats and not (self.symmetric_activations and set(self.precision) == {"w8a8"} and all(self.per_channel)):
-            raise ValueError(
-                f"tpu-mlir quantizes a {formats[0]} in one way: give its [[export]] symmetric_activations = true, and "
-                'leave precision = "w8a8" and per_channel = true'
-            )
-        if formats and self.qat:
-            raise ValueError(f"tpu-mlir does not take the scales that [export.qat] learns: no {formats[0]}")
+    def _toolchains_have_their_own_ways(self) -> ExportTable:
+        for one in TOOLCHAINS:
+            formats = sorted(set(self.format) & set(one.formats))
+            own = sorted(set(self.calibration) & set(one.calibrations))
+            if own and set(self.format) - set(formats):
+                raise ValueError(f"calibration {own[0]} is {one.package}'s, for {one.names} alone")
+            fits = self.symmetric_activations == one.symmetric and set(self.precision) == {"w8a8"}
+            if formats and not (fits and all(self.per_channel)):
+                raise ValueError(
+                    f"{one.package} quantizes a {formats[0]} in one way: give its [[export]] symmetric_activations = "
+                    f'{str(one.symmetric).lower()}, and leave precision = "w8a8" and per_channel = true'
+                )
+            if formats and self.qat:
+                raise ValueError(f"{one.package} does not take the scales that [export.qat] learns: no {formats[0]}")
         return self
 
     @model_validator(mode="after")

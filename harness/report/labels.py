@@ -20,6 +20,7 @@ FORMATS = {
     "pte": "ExecuTorch",
     "bmodel": "BM1684X",
     "cvimodel": "CV181x",
+    "rknn": "RK3588",
 }
 PRECISIONS = {"fp32": "float", "w8a8": "INT8", f"w8a8{PARTLY}": "INT8 and float"}
 

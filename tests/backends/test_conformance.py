@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from helpers import sophgo, tiny
+from helpers import tiny, toolchains
 from helpers.board import running
 from helpers.cpu import exact_sums
 from helpers.required import absent
@@ -12,6 +12,7 @@ from backends import licences
 from backends.conformance import __main__, conform, networks
 from backends.conformance.checks import CHECKS, OF_RUNTIME
 from backends.device.errors import UserError
+from backends.device.toolchains import TOOLCHAINS
 from backends.hosts import Target, prepare, ssh
 
 # A target as the command line takes it, and what PATCHBENCH_REQUIRE calls what it needs; a new one is a line here.
@@ -32,6 +33,7 @@ TARGETS = [
     ("tosa", "environments"),
     ("qnn", "environments"),
     ("tpu_mlir", "tpu-mlir"),
+    ("rknn", "rknn-toolkit2"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),
@@ -66,9 +68,10 @@ def test_a_target_passes(text, needs, request, monkeypatch):
         monkeypatch.setenv("PATH", f"{request.getfixturevalue('board').bin}:/usr/local/bin:/usr/bin:/bin")
         ssh._first_description.cache_clear()
     target = __main__.parse(text)
-    monkeypatch.setenv(licences.VARIABLE, "qualcomm")
-    if needs == "tpu-mlir":
-        sophgo.require()
+    monkeypatch.setenv(licences.VARIABLE, " ".join(licences.LICENCES))
+    for toolchain in TOOLCHAINS:
+        if needs == toolchain.package:
+            toolchains.require(toolchain)
     if needs:
         try:
             prepare(target)

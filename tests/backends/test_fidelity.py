@@ -21,6 +21,7 @@ from backends.fidelity import FIDELITIES, fidelity
         ("qnn", "local", False, "vendor emulator"),
         ("tosa", "local", False, "specification"),
         ("tpu_mlir", "local", False, "vendor model"),
+        ("rknn", "local", False, "vendor simulation"),
         ("a third party's", "local", False, "device"),
     ],
 )

@@ -37,6 +37,8 @@ def test_a_package_is_not_installed_before_its_licence_is_accepted() -> None:
     with pytest.raises(UserError, match=r"Qualcomm_LICENSE.pdf .*; to install it, add --accept-licence qualcomm$"):
         environments.pinned(QNN)
     assert "--accept-licence qualcomm" in str(availability(Target("htp", "qnn")))
+    with pytest.raises(UserError, match=r"^rknn-toolkit2 is under the RKNN SDK licence.* --accept-licence rockchip$"):
+        environments.pinned("rknn-toolkit2")
     environments.pinned("onnxruntime")
 
 

@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import small_networks as small
-from helpers import sophgo
+from helpers import toolchains
 from helpers.tiny_torch import cvimodel_file
 from torch import nn
 
 from backends.conformance import networks
 from backends.device import tpu_mlir
 from backends.device.errors import UserError
+from backends.device.toolchains import TPU_MLIR
 from exporters import tpu_mlir as exporter
 from exporters.files import describe, require_integer
-from exporters.tpu_mlir_proof import require_answers, require_scales
+from exporters.toolchains import require_answers
+from exporters.tpu_mlir_proof import require_scales
 from harness.networks.architectures import build
 from harness.networks.victims import Normalised
 from harness.networks.weights import load_weights, read_weights
@@ -31,7 +33,7 @@ def network():
 
 @pytest.fixture(scope="module", params=["bmodel", "cvimodel"])
 def file(network, tmp_path_factory, request):
-    sophgo.require()
+    toolchains.require(TPU_MLIR)
     return small.write(tmp_path_factory.mktemp("sophgo"), network, request.param, SPEC)
 
 
@@ -47,7 +49,7 @@ def test_all_of_a_network_is_integer(file):
 def test_its_logits_lie_on_the_steps_that_its_calibration_images_imply(network, file):
     """Of the largest logit of the calibration images, computed by torch here."""
     largest = np.abs(small.torch_logits(network, small.PIXELS[: SPEC.calibration_images])).max()
-    steps = sophgo.logits(file, small.PIXELS) / (largest / 127)
+    steps = toolchains.logits(TPU_MLIR, file, small.PIXELS) / (largest / 127)
     share = 1e-4 if file.suffix == ".bmodel" else 2**-7  # CV181x gives bfloat16
     np.testing.assert_allclose(steps, np.rint(steps), rtol=share, atol=1e-4)
     assert np.abs(steps).max() <= 128
@@ -55,13 +57,13 @@ def test_its_logits_lie_on_the_steps_that_its_calibration_images_imply(network, 
 
 @pytest.mark.slow
 def test_it_computes_nearly_what_torch_does(network, file):
-    found, expected = sophgo.logits(file, small.PIXELS), small.torch_logits(network, small.PIXELS)
+    found, expected = toolchains.logits(TPU_MLIR, file, small.PIXELS), small.torch_logits(network, small.PIXELS)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
 
 
 @pytest.mark.slow
 def test_a_calibration_of_its_own_narrows_the_ranges(network, tmp_path):
-    sophgo.require()
+    toolchains.require(TPU_MLIR)
     scales = [
         {o.outputs[0].name: o.outputs[0].scale[0] for o in describe(one).operators if o.outputs[0].scale}
         for one in (
@@ -78,7 +80,7 @@ def test_a_calibration_of_its_own_narrows_the_ranges(network, tmp_path):
 @pytest.mark.data
 def test_a_compiled_file_that_answers_otherwise_than_the_network_is_refused(data_dir, cifar, tmp_path, monkeypatch):
     """As a ResNet-20's for CV181x with layer groups, which Sophgo's model of the chip does not compute as compiled."""
-    sophgo.require()
+    toolchains.require(TPU_MLIR)
     monkeypatch.setitem(exporter.CHIPS, "cvimodel", ("cv181x", []))
     file = data_dir / "cifar10" / "resnet20.th"
     inner = build("resnet20", 10, 0)
@@ -92,7 +94,7 @@ def test_a_compiled_file_that_answers_otherwise_than_the_network_is_refused(data
 
 @pytest.mark.slow
 def test_a_network_that_it_cannot_take_is_one_line(tmp_path):
-    sophgo.require()
+    toolchains.require(TPU_MLIR)
     with pytest.raises(UserError, match=r"small: tpu-mlir's model_deploy failed: Erf \(erf_Erf\): unimpl") as raised:
         small.write(tmp_path, small.Around(lambda x: x.erf()).eval(), "cvimodel", SPEC)
     assert "\n" not in str(raised.value)
@@ -100,7 +102,7 @@ def test_a_network_that_it_cannot_take_is_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_the_file_of_conformance_is_that_which_the_constants_make(tmp_path):
-    sophgo.require()
+    toolchains.require(TPU_MLIR)
     assert tpu_mlir.read(TINY).text == tpu_mlir.read(cvimodel_file(tmp_path / "tiny.cvimodel")).text
 
 
@@ -143,9 +145,9 @@ def test_its_scales_are_held_against_the_table():
 def test_a_layer_unlike_the_float_network_is_named():
     layers = [("first", 0.99), ("second", 0.58), ("third", 0.4)]
     with pytest.raises(UserError, match=r"a\.bmodel: from 'second' on, .* \(cosine 0\.58\)"):
-        require_answers(Path("a.bmodel"), layers)
+        require_answers(Path("a.bmodel"), TPU_MLIR, layers)
     with pytest.raises(UserError, match="from 'zeros' on"):
-        require_answers(Path("a.bmodel"), [("zeros", float("nan"))])
+        require_answers(Path("a.bmodel"), TPU_MLIR, [("zeros", float("nan"))])
 
 
 @pytest.mark.parametrize(
@@ -169,20 +171,18 @@ def test_a_damaged_network_is_one_line(tmp_path):
     content = TINY.read_bytes()
     compiled = content[: content.index(b"PK\3\4")]
     for text in ("", program.text.replace("tensor<", "tensor "), program.text.replace("#loc", "#lok")):
-        file, weights = tmp_path / "damaged.cvimodel", tmp_path / "weights"
+        file = tmp_path / "damaged.cvimodel"
         file.write_bytes(compiled)
-        weights.write_bytes(program.weights)
-        tpu_mlir.append(file, text, weights)
+        tpu_mlir.append(file, text, program.weights)
         with pytest.raises(UserError, match=r"damaged\.cvimodel: its network") as raised:
             describe(file)
         assert "\n" not in str(raised.value)
 
 
 def test_what_lies_before_the_archive_is_what_was_compiled(tmp_path):
-    weights, file = tmp_path / "weights", tmp_path / "a.cvimodel"
-    weights.write_bytes(b"constants")
+    file = tmp_path / "a.cvimodel"
     file.write_bytes(b"compiled")
-    tpu_mlir.append(file, 'module.weight_file = "x.npz" module.chip = "cv181x"', weights)
+    tpu_mlir.append(file, 'module.weight_file = "x.npz" module.chip = "cv181x"', b"constants")
     assert file.read_bytes().startswith(b"compiledPK")
     text = 'module.weight_file = "weights.npz" module.chip = "cv181x"'
     assert tpu_mlir.read(file) == (text, b"constants", "cv181x")

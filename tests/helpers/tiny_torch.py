@@ -1,4 +1,4 @@
-"""The small float network of `backends.conformance` as torch has it, for ExecuTorch and for tpu-mlir."""
+"""The small float network of `backends.conformance` as torch has it, for ExecuTorch and for vendors' toolchains."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from backends.conformance.networks import constants
 from backends.device.artifact import QuantSpec
-from exporters import pte, tpu_mlir
+from exporters import pte, rknn, tpu_mlir
 from exporters.victim import Victim
 from helpers.tiny import CLASSES, SIZE, pixels
 
@@ -36,4 +36,9 @@ def pte_file(path: Path) -> Path:
 def cvimodel_file(path: Path) -> Path:
     spec = QuantSpec(symmetric_activations=True, calibration_images=64)
     tpu_mlir.write(Network().eval(), VICTIM, spec, pixels(64), path)
+    return path
+
+
+def rknn_file(path: Path) -> Path:
+    rknn.write(Network().eval(), VICTIM, QuantSpec(calibration_images=64), pixels(64), path)
     return path

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from backends.device.errors import UserError, did_you_mean
 from backends.device.runtimes import Option, Tensor
+from backends.device.toolchains import OF_FORMATS
 
 OUTPUTS = 1000
 
@@ -50,7 +51,7 @@ class Engine:
     ``load``. ``milliseconds`` is how long each run sleeps.
     """
 
-    formats: ClassVar[tuple[str, ...]] = ("onnx", "tflite", "pte", "cvimodel", "bmodel")
+    formats: ClassVar[tuple[str, ...]] = ("onnx", "tflite", "pte", *OF_FORMATS)
     package: ClassVar[str] = "numpy"
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:

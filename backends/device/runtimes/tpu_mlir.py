@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from backends.device import tpu_mlir
 from backends.device.errors import UserError
 from backends.device.runtimes import Option, check_options, missing
+from backends.device.toolchains import TPU_MLIR
 
 
 class Engine:
@@ -25,8 +26,8 @@ class Engine:
     file holds too, are run on Sophgo's C model of the chip when the file is exported, and have to answer alike.
     """
 
-    formats: ClassVar[tuple[str, ...]] = tpu_mlir.FORMATS
-    package: ClassVar[str] = "tpu-mlir"
+    formats: ClassVar[tuple[str, ...]] = TPU_MLIR.formats
+    package: ClassVar[str] = TPU_MLIR.package
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     one_thread: ClassVar[bool] = True
     integers_only: ClassVar[bool] = True

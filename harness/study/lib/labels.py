@@ -17,6 +17,7 @@ RUNTIMES |= {
     "tosa": "TOSA",
     "qnn": "QNN HTP",
     "tpu_mlir": "tpu-mlir",
+    "rknn": "RKNN simulation",
 }
 
 

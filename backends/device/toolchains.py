@@ -1,0 +1,40 @@
+"""Vendors' toolchains, each of which compiles float networks for its own chips: their formats and calibrations."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+
+class Toolchain(NamedTuple):
+    """A toolchain; ``module`` names its exporter, its reader of files and its runtime.
+
+    All quantize to w8a8, s8s8, with a scale a channel; activations are `symmetric` or have zero points.
+    """
+
+    package: str  # as pip names it
+    module: str
+    formats: tuple[str, ...]
+    calibrations: tuple[str, ...]  # its own, by its names
+    symmetric: bool
+
+    @property
+    def names(self) -> str:
+        """Its formats, as a message says them."""
+        return " and ".join(self.formats)
+
+
+TPU_MLIR = Toolchain(
+    "tpu-mlir",
+    "tpu_mlir",
+    formats=("cvimodel", "bmodel"),
+    calibrations=("kl", "mse", "aciq_gauss", "aciq_laplace", "percentile9999"),
+    symmetric=True,
+)
+RKNN = Toolchain("rknn-toolkit2", "rknn", formats=("rknn",), calibrations=("normal", "kl_divergence"), symmetric=False)
+TOOLCHAINS = (TPU_MLIR, RKNN)
+OF_FORMATS = {format: one for one in TOOLCHAINS for format in one.formats}
+
+
+def of_calibration(calibration: str) -> Optional[Toolchain]:
+    """Return the toolchain that has a calibration; None for one of ours."""
+    return next((one for one in TOOLCHAINS if calibration in one.calibrations), None)

@@ -1,0 +1,43 @@
+"""Prove that Rockchip's toolkit read the network as it is, and built it with the ranges that it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from backends.device.errors import UserError
+from exporters.calibration import Floats, Range, short
+from exporters.rknn_build import Seen
+
+NEAR = 1e-3  # of the largest logit
+OFF = 0.02  # steps
+LOWEST, HIGHEST = -128, 127
+
+
+def require_floats(path: Path, golden: Floats, logits: Floats) -> None:
+    """Check that the toolkit computes in float what the network does, ``(n, classes)``; else raise a `UserError`."""
+    off = np.abs(golden - logits).max() / np.abs(logits).max()
+    if not off < NEAR:
+        raise UserError(
+            f"{path}: as rknn-toolkit2 reads it, the float network gives other logits than the network (by {off:.2g} "
+            "of the largest)"
+        )
+
+
+def require_grids(path: Path, ranges: Mapping[str, Range], seen: Sequence[Seen], inner: Collection[str]) -> None:
+    """Check that each layer's values are 8-bit integers of its range, with no coarser step; else raise a `UserError`.
+
+    Those of ``inner`` layers need not be: what adds them up rounds but once.
+    """
+    for one in seen:
+        if not one.rounded and one.layer in inner:
+            continue
+        if not (one.rounded and one.off < OFF and one.low >= LOWEST and one.high <= HIGHEST and one.stride in (0, 1)):
+            low, high = ranges[one.layer]
+            raise UserError(
+                f"{path}: what rknn-toolkit2 built does not have the range of {short(one.layer)!r} that its QuantSpec "
+                f"implies, {low:g} to {high:g}: values lie up to {one.off:.2g} steps beside its integers, from "
+                f"{one.low} to {one.high}, {one.stride} apart"
+            )
