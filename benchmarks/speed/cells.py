@@ -8,6 +8,7 @@ that others on the machine count little, and those by the clock. ``--write`` put
 import argparse
 import cProfile
 import json
+import os
 import pstats
 import resource
 import subprocess
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 from made_records import DRAWS, Shape
 from made_records import make as make_run
+from matplotlib.ticker import LogLocator
 from rich.table import Table
 
 from harness.cli.dry_run import print_dry_run
@@ -78,6 +80,7 @@ PAIRS = 17  # files on targets, with the float network
 IMAGES = 10
 SECONDS = {"plan": 20, "report": 60}  # by the clock, of `CELLS` cells: more is too slow
 CELLS, MEGABYTES = 10**5, 5
+TICKS = (100, 1000, 10_000, 100_000)
 
 
 class Took(NamedTuple):
@@ -167,7 +170,8 @@ def write(found: dict[str, list[Took]]) -> None:
     head, *body = table(found)
     lines = [head, ("---", *["--:"] * (len(head) - 1)), *body]
     marked = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    (RESULTS / "cells.md").write_text(f"{INTRO}\n\n{marked}\n\n![Seconds, memory and page by cells](cells.svg)\n")
+    load = f"Seconds by the clock: on {os.cpu_count()} cores with a load of {os.getloadavg()[2]:.0f}."
+    (RESULTS / "cells.md").write_text(f"{INTRO} {load}\n\n{marked}\n\n![Seconds, memory, page](cells.svg)\n")
     panels = [
         ("plan and dry run, s", [("plan", "clock"), ("plan", "cpu")], SECONDS["plan"]),
         ("judging and report, s", [("report", "clock"), ("report", "cpu")], SECONDS["report"]),
@@ -185,11 +189,15 @@ def write(found: dict[str, list[Took]]) -> None:
                 )
             if most:
                 axes.plot(CELLS, most, "_", color=INK, ms=14, label="limit")
+            axes.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
             axes.set_title(title, loc="left")
             axes.set_xlabel("cells")
             axes.grid()
             axes.legend(frameon=False)
-        figure.subplots_adjust(0.05, 0.16, 0.99, 0.9, wspace=0.3)
+        figure.subplots_adjust(0.04, 0.16, 0.975, 0.9, wspace=0.3)
     (RESULTS / "cells.svg").write_text(f"{out[0]}\n")
 
 

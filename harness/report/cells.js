@@ -17,7 +17,7 @@ async function unpacked(text) {
 
 function browse(all) {
   const [table, pager] = [cells.querySelector("table"), cells.querySelector(".pager")];
-  const [search, previous, number, next] = pager.querySelectorAll("input, button");
+  const [search, number, previous, next] = pager.querySelectorAll("input, button");
   const heads = [...table.tHead.rows[0].cells];
   const text = (column, i) => column.values[column.of[i]];
   const named = (i) => all.names.map((column) => text(column, i));

@@ -26,7 +26,7 @@ OPEN = """
   cells.querySelector(".columns input").click();
   cells.open = true;
   await until(() => !cells.querySelector(".pager").hidden);
-  const [search, previous, number, next] = cells.querySelectorAll(".pager :is(input, button)");
+  const [search, number, previous, next] = cells.querySelectorAll(".pager :is(input, button)");
 """
 BROWSE = (
     OPEN
