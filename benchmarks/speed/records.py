@@ -122,17 +122,20 @@ def figure(rows: Sequence[Row]) -> str:
         for name, of, i in (("CPU of all threads", "cpu_us", 0), ("by the clock", "clock_us", 1)):
             values = [getattr(row, of) for row in rows]
             time_axes.loglog(records, values, color=COLOURS[i], marker=MARKERS[i], ms=4, label=name)
-        memory_axes.loglog(records, [row.took.memory for row in rows], color=COLOURS[2], marker="o", ms=4)
+        memory_axes.semilogx(records, [row.took.memory for row in rows], color=COLOURS[2], marker="o", ms=4)
         _finish(time_axes, "microseconds a record", MOST_US)
         _finish(memory_axes, "memory, GiB", MOST_GIB)
         legend(drawn, time_axes)
-        drawn.subplots_adjust(0.07, 0.15, 0.99, 0.88, wspace=0.22)
+        drawn.subplots_adjust(0.07, 0.15, 0.96, 0.88, wspace=0.2)
     return f"{out[0]}\n"
 
 
 def _finish(axes: Axes, name: str, most: float) -> None:
     axes.axhline(most, color=INK, lw=0.8, ls=(0, (4, 3)))
     axes.set(xlabel="records", ylabel=name)
+    axes.set_ylim(bottom=None if axes.get_yscale() == "log" else 0)
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(axis="y")
 
