@@ -265,8 +265,8 @@ def page(device: Defended, groups: dict[str, Attacked], looked_at: int, effort: 
     return (
         f"# Certificates, attacked\n\n`{device.artifact.name}` on {RUNTIMES[Path(device.artifact.file).suffix]}, "
         f"CIFAR-10, behind `patchcleanser:{px}`: {len(certified.pixels)} of the first {looked_at:,} images were "
-        f"certified. Patches of {px}x{px} pixels: one every {effort.stride} pixels; PGD of {effort.steps} steps at "
-        f"{effort.places} places an image; up to {effort.queries} queries an image.\n\n{head}\n{rows}\n\n"
+        f"certified. Patches of {px}x{px} pixels: one every {effort.stride} pixels; PGD of {effort.steps} steps; "
+        f"an image's places for it: {effort.places}, queries: up to {effort.queries}.\n\n{head}\n{rows}\n\n"
         f"On certified images the worst patch got another label from {np.median(misled):.0f} % of the first masks in "
         f"the median, and from {misled.max():.0f} % at most. {device.passes:,} passes of the runtime.\n"
     )

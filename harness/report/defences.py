@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from harness.report.svg import COLOURS, INK, SOFT, WIDTH, Figures, covering, drawing, for_windows, legend, percent_axis
 from harness.results.metrics import OF_DEFENCES
@@ -137,17 +138,22 @@ def _figure(rows: list[Defended], width: float) -> Markup:
     height = 4.6 if across or not timed else 8.2
     front = undominated(rows)
     places = list(dict.fromkeys((row.artifact_label, row.target) for row in rows))
+    times = [row.p50_ms for row in rows if not math.isnan(row.p50_ms)]
+    middles = {"clean": 0.5, "p50_ms": math.sqrt(min(times) * max(times)) if times else NO_RATE}
     with drawing(width, height) as (figure, out):
         shape: dict[str, Any] = {"nrows": 1, "ncols": 2} if across else {"nrows": 1 + timed, "ncols": 1}
         panels = np.atleast_1d(figure.subplots(**shape)).ravel().tolist()
         for axes, key in zip(panels, ("clean", "p50_ms"), strict=False):
             for row, is_best in zip(rows, front, strict=True):
                 colour = COLOURS[places.index((row.artifact_label, row.target)) % len(COLOURS)]
-                _point(axes, row, key, colour, is_best)
+                _point(axes, row, key, colour, is_best, middles[key])
             percent_axis(axes, "y", covering([row.success for row in rows]), "success of the best attack, %")
         percent_axis(panels[0], "x", 1.0, "clean accuracy, %")
         if timed:
             panels[1].set_xscale("log")
+            panels[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panels[1].xaxis.set_major_formatter("{x:g}")  # the default is mathtext, which SVG text shows as it stands
+            panels[1].xaxis.set_minor_formatter(NullFormatter())
             panels[1].set_xlabel("median latency of an image, ms")
         for i, (artifact, target) in enumerate(places):
             panels[0].plot([], [], "o", color=COLOURS[i % len(COLOURS)], label=f"{artifact}, {target}")
@@ -156,7 +162,7 @@ def _figure(rows: list[Defended], width: float) -> Markup:
     return out[0]
 
 
-def _point(axes: Axes, row: Defended, key: str, colour: str, is_best: bool) -> None:
+def _point(axes: Axes, row: Defended, key: str, colour: str, is_best: bool, middle: float) -> None:
     x = row.clean["clean_accuracy"] if key == "clean" else row.p50_ms
     if math.isnan(x):
         return
@@ -166,7 +172,7 @@ def _point(axes: Axes, row: Defended, key: str, colour: str, is_best: bool) -> N
         words += f", {100 * row.certified.rate:.0f} % certified"
     if row.only_naive:
         words += ", only naively"
-    is_right = key == "clean" and x > 0.5  # the label goes to the left of its mark
+    is_right = x > middle  # the label goes to the left of its mark
     axes.annotate(
         words, (x, row.success), (-5 if is_right else 5, 4), textcoords="offset points", fontsize=7,
         ha="right" if is_right else "left", color=INK if is_best else SOFT,

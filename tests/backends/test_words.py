@@ -135,6 +135,7 @@ RUNTIMES = st.sampled_from(
         "tosa",
         "qnn",
         "tpu_mlir",
+        "rknn",
         "executorch",
         "onnxruntime",
     ]
@@ -155,7 +156,7 @@ def test_whatever_the_words_pip_gets_pins_and_the_cache_alone_is_written(
     root = tmp_path_factory.mktemp("root")
     cache = root / "a/b/c/d/e/cache"
     monkeypatch.setenv("PATCHBENCH_CACHE", str(cache))
-    monkeypatch.setenv("PATCHBENCH_ACCEPT_LICENCE", "qualcomm")
+    monkeypatch.setenv("PATCHBENCH_ACCEPT_LICENCE", "qualcomm rockchip")
     commands: list[list[str]] = []
     for module in (environments, container_images):
         monkeypatch.setattr(module, "run", lambda command, *_: commands.append(list(command)))

@@ -83,6 +83,7 @@ def test_the_figure_says_what_was_attacked_only_naively(rows):
     wide = pareto_figure(rows).wide
     for words in ("undefended", "jpeg:30", "median:3, only naively", "20 % certified"):
         assert words in wide
+    assert "mathdefault" not in wide, "labels of a logarithmic axis are plain numbers"
 
 
 def test_a_run_without_defences_has_no_section():

@@ -1,0 +1,67 @@
+"""Tables and figures of the findings on defences, from finished runs: ``python benchmarks/defences.py out/RUN ...``.
+
+Writes into ``benchmarks/results/defences/``, of a run with defences on the device: ``RUN.md``, a row for each file,
+target and defence, and ``RUN.svg``, the report's figure of what nothing beats.
+"""
+
+import argparse
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from harness.report.defences import Defended, Success, defended, pareto_figure
+from harness.report.labels import labelled
+from harness.results.run_directory import read_run, read_summary
+
+RESULTS = Path(__file__).parent / "results" / "defences"
+
+
+def main(run_dirs: list[Path]) -> None:
+    """Write the table and the figure of each run."""
+    RESULTS.mkdir(exist_ok=True)
+    for run_dir in run_dirs:
+        run = read_run(run_dir)
+        summary = labelled(pd.DataFrame(read_summary(run_dir, run).over_patches))
+        rows = defended(run, summary)
+        (RESULTS / f"{run_dir.name}.svg").write_text(f"{pareto_figure(rows).wide}\n")
+        lines = on_device(rows)
+        (RESULTS / f"{run_dir.name}.md").write_text("\n".join([*lines, "", run.data.note, ""]))
+
+
+def on_device(rows: Iterable[Defended]) -> list[str]:
+    """Return a table of defences on the device, as the report's: naive and adaptive are the best patches' successes."""
+    return [
+        "| network | on | defence | clean | certified | naive | adaptive | noise | passes | p50, ms | added, ms |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {row.artifact_label} | {row.target} | {row.defence or 'none'} | {clean(row.clean)} | "
+            f"{rate(row.certified)} | {rate(row.naive)} | {rate(row.adaptive)} | {number(100 * row.noise, 1)} | "
+            f"{number(row.passes, 0)} | {number(row.p50_ms, 2)} | {number(row.added_ms, 2) if row.defence else ''} |"
+            for row in rows
+        ),
+    ]
+
+
+def clean(row: pd.Series) -> str:
+    """Return the accuracy on clean images, with its interval."""
+    return rate(Success(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"]))
+
+
+def rate(success: Success) -> str:
+    """Return a rate in percent, with its interval."""
+    if math.isnan(success.rate):
+        return "–"
+    return f"{100 * success.rate:.1f} ({100 * success.low:.1f}–{100 * success.high:.1f})"
+
+
+def number(value: float, digits: int) -> str:
+    """Return a number, or a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dirs", metavar="RUN", nargs="+", type=Path)
+    main(parser.parse_args().run_dirs)
