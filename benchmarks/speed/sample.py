@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -47,6 +48,7 @@ class Sampler:
         self.nodes = _nodes(self.plan)
         self._works = {steps: _work(suite, folder, data, steps) for steps in (SHORT, LONGER)}
         self._short = {steps: _nodes(work.plan) for steps, work in self._works.items()}
+        self._took: dict[str, float] = {}  # by name, of nodes that are done, some on the way to another
 
     def of_each_kind(self) -> Iterator[int]:
         """Yield the number of one node of each kind, first without regard to bits; what needs a training comes last."""
@@ -77,9 +79,7 @@ class Sampler:
         return Row(stage, name(step), seconds)
 
     def _seconds(self, number: int, steps: int) -> float:
-        work, node = self._works[steps], self._short[steps][number]
-        self._prepare(work, node, {one.name: one for one in self._short[steps]})
-        return _cpu(lambda: perform.perform(work, node, Share(1), 1))
+        return self._do(steps, self._short[steps][number])
 
     def _case(self, number: int) -> float:
         """Return the seconds of a case of a batch: what all cases take, shared out."""
@@ -93,7 +93,7 @@ class Sampler:
         if batch.target.name == TORCH:
             work.simulated(batch.steps[0].artifact)
         else:
-            stages.artifact(work, batch.steps[0].artifact)
+            self._do(SHORT, self._named(SHORT, f"artifact:{batch.steps[0].artifact.key}"))
             fault(work, batch.steps[0], lambda: None)  # once for a target, whatever is replayed
         first, both = (
             _cpu(partial(perform.perform, work, Node("replay", "", "", several), Share(1), 1))
@@ -102,12 +102,16 @@ class Sampler:
         each = max(both - first, 0.0)
         return (first + each * (len(batch.steps) - 1)) / len(batch.steps)
 
-    def _prepare(self, work: stages.Work, node: Node, known: dict[str, Node]) -> None:
-        """Do what a node waits for."""
-        for before in map(known.__getitem__, node.after):
-            if not perform.is_done(work, before):
-                self._prepare(work, before, known)
-                perform.perform(work, before, Share(1), 1)
+    def _do(self, steps: int, node: Node) -> float:
+        """Do a node, after what it waits for, and return its seconds, whenever it was done."""
+        if node.name not in self._took:
+            for before in node.after:
+                self._do(steps, self._named(steps, before))
+            self._took[node.name] = _cpu(lambda: perform.perform(self._works[steps], node, Share(1), 1))
+        return self._took[node.name]
+
+    def _named(self, steps: int, name: str) -> Node:
+        return next(node for node in self._short[steps] if node.name == name)
 
 
 def _is_trained(step: Step | SurrogateStep) -> bool:
@@ -160,9 +164,13 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--store", type=Path, default=Path("out/sample"), help="where what is made on the way is kept")
     given = parser.parse_args()
-    sampler = Sampler(given.suite, given.store, given.data)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(given, Sampler(given.suite, Path(folder), given.data))
+
+
+def measure(given: argparse.Namespace, sampler: Sampler) -> None:
+    """Add rows to the table, for the minutes that are given."""
     done = {(row.stage, row.what) for row in read(given.table)}
     until = time.monotonic() + 60 * given.minutes
     for number in sampler.of_each_kind():

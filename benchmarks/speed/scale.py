@@ -192,12 +192,14 @@ def draw(spans: dict[int, float], total: float, path: float, file: Path) -> None
         axes.loglog(
             workers, [total / 60 / n for n in workers], color=SOFT, lw=0.8, ls=(0, (4, 3)), label="work, shared out"
         )
-        axes.axhline(path / 60, color=INK, lw=0.8, ls=(0, (1, 2)), label="critical path")
+        axes.axhline(path / 60, color=INK, lw=0.8, ls=(0, (1, 2)), label="critical path, nothing split")
         axes.set_xticks(workers, [str(n) for n in workers])
+        minutes = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if path / 240 < n < total / 50]
+        axes.set_yticks(minutes, [str(n) for n in minutes])
         axes.minorticks_off()
-        axes.set(xlabel="workers", ylabel="minutes", ylim=(path / 60 / 4, None))
+        axes.set(xlabel="workers", ylabel="minutes", ylim=(path / 240, None))
         legend(figure, axes)
-        figure.subplots_adjust(0.12, 0.16, 0.98, 0.86)
+        figure.subplots_adjust(0.13, 0.17, 0.98, 0.84)
     file.write_text(f"{out[0]}\n")
 
 
@@ -224,7 +226,9 @@ def main() -> None:
     simulated.add_argument("measured", type=Path, help="a run directory, one beside those that measured, or a table")
     simulated.add_argument("--data", type=Path)
     simulated.add_argument("--overhead", type=float, default=0.005, help="seconds of a step, as `steps` measures them")
-    simulated.add_argument("--seconds", type=pair, action="append", default=[], metavar="VERB=SECONDS")
+    simulated.add_argument(
+        "--seconds", type=pair, action="append", default=[], metavar="VERB=SECONDS", help="whatever was measured"
+    )
     simulated.add_argument("--table", type=Path, help="Markdown to write, beside it a figure")
     given = parser.parse_args()
     if given.command == "steps":

@@ -77,7 +77,7 @@ def kinds(stage: str, step: Step | SurrogateStep) -> tuple[Kind, Kind]:
             alike = (stage, step.format, step.victim.name)
             return (*alike, step.precision), alike
         case TrainingStep():
-            return (stage, step.name), (stage, step.victim.name)
+            return (stage, step.name), (stage, step.name)  # its epochs decide
         case PatchStep(surrogate=made) if made:
             alike = (stage, step.attack, made.kind, made.victim.name)
             return (*alike, str(made.words)), alike
@@ -88,7 +88,7 @@ def kinds(stage: str, step: Step | SurrogateStep) -> tuple[Kind, Kind]:
 
 
 class Times:
-    """The seconds of a plan's steps; ``given`` are those of a verb of which nothing is measured."""
+    """The seconds of a plan's steps; ``given`` are those of a verb, whatever was measured."""
 
     def __init__(self, plan: Plan, rows: Iterable[Row], given: Mapping[str, float]) -> None:
         self._given = given
@@ -120,14 +120,14 @@ class Times:
     def _step(self, stage: str, step: Step | SurrogateStep) -> float:
         fine, coarse = kinds(stage, step)
         images = self._images if isinstance(step, ReplayStep) and step.case.split == "evaluate" else 0
+        given = self._given.get(_verb(step))
         known = {
+            GIVEN: None if given is None else [Row(stage, "", given)],
             MEASURED: self._same.get((stage, name(step))),
             ALIKE: self._alike.get(fine) or self._alike.get(coarse),
             USUAL: self._usual.get(_verb(step)),
         }
         how, rows = next(((how, rows) for how, rows in known.items() if rows), (NOTHING, []))
-        if how in (USUAL, NOTHING) and _verb(step) in self._given:
-            how, rows = GIVEN, [Row(stage, "", self._given[_verb(step)])]
         self.counts.setdefault(_verb(step), Counter())[how] += 1
         return median([_scaled(row, images) for row in rows]) if rows else 0.0
 

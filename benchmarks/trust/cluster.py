@@ -40,7 +40,6 @@ NAMES = list(cluster_faults.FAULTS)
 WHAT = (Path(__file__).with_name("cluster.toml"), "--data", Path(__file__).parents[1] / "baselines/demo")
 DONE = "✓ "  # begins the line of a step that is done
 COUNTING = "writing the report"  # the cluster's work is over
-LATEST = 12  # steps done when a fault is inflicted
 PATIENCE = 240.0
 SOON = 15.0  # seconds until workers have stopped what a run that is interrupted had them do
 TRIES = 4  # for a moment before the run's end
@@ -62,7 +61,8 @@ class Trial(NamedTuple):
 
 def trial(name: str, folder: Path, store: s3.Proxy, whole: Path, chance: Random) -> Trial | None:
     """Inflict a fault on a run; None if the run ended before."""
-    fault, after, later = cluster_faults.FAULTS[name], chance.randint(0, LATEST), chance.uniform(0, 1)
+    fault = cluster_faults.FAULTS[name]
+    after, later = chance.randint(0, fault.latest), chance.uniform(0, 1)
     url = f"s3://{s3.BUCKET}/{folder.name}"
     store.fault = lambda request: None
     known = s3.environ(store.address, read_timeout=10)
@@ -98,8 +98,7 @@ def trial(name: str, folder: Path, store: s3.Proxy, whole: Path, chance: Random)
         if fault.is_of_store:
             again = patchbench(*words("again"), folder=folder, environment=environment)
             then.append(("another run", again))
-            found = _differences(whole, folder / "again")
-            wrong += [one for one in found if "store/bundle" not in one]  # what is fetched needs none
+            wrong += _differences(whole, folder / "again")
         wrong += [f"{what}: exit code {one.code}, {one.line}" for what, one in then if one.code != 0]
         wrong += _differences(whole, folder / "first/run")
         done = ", ".join(f"{what} {one.seconds:.0f} s" for what, one in then)
@@ -129,9 +128,16 @@ def _goes_on(
 
 
 def _still_there(cluster: Cluster, run_dir: Path) -> str:
-    """Say what workers still do, and what is half written, soon after a run was interrupted."""
+    """Say what workers still do, and what is half written, soon after a run was interrupted.
+
+    A result is written to a folder; a file there is the command's own, and the next one removes it.
+    """
+
+    def found() -> list[object]:
+        return [*cluster.devices(), *(draft for draft in drafts(run_dir) if (run_dir / draft).is_dir())]
+
     until = time.monotonic() + SOON
-    while (left := [*cluster.devices(), *drafts(run_dir)]) and time.monotonic() < until:
+    while (left := found()) and time.monotonic() < until:
         time.sleep(0.1)
     return f"left: {left[0]}" if left else ""
 
@@ -145,7 +151,8 @@ def _objection(ended: Ended, fault: OnCluster) -> str:
 
 
 def _differences(whole: Path, run_dir: Path) -> list[str]:
-    return list(differences(whole, run_dir))[:SHOWN]
+    found = differences(whole, run_dir)
+    return [one for one in found if "store/bundle/" not in one][:SHOWN]  # replays that are fetched need none
 
 
 def _python_path() -> str:

@@ -39,12 +39,16 @@ class Scene:
 
 
 class OnCluster(NamedTuple):
-    """A fault: what it does, the exit codes that will do, what the run has to say of it, whether it is the store's."""
+    """A fault: what it does, the exit codes that will do, what the run has to say of it, whether it is the store's.
+
+    It is inflicted when ``latest`` steps are done at the latest.
+    """
 
     inflict: Callable[[Scene], None]
     codes: tuple[int, ...]
     says: str = ""
     is_of_store: bool = False
+    latest: int = 12
 
 
 def worker_killed(scene: Scene) -> None:
@@ -136,7 +140,7 @@ FAULTS: dict[str, OnCluster] = {
     "scheduler stands still": OnCluster(scheduler_stopped, (0,)),
     "network cut": OnCluster(network_cut, (0,)),
     "network silent": OnCluster(network_silent, (0,)),
-    "worker of another version": OnCluster(other_version, (0,), says=NOT_USED),
+    "worker of another version": OnCluster(other_version, (0,), says=NOT_USED, latest=3),  # it takes seconds to come
     "store slow": OnCluster(lambda scene: store_fails(scene, s3.slow, is_for_good=True), (0,), is_of_store=True),
     "store answers 503 for a while": OnCluster(
         lambda scene: store_fails(scene, s3.busy, is_for_good=False), (0, 2), is_of_store=True
