@@ -170,7 +170,7 @@ def write(found: dict[str, list[Took]]) -> None:
     head, *body = table(found)
     lines = [head, ("---", *["--:"] * (len(head) - 1)), *body]
     marked = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    load = f"Seconds by the clock: on {os.cpu_count()} cores with a load of {os.getloadavg()[2]:.0f}."
+    load = f"Seconds by the clock: on {os.cpu_count()} cores with a load of {os.getloadavg()[0]:.0f}."
     (RESULTS / "cells.md").write_text(f"{INTRO} {load}\n\n{marked}\n\n![Seconds, memory, page](cells.svg)\n")
     panels = [
         ("plan and dry run, s", [("plan", "clock"), ("plan", "cpu")], SECONDS["plan"]),
