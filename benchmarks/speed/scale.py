@@ -50,7 +50,7 @@ mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
 [[export]]
 format = ["onnx", "tflite"]
-calibration = ["minmax", "moving_average"]
+calibration = ["minmax", "moving_average", "percentile", "entropy"]
 [controls]
 grey = 0
 noise = 1
@@ -80,7 +80,7 @@ batch = 16
 """
 WORK = {
     "crafting": SUITE + GAP.format(seeds=list(range(1, 9)), steps=150),
-    "replays": MADE.replace("noise = 1", "noise = 40") + OTHERS,
+    "replays": MADE.replace("noise = 1", "noise = 20") + OTHERS,
 }
 
 

@@ -32,28 +32,28 @@ class Chain(NamedTuple):
 def makespan(steps: Sequence[Timed], workers: int, overhead: float = 0.0) -> float:
     """Return the seconds until all steps are done; a step stands after those that it waits for.
 
-    A free worker is given the most urgent step that waits for nothing, the first among equals: list scheduling
-    (Graham, 1966). The scheduler gives out one at a time, which takes ``overhead`` seconds each.
+    A free worker is given the most urgent step that waits for nothing, the longest among equals, as runs of known
+    steps do: list scheduling (Graham, 1969). The scheduler gives out one at a time, ``overhead`` seconds each.
     """
     waits = {step.name: len(step.after) for step in steps}
     follow: dict[str, list[int]] = {step.name: [] for step in steps}
     for number, step in enumerate(steps):
         for before in step.after:
             follow[before].append(number)
-    ready = [(-step.urgency, number) for number, step in enumerate(steps) if not step.after]
+    ready = [(-step.urgency, -step.seconds, number) for number, step in enumerate(steps) if not step.after]
     heapq.heapify(ready)
     running: list[tuple[float, int]] = []
     now = given = 0.0
     while ready or running:
         while ready and len(running) < workers:
-            _, number = heapq.heappop(ready)
+            *_, number = heapq.heappop(ready)
             given = max(given, now) + overhead
             heapq.heappush(running, (given + steps[number].seconds, number))
         now, number = heapq.heappop(running)
         for later in follow[steps[number].name]:
             waits[steps[later].name] -= 1
             if not waits[steps[later].name]:
-                heapq.heappush(ready, (-steps[later].urgency, later))
+                heapq.heappush(ready, (-steps[later].urgency, -steps[later].seconds, later))
     return now
 
 

@@ -35,8 +35,8 @@ class Row(NamedTuple):
 
 def of_run(folder: Path) -> list[Row]:
     """Return what a run measured, or those beside it; one that was interrupted measured some of its steps."""
-    known = known_times(folder)
-    return [Row(stage, one.what, one.seconds or 0.0, one.images) for stage, several in known.items() for one in several]
+    took = known_times(folder).took
+    return [Row(stage, one.what, one.seconds or 0.0, one.images) for stage, several in took.items() for one in several]
 
 
 def read(file: Path) -> list[Row]:

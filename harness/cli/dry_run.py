@@ -26,7 +26,7 @@ from harness.results.run_directory import RUN, read_run
 from harness.results.stats import paired_interval
 from harness.run.run import data_folder
 from harness.run.shared_results import machine
-from harness.run.tasks import Task, estimate, known_times, tasks
+from harness.run.tasks import Task, known_times, tasks
 from harness.shared_store import SharedStore
 from harness.shipped import about_suite
 
@@ -118,7 +118,7 @@ def rows_of(plan: Plan, run_dir: Path, shared: SharedStore | None = None) -> Ite
         chosen = [task for task in every if (task.stage, task.verb) == (stage, verb)]
         missing = [task for task in chosen if not is_stored(task)]
         if chosen:
-            yield Row(words, len(chosen), len(chosen) - len(missing), [estimate(task, known) for task in missing])
+            yield Row(words, len(chosen), len(chosen) - len(missing), [known.estimate(task) for task in missing])
 
 
 def duration(seconds: Sequence[float | None]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,6 +14,7 @@ from harness.run.deployments import Deployment, opened
 from harness.run.graph import Node, graph, latencies
 from harness.run.replays import Batch
 from harness.run.stages import Work
+from harness.run.tasks import known_times, tasks
 from harness.run.worker import Done, Job
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def carry_out(work: Work, job: Job, deployment: Deployment, word: str) -> None:
         return
     with opened(deployment, word) as client, _announced(work, job):
         crew = Crew(client, job, work.plan, work.display)
+        expected = _expected(work)
         with work.display.preparing("wait", f"for the workers of {word}"):
             crew.gather(deployment.expected, QUEUE_SECONDS)
         for several in (nodes, latencies(work.plan)):
-            _Watch(work, job, client, crew).over(_missing(work, several))
+            _Watch(work, job, client, crew, expected).over(_missing(work, several))
     work.store.clear()  # of workers that died
 
 
@@ -52,6 +54,19 @@ def _announced(work: Work, job: Job) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
+def _expected(work: Work) -> dict[tuple[str, str], float]:
+    """Return what each result that is missing is expected to take, in seconds, where earlier runs tell."""
+    known = known_times(work.store.root.parent)
+    missing = [task for task in tasks(work.plan) if not work.store.has(task.stage, task.key)]
+    return {(task.stage, task.key): known.estimate(task) or 0.0 for task in missing}
+
+
+def priority(node: Node, expected: Mapping[tuple[str, str], float]) -> float:
+    """Return a node's urgency; of equal ones the longest comes first, so that none is left alone at the end."""
+    seconds = sum(expected.get(result, 0.0) for result in node.results)
+    return node.urgency + seconds / (1 + seconds)
+
+
 def _missing(work: Work, nodes: dict[str, Node]) -> dict[str, Node]:
     """Return what is still to do; a bundle, or the check of a twin, only where something that is to do waits for it."""
     missing = {name: node for name, node in nodes.items() if not perform.is_done(work, node)}
@@ -62,10 +77,12 @@ def _missing(work: Work, nodes: dict[str, Node]) -> dict[str, Node]:
 class _Watch:
     """Hands nodes to the scheduler, and hears of each as it is done."""
 
-    def __init__(self, work: Work, job: Job, client: Client, crew: Crew) -> None:
+    def __init__(
+        self, work: Work, job: Job, client: Client, crew: Crew, expected: Mapping[tuple[str, str], float]
+    ) -> None:
         from distributed import as_completed
 
-        self._work, self._job, self._client, self._crew = work, job, client, crew
+        self._work, self._job, self._client, self._crew, self._expected = work, job, client, crew, expected
         self._futures: dict[str, Future] = {}
         self._pending: dict[str, Node] = {}
         self._parts: dict[str, set[str]] = {}  # of a replay, those that are still to come
@@ -99,7 +116,7 @@ class _Watch:
         after = [self._futures[before] for before in node.after if before in self._futures]
         self._futures[name] = self._client.submit(
             worker.do, self._job, name, self._crew.cores, after, key=f"{name}-{self._job.token}", pure=False,
-            priority=node.urgency, resources=self._crew.resources(node),
+            priority=priority(node, self._expected), resources=self._crew.resources(node),
         )  # fmt: skip
         self._finished.add(self._futures[name])
 

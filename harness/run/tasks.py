@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -75,8 +75,36 @@ def _tasks(plan: Plan) -> Iterator[Task]:
         yield Task("latency", latency.key, verb(latency), latency.what)
 
 
-def known_times(run_dir: Path) -> dict[str, list[Took]]:
-    """Return what steps took, by stage: in this run's store, else in those of the runs beside it."""
+class KnownTimes:
+    """What steps took, by stage, and what others will take.
+
+    It looks up each group of like tasks once: a plan may have 100,000 of them, and a store as many times.
+    """
+
+    def __init__(self, took: Mapping[str, Sequence[Took]]) -> None:
+        self.took = took
+        self._same: dict[tuple[str, ...], list[Took]] = {}
+        self._alike: dict[tuple[str, ...], list[Took]] = {}
+        self._known: dict[tuple[bool | int | str, ...], float] = {}
+        for stage, several in took.items():
+            for one in several:
+                self._same.setdefault((stage, one.verb, one.what), []).append(one)
+                self._alike.setdefault((stage, one.verb, _kind(stage, one.what)), []).append(one)
+
+    def estimate(self, task: Task) -> float | None:
+        """Return the median of what the same task took before, or else one of its kind; None where there was none."""
+        for group, what in ((self._same, task.what), (self._alike, _kind(task.stage, task.what))):
+            key = (task.stage, task.verb, what)
+            if key in group:
+                asked = (group is self._same, task.images, *key)
+                if asked not in self._known:
+                    self._known[asked] = median(_scaled(took, task.images) for took in group[key])
+                return self._known[asked]
+        return None
+
+
+def known_times(run_dir: Path) -> KnownTimes:
+    """Return what steps took: those of a stage in this run's store, else in those of the runs beside it."""
     found: dict[str, list[Took]] = {}
     for store in (run_dir / "store", *sorted(run_dir.parent.glob("*/store"))):
         times: dict[str, list[Took]] = {}
@@ -86,23 +114,14 @@ def known_times(run_dir: Path) -> dict[str, list[Took]]:
                 times.setdefault(file.parent.parent.name, []).append(took)
         for stage, several in times.items():
             found.setdefault(stage, several)
-    return found
+    return KnownTimes(found)
 
 
-def estimate(task: Task, known: dict[str, list[Took]]) -> float | None:
-    """Return the median of what the same task took before, or else one of its kind; None where there was none."""
-    before = [took for took in known.get(task.stage, []) if took.verb == task.verb]
-    same = [took for took in before if took.what == task.what]
-    alike = [took for took in before if _kind(task.stage, took.what) == _kind(task.stage, task.what)]
-    seconds = [_scaled(took, task.images) for took in same or alike]
-    return median(seconds) if seconds else None
-
-
-def expected(missing: list[Task], known: dict[str, list[Took]]) -> dict[str, float]:
+def expected(missing: list[Task], known: KnownTimes) -> dict[str, float]:
     """Return by verb the seconds of one batch of missing tasks, where something is known of each of them."""
     seconds: dict[str, list[float | None]] = {}
     for task in missing:
-        seconds.setdefault(task.verb, []).append(estimate(task, known))
+        seconds.setdefault(task.verb, []).append(known.estimate(task))
     counts = batches(missing)
     return {
         verb: sum(one for one in several if one is not None) / counts[verb]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from harness.config import read_suite
 from harness.plan.plan import make
+from harness.run.cluster import priority
 from harness.run.graph import graph
 
 SUITE = """
@@ -49,3 +50,15 @@ def test_a_patch_on_a_twin_waits_for_its_own_twin_s_check_and_file_alone(tmp_pat
         else:
             assert not after & set(files.values())
     assert len(seen) == 2
+
+
+def test_of_equally_urgent_nodes_the_longest_comes_first_and_none_before_a_more_urgent_one(tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text(SUITE)
+    nodes = list(graph(make(read_suite(tmp_path / "suite.toml"), None, None)).values())
+    seconds = {result: float(10 ** (number % 7)) for number, node in enumerate(nodes) for result in node.results}
+    in_turn = sorted(nodes, key=lambda node: -priority(node, seconds))
+    lasts = [sum(seconds.get(result, 0.0) for result in node.results) for node in in_turn]
+    assert [node.urgency for node in in_turn] == sorted((node.urgency for node in nodes), reverse=True)
+    pairs = zip(in_turn, in_turn[1:], lasts, lasts[1:], strict=False)
+    assert all(one >= other for a, b, one, other in pairs if a.urgency == b.urgency)
+    assert len(set(lasts)) > 3
