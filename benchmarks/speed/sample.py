@@ -21,10 +21,10 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from rich.console import Console
 from times import Kind, Row, append, kinds, name, read, steps_of
 
 from harness.config import VictimTable, read_suite
+from harness.console import console
 from harness.display import Display
 from harness.plan.cells import LatencyStep, ReplayStep
 from harness.plan.plan import Plan, make
@@ -136,7 +136,7 @@ def _work(suite: Path, folder: Path, data: Path | None, steps: int) -> stages.Wo
     (folder / "suites").mkdir(parents=True, exist_ok=True)
     short = folder / "suites" / f"{steps}-{suite.name}"
     short.write_text(text)
-    display = Display(Console(quiet=True), quiet=True)
+    display = Display(console(quiet=True), quiet=True)
     plan = make(read_suite(short), data, None)
     return stages.Work(plan, Store(folder / "store", display.warn), display, "cpu", {})
 

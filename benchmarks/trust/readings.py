@@ -110,7 +110,7 @@ def with_nothing_to_do(suite: Path) -> Reading:
     """Run a suite that was run, and compare the results that it leaves there as they are."""
 
     def inside(folder: Path, out: Path) -> object:
-        with patch.object(runs, "_run_stages", side_effect=MadeAgain):
+        with patch.object(runs, "run_stages", side_effect=MadeAgain):
             _run(suite, folder)
         return written(folder, out)
 

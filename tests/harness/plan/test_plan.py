@@ -269,11 +269,6 @@ def test_a_label_is_no_controls(tmp_path: Path) -> None:
         ("steps = 3", "steps = 0", "attack 'gap', option 'steps': expected a number of at least 1, got 0"),
         ('"gap"' + GAP, '"imported"\npixels = 8', "give its file under --data"),
         ('"gap"' + GAP, '"imported"\npixels = 8\ndefence = "jpeg:75"', "expects no defence: leave defence out"),
-        (
-            '"gap"' + GAP,
-            '"sparse_rs"\npixels = 8\nsurrogate = "device:resnet8-onnx-s8s8-minmax:ort"\ndefence = "jpeg:75"',
-            "an attack that queries a device expects no defence yet",
-        ),
         (GAP, GAP + "\nthrough = 'jpeg:75'", "the key through is now called defence"),
         (GAP, GAP + "\ndefence = 'jpg:75'", "defence.*: defence 'jpg:75': no defence named 'jpg'; "),
         (GAP, GAP + "\ndefence = 'jpeg:0'", "defence.*: defence 'jpeg:0': expected jpeg:QUALITY, from 1 to 100"),

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from harness.report.page import build
 from harness.report.waterfall import waterfall
 from harness.results.lab_to_device import Chain, Link
-from harness.results.stats import Difference, Estimate
+from harness.results.stats import Difference
 
 
 @pytest.fixture
@@ -62,8 +62,7 @@ def test_an_axis_covers_every_interval_and_links_without_a_change_are_left_out(f
 
 
 def link(stage: str, success: float, change: Difference | None, of: int = -1) -> Link:
-    rate = Estimate(success, success, success, "images")
-    return Link(stage, "net-onnx", "ort", of, rate, rate, change, change)
+    return Link(stage, "net-onnx", "ort", of, success, success, change, change)
 
 
 def test_a_text_in_the_next_panel_is_found() -> None:
