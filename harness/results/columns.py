@@ -20,6 +20,8 @@ RECORD_COLUMNS = ("image", "label", "status", "pred", "margin")
 # What it also adds in a run with a defence that runs the network many times: why it answers so, after how many passes,
 # and whether no patch could change that: 1 or 0.
 OF_MANY_PASSES = ("verdict", "passes", "certified")
+# And in a run with a fleet: the address of the board that answered, empty on any other target.
+OF_FLEETS = ("board",)
 # Each rate with what it counts; its denominator is the column ``n_KIND``.
 RATES: dict[str, Kind] = {
     "clean_accuracy": "clean",

@@ -21,7 +21,8 @@ KINDS: dict[str, Kind] = {
     name: "integer" if name in INTEGERS else "number" if name in NUMBERS else "text"
     for name in (*CELL_COLUMNS, *RECORD_COLUMNS)
 }
-PASSES_KINDS: dict[str, Kind] = {"verdict": "text", "passes": "integer", "certified": "integer"}
+# of the columns that only some runs have
+SOME_KINDS: dict[str, Kind] = {"verdict": "text", "passes": "integer", "certified": "integer", "board": "text"}
 
 
 def write_records(run_dir: Path, tables: Iterable[pd.DataFrame], *, in_one_file: bool) -> None:
@@ -41,7 +42,7 @@ def write_records(run_dir: Path, tables: Iterable[pd.DataFrame], *, in_one_file:
 def read_records(run_dir: Path, run: RunFacts) -> pd.DataFrame:
     """Read all records of a finished run; another run's or a damaged file is a `UserError`."""
     files = _verified(run_dir, run)
-    tables = [read_parquet(run_dir / name, KINDS | PASSES_KINDS, added=(*ADDED, *PASSES_KINDS)) for name in files]
+    tables = [read_parquet(run_dir / name, KINDS | SOME_KINDS, added=(*ADDED, *SOME_KINDS)) for name in files]
     return _whole(tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True))
 
 
@@ -70,7 +71,7 @@ def _verified(run_dir: Path, run: RunFacts) -> list[str]:
 def _pieces(run_dir: Path, files: Iterable[str]) -> Iterator[pd.DataFrame]:
     wanted = (*CELL_COLUMNS, *JUDGED, *OF_MANY_PASSES)
     for name in files:
-        for piece in parquet_pieces(run_dir / name, KINDS | PASSES_KINDS, wanted, added=(*ADDED, *PASSES_KINDS)):
+        for piece in parquet_pieces(run_dir / name, KINDS | SOME_KINDS, wanted, added=(*ADDED, *SOME_KINDS)):
             yield _whole(piece)
 
 

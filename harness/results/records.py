@@ -15,7 +15,7 @@ from backends.fidelity import fidelity
 from backends.hosts import Target, is_emulated
 from harness.plan.cells import Cell
 from harness.plan.steps import TORCH, ArtifactStep
-from harness.results.columns import CELL_COLUMNS, OF_MANY_PASSES, RECORD_COLUMNS
+from harness.results.columns import CELL_COLUMNS, OF_FLEETS, OF_MANY_PASSES, RECORD_COLUMNS
 from harness.results.success import NO_ANSWER, answer
 
 
@@ -36,6 +36,7 @@ class Answers(NamedTuple):
     machine: MachineFacts
     integers: NDArray[np.generic] | None = None  # the file's own outputs, if they are integers
     passes: Passes | None = None
+    board: str = ""  # of a fleet, the address of the one that answered
 
 
 class Truth(NamedTuple):
@@ -73,14 +74,15 @@ def records(
     answers: Mapping[str, Answers],
     precisions: Mapping[str, str],
     has_passes: bool = False,
+    has_boards: bool = False,
 ) -> pd.DataFrame:
     """Return the records of cells; truths by (data key, split), answers by replay key, precisions by artifact.
 
     With ``has_passes`` they have `harness.results.columns.OF_MANY_PASSES` too, as all of a run do where any cell's
-    defence runs the network many times.
+    defence runs the network many times, with ``has_boards`` `OF_FLEETS`, as where any target is a fleet.
     """
     frames = []
-    added = OF_MANY_PASSES if has_passes else ()
+    added = (OF_MANY_PASSES if has_passes else ()) + (OF_FLEETS if has_boards else ())
     for cell in cells:
         case = cell.replay.case
         truth, answer = truths[case.data.key, case.split], answers[cell.replay.key]
@@ -89,13 +91,15 @@ def records(
         frame.insert(0, "image", truth.ids)
         if has_passes:
             frame = _with_passes(frame, answer.passes)
+        if has_boards:
+            frame = frame.assign(board=pd.Categorical([answer.board] * len(frame)))
         for name, value in columns(cell, answer, precisions[cell.replay.artifact.key]).items():
             frame[name] = pd.Categorical([value] * len(frame)) if isinstance(value, str) else value
         frames.append(frame)
     whole = pd.concat(frames, ignore_index=True)[[*CELL_COLUMNS, *RECORD_COLUMNS, *added]]
     texts = {name: "category" for name in CELL_COLUMNS if not pd.api.types.is_numeric_dtype(whole[name])}
     texts |= {"status": "category", "pred": "int32", "label": "int32"}
-    return whole.astype(texts | {name: "category" if name == "verdict" else "int32" for name in added})
+    return whole.astype(texts | {name: "category" if name in ("verdict", *OF_FLEETS) else "int32" for name in added})
 
 
 def _granularity(artifact: ArtifactStep) -> str:

@@ -112,7 +112,9 @@ def answers(work: Work, step: ReplayStep) -> Answers:
     if module := many_passes(step.case.defence):
         verdicts = np.array(module.VERDICTS)[arrays["verdicts"]]
         passes = Passes(verdicts, arrays["passes"], arrays["certified"])
-    return Answers(arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"), passes)
+    return Answers(
+        arrays["logits"], "", ran["info"], ran["machine"], arrays.get("integers"), passes, ran.get("board", "")
+    )
 
 
 def prepared(work: Work, steps: list[ReplayStep] | list[LatencyStep]) -> bool:

@@ -240,10 +240,11 @@ def _write_records(work: stages.Work, run_dir: Path) -> None:
         truths[case.data.key, case.split] = Truth(np.array(seen.ids), np.array(seen.labels))
     precisions = {step.key: stages.precision(work, step) for step in {r.artifact for r in plan.replays}}
     has_passes = any(many_passes(cell.replay.case.defence) for cell in plan.cells)
+    has_boards = any(len(cell.replay.target.boards) > 1 for cell in plan.cells)
 
     def table(cells: list[Cell]) -> pd.DataFrame:
         answers = {cell.replay.key: replays.answers(work, cell.replay) for cell in cells}
-        return records(cells, truths, answers, precisions, has_passes)
+        return records(cells, truths, answers, precisions, has_passes, has_boards)
 
     cases = (cell.replay.case for cell in plan.cells)
     in_one_file = sum(len(truths[case.data.key, case.split].ids) for case in cases) <= IN_ONE_FILE

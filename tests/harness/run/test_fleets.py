@@ -86,6 +86,10 @@ def test_a_board_that_is_switched_off_costs_nothing_but_time(tmp_path: Path, mon
     pd.testing.assert_frame_equal(found, expected)
     a, b = facts.targets[-1].boards
     answered = Counter(one["board"] for one in ran(tmp_path / "there"))
+    records = pd.read_parquet(tmp_path / "there/out/records.parquet")
+    of_cells = records.groupby(["artifact", "attack", "patch", "defence"], observed=True)["board"].unique()
+    assert Counter(board for (board,) in of_cells) == answered
+    assert "board" not in pd.read_parquet(tmp_path / "here/out/records.parquet")
     assert (a.address, b.address) == ("a", "b")
     assert (a.replays, b.replays) == (answered["a"], answered["b"])
     assert not a.aside
