@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from tokenize import TokenError
 from typing import IO, Any, NamedTuple, Union
 
@@ -27,6 +28,7 @@ from backends.device.errors import UserError
 MEBIBYTE = 1 << 20
 JSON_BYTES = 64 * MEBIBYTE
 ARRAY_BYTES = 4096 * MEBIBYTE
+ONE_HEADER = Lock()  # numpy parses one as Python code, where threads of CPython 3.11 disturb each other: gh-106905
 HEADER_FAULTS = (ValueError, EOFError, TypeError, SyntaxError, TokenError, struct.error, RecursionError, MemoryError)
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, KeyError, OSError, *HEADER_FAULTS)
 
@@ -191,7 +193,8 @@ def _header(stream: IO[bytes]) -> _Header:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"version {version}")
-    shape, in_fortran_order, dtype = readers[version](stream)
+    with ONE_HEADER:
+        shape, in_fortran_order, dtype = readers[version](stream)
     header = _Header(shape, dtype, in_fortran_order)
     if header.dtype.hasobject or header.dtype.fields or header.dtype.subdtype:
         raise ValueError(f"dtype {header.dtype}")
