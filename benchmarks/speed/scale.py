@@ -80,7 +80,7 @@ batch = 16
 """
 WORK = {
     "crafting": SUITE + GAP.format(seeds=list(range(1, 9)), steps=150),
-    "replays": MADE.replace("noise = 1", "noise = 60") + OTHERS,
+    "replays": MADE.replace("noise = 1", "noise = 20") + OTHERS,
 }
 
 
