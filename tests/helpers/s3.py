@@ -41,13 +41,13 @@ Answer = Callable[[BaseHTTPRequestHandler, bytes, int], None]
 Fault = Callable[[Request], Answer | None]
 
 
-def client() -> Path:
-    """The folder of s3fs's packages; where they and the server cannot be installed, the test is left out."""
+def client(pins: tuple[str, ...] = PINS) -> Path:
+    """The folder of a store's packages, by default s3fs's; where they cannot be installed, the test is left out."""
     try:
-        environments.make_environment(PINS, lambda word: None)
+        environments.make_environment(pins, lambda word: None)
     except UserError as error:
         absent("environments", str(error))
-    return environments.packages(PINS)
+    return environments.packages(pins)
 
 
 @contextmanager
