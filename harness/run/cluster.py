@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,16 +56,17 @@ def _announced(work: Work, job: Job) -> Iterator[None]:
 
 
 def _expected(work: Work) -> dict[tuple[str, str], float]:
-    """Return what each result that is missing is expected to take, in seconds, where earlier runs tell."""
+    """Return what each result that is missing is expected to take, in seconds; infinite where no earlier run tells."""
     known = known_times(work.store.root.parent)
     missing = [task for task in tasks(work.plan) if not work.store.has(task.stage, task.key)]
-    return {(task.stage, task.key): known.estimate(task) or 0.0 for task in missing}
+    seconds = {(task.stage, task.key): known.estimate(task) for task in missing}
+    return {result: math.inf if one is None else one for result, one in seconds.items()}
 
 
 def priority(node: Node, expected: Mapping[tuple[str, str], float]) -> float:
     """Return a node's urgency; of equal ones the longest comes first, so that none is left alone at the end."""
     seconds = sum(expected.get(result, 0.0) for result in node.results)
-    return node.urgency + seconds / (1 + seconds)
+    return node.urgency + 1 - 1 / (2 + seconds)
 
 
 def _missing(work: Work, nodes: dict[str, Node]) -> dict[str, Node]:

@@ -1,5 +1,6 @@
 """The graph of a plan: what waits for what."""
 
+import math
 from pathlib import Path
 
 from harness.config import read_suite
@@ -55,7 +56,8 @@ def test_a_patch_on_a_twin_waits_for_its_own_twin_s_check_and_file_alone(tmp_pat
 def test_of_equally_urgent_nodes_the_longest_comes_first_and_none_before_a_more_urgent_one(tmp_path: Path) -> None:
     (tmp_path / "suite.toml").write_text(SUITE)
     nodes = list(graph(make(read_suite(tmp_path / "suite.toml"), None, None)).values())
-    seconds = {result: float(10 ** (number % 7)) for number, node in enumerate(nodes) for result in node.results}
+    some = (1.0, 10.0, 100.0, 1e4, 1e6, math.inf)  # the last has never been measured
+    seconds = {result: some[number % len(some)] for number, node in enumerate(nodes) for result in node.results}
     in_turn = sorted(nodes, key=lambda node: -priority(node, seconds))
     lasts = [sum(seconds.get(result, 0.0) for result in node.results) for node in in_turn]
     assert [node.urgency for node in in_turn] == sorted((node.urgency for node in nodes), reverse=True)
