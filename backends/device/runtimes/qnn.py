@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
+from backends.device.one_at_a_time import OneAtATime
 from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 from backends.device.runtimes.onnxruntime import DTYPES
 
@@ -19,7 +20,7 @@ ARCHITECTURES = ("default", "68", "69", "73", "75", "79", "81")
 CHECKED = 2  # images
 
 
-class Engine:
+class Engine(OneAtATime):
     """The QNN provider of onnxruntime on HTP, for QDQ files: one image at a time, with the file's integers and scales.
 
     ``htp_arch`` is the version of HTP; on a device leave the default, which is the device's own. An operator that HTP
@@ -36,14 +37,12 @@ class Engine:
         "htp_arch": ARCHITECTURES,
         "cpu_fallback": ("refused", "allowed"),
     }
-    one_thread: ClassVar[bool] = True
     integers_only: ClassVar[bool] = True
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Prepare a file and compile it for HTP; check that the CPU answers alike, and where its operators run."""
         chosen = check_options(options, Engine.options)
-        if threads != 1:
-            raise UserError(f"{self.package} takes one thread, asked for {threads}: set threads to 1")
+        self.require_one_thread(threads)
         try:
             import onnx
             import onnxruntime
@@ -65,24 +64,17 @@ class Engine:
         self.input, self.output = _ends(path, self._session)
         self._name = self._session.get_inputs()[0].name
         arch = chosen["htp_arch"]
-        self._info = {
-            "version": onnxruntime_qnn.__version__,
+        self.facts = {
             "qnn": onnxruntime_qnn.build_and_package_info.qnn_version,
             "onnxruntime": onnxruntime.__version__,
             "kernels": f"htp {arch}" + (f" (cpu: {on_cpu})" if on_cpu else ""),
             "htp_arch": arch,
-            "threads": "1",
-            "batching": "one at a time",
         }
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Run a batch, one image after the other."""
-        rows = [self._session.run(None, {self._name: x[i : i + 1]})[0].reshape(1, -1) for i in range(len(x))]
-        return np.concatenate(rows)
-
-    def info(self) -> dict[str, str]:
-        """Return versions, the architecture of HTP, and what the CPU computes."""
-        return self._info
+    def answer(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the output for one image."""
+        answer: NDArray[Any] = self._session.run(None, {self._name: image})[0]
+        return answer
 
 
 def _prepared(path: Path, onnx: Any) -> bytes:

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from backends.device import rknn
 from backends.device.errors import UserError
+from backends.device.one_at_a_time import OneAtATime
 from backends.device.runtimes import Option, check_options, missing
 from backends.device.toolchains import RKNN
 
@@ -23,7 +23,7 @@ NETWORK, TABLE = "network.onnx", "network.quantization.cfg"
 GREY = 0.5
 
 
-class Engine:
+class Engine(OneAtATime):
     """Rockchip's simulation of an RK3588: one image at a time, on one thread, without options.
 
     It builds the network anew from what lies behind a file exported here, by the toolkit's hybrid quantization with
@@ -35,14 +35,12 @@ class Engine:
     licence: ClassVar[str] = "rockchip"
     brings: ClassVar[tuple[str, ...]] = ("onnx", "torch")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    one_thread: ClassVar[bool] = True
     integers_only: ClassVar[bool] = True
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Build the network behind a compiled file; one from elsewhere, which has none, is a `UserError`."""
         check_options(options, Engine.options)
-        if threads != 1:
-            raise UserError(f"{self.package} computes on one thread, asked for {threads}: set threads to 1")
+        self.require_one_thread(threads)
         network, build = rknn.read(path)
         self.input, self.output = rknn.ends(path, build)
         self._folder = tempfile.TemporaryDirectory()
@@ -60,25 +58,12 @@ class Engine:
             raise missing(self.package, error) from error
         except Exception as error:  # the toolkit raises what it meets
             raise UserError(f"{path}: {self.package} cannot build it: {error}") from error
-        self._info = {
-            "version": version(self.package),
-            "kernels": f"simulation {rknn.CHIP}",
-            "chip": rknn.CHIP,
-            "threads": "1",
-            "batching": "one at a time",
-        }
+        self.facts = {"kernels": f"simulation {rknn.CHIP}", "chip": rknn.CHIP}
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Run a batch, one image after the other."""
-        return np.concatenate([self._answer(x[i : i + 1]) for i in range(len(x))])
-
-    def info(self) -> dict[str, str]:
-        """Return the version, the chip, and threads."""
-        return self._info
-
-    def _answer(self, image: NDArray[Any]) -> NDArray[Any]:
+    def answer(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the logits of one image."""
         (answer,) = self._kit.inference(inputs=[image], data_format=["nchw"])
-        return np.array(answer, np.float32).reshape(1, -1)
+        return np.array(answer, np.float32)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +14,14 @@ from numpy.typing import NDArray
 
 from backends.device import tflite_facts
 from backends.device.errors import UserError
+from backends.device.one_at_a_time import OneAtATime
 from backends.device.runtimes import Option, Tensor, axes, check_options, missing
 
 ARENA_STEP = 16  # bytes, to which TFLite Micro aligns
 MOST_ARENA = 1 << 30
 
 
-class Engine:
+class Engine(OneAtATime):
     """TFLite Micro, with its reference kernels: one image at a time, on one thread, without options.
 
     ``arena_bytes`` is the smallest tensor arena in which the file loads: the RAM that the network takes. Pointers have
@@ -31,14 +31,12 @@ class Engine:
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     package: ClassVar[str] = "tflite-micro"
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    one_thread: ClassVar[bool] = True
     twins: ClassVar[Mapping[str, str]] = {"reference": "reference"}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Open an interpreter; a file that it would misread, or has no kernels for, is a `UserError`."""
         check_options(options, Engine.options)
-        if threads != 1:
-            raise UserError(f"{self.package} computes on one thread, asked for {threads}: set threads to 1")
+        self.require_one_thread(threads)
         try:
             from tflite_micro.python.tflite_micro import runtime
             from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
@@ -58,27 +56,20 @@ class Engine:
         self.output = _tensor(path, self._interpreter.get_output_details(0))
         if self.input.shape[0] != 1:
             raise UserError(f"{path}: takes {self.input.shape[0]} images at a time, expected 1")
-        self._info: dict[str, str] = {}
+        self.facts = {"kernels": "reference"}
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Run a batch, one image after the other; integers where the file's output is integer."""
-        rows = []
-        for i in range(len(x)):
-            self._interpreter.set_input(x[i : i + 1], 0)
-            self._interpreter.invoke()
-            rows.append(self._interpreter.get_output(0))
-        return np.concatenate(rows).reshape(len(x), -1)
+    def answer(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the output for one image."""
+        self._interpreter.set_input(image, 0)
+        self._interpreter.invoke()
+        answer: NDArray[Any] = self._interpreter.get_output(0)
+        return answer
 
     def info(self) -> dict[str, str]:
         """Return version, kernels, threads, and the smallest arena, which takes some twenty loads to find."""
-        self._info = self._info or {
-            "version": version(self.package),
-            "kernels": "reference",
-            "threads": "1",
-            "batching": "one at a time",
-            "arena_bytes": str(self._smallest_arena()),
-        }
-        return self._info
+        if "arena_bytes" not in self.facts:
+            self.facts["arena_bytes"] = str(self._smallest_arena())
+        return super().info()
 
     def _smallest_arena(self) -> int:
         short, enough = 0, self._arena // ARENA_STEP

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from backends.device import tflite_facts
 from backends.device.errors import UserError
+from backends.device.one_at_a_time import OneAtATime
 from backends.device.runtimes import Option, check_options, missing
 
 CONVERTER = "tosa-converter-for-tflite"
@@ -41,7 +42,7 @@ NOT_CONVERTED = re.compile(r'= "?tfl\.(\w+)')
 ROUNDING = re.compile(r"rounding_mode = (\w+)")
 
 
-class Engine:
+class Engine(OneAtATime):
     """Arm's reference model of TOSA, for integer files: one image at a time, on one thread.
 
     A file is converted to TOSA's operators by Arm's converter; the specification says which integers each of them
@@ -55,15 +56,13 @@ class Engine:
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     package: ClassVar[str] = "tosa-tools"
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"accelerator": ACCELERATORS}
-    one_thread: ClassVar[bool] = True
     integers_only: ClassVar[bool] = True
     twins: ClassVar[Mapping[str, str]] = {"tosa": "tosa"}
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Convert a file; one that is not integer throughout, or has operators that TOSA lacks, is a `UserError`."""
         accelerator = check_options(options, Engine.options)["accelerator"]
-        if threads != 1:
-            raise UserError(f"{self.package} computes on one thread, asked for {threads}: set threads to 1")
+        self.require_one_thread(threads)
         try:
             import tosa_converter_for_tflite
             import tosa_reference_model
@@ -79,25 +78,15 @@ class Engine:
         text = _converted(path, tosa_converter_for_tflite)
         self._network = _serialized(path, text)
         self._model: Any = tosa_reference_model
-        self._info = {
-            "version": version(self.package),
+        self.facts = {
             "converter": version(CONVERTER),
             "kernels": "tosa",
             "operators": _counts(OPERATOR.findall(text)),
             "rounding": _counts(ROUNDING.findall(text)),
-            "threads": "1",
-            "batching": "one at a time",
         } | ({} if accelerator == "none" else _compiled(path, accelerator))
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Run a batch, one image after the other; integers where the file's output is integer."""
-        return np.concatenate([self._answer(x[i : i + 1]) for i in range(len(x))])
-
-    def info(self) -> dict[str, str]:
-        """Return versions, operators and their rounding, threads, and what Vela says for an accelerator."""
-        return self._info
-
-    def _answer(self, image: NDArray[Any]) -> NDArray[Any]:
+    def answer(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the output for one image, as integers."""
         signed = np.ascontiguousarray(image).view(_signed(image.dtype))
         try:
             outputs, status = self._model.run(self._network, [signed])
@@ -105,8 +94,7 @@ class Engine:
             raise UserError(f"{self._path}: {self.package} cannot run it: {error}") from error
         if status.name != "TOSA_VALID":
             raise UserError(f"{self._path}: {self.package} says that its result is {status.name}")
-        answer: NDArray[Any] = np.array(outputs[0]).view(self.output.dtype)
-        return answer.reshape(1, -1)
+        return np.array(outputs[0]).view(self.output.dtype)
 
 
 def _converted(path: Path, converter: Any) -> str:

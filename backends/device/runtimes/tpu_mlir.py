@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device import tpu_mlir
-from backends.device.errors import UserError
+from backends.device.one_at_a_time import OneAtATime
 from backends.device.runtimes import Option, check_options, missing
 from backends.device.toolchains import TPU_MLIR
 
 
-class Engine:
+class Engine(OneAtATime):
     """tpu-mlir's interpreter of a network that it compiled: one image at a time, on one thread, without options.
 
     It computes with the integers, multipliers and shifts that the chip gets. The chip's own instructions, which the
@@ -29,14 +28,12 @@ class Engine:
     formats: ClassVar[tuple[str, ...]] = TPU_MLIR.formats
     package: ClassVar[str] = TPU_MLIR.package
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    one_thread: ClassVar[bool] = True
     integers_only: ClassVar[bool] = True
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Load the network behind a compiled file; one from elsewhere, which has none, is a `UserError`."""
         check_options(options, Engine.options)
-        if threads != 1:
-            raise UserError(f"{self.package} computes on one thread, asked for {threads}: set threads to 1")
+        self.require_one_thread(threads)
         try:
             pymlir = _pymlir()
         except ImportError as error:
@@ -48,27 +45,14 @@ class Engine:
         self._folder = tempfile.TemporaryDirectory()  # constants are read when they are needed
         self._network.load(str(tpu_mlir.placed(program, Path(self._folder.name))))
         self._network.set_progress_silent(True)
-        self._info = {
-            "version": version(self.package),
-            "kernels": f"interpreter {program.chip}",
-            "chip": program.chip,
-            "threads": "1",
-            "batching": "one at a time",
-        }
+        self.facts = {"kernels": f"interpreter {program.chip}", "chip": program.chip}
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Run a batch, one image after the other."""
-        return np.concatenate([self._answer(x[i : i + 1]) for i in range(len(x))])
-
-    def info(self) -> dict[str, str]:
-        """Return the version, the chip, and threads."""
-        return self._info
-
-    def _answer(self, image: NDArray[Any]) -> NDArray[Any]:
+    def answer(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the logits of one image."""
         name, answer = self._network.input_names[0], self._network.output_names[0]
         self._network.set_tensor(name, np.ascontiguousarray(image), image.shape)
         self._network.invoke(True)  # outputs as reals
-        return np.array(self._network.get_tensor(answer), np.float32).reshape(1, -1)
+        return np.array(self._network.get_tensor(answer), np.float32)
 
 
 def _pymlir() -> Any:
