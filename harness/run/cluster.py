@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from backends.device.errors import UserError
@@ -16,12 +17,13 @@ from harness.run.graph import Node, graph, latencies
 from harness.run.replays import Batch
 from harness.run.stages import Work
 from harness.run.tasks import known_times, tasks
+from harness.run.waiting import Waiting
 from harness.run.worker import Done, Job
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-TICK_SECONDS = 0.1
+TICK_SECONDS = 0.005
 LOOK_SECONDS = 1.0  # between two looks at the list of workers
 QUEUE_SECONDS = 3600.0  # for the first worker to come: a batch system has a queue
 LOST_SECONDS = 60.0  # for a scheduler or a worker to come back
@@ -84,9 +86,11 @@ class _Watch:
     ) -> None:
         from distributed import as_completed
 
-        self._work, self._job, self._client, self._crew, self._expected = work, job, client, crew, expected
-        self._futures: dict[str, Future] = {}
-        self._pending: dict[str, Node] = {}
+        self._work, self._job, self._client, self._crew = work, job, client, crew
+        self._urgency = partial(priority, expected=expected)
+        self._waiting = Waiting(self._urgency, crew.resources)
+        self._futures: dict[str, Future] = {}  # of what the scheduler has
+        self._pending: dict[str, Node] = {}  # all that is to do
         self._parts: dict[str, set[str]] = {}  # of a replay, those that are still to come
         self._took: dict[str, float] = {}  # seconds of a replay in parts, so far
         # with results: to ask for one that died with its worker would wait until others do it again, and look at none
@@ -105,8 +109,11 @@ class _Watch:
                     if why := self._crew.unmet(node):
                         self._fail(node, why)
                     else:
-                        self._hand(node.name, node)
+                        self._pending[node.name] = node
+                self._waiting.add(self._pending)
                 while self._pending:
+                    for name, node in self._waiting.take(self._crew.room):
+                        self._hand(name, node)
                     for future, done in self._next():
                         self._hear(future, done)
                         tick(len(nodes) - len(self._pending), len(nodes), "")
@@ -114,11 +121,9 @@ class _Watch:
                 self._end()
 
     def _hand(self, name: str, node: Node) -> None:
-        self._pending[name] = node
-        after = [self._futures[before] for before in node.after if before in self._futures]
         self._futures[name] = self._client.submit(
-            worker.do, self._job, name, self._crew.cores, after, key=f"{name}-{self._job.token}", pure=False,
-            priority=priority(node, self._expected), resources=self._crew.resources(node),
+            worker.do, self._job, name, self._crew.cores, key=f"{name}-{self._job.token}", pure=False,
+            priority=self._urgency(node), resources=self._crew.resources(node),
         )  # fmt: skip
         self._finished.add(self._futures[name])
 
@@ -142,7 +147,7 @@ class _Watch:
 
     def _check_met(self) -> None:
         """Give workers time to come back; what then still has none that can do it is a `UserError`."""
-        if any(self._futures[name].cancelled() for name in self._pending):
+        if any(future.cancelled() for future in self._futures.values()):
             raise UserError(LOST)
         unmet = next((why for node in self._pending.values() if (why := self._crew.unmet(node))), "")
         if not unmet:
@@ -153,6 +158,8 @@ class _Watch:
     def _hear(self, future: Future, done: Done) -> None:
         name = str(future.key).removesuffix(f"-{self._job.token}")
         node = self._pending.pop(name)
+        del self._futures[name]
+        self._waiting.done(name)
         if not isinstance(done, Done):
             self._raise(future, node)
         if done.refused:
@@ -182,7 +189,8 @@ class _Watch:
         names = [f"part:{number}:{of}:{node.name}" for number in range(1, of + 1)]
         self._parts[node.name] = set(names)
         for name in names:
-            self._hand(name, node)
+            self._pending[name] = node
+            self._waiting.add_ready(name, node)
 
     def _hear_part(self, name: str, node: Node, seconds: float) -> None:
         _, _, of, whole = name.split(":", 3)
@@ -200,7 +208,6 @@ class _Watch:
 
     def _end(self) -> None:
         """Take back what is not done: workers stop at their next tick, and leave nothing half written."""
-        left = [self._futures[name] for name in self._pending]
-        if left:
-            self._client.cancel(left, force=True)
+        if self._futures:
+            self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()

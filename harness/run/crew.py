@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,6 +56,8 @@ class Crew:
         self._unreached = {target.name for target in plan.targets if "unreachable" in identity(target)}
         self._fleets = _together(plan)
         self._members: dict[str, Member] = {}  # by address
+        # of each need what all offer together, and one more a worker, so that none waits for its next step
+        self.room: Mapping[str, float] = {}
         self._refused: dict[str, str] = {}
         self._lacks: dict[str, str] = {}  # by target, why it cannot run
 
@@ -140,6 +143,10 @@ class Crew:
             reached = {address: len(member.boards & fleet) for address, member in self._members.items()}
             able = sorted((address for address, boards in reached.items() if boards), key=lambda a: -reached[a])
             self._give({f"board:{board}": 1.0 for board in fleet}, able)
+        room = Counter[str]()
+        for member in self._members.values():
+            room.update({need: offered + 1 for need, offered in member.offers.items() if offered})
+        self.room = room
 
     def _give(self, what: Mapping[str, float], addresses: Sequence[str]) -> None:
         """Have the first of some workers offer something, unless one of them does."""

@@ -190,7 +190,7 @@ def _steps_on(plan: Plan, target: str) -> list[str]:
     return [step.key for several in (plan.replays, plan.latencies) for step in several if step.target.name == target]
 
 
-def do(job: Job, name: str, most: int, after: list[Done]) -> Done:
+def do(job: Job, name: str, most: int) -> Done:
     """Do the work of a node, by its name; of a part, ``part:NUMBER:OF:NAME``."""
     from distributed import get_worker
 
