@@ -41,8 +41,9 @@ def _logits(subject: Subject) -> str:
 def _integers(subject: Subject) -> str:
     for case in subject.bundle.cases if subject.first.files else ():
         arrays = _arrays(subject.first, case.name)
-        if (subject.kind == "tflite") != ("integers" in arrays):
-            return f"the file's output is {'integer' if subject.kind == 'tflite' else 'float'}, got {sorted(arrays)}"
+        gives_integers = subject.kind in networks.INTEGER
+        if gives_integers != ("integers" in arrays):
+            return f"the file's output is {'integer' if gives_integers else 'float'}, got {sorted(arrays)}"
         if "integers" in arrays:
             steps = (arrays["integers"].astype(np.float64) - networks.Y.zero_point) * networks.Y.scale
             if not np.allclose(arrays["logits"], steps, rtol=1e-6):

@@ -1,9 +1,9 @@
 """Three tiny networks, in files beside this one, and their outputs, computed in numpy alone.
 
-``tiny.onnx`` and ``tiny.pte`` are a float convolution, ReLU, global average and dense layer, ``tiny.cvimodel`` and
-``tiny.rknn`` (what lies behind such a file) the same quantized; ``tiny.tflite`` is one dense layer in int8, and
-``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All classify 8x8 images into four
-classes. `tests/helpers/tiny.py` and ``tiny_torch.py`` write the files from the constants here.
+``tiny.onnx`` and ``tiny.pte`` are a float convolution, ReLU, global average and dense layer, ``tiny.cvimodel``,
+``tiny.rknn`` (what lies behind such a file) and ``tiny.espdl`` the same quantized; ``tiny.tflite`` is one dense layer
+in int8, and ``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All classify 8x8
+images into four classes. `tests/helpers/tiny.py` and ``tiny_torch.py`` write the files from the constants here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from backends.device.runtimes import Runtime
 from backends.device.toolchains import OF_FORMATS
 
 SIZE, CLASSES = 8, 4
+INTEGER = ("tflite", "espdl")  # their output
 
 
 class Scale(NamedTuple):
@@ -61,7 +62,7 @@ def network_for(engine: type[Runtime]) -> str:
 
 
 def file(kind: str) -> Path:
-    """Return the file of a network: ``onnx``, ``pte``, ``cvimodel``, ``rknn``, ``tflite`` or ``qdq.onnx``."""
+    """Return the file of a network: ``onnx``, ``pte``, ``tflite``, ``qdq.onnx``, or a toolchain's, ``cvimodel``."""
     return Path(__file__).with_name(f"tiny.{kind}")
 
 

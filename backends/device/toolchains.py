@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 
 class Toolchain(NamedTuple):
@@ -31,10 +31,21 @@ TPU_MLIR = Toolchain(
     symmetric=True,
 )
 RKNN = Toolchain("rknn-toolkit2", "rknn", formats=("rknn",), calibrations=("normal", "kl_divergence"), symmetric=False)
-TOOLCHAINS = (TPU_MLIR, RKNN)
+ESP_PPQ = Toolchain(
+    "esp-ppq", "esp_ppq", formats=("espdl",), calibrations=("kl", "mse", "kl_to_output"), symmetric=True
+)
+TOOLCHAINS = (TPU_MLIR, RKNN, ESP_PPQ)
 OF_FORMATS = {format: one for one in TOOLCHAINS for format in one.formats}
 
 
-def of_calibration(calibration: str) -> Optional[Toolchain]:
-    """Return the toolchain that has a calibration; None for one of ours."""
-    return next((one for one in TOOLCHAINS if calibration in one.calibrations), None)
+def of_calibration(calibration: str) -> tuple[Toolchain, ...]:
+    """Return the toolchains that have a calibration, each its own way to it; none for one of ours."""
+    return tuple(one for one in TOOLCHAINS if calibration in one.calibrations)
+
+
+def owned(calibration: str) -> str:
+    """Return whose calibration one is and what for, as a message says it; empty for one of ours."""
+    owners = of_calibration(calibration)
+    whose = " and ".join(f"{one.package}'s" for one in owners)
+    formats = " and ".join(one.names for one in owners)
+    return f"calibration {calibration} is {whose}, for {formats} alone" if owners else ""
