@@ -19,7 +19,6 @@ from backends.device.runtimes import Runtime
 from backends.device.toolchains import OF_FORMATS
 
 SIZE, CLASSES = 8, 4
-INTEGER = ("tflite", "espdl")  # their output
 
 
 class Scale(NamedTuple):
@@ -30,6 +29,7 @@ class Scale(NamedTuple):
 
 
 X, W, Y = Scale(1 / 255, -128), Scale(0.02, 0), Scale(0.25, 7)  # of the dense layer's input, weights and output
+OUTPUTS = {"tflite": Y, "espdl": Scale(0.125, 0)}  # of files that give integers
 
 
 def constants() -> dict[str, NDArray[np.float32]]:

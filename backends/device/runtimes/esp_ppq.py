@@ -50,7 +50,7 @@ class Engine(OneAtATime):
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / esp_ppq.NETWORK).write_bytes(network)
-            grey = np.full((2, *self.input.shape[1:]), 0.5, np.float32)
+            grey = np.full((2, *build.shape[1:]), 0.5, np.float32)
             try:
                 graph = quantized(Path(folder) / esp_ppq.NETWORK, grey, GIVEN, build.exponents)
             except Exception as error:  # esp-ppq raises what it meets
@@ -65,7 +65,8 @@ class Engine(OneAtATime):
         """Return the logits of one image, as integers."""
         pixels = self._torch.from_numpy(image.astype(np.float32) * np.float32(self.input.scale))
         (logits,) = self._executor.forward(pixels)
-        return np.rint(logits.numpy() / self.output.scale).astype(np.int8)
+        reals: NDArray[np.float32] = logits.numpy()
+        return np.rint(reals / self.output.scale).astype(np.int8)
 
 
 def quantized(
@@ -117,7 +118,7 @@ def _given(exponents: Mapping[str, int]) -> type:
     from esp_ppq.core import QuantizationStates
     from esp_ppq.quantization.observer import TorchMinMaxObserver
 
-    class Given(TorchMinMaxObserver):
+    class Given(TorchMinMaxObserver):  # type: ignore[misc]  # it has no types
         def render_quantization_config(self) -> None:
             name, config = self._watch_on.name, self._quant_cfg
             if name in exponents and config.state == QuantizationStates.INITIAL:
