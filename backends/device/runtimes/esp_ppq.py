@@ -65,8 +65,8 @@ class Engine(OneAtATime):
         """Return the logits of one image, as integers."""
         pixels = self._torch.from_numpy(image.astype(np.float32) * np.float32(self.input.scale))
         (logits,) = self._executor.forward(pixels)
-        reals: NDArray[np.float32] = logits.numpy()
-        return np.rint(reals / self.output.scale).astype(np.int8)
+        integers: NDArray[np.int8] = np.rint(logits.numpy() / self.output.scale).astype(np.int8)
+        return integers
 
 
 def quantized(
