@@ -87,7 +87,7 @@ def _results(model: Any, node: Any) -> Sequence[str]:
     return names + [name for one in takers for name in one.output if len(takers) == 1]
 
 
-def _fits(rows: NDArray[np.float64], slopes: NDArray[np.float64], offsets: NDArray[np.float64]) -> bool:
+def _fits(rows: NDArray[np.float64], slopes: NDArray[Any], offsets: NDArray[Any]) -> bool:
     """Whether rows have these slopes, but for one power of two, and these offsets."""
     if len(rows) != len(slopes):
         return False
