@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from threading import Semaphore
+from typing import Any, cast
 
 from rich.table import Table
 from simulated import critical_path, makespan, split
@@ -24,8 +26,10 @@ from harness.config import read_suite
 from harness.console import console
 from harness.plan.plan import make
 from harness.run import deployments
+from harness.run.cluster import TICK_SECONDS
 from harness.run.crew import offer
-from harness.run.graph import CORE
+from harness.run.graph import CORE, Node
+from harness.run.waiting import Waiting
 
 HOW = (MEASURED, ALIKE, USUAL, GIVEN, NOTHING)
 QUICK = ("check", "load", "read")  # may be taken for nothing
@@ -97,11 +101,22 @@ def through_dask(number: int, workers: int) -> float:
         client.wait_for_workers(workers)
         client.run(offer, dict(CORE))
         begun = time.monotonic()
-        futures = [
-            client.submit(empty, "job", str(i), key=f"empty-{i}", pure=False, priority=0, resources=dict(CORE))
-            for i in range(number)
-        ]
-        assert all(future.status == "finished" for future in as_completed(futures, loop=client.loop))
+        waiting = Waiting(lambda node: 0.0)
+        waiting.add({name: Node(name, "do", name, cast(Any, None)) for name in map(str, range(number))})
+        free, done = Semaphore(workers), 0
+        finished = as_completed([], loop=client.loop)
+        while done < number:
+            for name, _ in waiting.take(lambda name, node: free.acquire(blocking=False)):
+                future = client.submit(empty, "job", name, key=name, pure=False, priority=0, resources=dict(CORE))
+                finished.add(future)
+            with finished.thread_condition:
+                if not finished.has_ready():
+                    finished.thread_condition.wait(TICK_SECONDS)
+            ended = finished.next_batch(block=False)
+            assert all(future.status == "finished" for future in ended)
+            done += len(ended)
+            if ended:
+                free.release(len(ended))
         return time.monotonic() - begun
 
 

@@ -23,7 +23,7 @@ from harness.run.worker import Done, Job
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-TICK_SECONDS = 0.005
+TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0  # between two looks at the list of workers
 QUEUE_SECONDS = 3600.0  # for the first worker to come: a batch system has a queue
 LOST_SECONDS = 60.0  # for a scheduler or a worker to come back
@@ -88,7 +88,7 @@ class _Watch:
 
         self._work, self._job, self._client, self._crew = work, job, client, crew
         self._urgency = partial(priority, expected=expected)
-        self._waiting = Waiting(self._urgency, crew.resources)
+        self._waiting = Waiting(self._urgency)
         self._futures: dict[str, Future] = {}  # of what the scheduler has
         self._pending: dict[str, Node] = {}  # all that is to do
         self._parts: dict[str, set[str]] = {}  # of a replay, those that are still to come
@@ -112,7 +112,7 @@ class _Watch:
                         self._pending[node.name] = node
                 self._waiting.add(self._pending)
                 while self._pending:
-                    for name, node in self._waiting.take(self._crew.room):
+                    for name, node in self._waiting.take(self._crew.reserve):
                         self._hand(name, node)
                     for future, done in self._next():
                         self._hear(future, done)
@@ -128,22 +128,24 @@ class _Watch:
         self._finished.add(self._futures[name])
 
     def _next(self) -> list[tuple[Future, Done]]:
-        """Return what has finished, and how; look at the workers from time to time."""
-        now = time.monotonic()
-        if self._client.status != "running":
-            if now - self._heard > LOST_SECONDS:
+        """Wait until something has finished, or it is time to look at the workers; return what has, and how."""
+        while True:
+            now = time.monotonic()
+            if self._client.status == "running":
+                self._heard = now
+                finished: list[tuple[Future, Done]] = self._finished.next_batch(block=False)
+                if now - self._looked > LOOK_SECONDS:
+                    self._crew.look()
+                    self._looked = time.monotonic()
+                    self._check_met()
+                    return finished
+                if finished:
+                    return finished
+            elif now - self._heard > LOST_SECONDS:
                 raise UserError(f"the scheduler has been gone for {LOST_SECONDS:g} s; {AGAIN}")
-            time.sleep(TICK_SECONDS)
-            return []
-        self._heard = now
-        if now - self._looked > LOOK_SECONDS:
-            self._crew.look()
-            self._looked = time.monotonic()
-            self._check_met()
-        finished: list[tuple[Future, Done]] = self._finished.next_batch(block=False)
-        if not finished:
-            time.sleep(TICK_SECONDS)
-        return finished
+            with self._finished.thread_condition:
+                if not self._finished.has_ready():
+                    self._finished.thread_condition.wait(TICK_SECONDS)
 
     def _check_met(self) -> None:
         """Give workers time to come back; what then still has none that can do it is a `UserError`."""
@@ -159,6 +161,7 @@ class _Watch:
         name = str(future.key).removesuffix(f"-{self._job.token}")
         node = self._pending.pop(name)
         del self._futures[name]
+        self._crew.free(name)
         self._waiting.done(name)
         if not isinstance(done, Done):
             self._raise(future, node)

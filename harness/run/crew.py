@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,8 +56,8 @@ class Crew:
         self._unreached = {target.name for target in plan.targets if "unreachable" in identity(target)}
         self._fleets = _together(plan)
         self._members: dict[str, Member] = {}  # by address
-        # of each need what all offer together, and one more a worker, so that none waits for its next step
-        self.room: Mapping[str, float] = {}
+        self._taken: dict[str, Counter[str]] = defaultdict(Counter)  # of what each offers
+        self._reserved: dict[str, tuple[str, Mapping[str, float]]] = {}  # for a step, where, and what
         self._refused: dict[str, str] = {}
         self._lacks: dict[str, str] = {}  # by target, why it cannot run
 
@@ -121,6 +121,29 @@ class Crew:
         most = max((member.offers["cores"] for member in self._members.values()), default=1.0)
         return {need: min(n, most) if need == "cores" else n for need, n in node.needs.items()}
 
+    def reserve(self, name: str, node: Node) -> bool:
+        """Keep what a step needs, until `free`; return False where all that have it are busy.
+
+        Which worker does the step is for the scheduler to say, which gives it to the one with least to do.
+        """
+        needs = self.resources(node)
+        free = {
+            address: member.offers["cores"] - self._taken[address]["cores"]
+            for address, member in self._members.items()
+            if all(member.offers.get(need, 0.0) - self._taken[address][need] >= n for need, n in needs.items())
+        }
+        if not free:
+            return False
+        chosen = max(free, key=lambda address: free[address])
+        self._taken[chosen].update(needs)
+        self._reserved[name] = chosen, needs
+        return True
+
+    def free(self, name: str) -> None:
+        """Give back what was kept for a step."""
+        address, needs = self._reserved.pop(name)
+        self._taken[address].subtract(needs)
+
     def _take_in(self, address: str, facts: Mapping[str, Any], welcome: Welcome | Exception) -> None:
         if isinstance(welcome, OSError):
             return  # it died meanwhile
@@ -143,10 +166,6 @@ class Crew:
             reached = {address: len(member.boards & fleet) for address, member in self._members.items()}
             able = sorted((address for address, boards in reached.items() if boards), key=lambda a: -reached[a])
             self._give({f"board:{board}": 1.0 for board in fleet}, able)
-        room = Counter[str]()
-        for member in self._members.values():
-            room.update({need: offered + 1 for need, offered in member.offers.items() if offered})
-        self.room = room
 
     def _give(self, what: Mapping[str, float], addresses: Sequence[str]) -> None:
         """Have the first of some workers offer something, unless one of them does."""

@@ -31,6 +31,8 @@ MOST_WORKERS = 10_000
 PROGRAMS = "distributed.cli.dask_"  # of the scheduler and of a worker, for `python -m`
 OPENING_SECONDS = 60
 IDLE = "10 minutes"  # after which a scheduler elsewhere ends by itself, should the process that started it be gone
+# what a scheduler and workers do all the time, on the cores that the steps are for
+AT_REST = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 
 
 class Local(NamedTuple):
@@ -40,12 +42,14 @@ class Local(NamedTuple):
 
     def cluster(self) -> Any:
         """Start them."""
+        import dask
         from distributed import LocalCluster
 
-        return LocalCluster(
-            n_workers=self.expected, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
-            silence_logs=logging.ERROR,
-        )  # fmt: skip
+        with dask.config.set(AT_REST):
+            return LocalCluster(
+                n_workers=self.expected, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+                silence_logs=logging.ERROR,
+            )  # fmt: skip
 
 
 class Address(NamedTuple):

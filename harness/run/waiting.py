@@ -7,28 +7,26 @@ does it first, and what is long is left to one of them at the end.
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
 from harness.run.graph import Node
 
-Needs = Mapping[str, float]
+Reserve = Callable[[str, Node], bool]
 
 
 class Waiting:
-    """Nodes in the order of their priority, each once those before it are done; `needs` says what one takes."""
+    """Nodes in the order of their priority, each once those before it are done."""
 
-    def __init__(self, priority: Callable[[Node], float], needs: Callable[[Node], Needs]) -> None:
-        self._priority, self._needs = priority, needs
-        self._before: dict[str, set[str]] = {}  # of each that is not ready
-        self._nodes: dict[str, Node] = {}
+    def __init__(self, priority: Callable[[Node], float]) -> None:
+        self._priority = priority
+        self._nodes: dict[str, Node] = {}  # that are not ready
+        self._before: dict[str, set[str]] = {}
         self._after: dict[str, list[str]] = defaultdict(list)
         # by what they need, so that those which wait for one board do not hide others
-        self._ready: dict[frozenset[str], list[tuple[float, int, str, Node]]] = defaultdict(list)
+        self._ready: dict[frozenset[tuple[str, float]], list[tuple[float, int, str, Node]]] = defaultdict(list)
         self._number = count()
-        self._takes: dict[str, Needs] = {}
-        self._taken: Counter[str] = Counter()
 
     def add(self, nodes: Mapping[str, Node]) -> None:
         """Add nodes by name; what they come after and is not among them is done."""
@@ -43,25 +41,24 @@ class Waiting:
 
     def add_ready(self, name: str, node: Node) -> None:
         """Add one that comes after nothing, or what a node has left to do under a name of its own."""
-        heapq.heappush(self._ready[frozenset(node.needs)], (-self._priority(node), next(self._number), name, node))
+        ready = self._ready[frozenset(node.needs.items())]
+        heapq.heappush(ready, (-self._priority(node), next(self._number), name, node))
 
-    def take(self, room: Needs) -> Iterator[tuple[str, Node]]:
-        """Yield what is ready, the most urgent first, as long as there is room for what it needs."""
-        while True:
-            fitting = [
-                ready for needs, ready in self._ready.items()
-                if ready and all(self._taken[need] < room.get(need, 0.0) for need in needs)
-            ]  # fmt: skip
-            if not fitting:
-                return
-            _, _, name, node = heapq.heappop(min(fitting))
-            self._takes[name] = self._needs(node)
-            self._taken.update(self._takes[name])
-            yield name, node
+    def take(self, reserve: Reserve) -> Iterator[tuple[str, Node]]:
+        """Yield what is ready, the most urgent first, once `reserve` has kept for it what it needs."""
+        able = {needs for needs, ready in self._ready.items() if ready}
+        while able:
+            needs = min(able, key=lambda one: self._ready[one][0])
+            _, _, name, node = self._ready[needs][0]
+            if reserve(name, node):
+                heapq.heappop(self._ready[needs])
+                yield name, node
+                if self._ready[needs]:
+                    continue
+            able.remove(needs)
 
     def done(self, name: str) -> None:
-        """Give back what it took; what came after it alone is ready."""
-        self._taken.subtract(self._takes.pop(name))
+        """Make ready what came after a node and nothing else."""
         for other in self._after.pop(name, ()):
             self._before[other].remove(name)
             if not self._before[other]:

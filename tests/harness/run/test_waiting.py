@@ -28,29 +28,46 @@ def graphs(draw: st.DrawFn) -> dict[str, Node]:
     return made
 
 
+class Room:
+    """Places of one worker with what ROOM says."""
+
+    def __init__(self, has: dict[str, float]) -> None:
+        self.has, self.takes = has, dict[str, Node]()
+
+    def fits(self, node: Node) -> bool:
+        taken = Counter[str]()
+        for other in self.takes.values():
+            taken.update(other.needs)
+        return all(taken[need] + n <= self.has.get(need, 0.0) for need, n in node.needs.items())
+
+    def reserve(self, name: str, node: Node) -> bool:
+        if not self.fits(node):
+            return False
+        self.takes[name] = node
+        return True
+
+
 @given(nodes=graphs(), data=st.data())
 def test_all_come_after_what_they_wait_for_the_most_urgent_that_fit_first(
     nodes: dict[str, Node], data: st.DataObject
 ) -> None:
     urgency = {name: data.draw(st.integers(0, 3)) for name in nodes}
-    waiting = Waiting(lambda one: urgency[one.name], lambda one: one.needs)
+    waiting = Waiting(lambda one: urgency[one.name])
     waiting.add(nodes)
     done: set[str] = set()
-    at_work: dict[str, Node] = {}
+    room = Room(ROOM)
     while len(done) < len(nodes):
-        ready = {name for name, one in nodes.items() if one.after & nodes.keys() <= done} - done - at_work.keys()
-        for name, one in waiting.take(ROOM):
-            taken = Counter[str]()
-            for other in at_work.values():
-                taken.update(other.needs)
-            fit = {name for name in ready if all(taken[need] < ROOM[need] for need in nodes[name].needs)}
+        ready = {name for name, one in nodes.items() if one.after & nodes.keys() <= done} - done - room.takes.keys()
+        fit = {name for name in ready if room.fits(nodes[name])}
+        for name, one in waiting.take(room.reserve):
+            assert one is nodes[name]
             assert name in fit
             assert urgency[name] == max(urgency[one] for one in fit)
             ready.remove(name)
-            at_work[name] = one
-        assert at_work
-        ended = data.draw(st.sampled_from(sorted(at_work)))
-        del at_work[ended]
+            fit = {name for name in ready if room.fits(nodes[name])}
+        assert not fit
+        ended = data.draw(st.sampled_from(sorted(room.takes)))
+        del room.takes[ended]
         waiting.done(ended)
         done.add(ended)
 
@@ -58,14 +75,15 @@ def test_all_come_after_what_they_wait_for_the_most_urgent_that_fit_first(
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=7), st.integers(1, 3))
 def test_workers_that_get_the_longest_first_end_almost_together(lasts: list[int], workers: int) -> None:
     """Within the bound of Graham (1969): 4/3 - 1/3m of the best that m workers can do."""
-    nodes = {str(number): node(str(number)) for number in range(len(lasts))}
-    waiting = Waiting(lambda one: float(lasts[int(one.name)]), lambda one: one.needs)
-    waiting.add(nodes)
+    waiting = Waiting(lambda one: float(lasts[int(one.name)]))
+    waiting.add({str(number): node(str(number)) for number in range(len(lasts))})
+    room = Room({"cores": float(workers)})
     now, ends = 0, list[tuple[int, str]]()
     for _ in lasts:
-        for name, _ in waiting.take({"cores": float(workers)}):
+        for name, _ in waiting.take(room.reserve):
             heapq.heappush(ends, (now + lasts[int(name)], name))
         now, name = heapq.heappop(ends)
+        del room.takes[name]
         waiting.done(name)
     shared = product(range(workers), repeat=len(lasts))
     best = min(max(sum(compress(lasts, [one == who for who in whose])) for one in range(workers)) for whose in shared)
@@ -73,7 +91,7 @@ def test_workers_that_get_the_longest_first_end_almost_together(lasts: list[int]
 
 
 def test_what_nobody_offers_waits_and_holds_nothing_up() -> None:
-    waiting = Waiting(lambda one: 0.0, lambda one: one.needs)
+    waiting = Waiting(lambda one: 0.0)
     waiting.add({"board": node("board", needs={"board:b": 1.0}), "other": node("other")})
-    assert [name for name, _ in waiting.take(ROOM)] == ["other"]
-    assert [name for name, _ in waiting.take(ROOM | {"board:b": 1.0})] == ["board"]
+    assert [name for name, _ in waiting.take(Room(ROOM).reserve)] == ["other"]
+    assert [name for name, _ in waiting.take(Room(ROOM | {"board:b": 1.0}).reserve)] == ["board"]
