@@ -35,7 +35,7 @@ RunArgument = Annotated[
 ModelFile = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="A .onnx, .tflite or .pte file, or a .bmodel, .cvimodel or .rknn exported here."
+        metavar="FILE", help="A .onnx, .tflite or .pte file, or a .bmodel, .cvimodel, .rknn or .kmodel exported here."
     ),
 ]
 DataDir = Annotated[
