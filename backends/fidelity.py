@@ -30,6 +30,7 @@ TABLE = (
     _Row("device", host="packed"),  # whatever answered, it was handed files and handed answers back
     _Row("device", "qnn", arch="aarch64"),
     _Row("vendor emulator", "qnn"),
+    _Row("vendor emulator", "nncase"),
     _Row("specification", "reference"),
     _Row("specification", "tosa"),
     _Row("vendor model", "tpu_mlir"),

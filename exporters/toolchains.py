@@ -31,11 +31,10 @@ def taken(toolchain: Toolchain, quant: QuantSpec | None, learned: Learned) -> Qu
     """Return a spec that a toolchain's quantizer can follow; any other is a `UserError`."""
     if quant is None:
         raise UserError(f"{toolchain.package} is asked for integers: give its files precision w8a8")
-    signed = quant.activation_signed and quant.weight_signed
     fits = quant.symmetric_activations == toolchain.symmetric and quant.per_channel and quant.weight_bits == 8
-    if not (signed and fits) or learned:
+    if not fits or quant.signature != toolchain.signature or learned:
         raise UserError(
-            f"{toolchain.package} quantizes to w8a8, s8s8, with{'' if toolchain.symmetric else 'out'} "
+            f"{toolchain.package} quantizes to w8a8, {toolchain.signature}, with{'' if toolchain.symmetric else 'out'} "
             f"symmetric_activations and with per_channel, not to levels that were trained; got {quant.precision} "
             f"{quant.signature}"
         )

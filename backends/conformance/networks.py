@@ -1,9 +1,10 @@
 """Three tiny networks, in files beside this one, and their outputs, computed in numpy alone.
 
 ``tiny.onnx`` and ``tiny.pte`` are a float convolution, ReLU, global average and dense layer, ``tiny.cvimodel``,
-``tiny.rknn`` (what lies behind such a file) and ``tiny.espdl`` the same quantized; ``tiny.tflite`` is one dense layer
-in int8, and ``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All classify 8x8
-images into four classes. `tests/helpers/tiny.py` and ``tiny_torch.py`` write the files from the constants here.
+``tiny.espdl``, ``tiny.kmodel`` and ``tiny.rknn`` (what lies behind such a file) the same quantized; ``tiny.tflite`` is
+one dense layer in int8, and ``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All
+classify 8x8 images into four classes. `tests/helpers/tiny.py` and ``tiny_torch.py`` write the files from the constants
+here.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def network_for(engine: type[Runtime]) -> str:
 
 
 def file(kind: str) -> Path:
-    """Return the file of a network: ``onnx``, ``pte``, ``tflite``, ``qdq.onnx``, or a toolchain's, ``cvimodel``."""
+    """Return the file of a network: ``tiny.onnx``, ``tiny.qdq.onnx`` or another, by what stands behind ``tiny``."""
     return Path(__file__).with_name(f"tiny.{kind}")
 
 

@@ -17,6 +17,17 @@ DISK_ERRORS |= {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errn
 
 
 @contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Work in a folder, where a vendor's tool leaves its files."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a hidden path beside ``path``, with its suffix; rename it there if the block succeeds, else remove it.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Toolchain(NamedTuple):
     """A toolchain; ``module`` names its exporter, its reader of files and its runtime.
 
-    All quantize to w8a8, s8s8, with a scale a channel; activations are `symmetric` or have zero points.
+    All quantize to w8a8 with a scale a channel; activations are `symmetric` or have zero points.
     """
 
     package: str  # as pip names it
@@ -16,6 +16,7 @@ class Toolchain(NamedTuple):
     formats: tuple[str, ...]
     calibrations: tuple[str, ...]  # its own, by its names
     symmetric: bool
+    signature: str = "s8s8"
 
     @property
     def names(self) -> str:
@@ -31,10 +32,13 @@ TPU_MLIR = Toolchain(
     symmetric=True,
 )
 RKNN = Toolchain("rknn-toolkit2", "rknn", formats=("rknn",), calibrations=("normal", "kl_divergence"), symmetric=False)
+NNCASE = Toolchain(
+    "nncase", "nncase", formats=("kmodel",), calibrations=("no_clip", "kld"), symmetric=False, signature="u8s8"
+)
 ESP_PPQ = Toolchain(
     "esp-ppq", "esp_ppq", formats=("espdl",), calibrations=("kl", "mse", "kl_to_output"), symmetric=True
 )
-TOOLCHAINS = (TPU_MLIR, RKNN, ESP_PPQ)
+TOOLCHAINS = (TPU_MLIR, RKNN, NNCASE, ESP_PPQ)
 OF_FORMATS = {format: one for one in TOOLCHAINS for format in one.formats}
 
 

@@ -240,7 +240,7 @@ def main() -> None:
     simulated.add_argument("suite", type=Path)
     simulated.add_argument("measured", type=Path, help="a run directory, one beside those that measured, or a table")
     simulated.add_argument("--data", type=Path)
-    simulated.add_argument("--overhead", type=float, default=0.005, help="seconds of a step, as `steps` measures them")
+    simulated.add_argument("--overhead", type=float, default=0.011, help="seconds of a step, as `steps` measures them")
     simulated.add_argument(
         "--seconds", type=pair, action="append", default=[], metavar="VERB=SECONDS", help="whatever was measured"
     )

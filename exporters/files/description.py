@@ -14,7 +14,8 @@ from backends.device.artifact import PARTLY, Format
 
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"}
 QUANTIZERS |= {"Convert", "quantize_per_tensor", "dequantize_per_tensor"}  # of .pte files
-QUANTIZERS |= {"quant", "exDataConvert", "RequantizeLinear"}  # of .cvimodel files, of .rknn and of .espdl
+QUANTIZERS |= {"quant", "exDataConvert", "Quantize", "Dequantize"}  # of .cvimodel, .rknn and .kmodel files
+QUANTIZERS |= {"RequantizeLinear"}  # of .espdl files
 MOVERS = {  # operators that copy values without computing
     "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
     "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
@@ -27,7 +28,7 @@ MOVERS = {  # operators that copy values without computing
 
 WEIGHTS = {  # which input of an operator that multiplies
     "QLinearConv": 3, "QGemm": 3, "QLinearMatMul": 3, "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1,
-    "Conv2d": 1, "DepthwiseConv2d": 1, "FullyConnected": 1, "Conv2D": 1,
+    "Conv2d": 1, "DepthwiseConv2d": 1, "FullyConnected": 1, "Conv2D": 1, "GNNEConv2D": 1,
 }  # fmt: skip
 SIGNED = {"int4": "s4", "int8": "s8", "int16": "s16", "uint8": "u8", "uint16": "u16"}
 

@@ -11,7 +11,9 @@ from backends.device.toolchains import OF_FORMATS, TOOLCHAINS, of_calibration, o
 from harness.config.values import OperatorName, Precision, Seed, TrainingDefence
 from harness.tables import Axis, Table
 
-SIGNED = {"tflite": "TFLite", "pte": "ExecuTorch"} | {format: one.package for format, one in OF_FORMATS.items()}
+# by format: who knows one signature alone, and which
+ONE_SIGNATURE = {"tflite": ("TFLite", "s8s8"), "pte": ("ExecuTorch", "s8s8")}
+ONE_SIGNATURE |= {format: (one.package, one.signature) for format, one in OF_FORMATS.items()}
 
 
 class QatTable(Table):
@@ -54,19 +56,21 @@ class ExportTable(Table):
 
     format: Axis[Literal[Format, "torch"]]
     """File format; `pte` is ExecuTorch's, `bmodel` and `cvimodel` are Sophgo's for its BM1684X and CV181x, `rknn` is
-    Rockchip's for its RK3588, `espdl` Espressif's for its ESP32-P4. `torch` makes no file: it is simulated, rounded in
-    float, on the target `torch`."""
+    Rockchip's for its RK3588, `kmodel` Kendryte's for its K230, `espdl` Espressif's for its ESP32-P4. `torch` makes no
+    file: it is simulated, rounded in float, on the target `torch`."""
 
     precision: Axis[Precision] = ("w8a8",)
     """Bits of weights and activations: `fp32`, `w8a8`, `w4a8`, … Files take weights of 2 to 8 bits and `a8`."""
 
     signature: Axis[Literal["u8s8", "s8s8", "u8u8"]] = ("s8s8",)
-    """Signedness of activations, then weights. TFLite, ExecuTorch and vendors' toolchains know `s8s8` only."""
+    """Signedness of activations, then weights. TFLite, ExecuTorch and vendors' toolchains know `s8s8` only,
+    nncase (`kmodel`) `u8s8` only."""
 
     calibration: Axis[Calibration] = ("minmax",)
     """How activation ranges are chosen; each word means the same in all formats. `kl` and `mse` are
     tpu-mlir's and esp-ppq's own, for `bmodel`, `cvimodel` and `espdl` alone; `aciq_gauss`, `aciq_laplace` and
-    `percentile9999` are tpu-mlir's, `normal` and `kl_divergence` rknn-toolkit2's, for `rknn`, and `kl_to_output` is
+    `percentile9999` are tpu-mlir's, `normal` and `kl_divergence` rknn-toolkit2's, for `rknn`, `no_clip` and `kld`
+    nncase's, for `kmodel`, and `kl_to_output` is
     esp-ppq's default, for `espdl`."""
 
     per_channel: Axis[bool] = (True,)
@@ -132,10 +136,11 @@ class ExportTable(Table):
         return self
 
     @model_validator(mode="after")
-    def _some_formats_are_signed(self) -> ExportTable:
-        signed = [name for format, name in SIGNED.items() if format in self.format]
-        if signed and set(self.precision) != {"fp32"} and set(self.signature) != {"s8s8"}:
-            raise ValueError(
-                f'{signed[0]}\'s integers are signed: give its [[export]] signature = "s8s8" (the default)'
-            )
+    def _some_formats_have_one_signature(self) -> ExportTable:
+        for format, (name, signature) in ONE_SIGNATURE.items():
+            if format in self.format and set(self.precision) != {"fp32"} and set(self.signature) != {signature}:
+                default = " (the default)" if signature == "s8s8" else ""
+                raise ValueError(
+                    f'{name} knows {signature} alone: give its [[export]] signature = "{signature}"{default}'
+                )
         return self

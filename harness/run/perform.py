@@ -67,6 +67,8 @@ def failed(work: stages.Work, node: Node) -> Mapping[str, str]:
 
 def _replay(work: stages.Work, batch: Batch, share: Share, most: int) -> int:
     todo = batch.missing(work.store)
+    if not todo:
+        return 0  # another worker did it, and was cut off before it could say so
     if batch.target.name == TORCH:
         replays.in_torch(work, todo)
         return 0

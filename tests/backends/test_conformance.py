@@ -34,6 +34,7 @@ TARGETS = [
     ("qnn", "environments"),
     ("tpu_mlir", "tpu-mlir"),
     ("rknn", "rknn-toolkit2"),
+    ("nncase", "nncase"),
     ("esp_ppq", "esp-ppq"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),

@@ -136,6 +136,7 @@ RUNTIMES = st.sampled_from(
         "qnn",
         "tpu_mlir",
         "rknn",
+        "nncase",
         "executorch",
         "onnxruntime",
     ]

@@ -29,12 +29,12 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
         (
             'format = "onnx"',
             'format = "onx"',
-            "export.0.format: expected 'onnx', 'tflite', 'pte', 'bmodel', 'cvimodel', 'rknn', 'espdl' or 'torch', "
-            "got 'onx'",
+            "export.0.format: expected 'onnx', 'tflite', 'pte', 'bmodel', 'cvimodel', 'rknn', 'kmodel', 'espdl' or "
+            "'torch', got 'onx'",
         ),
         ("schema = 1", "schema = 2", "schema: expected 1, got 2"),
         ("[victim.train]\nepochs = 1", "", "victim 'resnet8': give either weights or a [victim.train] table"),
-        ('format = "onnx"', 'format = "tflite"\nsignature = "u8s8"', "TFLite's integers are signed"),
+        ('format = "onnx"', 'format = "tflite"\nsignature = "u8s8"', "TFLite knows s8s8 alone"),
         ('format = "onnx"', 'format = "bmodel"', "tpu-mlir quantizes a bmodel in one way: give its [[export]] symm"),
         (
             '["minmax", "moving_average"]',

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from backends.conformance.networks import constants
 from backends.device.artifact import QuantSpec
-from exporters import esp_ppq, pte, rknn, tpu_mlir
+from exporters import esp_ppq, nncase, pte, rknn, tpu_mlir
 from exporters.victim import Victim
 from helpers.tiny import CLASSES, SIZE, pixels
 
@@ -36,6 +36,12 @@ def pte_file(path: Path) -> Path:
 def cvimodel_file(path: Path) -> Path:
     spec = QuantSpec(symmetric_activations=True, calibration_images=64)
     tpu_mlir.write(Network().eval(), VICTIM, spec, pixels(64), path)
+    return path
+
+
+def kmodel_file(path: Path) -> Path:
+    spec = QuantSpec(activation_signed=False, calibration_images=64)
+    nncase.write(Network().eval(), VICTIM, spec, pixels(64), path)
     return path
 
 

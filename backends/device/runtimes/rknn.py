@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from backends.device import rknn
 from backends.device.errors import UserError
+from backends.device.files import working_in
 from backends.device.one_at_a_time import OneAtATime
 from backends.device.runtimes import Option, check_options, missing
 from backends.device.toolchains import RKNN
@@ -48,7 +47,7 @@ class Engine(OneAtATime):
         (folder / NETWORK).write_bytes(network)
         np.save(folder / "grey.npy", np.full(self.input.shape, GREY, np.float32))
         try:
-            with inside(folder):
+            with working_in(folder):
                 found = first_step("normal", ["grey.npy"])
                 if found.keys() != build.ranges.keys():
                     raise UserError("it has other layers than those that it was exported with")
@@ -64,17 +63,6 @@ class Engine(OneAtATime):
         """Return the logits of one image."""
         (answer,) = self._kit.inference(inputs=[image], data_format=["nchw"])
         return np.array(answer, np.float32)
-
-
-@contextmanager
-def inside(folder: Path) -> Iterator[None]:
-    """Work in a folder, where the toolkit leaves its files."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def first_step(calibration: str, images: Sequence[str]) -> Ranges:

@@ -18,6 +18,7 @@ RUNTIMES |= {
     "qnn": "QNN HTP",
     "tpu_mlir": "tpu-mlir",
     "rknn": "RKNN simulation",
+    "nncase": "nncase simulator",
     "esp_ppq": "ESP-PPQ simulation",
 }
 

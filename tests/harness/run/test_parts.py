@@ -16,7 +16,8 @@ from harness.config import read_suite
 from harness.display import Display
 from harness.plan.cells import ReplayStep
 from harness.plan.plan import Plan, make
-from harness.run import lanes, parts, replays, stages
+from harness.run import lanes, parts, perform, replays, stages
+from harness.run.graph import graph
 from harness.run.parts import split
 from harness.store import Store, Took
 
@@ -45,6 +46,14 @@ def split_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def work_in(plan: Plan, folder: Path) -> stages.Work:
     return stages.Work(plan, Store(folder / "store", pytest.fail), Display(Console(quiet=True)))
+
+
+def test_a_replay_that_a_worker_has_done_is_not_done_again(whole: stages.Work) -> None:
+    nodes = [node for node in graph(whole.plan).values() if node.stage == "replay"]
+    assert nodes
+    before = {key: whole.store.path(stage, key).stat().st_mtime_ns for node in nodes for stage, key in node.results}
+    assert [perform.perform(whole, node, lanes.Share(), 1) for node in nodes] == [0] * len(nodes)
+    assert before == {key: whole.store.path("replay", key).stat().st_mtime_ns for key in before}
 
 
 def assert_same_answers(work: stages.Work, whole: stages.Work, steps: Sequence[ReplayStep]) -> None:
