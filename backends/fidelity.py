@@ -35,6 +35,7 @@ TABLE = (
     _Row("specification", "tosa"),
     _Row("vendor model", "tpu_mlir"),
     _Row("vendor simulation", "rknn"),
+    _Row("vendor simulation", "esp_ppq"),
     _Row("reference kernels", "tflite_micro"),
     _Row("emulated CPU", host="qemu"),
 )

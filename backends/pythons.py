@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backends.device.errors import UserError
 
-OF_PACKAGES = {"tpu-mlir": "3.10", "rknn-toolkit2": "3.11"}
+OF_PACKAGES = {"tpu-mlir": "3.10", "rknn-toolkit2": "3.11", "esp-ppq": "3.11"}
 ASKS = "import ensurepip, sys, venv; print('{}.{}'.format(*sys.version_info))"  # as old Pythons say it
 THIS = "{}.{}".format(*sys.version_info)
 

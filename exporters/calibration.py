@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backends.device.artifact import Calibration, Pixels, QuantSpec
 from backends.device.errors import UserError
-from backends.device.toolchains import of_calibration
+from backends.device.toolchains import owned
 
 Floats = NDArray[np.float32]
 Range = tuple[float, float]
@@ -40,8 +40,8 @@ class Statistic(Protocol):
 
 def collector(spec: QuantSpec) -> Statistic:
     """Return an empty statistic for ``spec.calibration``; a toolchain's own calibration is a `UserError`."""
-    if owner := of_calibration(spec.calibration):
-        raise UserError(f"calibration {spec.calibration} is {owner.package}'s, for {owner.names} alone")
+    if whose := owned(spec.calibration):
+        raise UserError(whose)
     if spec.calibration in ("minmax", "moving_average"):
         return Extremes(spec.moving_average_constant if spec.calibration == "moving_average" else None)
     return Histograms(spec.calibration, spec.percentile, spec.symmetric_activations)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,30 +11,33 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from backends import environments
 from backends.device import rknn
 from backends.device.artifact import Layout, Pixels, QuantSpec
-from backends.device.errors import UserError
 from backends.device.json_types import typed
 from backends.device.reading import Expected, map_npy, read_json
 from backends.device.toolchains import RKNN
-from backends.hosts import local
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
 from exporters.onnx_graph import tidy
 from exporters.onnx_qdq import float_model, ranges_of
-from exporters.onnx_qdq import run as run_float
 from exporters.ranges import Learned
 from exporters.rknn_build import ANSWER, ASKED, FILE, GIVEN, GOLDEN, Asked, Seen
-from exporters.rknn_proof import require_floats, require_grids
-from exporters.toolchains import calibration_images, for_one_image, require_answers, taken
+from exporters.rknn_proof import require_grids
+from exporters.toolchains import (
+    calibration_images,
+    for_one_image,
+    in_float,
+    install,
+    require_answers,
+    require_floats,
+    run_in_environment,
+    taken,
+)
 from exporters.victim import Victim
 
 LAYOUT: Layout = "nchw"
 OPSET, IR_VERSION = 19, 9  # of ONNX, as the toolkit reads it
 HELD = 8  # images
-COLOURS = re.compile(r"\x1b\[[\d;]*m")
-ERROR = re.compile(r"^[\w.]+: (?!Traceback)(.{1,200})", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def write(
     import onnx
 
     spec = taken(RKNN, quant, learned)
-    requirements = environments.pinned(RKNN.package)
-    environments.make_environment(requirements, lambda word: None)
+    install(RKNN)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = tidy(float_model(network, victim, folder))
@@ -76,36 +75,15 @@ def write(
                 "ranges": dict(ranges_of(describe(folder / "float.onnx"), model, pixels, spec)),
             }
         (folder / ASKED).write_text(json.dumps(asked))
-        _run(requirements, folder, victim)
+        run_in_environment("exporters.rknn_build", RKNN, folder, victim)
         built: Built = typed(Built, read_json(folder / ANSWER), ANSWER)
         golden = map_npy(folder / GOLDEN, Expected((np.float32,), (None, None)))
-        require_floats(path, golden, _in_float(model, pixels, spec))
+        require_floats(path, RKNN, golden, in_float(model, pixels, spec, HELD))
         require_answers(path, RKNN, ((one.layer, one.cosine) for one in built.seen))
         require_grids(path, built.build.ranges, built.seen, _added(model))
         path.write_bytes((folder / FILE).read_bytes())
         rknn.append(path, (folder / GIVEN).read_bytes(), built.build)
     return require_integer(path, spec.allow_float)
-
-
-def _run(requirements: tuple[str, ...], folder: Path, victim: Victim) -> None:
-    """Run the program that builds with the toolkit; a failure is a `UserError` with the toolkit's reason."""
-    python, where = local.interpreter(requirements)
-    more = {"PYTHONPATH": os.pathsep.join(where), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [python, "-m", "exporters.rknn_build"], cwd=folder, env=os.environ | more, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    if done.returncode:
-        errors: list[str] = ERROR.findall(COLOURS.sub("", done.stdout))
-        why = errors[-1].strip() if errors else "it says nothing"
-        raise UserError(f"{victim.name}: {RKNN.package} failed: {why}")
-
-
-def _in_float(model: Any, pixels: Pixels, quant: QuantSpec) -> np.ndarray:
-    """Return the logits of the float network for the first images."""
-    (logits,) = (output.name for output in model.graph.output)
-    rows = [batch[logits] for batch in run_float(model, [logits], pixels, quant)]
-    return np.concatenate(rows)[:HELD]
 
 
 def _added(model: Any) -> set[str]:

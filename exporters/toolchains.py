@@ -1,20 +1,30 @@
-"""What the exporters of vendors' toolchains share: specs that they take, what they are fed, and a check of layers."""
+"""What the exporters of vendors' toolchains share: specs, what they are fed, how they are run, checks of layers."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from backends import environments
 from backends.device.artifact import Pixels, QuantSpec
 from backends.device.errors import UserError
 from backends.device.toolchains import Toolchain
+from backends.hosts import local
 from exporters.calibration import Floats, batches, short
+from exporters.onnx_qdq import run as run_float
 from exporters.ranges import Learned
+from exporters.victim import Victim
 
 LIKE_FLOAT = 0.8  # the cosine that tpu-mlir's own deployment asks of each layer by default
+NEAR = 1e-3  # of the largest logit
+COLOURS = re.compile(r"\x1b\[[\d;]*m")
+ERROR = re.compile(r"^[\w.]+: (?!Traceback)(.{1,200})", re.MULTILINE)
 
 
 def taken(toolchain: Toolchain, quant: QuantSpec | None, learned: Learned) -> QuantSpec:
@@ -59,3 +69,39 @@ def require_answers(path: Path, toolchain: Toolchain, cosines: Iterable[tuple[st
                 f"{path}: from {short(name)!r} on, what {toolchain.package} compiled is not like the float network "
                 f"(cosine {cosine:.2f}): try another calibration"
             )
+
+
+def install(toolchain: Toolchain) -> None:
+    """Make a toolchain's environment, unless it exists."""
+    environments.make_environment(environments.pinned(toolchain.package), lambda word: None)
+
+
+def run_in_environment(module: str, toolchain: Toolchain, folder: Path, victim: Victim) -> None:
+    """Run a program of ours with a toolchain's Python; a failure is a `UserError` with the toolchain's reason."""
+    python, where = local.interpreter(environments.pinned(toolchain.package))
+    more = {"PYTHONPATH": os.pathsep.join(where), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [python, "-m", module], cwd=folder, env=os.environ | more, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    if done.returncode:
+        errors: list[str] = ERROR.findall(COLOURS.sub("", done.stdout))
+        why = errors[-1].strip() if errors else "it says nothing"
+        raise UserError(f"{victim.name}: {toolchain.package} failed: {why}")
+
+
+def in_float(model: Any, pixels: Pixels, quant: QuantSpec, images: int) -> Floats:
+    """Return the logits of a float network for the first calibration images."""
+    (logits,) = (output.name for output in model.graph.output)
+    rows = [batch[logits] for batch in run_float(model, [logits], pixels, quant)]
+    return np.concatenate(rows)[:images]
+
+
+def require_floats(path: Path, toolchain: Toolchain, golden: Floats, logits: Floats) -> None:
+    """Check that a toolchain computes in float what the network does, ``(n, classes)``; else raise a `UserError`."""
+    off = np.abs(golden - logits).max() / np.abs(logits).max()
+    if not off < NEAR:
+        raise UserError(
+            f"{path}: as {toolchain.package} reads it, the float network gives other logits than the network (by "
+            f"{off:.2g} of the largest)"
+        )

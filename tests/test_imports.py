@@ -62,7 +62,7 @@ PACKAGES |= {"tflite_runtime": {"tflite_runtime"}, "tensorflow": {"tensorflow"},
 PACKAGES |= {"openvino": {"openvino"}, "tosa": {"tosa_converter_for_tflite", "tosa_reference_model"}}
 PACKAGES |= {"qnn": {"onnx", "onnxruntime", "onnxruntime_qnn"}}
 PACKAGES |= {"executorch": {"executorch", "torch"}, "tpu_mlir": {"pymlir"}}
-PACKAGES |= {"rknn": {"rknn", "ruamel"}, "nncase": {"_nncase"}}
+PACKAGES |= {"rknn": {"rknn", "ruamel"}, "nncase": {"_nncase"}, "esp_ppq": {"esp_ppq", "torch"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
 LIGHT = [
     "plan.plan", "run.run", "cli.app", "config", "store", "results.records", "results.metrics", "results.stats",

@@ -39,6 +39,7 @@ READERS = {
     "exporters/tpu_mlir_layers.py": {"numpy.load"},  # what its caller just wrote, in another Python
     "exporters/rknn_build.py": {"json.loads", "numpy.load"},  # likewise
     "exporters/nncase_build.py": {"json.loads", "numpy.load"},  # likewise
+    "exporters/esp_ppq_build.py": {"json.loads", "numpy.load"},  # likewise
 }
 
 

@@ -41,10 +41,11 @@ def _logits(subject: Subject) -> str:
 def _integers(subject: Subject) -> str:
     for case in subject.bundle.cases if subject.first.files else ():
         arrays = _arrays(subject.first, case.name)
-        if (subject.kind == "tflite") != ("integers" in arrays):
-            return f"the file's output is {'integer' if subject.kind == 'tflite' else 'float'}, got {sorted(arrays)}"
-        if "integers" in arrays:
-            steps = (arrays["integers"].astype(np.float64) - networks.Y.zero_point) * networks.Y.scale
+        output = networks.OUTPUTS.get(subject.kind)
+        if bool(output) != ("integers" in arrays):
+            return f"the file's output is {'integer' if output else 'float'}, got {sorted(arrays)}"
+        if output:
+            steps = (arrays["integers"].astype(np.float64) - output.zero_point) * output.scale
             if not np.allclose(arrays["logits"], steps, rtol=1e-6):
                 return "logits are not the dequantized integers"
     return _said(subject.first)

@@ -1,9 +1,10 @@
 """Three tiny networks, in files beside this one, and their outputs, computed in numpy alone.
 
 ``tiny.onnx`` and ``tiny.pte`` are a float convolution, ReLU, global average and dense layer, ``tiny.cvimodel``,
-``tiny.kmodel`` and ``tiny.rknn`` (what lies behind such a file) the same quantized; ``tiny.tflite`` is one dense layer
-in int8, and ``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All classify 8x8
-images into four classes. `tests/helpers/tiny.py` and ``tiny_torch.py`` write the files from the constants here.
+``tiny.espdl``, ``tiny.kmodel`` and ``tiny.rknn`` (what lies behind such a file) the same quantized; ``tiny.tflite`` is
+one dense layer in int8, and ``tiny.qdq.onnx`` the same between quantizers, for runtimes that take no float file. All
+classify 8x8 images into four classes. `tests/helpers/tiny.py` and ``tiny_torch.py`` write the files from the constants
+here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Scale(NamedTuple):
 
 
 X, W, Y = Scale(1 / 255, -128), Scale(0.02, 0), Scale(0.25, 7)  # of the dense layer's input, weights and output
+OUTPUTS = {"tflite": Y, "espdl": Scale(0.125, 0)}  # of files that give integers
 
 
 def constants() -> dict[str, NDArray[np.float32]]:

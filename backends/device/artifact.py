@@ -17,11 +17,11 @@ from backends.device.reading import DamagedFile
 
 Pixels = NDArray[np.uint8]  # (n, h, w, 3) RGB
 Layout = Literal["nchw", "nhwc"]
-Format = Literal["onnx", "tflite", "pte", "bmodel", "cvimodel", "rknn", "kmodel"]
+Format = Literal["onnx", "tflite", "pte", "bmodel", "cvimodel", "rknn", "kmodel", "espdl"]
 Calibration = Literal[
     "minmax", "moving_average", "percentile", "entropy",
     "kl", "mse", "aciq_gauss", "aciq_laplace", "percentile9999", "normal", "kl_divergence",  # of `toolchains`
-    "no_clip", "kld",
+    "no_clip", "kld", "kl_to_output",
 ]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 ENDINGS = f".{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]}"  # as a message says it

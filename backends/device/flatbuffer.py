@@ -36,12 +36,12 @@ class Table(NamedTuple):
         """Return a string; empty where it is left out."""
         return bytes(self.raw(field)).decode(errors="replace")
 
-    def raw(self, field: int) -> Content:
-        """Return a vector of bytes; empty where it is left out."""
+    def raw(self, field: int, size: int = 1) -> Content:
+        """Return the bytes of a vector of bytes, or of structs of that size; empty where it is left out."""
         n, first = self._vector(field)
-        if first + n > len(self.content):
+        if first + n * size > len(self.content):
             raise struct.error("bytes beyond the end of the file")
-        return self.content[first : first + n]
+        return self.content[first : first + n * size]
 
     def length(self, field: int) -> int:
         """Return the length of a vector; 0 where it is left out."""
@@ -52,6 +52,11 @@ class Table(NamedTuple):
         n, first = self._vector(field)
         places = range(first, first + 4 * n, 4)
         return [Table(self.content, place + self._word(place)) for place in places]
+
+    def texts(self, field: int) -> list[str]:
+        """Return a vector of strings."""
+        places = (one.at for one in self.tables(field))  # of their lengths
+        return [bytes(self.content[at + 4 : at + 4 + self._word(at)]).decode(errors="replace") for at in places]
 
     def table(self, field: int) -> Table | None:
         """Return a table; None where it is left out."""

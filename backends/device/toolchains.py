@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 
 class Toolchain(NamedTuple):
@@ -35,10 +35,21 @@ RKNN = Toolchain("rknn-toolkit2", "rknn", formats=("rknn",), calibrations=("norm
 NNCASE = Toolchain(
     "nncase", "nncase", formats=("kmodel",), calibrations=("no_clip", "kld"), symmetric=False, signature="u8s8"
 )
-TOOLCHAINS = (TPU_MLIR, RKNN, NNCASE)
+ESP_PPQ = Toolchain(
+    "esp-ppq", "esp_ppq", formats=("espdl",), calibrations=("kl", "mse", "kl_to_output"), symmetric=True
+)
+TOOLCHAINS = (TPU_MLIR, RKNN, NNCASE, ESP_PPQ)
 OF_FORMATS = {format: one for one in TOOLCHAINS for format in one.formats}
 
 
-def of_calibration(calibration: str) -> Optional[Toolchain]:
-    """Return the toolchain that has a calibration; None for one of ours."""
-    return next((one for one in TOOLCHAINS if calibration in one.calibrations), None)
+def of_calibration(calibration: str) -> tuple[Toolchain, ...]:
+    """Return the toolchains that have a calibration, each its own way to it; none for one of ours."""
+    return tuple(one for one in TOOLCHAINS if calibration in one.calibrations)
+
+
+def owned(calibration: str) -> str:
+    """Return whose calibration one is and what for, as a message says it; empty for one of ours."""
+    owners = of_calibration(calibration)
+    whose = " and ".join(f"{one.package}'s" for one in owners)
+    formats = " and ".join(one.names for one in owners)
+    return f"calibration {calibration} is {whose}, for {formats} alone" if owners else ""

@@ -15,6 +15,7 @@ from backends.device.artifact import PARTLY, Format
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"}
 QUANTIZERS |= {"Convert", "quantize_per_tensor", "dequantize_per_tensor"}  # of .pte files
 QUANTIZERS |= {"quant", "exDataConvert", "Quantize", "Dequantize"}  # of .cvimodel, .rknn and .kmodel files
+QUANTIZERS |= {"RequantizeLinear"}  # of .espdl files
 MOVERS = {  # operators that copy values without computing
     "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape",
     "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",

@@ -37,7 +37,7 @@ def export(
         images: Calibration images, uint8 ``(n, h, w, 3)`` RGB, all of which give the ranges of the activations.
         quant_spec: How to quantize; ``QuantSpec()`` is INT8 per channel with ``minmax``. None writes a float file.
         file: Where to write; its suffix chooses the format: ``.onnx``, ``.tflite``, ``.pte``, ``.bmodel``,
-            ``.cvimodel``, ``.rknn`` or ``.kmodel``.
+            ``.cvimodel``, ``.rknn``, ``.kmodel`` or ``.espdl``.
         preproc: What the module expects of pixels: by default they are divided by 255, and not normalised.
     """
     path = Path(file)

@@ -23,8 +23,8 @@ def inspect(file: str | Path) -> Description:
     """Read what a model file computes: operators, dtypes, scales, and what is in float.
 
     Args:
-        file: An ``.onnx``, ``.tflite`` or ``.pte`` file, or a ``.bmodel``, ``.cvimodel``, ``.rknn`` or ``.kmodel``
-            exported here; any other, or a damaged one, is a `UserError`.
+        file: An ``.onnx``, ``.tflite`` or ``.pte`` file, or a ``.bmodel``, ``.cvimodel``, ``.rknn``, ``.kmodel`` or
+            ``.espdl`` exported here; any other, or a damaged one, is a `UserError`.
     """
     path = Path(file)
     for module in READ_WITH.get(path.suffix, ()):

@@ -69,8 +69,8 @@ def replay(
     does not run, a crash and a hang are a `UserError`.
 
     Args:
-        file: The model file: ``.onnx``, ``.tflite``, ``.pte``, or ``.bmodel``, ``.cvimodel``, ``.rknn`` or ``.kmodel``
-            exported here.
+        file: The model file: ``.onnx``, ``.tflite``, ``.pte``, or ``.bmodel``, ``.cvimodel``, ``.rknn``, ``.kmodel`` or
+            ``.espdl`` exported here.
         images: uint8 ``(n, h, w, 3)`` RGB, of the size that the file takes.
         runtime: ``onnxruntime``, ``litert`` or another of the runtimes, or one from an installed package.
         host: ``local``, ``qemu``, ``docker`` or ``ssh``.

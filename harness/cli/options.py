@@ -35,7 +35,8 @@ RunArgument = Annotated[
 ModelFile = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="A .onnx, .tflite or .pte file, or a .bmodel, .cvimodel, .rknn or .kmodel exported here."
+        metavar="FILE",
+        help="A .onnx, .tflite or .pte file, or a .bmodel, .cvimodel, .rknn, .kmodel or .espdl exported here.",
     ),
 ]
 DataDir = Annotated[

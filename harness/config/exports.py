@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from backends.device.artifact import Calibration, Format
-from backends.device.toolchains import OF_FORMATS, TOOLCHAINS
+from backends.device.toolchains import OF_FORMATS, TOOLCHAINS, of_calibration, owned
 from harness.config.values import OperatorName, Precision, Seed, TrainingDefence
 from harness.tables import Axis, Table
 
@@ -56,8 +56,8 @@ class ExportTable(Table):
 
     format: Axis[Literal[Format, "torch"]]
     """File format; `pte` is ExecuTorch's, `bmodel` and `cvimodel` are Sophgo's for its BM1684X and CV181x, `rknn` is
-    Rockchip's for its RK3588, `kmodel` Kendryte's for its K230. `torch` makes no file: it is simulated, rounded in
-    float, on the target `torch`."""
+    Rockchip's for its RK3588, `kmodel` Kendryte's for its K230, `espdl` Espressif's for its ESP32-P4. `torch` makes no
+    file: it is simulated, rounded in float, on the target `torch`."""
 
     precision: Axis[Precision] = ("w8a8",)
     """Bits of weights and activations: `fp32`, `w8a8`, `w4a8`, … Files take weights of 2 to 8 bits and `a8`."""
@@ -67,9 +67,11 @@ class ExportTable(Table):
     nncase (`kmodel`) `u8s8` only."""
 
     calibration: Axis[Calibration] = ("minmax",)
-    """How activation ranges are chosen; each word means the same in all formats. `kl`, `mse`, `aciq_gauss`,
-    `aciq_laplace` and `percentile9999` are tpu-mlir's own, for `bmodel` and `cvimodel` alone; `normal` and
-    `kl_divergence` are rknn-toolkit2's, for `rknn` alone; `no_clip` and `kld` are nncase's, for `kmodel` alone."""
+    """How activation ranges are chosen; each word means the same in all formats. `kl` and `mse` are
+    tpu-mlir's and esp-ppq's own, for `bmodel`, `cvimodel` and `espdl` alone; `aciq_gauss`, `aciq_laplace` and
+    `percentile9999` are tpu-mlir's, `normal` and `kl_divergence` rknn-toolkit2's, for `rknn`, `no_clip` and `kld`
+    nncase's, for `kmodel`, and `kl_to_output` is
+    esp-ppq's default, for `espdl`."""
 
     per_channel: Axis[bool] = (True,)
     """Whether each output channel of the weights has a scale of its own."""
@@ -117,11 +119,12 @@ class ExportTable(Table):
 
     @model_validator(mode="after")
     def _toolchains_have_their_own_ways(self) -> ExportTable:
+        for calibration in sorted(self.calibration):
+            owners = of_calibration(calibration)
+            if owners and set(self.format) - {format for one in owners for format in one.formats}:
+                raise ValueError(owned(calibration))
         for one in TOOLCHAINS:
             formats = sorted(set(self.format) & set(one.formats))
-            own = sorted(set(self.calibration) & set(one.calibrations))
-            if own and set(self.format) - set(formats):
-                raise ValueError(f"calibration {own[0]} is {one.package}'s, for {one.names} alone")
             fits = self.symmetric_activations == one.symmetric and set(self.precision) == {"w8a8"}
             if formats and not (fits and all(self.per_channel)):
                 raise ValueError(

@@ -115,8 +115,8 @@ class ArtifactTable(Table):
     """Its name in the results."""
 
     file: DataPath
-    """An `.onnx`, `.tflite` or `.pte` file under `--data`, or a `.bmodel`, `.cvimodel`, `.rknn` or `.kmodel` that
-    was exported here."""
+    """An `.onnx`, `.tflite` or `.pte` file under `--data`, or a `.bmodel`, `.cvimodel`, `.rknn`, `.kmodel` or
+    `.espdl` that was exported here."""
 
     sha256: Sha256 | None = None
     """SHA-256 that the file must have."""

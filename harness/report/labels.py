@@ -22,6 +22,7 @@ FORMATS = {
     "cvimodel": "CV181x",
     "rknn": "RK3588",
     "kmodel": "K230",
+    "espdl": "ESP32-P4",
 }
 PRECISIONS = {"fp32": "float", "w8a8": "INT8", f"w8a8{PARTLY}": "INT8 and float"}
 

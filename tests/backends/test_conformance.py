@@ -35,6 +35,7 @@ TARGETS = [
     ("tpu_mlir", "tpu-mlir"),
     ("rknn", "rknn-toolkit2"),
     ("nncase", "nncase"),
+    ("esp_ppq", "esp-ppq"),
     ("onnxruntime,version=1.23.2", "environments"),
     ("litert,host=qemu,arch=aarch64,cpu=cortex-a53", "qemu"),
     ("onnxruntime,host=qemu,arch=aarch64,cpu=neoverse-n1", "qemu"),

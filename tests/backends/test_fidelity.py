@@ -23,6 +23,7 @@ from backends.fidelity import FIDELITIES, fidelity
         ("tpu_mlir", "local", False, "vendor model"),
         ("rknn", "local", False, "vendor simulation"),
         ("nncase", "local", False, "vendor emulator"),
+        ("esp_ppq", "local", False, "vendor simulation"),
         ("a third party's", "local", False, "device"),
     ],
 )

@@ -226,7 +226,8 @@ def test_tflite_runtime_refuses_the_delegate_that_leaves_an_integer_file_alone(t
 def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
-        match="'abacus'; there are dummy, executorch, litert, nncase, onnxruntime, openvino, qnn, reference, rknn, "
+        match="'abacus'; there are dummy, esp_ppq, executorch, litert, nncase, onnxruntime, openvino, qnn, reference, "
+        "rknn, "
         "tensorflow, tflite_micro, tflite_runtime, tosa, tpu_mlir",
     ):
         engine("abacus")

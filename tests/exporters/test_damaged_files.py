@@ -17,7 +17,7 @@ from exporters.files import describe
 from patches.twins import twin
 
 
-@pytest.mark.parametrize("kind", ["cvimodel", "onnx", "pte", "tflite"])
+@pytest.mark.parametrize("kind", ["cvimodel", "espdl", "onnx", "pte", "tflite"])
 def test_a_mutated_model_is_one_line(tmp_path, kind):
     file = Path(shutil.copyfile(networks.file(kind), tmp_path / f"tiny.{kind}"))
     whole, refused = file.read_bytes(), 0

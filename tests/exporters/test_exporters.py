@@ -227,7 +227,7 @@ def test_another_range_or_weight_is_noticed(exported):
     [
         (
             {"format": "torchscript"},
-            "expected the format onnx, tflite, pte, bmodel, cvimodel, rknn, kmodel, got 'torchscript'",
+            "expected the format onnx, tflite, pte, bmodel, cvimodel, rknn, kmodel, espdl, got 'torchscript'",
         ),
         ({"format": "tflite", "quant": replace(SPEC, activation_signed=False)}, "integers are signed, got u8s8"),
         ({"quant": replace(SPEC, activation_bits=4)}, "expected w2a8 to w8a8, got w8a4"),

@@ -20,7 +20,8 @@ from backends.device.errors import UserError
 from backends.device.toolchains import RKNN
 from exporters.files import describe, require_integer
 from exporters.rknn_build import Seen
-from exporters.rknn_proof import require_floats, require_grids
+from exporters.rknn_proof import require_grids
+from exporters.toolchains import require_floats
 from harness.results.alike import QUANTIZED, alike
 
 TINY = networks.file("rknn")
@@ -148,9 +149,9 @@ def test_a_layer_that_lacks_its_range_is_named(change):
 
 def test_a_network_that_is_read_otherwise_is_refused():
     logits = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)
-    require_floats(Path("a.rknn"), logits, logits)
+    require_floats(Path("a.rknn"), RKNN, logits, logits)
     with pytest.raises(UserError, match=r"a\.rknn: as rknn-toolkit2 reads it"):
-        require_floats(Path("a.rknn"), logits[:, ::-1], logits)
+        require_floats(Path("a.rknn"), RKNN, logits[:, ::-1], logits)
 
 
 @pytest.mark.parametrize(

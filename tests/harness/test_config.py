@@ -29,8 +29,8 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
         (
             'format = "onnx"',
             'format = "onx"',
-            "export.0.format: expected 'onnx', 'tflite', 'pte', 'bmodel', 'cvimodel', 'rknn', 'kmodel' or 'torch', got "
-            "'onx'",
+            "export.0.format: expected 'onnx', 'tflite', 'pte', 'bmodel', 'cvimodel', 'rknn', 'kmodel', 'espdl' or "
+            "'torch', got 'onx'",
         ),
         ("schema = 1", "schema = 2", "schema: expected 1, got 2"),
         ("[victim.train]\nepochs = 1", "", "victim 'resnet8': give either weights or a [victim.train] table"),
@@ -39,7 +39,7 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
         (
             '["minmax", "moving_average"]',
             '["minmax", "kl"]',
-            "calibration kl is tpu-mlir's, for cvimodel and bmodel alone",
+            "calibration kl is tpu-mlir's and esp-ppq's, for cvimodel and bmodel and espdl alone",
         ),
         (
             'format = "onnx"',

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from backends.conformance.networks import constants
 from backends.device.artifact import QuantSpec
-from exporters import nncase, pte, rknn, tpu_mlir
+from exporters import esp_ppq, nncase, pte, rknn, tpu_mlir
 from exporters.victim import Victim
 from helpers.tiny import CLASSES, SIZE, pixels
 
@@ -47,4 +47,10 @@ def kmodel_file(path: Path) -> Path:
 
 def rknn_file(path: Path) -> Path:
     rknn.write(Network().eval(), VICTIM, QuantSpec(calibration_images=64), pixels(64), path)
+    return path
+
+
+def espdl_file(path: Path) -> Path:
+    spec = QuantSpec(symmetric_activations=True, calibration_images=64)
+    esp_ppq.write(Network().eval(), VICTIM, spec, pixels(64), path)
     return path

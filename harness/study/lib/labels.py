@@ -19,6 +19,7 @@ RUNTIMES |= {
     "tpu_mlir": "tpu-mlir",
     "rknn": "RKNN simulation",
     "nncase": "nncase simulator",
+    "esp_ppq": "ESP-PPQ simulation",
 }
 
 

@@ -70,6 +70,6 @@ def test_words_that_nothing_knows_are_refused_at_once(make, words):
 def test_a_file_of_another_format_is_refused(tmp_path):
     with pytest.raises(
         patchbench.UserError,
-        match=r"own\.pt: expected a file that ends in .* \.bmodel, \.cvimodel, \.rknn or \.kmodel",
+        match=r"own\.pt: expected a file that ends in .* \.bmodel, \.cvimodel, \.rknn, \.kmodel or \.espdl",
     ):
         patchbench.export(nn.Flatten().eval(), small.PIXELS, None, tmp_path / "own.pt")

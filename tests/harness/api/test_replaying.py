@@ -64,7 +64,7 @@ def test_mistakes_are_one_line(onnx, tmp_path):
     mistakes = {
         "takes images of 8x8 pixels, got 4x8": {"images": PIXELS[:, :4]},
         "no such file": {"file": tmp_path / "absent.onnx"},
-        r"ends in \.onnx, \.tflite, \.pte, \.bmodel, \.cvimodel, \.rknn or \.kmodel": {"file": __file__},
+        r"ends in \.onnx, \.tflite, \.pte, \.bmodel, \.cvimodel, \.rknn, \.kmodel or \.espdl": {"file": __file__},
         "no runtime named 'onxruntime'; did you mean 'onnxruntime'": {"runtime": "onxruntime"},
         "no host named 'locl'; did you mean 'local'": {"host": "locl"},
         "unknown option 'kernels'; there are optimization": {"options": {"kernels": "xnnpack"}},
