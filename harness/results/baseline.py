@@ -211,7 +211,7 @@ def _facts(run: RunFacts) -> Facts:
 
 
 def _packed_patch(run_dir: Path, run: RunFacts, entry: PatchEntry) -> PackedPatch:
-    name = str(Path(entry.file).with_suffix(".npz"))
+    name = str(Path(entry.file).with_suffix(".npz")) if entry.file else ""
     if entry.per_image or name not in run.files:
         return PackedPatch(name=entry.name)
     verify(run_dir, run, name)

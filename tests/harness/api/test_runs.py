@@ -23,7 +23,8 @@ def test_a_run_reads_what_its_directory_holds(quick, tmp_path):
 
 
 @pytest.mark.slow
-def test_settings_change_a_suite_and_the_command_that_repeats_the_run_is_kept(quick, tmp_path):
+def test_settings_change_a_suite_and_the_command_that_repeats_the_run_is_kept(quick, tmp_path, monkeypatch):
+    monkeypatch.delenv("PATCHBENCH_DATA", raising=False)  # it would stand in the command
     shutil.copytree(quick / "out", tmp_path / "out")
     suite, folder = write(tmp_path), tmp_path / "out" / "quick"
     run = patchbench.run(suite, out=folder, settings={"attack.gap.target_classes": [4]}, limit=20, quiet=True)

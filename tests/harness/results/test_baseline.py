@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.edited_runs import SOME, rewrite
+from helpers.edited_runs import SOME, facts_of, rewrite
 from helpers.flips import flipped
 from helpers.made_run import FILES, make_run
 
@@ -109,3 +110,13 @@ def test_a_baseline_from_before_targets_had_a_fidelity_is_read_and_says_none(bef
     known, found = (read(tmp_path / name).outcomes for name in ("base.json", "older.json"))
     assert set(found.cells["fidelity"]) == {""}
     assert (found.preds == known.preds).all()
+
+
+def test_a_patch_without_a_file_is_frozen_by_its_name(before: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(before, run)
+    facts = facts_of(run)
+    rewrite(run, run=facts | {"patches": [patch | {"file": ""} for patch in facts["patches"]]})
+    freeze(run, tmp_path / "base.json")
+    packed = json.loads((tmp_path / "base.json").read_text())["patch_pixels"]
+    assert packed == [{"name": patch["name"]} for patch in facts["patches"]]
