@@ -46,9 +46,18 @@ def targets(known: Outcomes) -> list[Paired]:
     return _every_two(known, attacked, ("artifact", *SERIES), "target")
 
 
+def changed(known: Outcomes, one: Sequence[int], other: Sequence[int]) -> Paired | None:
+    """Compare two groups of cells by their rows, whatever their files and targets; None without a patch on both."""
+    return next(_paired(known, _patches(known), one, other), None)
+
+
+def _patches(known: Outcomes) -> list[tuple[int, int]]:
+    return list(zip(known.goals.tolist(), known.cells["seed"].tolist(), strict=True))
+
+
 def _every_two(known: Outcomes, attacked: pd.DataFrame, alike: Sequence[str], apart: str) -> list[Paired]:
     """Compare every two cells that are ``alike`` in these columns, and not in the one that sets them ``apart``."""
-    patches = list(zip(known.goals.tolist(), known.cells["seed"].tolist(), strict=True))
+    patches = _patches(known)
     groups: dict[tuple[object, ...], list[list[int]]] = {}  # of rows
     for key, cells in attacked.groupby([*alike, apart], sort=False, dropna=False)["seed"]:
         groups.setdefault(key[:-1], []).append(cells.index.tolist())

@@ -21,8 +21,8 @@ from harness.results.gathering import outcomes
 from harness.results.measured import AgreementEntry
 from harness.results.paired import Paired, targets
 from harness.results.record_files import read_outcomes
-from harness.results.run_directory import read_run
-from harness.run.run import data_folder, held, run_stages, write_run_directory
+from harness.results.run_directory import RUN, read_run
+from harness.run.run import data_folder, held, run_stages, warn_of_targets, write_run_directory
 from harness.run.run_json import Timing
 from harness.run.stages import Work
 from harness.shipped import about_suite
@@ -64,6 +64,8 @@ def compare(
         display = Display(console)
         store = Store(made / "store", display.warn)
         work = Work(make(suite, folder, store.root), store, display)
+        warn_of_targets(work)
+        (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older comparison for this one
         run_stages(work)
         command = shlex.join(["patchbench", *sys.argv[1:]])
         write_run_directory(work, run_dir, Timing(started, time.monotonic() - begun, command))
@@ -79,15 +81,12 @@ def beside(suite: Suite, target: str, address: str, runtime: str = "") -> Suite:
     if target not in names:
         raise UserError(f"{suite.name} has no target {target!r}; {did_you_mean(target, names)}")
     chosen = suite.target[names.index(target)]
-    settings = {
+    settings = chosen.model_dump(include={"batch", "threads", "time_limit"}) | {
         "name": f"{target}-board",
         "runtime": runtime or chosen.runtime,
         "host": "ssh",
         "address": address,
         "options": {} if runtime else chosen.options,
-        "batch": chosen.batch,
-        "threads": chosen.threads,
-        "time_limit": chosen.time_limit,
     }
     board = validate(settings, TargetTable, f"board {address}: not a target")
     return suite.model_copy(update={"target": [chosen, board]})

@@ -108,7 +108,7 @@ def run_suite(
         else:
             (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
             shared_results.download(work)
-            _warn_of_targets(work)
+            warn_of_targets(work)
             _expect(work)
             with about_suite(suite_file):
                 if deployment:
@@ -195,7 +195,7 @@ def _stamp(run_dir: Path, label: str) -> None:
         write_run(run_dir, stamped)
 
 
-def _warn_of_targets(work: stages.Work) -> None:
+def warn_of_targets(work: stages.Work) -> None:
     """Tell which targets cannot run as things are, before the work of the others: their cells will fail.
 
     A licence to be accepted is a `UserError`.

@@ -1,0 +1,88 @@
+"""What a chip and its compiler's calibration change, from finished runs: ``python benchmarks/npus.py out/RUN ...``.
+
+Writes ``benchmarks/results/npus/RUN.md``: for each network and each kind of patch a row for each chip and calibration,
+with success, and what it is apart from the same calibration on onnxruntime, and from the same chip with ``minmax``.
+All on the same patches and images, paired.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.report.labels import FORMATS
+from harness.results.gathering import outcomes
+from harness.results.outcomes import Outcomes
+from harness.results.paired import Paired, changed
+from harness.results.record_files import read_outcomes
+from harness.results.run_directory import read_run
+from patches.patch import CONTROLS
+
+RESULTS = Path(__file__).parent / "results" / "npus"
+BESIDE = "onnxruntime"  # the target that the chips are compared with
+PLAIN = "minmax"
+Rows = dict[tuple[str, str], list[int]]  # by target and calibration, of cells
+
+
+def main(run_dirs: list[Path]) -> None:
+    """Write the tables of each run."""
+    RESULTS.mkdir(exist_ok=True)
+    for run_dir in run_dirs:
+        run = read_run(run_dir)
+        known = outcomes(read_outcomes(run_dir, run))
+        lines = [f"{run.data.note} Differences in points, with 95 % intervals.", ""]
+        for title, rows in kinds_of_patches(known):
+            lines += [f"## {title}", "", *table(known, rows), ""]
+        (RESULTS / f"{run_dir.name}.md").write_text("\n".join(lines))
+
+
+def kinds_of_patches(known: Outcomes) -> Iterator[tuple[str, Rows]]:
+    """Yield the cells with patches of one network and one surrogate, in INT8 files and of the float network."""
+    attacked = known.cells[~known.cells["attack"].isin(CONTROLS)]
+    for (victim, surrogate, attack), cells in attacked.groupby(["victim", "surrogate", "attack"], sort=False):
+        grouped = cells.groupby(["target", "calibration"], sort=False).indices
+        rows = {key: cells.index[list(where)].tolist() for key, where in grouped.items()}
+        yield f"{victim}, {attack} crafted on {surrogate}", rows
+
+
+def table(known: Outcomes, rows: Rows) -> list[str]:
+    """Return a table, the float network first, then each target with each calibration of its files."""
+    plain = rows[BESIDE, PLAIN]
+    lines = [
+        f"| on | file | calibration | top-1 | success | n | apart from {BESIDE} | apart from {PLAIN} there |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for (target, calibration), mine in rows.items():
+        itself = changed(known, mine, mine)
+        if itself is None:
+            continue
+        cell = known.cell(mine[0])
+        beside = rows.get((BESIDE, calibration)) if target != BESIDE else None
+        there = rows.get((target, PLAIN)) if calibration not in ("", PLAIN) else None
+        apart = [points(changed(known, other, mine)) if other else "" for other in (beside, there)]
+        if not calibration:
+            apart = [f"{points(changed(known, plain, mine))} from {PLAIN}", ""]
+        named = FORMATS.get(cell["format"], cell["format"])
+        lines.append(
+            f"| {target} | {named} | {calibration.replace('_', ' ')} | {100 * clean(known, mine):.1f} | "
+            f"{100 * itself.rates[0]:.1f} | {itself.n} | {apart[0]} | {apart[1]} |"
+        )
+    return lines
+
+
+def clean(known: Outcomes, rows: Sequence[int]) -> float:
+    """Return the share of clean images that are classified right, behind these cells."""
+    return float(known.hits_each(rows[:1], "clean").mean())
+
+
+def points(change: Paired | None) -> str:
+    """Return a change of success in points, with its interval."""
+    if change is None:
+        return ""
+    value, low, high = (100 * one for one in (change.success.value, change.success.low, change.success.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dirs", metavar="RUN", nargs="+", type=Path)
+    main(parser.parse_args().run_dirs)
