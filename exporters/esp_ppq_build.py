@@ -18,6 +18,7 @@ import numpy as np
 
 from backends.device.esp_ppq import NETWORK, Build
 from backends.device.runtimes.esp_ppq import APART, GIVEN, TO_OUTPUT, exponents_of, quantized
+from exporters.likeness import cosine
 
 ASKED, FILE, ANSWER, GOLDEN = "asked.json", "network.espdl", "answer.json", "golden.npy"
 DEFAULT = "kl_to_output"  # the calibration of esp-ppq that leaves sums as its own settings have them
@@ -64,7 +65,7 @@ def main() -> None:
             {
                 "build": asdict(Build(table, (1, *images.shape[1:]))),
                 "simulated": exponents_of(graph),
-                "cosines": [(name, _cosine(x, y)) for name, x, y in zip(names, floats, integers, strict=True)],
+                "cosines": [(name, cosine(x, y)) for name, x, y in zip(names, floats, integers, strict=True)],
             }
         )
     )
@@ -110,11 +111,6 @@ def _values(graph: Any, images: np.ndarray, names: Sequence[str]) -> list[np.nda
     executor = TorchExecutor(graph, device="cpu")
     rows = [executor.forward(torch.from_numpy(image[None]), output_names=list(names)) for image in images]
     return [np.concatenate([row[i].numpy().reshape(1, -1) for row in rows]) for i in range(len(names))]
-
-
-def _cosine(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x.ravel().astype(np.float64), y.ravel().astype(np.float64)
-    return float(x @ y) / max(float(np.sqrt((x @ x) * (y @ y))), 1e-30)
 
 
 if __name__ == "__main__":

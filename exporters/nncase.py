@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,30 +14,34 @@ from torch import nn
 from backends import environments
 from backends.device import nncase
 from backends.device.artifact import Layout, Pixels, QuantSpec
-from backends.device.errors import UserError
 from backends.device.json_types import typed
 from backends.device.reading import Expected, map_npy, read_json
 from backends.device.toolchains import NNCASE
-from backends.hosts import local
 from exporters import nncase_dump
 from exporters.calibration import Floats, Range
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
+from exporters.likeness import LIKE_FLOAT, cosine
 from exporters.nncase_build import ANSWER, ASKED, DUMP, FILE, GIVEN, SIMULATED, Asked
 from exporters.nncase_proof import require_constants
 from exporters.onnx_graph import tidy
 from exporters.onnx_qdq import float_model, ranges_of
 from exporters.onnx_qdq import run as run_float
 from exporters.ranges import Learned
-from exporters.toolchains import LIKE_FLOAT, calibration_images, for_one_image, require_answers, taken
+from exporters.toolchains import (
+    calibration_images,
+    for_one_image,
+    install,
+    require_answers,
+    run_in_environment,
+    taken,
+)
 from exporters.victim import Victim
 
 LAYOUT: Layout = "nchw"
 OPSET, IR_VERSION = 17, 8  # of ONNX, as nncase reads it
 HELD = 8  # images
 METHODS = {"no_clip": "NoClip", "kld": "Kld"}
-FAILED = re.compile(r"^Unhandled exception\. [\w.]+: (?:One or more errors occurred\. )?(.{1,200})", re.MULTILINE)
-ERROR = re.compile(r"^\w+(?:Error|Exception): (.{1,200})", re.MULTILINE)
 
 
 class _Compiled(NamedTuple):
@@ -61,8 +62,7 @@ def write(
     network. The description is returned, once it is proven.
     """
     spec = taken(NNCASE, quant, learned)
-    requirements = environments.pinned(NNCASE.package)
-    environments.make_environment(requirements, lambda word: None)
+    install(NNCASE)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = for_one_image(tidy(float_model(network, victim, folder)), OPSET, IR_VERSION)
@@ -70,13 +70,13 @@ def write(
         if spec.calibration not in METHODS:
             asked["ranges"] = dict(_ranges(folder, model, pixels, spec))
         np.save(folder / "images.npy", calibration_images(pixels, spec))
-        made = _compiled(requirements, folder, model, asked, victim)
+        made = _compiled(folder, model, asked, victim)
         build = nncase_dump.layers(folder / DUMP, made.ranges)
         require_constants(path, made.content, model, nncase_dump.spans(folder / DUMP), made.ranges)
         (logits,) = (output.name for output in model.graph.output)
-        if not _cosine(made.answers, _in_float(model, logits, pixels, spec)) >= LIKE_FLOAT:
+        if not cosine(made.answers, _in_float(model, logits, pixels, spec)) >= LIKE_FLOAT:
             asked["ranges"] = made.ranges
-            require_answers(path, NNCASE, [_first_unlike(requirements, folder, model, asked, victim, pixels, spec)])
+            require_answers(path, NNCASE, [_first_unlike(folder, model, asked, victim, pixels, spec)])
         path.write_bytes(made.content)
         nncase.append(path, build)
     return require_integer(path, spec.allow_float)
@@ -90,29 +90,20 @@ def _ranges(folder: Path, model: Any, pixels: Pixels, quant: QuantSpec) -> Mappi
     return ranges_of(describe(folder / "float.onnx"), model, pixels, quant)
 
 
-def _compiled(requirements: tuple[str, ...], folder: Path, model: Any, asked: Asked, victim: Victim) -> _Compiled:
+def _compiled(folder: Path, model: Any, asked: Asked, victim: Victim) -> _Compiled:
     """Run the program that compiles and simulates; a failure is a `UserError` with nncase's reason."""
     import onnx
 
     onnx.save(model, folder / GIVEN)
     (folder / ASKED).write_text(json.dumps(asked))
-    python, where = local.interpreter(requirements)
-    packages = environments.packages(requirements)
-    more = {
-        "PYTHONPATH": os.pathsep.join(where),
-        "PYTHONSAFEPATH": "1",
+    packages = environments.packages(environments.pinned(NNCASE.package))
+    variables = {
         "DOTNET_ROOT": str(packages / "dnv/net/runtime/.net"),
         "DOTNET_ROLL_FORWARD": "Major",
         "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT": "1",  # else it asks for a library of languages
         "NNCASE_PLUGIN_PATH": str(packages / "nncase/modules/kpu"),
     }
-    done = subprocess.run(
-        [python, "-m", "exporters.nncase_build"], cwd=folder, env=os.environ | more, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    if done.returncode:
-        errors: list[str] = FAILED.findall(done.stdout) or ERROR.findall(done.stdout)
-        raise UserError(f"{victim.name}: nncase failed: {errors[-1].strip() if errors else 'it says nothing'}")
+    run_in_environment("exporters.nncase_build", NNCASE, folder, victim, variables)
     ranges: dict[str, Range] = typed(dict[str, tuple[float, float]], read_json(folder / ANSWER), ANSWER)
     answers = map_npy(folder / SIMULATED, Expected((np.float32,), (asked["held"], *[None] * _axes(model))))
     return _Compiled((folder / FILE).read_bytes(), ranges, np.array(answers))
@@ -130,9 +121,8 @@ def _in_float(model: Any, name: str, pixels: Pixels, quant: QuantSpec) -> Floats
 
 
 def _first_unlike(
-    requirements: tuple[str, ...], folder: Path, model: Any, asked: Asked, victim: Victim, pixels: Pixels,
-    quant: QuantSpec,
-) -> tuple[str, float]:  # fmt: skip
+    folder: Path, model: Any, asked: Asked, victim: Victim, pixels: Pixels, quant: QuantSpec
+) -> tuple[str, float]:
     """Return the first layer whose simulation is not like the float network's, and its cosine.
 
     Networks that end at a layer are compiled, and simulated, by bisection.
@@ -146,12 +136,7 @@ def _first_unlike(
     while low < high:
         middle = (low + high) // 2
         cut = Extractor(model).extract_model([pixel_input], [names[middle]])
-        made = _compiled(requirements, folder, cut, asked, victim)
-        cosines[middle] = _cosine(made.answers, _in_float(model, names[middle], pixels, quant))
+        made = _compiled(folder, cut, asked, victim)
+        cosines[middle] = cosine(made.answers, _in_float(model, names[middle], pixels, quant))
         low, high = (middle + 1, high) if cosines[middle] >= LIKE_FLOAT else (low, middle)
     return names[low], cosines.get(low, 0.0)
-
-
-def _cosine(found: Floats, expected: Floats) -> float:
-    x, y = (one.ravel().astype(np.float64) for one in (found, expected))
-    return float(x @ y) / max(float(np.sqrt((x @ x) * (y @ y))), 1e-30)

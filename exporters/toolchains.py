@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ from backends.device.errors import UserError
 from backends.device.toolchains import Toolchain
 from backends.hosts import local
 from exporters.calibration import Floats, batches, short
+from exporters.likeness import LIKE_FLOAT
 from exporters.onnx_qdq import run as run_float
 from exporters.ranges import Learned
 from exporters.victim import Victim
 
-LIKE_FLOAT = 0.8  # the cosine that tpu-mlir's own deployment asks of each layer by default
 NEAR = 1e-3  # of the largest logit
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
-ERROR = re.compile(r"^[\w.]+: (?!Traceback)(.{1,200})", re.MULTILINE)
+# as Python has it, and .NET
+ERROR = re.compile(
+    r"^(?:Unhandled exception\. )?[\w.]+: (?:One or more errors occurred\. )?(?!Traceback)(.{1,200})", re.MULTILINE
+)
 
 
 def taken(toolchain: Toolchain, quant: QuantSpec | None, learned: Learned) -> QuantSpec:
@@ -76,10 +79,12 @@ def install(toolchain: Toolchain) -> None:
     environments.make_environment(environments.pinned(toolchain.package), lambda word: None)
 
 
-def run_in_environment(module: str, toolchain: Toolchain, folder: Path, victim: Victim) -> None:
+def run_in_environment(
+    module: str, toolchain: Toolchain, folder: Path, victim: Victim, variables: Mapping[str, str] | None = None
+) -> None:
     """Run a program of ours with a toolchain's Python; a failure is a `UserError` with the toolchain's reason."""
     python, where = local.interpreter(environments.pinned(toolchain.package))
-    more = {"PYTHONPATH": os.pathsep.join(where), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    more = {"PYTHONPATH": os.pathsep.join(where), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", **(variables or {})}
     done = subprocess.run(
         [python, "-m", module], cwd=folder, env=os.environ | more, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace",
