@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from backends.device.reading import ARRAY_BYTES, ZIP_FAULTS, DamagedFile, first_line, open_zip, regular_file
+from backends.device.reading import ARRAY_BYTES, MEBIBYTE, ZIP_FAULTS, DamagedFile, first_line, open_zip, regular_file
 
 
 def append(path: Path, members: Mapping[str, bytes]) -> None:
@@ -32,4 +32,5 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     member = archive.getinfo(name)
     if member.file_size > most or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} of {member.file_size:,} bytes")
-    return archive.read(member)
+    with archive.open(member) as content:  # in pieces, as `open_zip` wants it
+        return b"".join(iter(lambda: content.read(MEBIBYTE), b""))
