@@ -1,7 +1,10 @@
 """Vendors' toolchains, in the environment that an export or a replay makes of them, their licences accepted."""
 
-from collections.abc import Iterator
+import json
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,3 +39,15 @@ def logits(toolchain: Toolchain, file: Path, x: np.ndarray) -> np.ndarray:
     runtime = Elsewhere(toolchain.module)
     runtime.load(file, {}, 1)
     return runtime.run(small.as_input(x).numpy())
+
+
+def rebuilt(file: Path, there: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Write what lies behind a file, and nothing else, with another ``build.json``."""
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    build = json.loads(members["build.json"])
+    change(build)
+    with zipfile.ZipFile(there, "w") as archive:
+        for name, content in (members | {"build.json": json.dumps(build).encode()}).items():
+            archive.writestr(name, content)
+    return there
