@@ -26,11 +26,11 @@ from exporters.nncase_build import ANSWER, ASKED, DUMP, FILE, GIVEN, SIMULATED, 
 from exporters.nncase_proof import require_constants
 from exporters.onnx_graph import tidy
 from exporters.onnx_qdq import float_model, ranges_of
-from exporters.onnx_qdq import run as run_float
 from exporters.ranges import Learned
 from exporters.toolchains import (
     calibration_images,
     for_one_image,
+    in_float,
     install,
     require_answers,
     run_in_environment,
@@ -73,8 +73,7 @@ def write(
         made = _compiled(folder, model, asked, victim)
         build = nncase_dump.layers(folder / DUMP, made.ranges)
         require_constants(path, made.content, model, nncase_dump.spans(folder / DUMP), made.ranges)
-        (logits,) = (output.name for output in model.graph.output)
-        if not cosine(made.answers, _in_float(model, logits, pixels, spec)) >= LIKE_FLOAT:
+        if not cosine(made.answers, in_float(model, pixels, spec, HELD)) >= LIKE_FLOAT:
             asked["ranges"] = made.ranges
             require_answers(path, NNCASE, [_first_unlike(folder, model, asked, victim, pixels, spec)])
         path.write_bytes(made.content)
@@ -114,12 +113,6 @@ def _axes(model: Any) -> int:
     return len(model.graph.output[0].type.tensor_type.shape.dim) - 1
 
 
-def _in_float(model: Any, name: str, pixels: Pixels, quant: QuantSpec) -> Floats:
-    """Return what the float network has under a name for the first images."""
-    rows = [batch[name] for batch in run_float(model, [name], pixels, quant)]
-    return np.concatenate(rows)[:HELD]
-
-
 def _first_unlike(
     folder: Path, model: Any, asked: Asked, victim: Victim, pixels: Pixels, quant: QuantSpec
 ) -> tuple[str, float]:
@@ -137,6 +130,6 @@ def _first_unlike(
         middle = (low + high) // 2
         cut = Extractor(model).extract_model([pixel_input], [names[middle]])
         made = _compiled(folder, cut, asked, victim)
-        cosines[middle] = cosine(made.answers, _in_float(model, names[middle], pixels, quant))
+        cosines[middle] = cosine(made.answers, in_float(model, pixels, quant, HELD, names[middle]))
         low, high = (middle + 1, high) if cosines[middle] >= LIKE_FLOAT else (low, middle)
     return names[low], cosines.get(low, 0.0)

@@ -95,10 +95,10 @@ def run_in_environment(
         raise UserError(f"{victim.name}: {toolchain.package} failed: {why}")
 
 
-def in_float(model: Any, pixels: Pixels, quant: QuantSpec, images: int) -> Floats:
-    """Return the logits of a float network for the first calibration images."""
-    (logits,) = (output.name for output in model.graph.output)
-    rows = [batch[logits] for batch in run_float(model, [logits], pixels, quant)]
+def in_float(model: Any, pixels: Pixels, quant: QuantSpec, images: int, name: str = "") -> Floats:
+    """Return what a float network has under a name, by default its logits, for the first calibration images."""
+    name = name or model.graph.output[0].name
+    rows = [batch[name] for batch in run_float(model, [name], pixels, quant)]
     return np.concatenate(rows)[:images]
 
 
