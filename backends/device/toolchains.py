@@ -42,14 +42,30 @@ TOOLCHAINS = (TPU_MLIR, RKNN, NNCASE, ESP_PPQ)
 OF_FORMATS = {format: one for one in TOOLCHAINS for format in one.formats}
 
 
+ONNX = "onnx"  # whose files take the ranges of any compiler's, as ``FORMAT:CALIBRATION``
+
+
 def of_calibration(calibration: str) -> tuple[Toolchain, ...]:
     """Return the toolchains that have a calibration, each its own way to it; none for one of ours."""
-    return tuple(one for one in TOOLCHAINS if calibration in one.calibrations)
+    format, _, name = calibration.rpartition(":")
+    known = (OF_FORMATS[format],) if format else TOOLCHAINS
+    return tuple(one for one in known if name in one.calibrations)
+
+
+def taking(calibration: str) -> tuple[str, ...]:
+    """Return the formats whose files take a toolchain's calibration; none for one of ours, which all take."""
+    if ":" in calibration:
+        return (ONNX,)
+    return tuple(format for one in of_calibration(calibration) for format in one.formats)
+
+
+def needed(format: str, calibration: str) -> Toolchain | None:
+    """Return the toolchain that makes a file of a format with a calibration, or finds its ranges."""
+    return OF_FORMATS.get(calibration.partition(":")[0] if ":" in calibration else format)
 
 
 def owned(calibration: str) -> str:
     """Return whose calibration one is and what for, as a message says it; empty for one of ours."""
     owners = of_calibration(calibration)
     whose = " and ".join(f"{one.package}'s" for one in owners)
-    formats = " and ".join(one.names for one in owners)
-    return f"calibration {calibration} is {whose}, for {formats} alone" if owners else ""
+    return f"calibration {calibration} is {whose}, for {' and '.join(taking(calibration))} alone" if owners else ""
