@@ -10,11 +10,13 @@ from backends.device import runtimes
 from backends.device.errors import UserError
 from backends.device.names import modules
 from backends.device.runtimes import engine
+from backends.device.toolchains import ON_BOARDS
 from backends.hosts import Target, ssh
 from backends.ssh_connection import Board
 
 COMPUTES = "logits equal a computation in numpy"
 FOR_TESTS = "dummy"
+HAS_NO_NETWORK = "installed, and not tried: no network compiled for its chip is shipped; see patchbench board compare"
 
 
 class Checked(NamedTuple):
@@ -35,6 +37,8 @@ def check_board(address: str, tell: Callable[[str], None]) -> Iterator[Checked]:
 
 
 def _fault(target: Target) -> str:
+    if target.runtime in ON_BOARDS.values():
+        return HAS_NO_NETWORK
     try:
         return next(verdict.fault for verdict in conform(target, [COMPUTES]))
     except UserError as error:

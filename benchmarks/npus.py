@@ -1,7 +1,7 @@
 """What a chip and its compiler's calibration change, from finished runs: ``python benchmarks/npus.py out/RUN ...``.
 
 Writes ``benchmarks/results/npus/RUN.md``: for each network and each kind of patch a row for each chip and calibration,
-with success, and what it is apart from the same calibration on onnxruntime, and from the same chip with ``minmax``.
+with success, and what it is apart from the same ranges on onnxruntime, and from the same chip with ``minmax``.
 All on the same patches and images, paired. A second table says how much of what a patch takes on one chip it takes on
 each other, their files calibrated by ``minmax``, and as their compilers do by default.
 """
@@ -60,7 +60,9 @@ def table(known: Outcomes, rows: Rows) -> list[str]:
         if itself is None:
             continue
         cell = known.cell(mine[0])
-        beside = rows.get((BESIDE, calibration)) if target != BESIDE else None
+        beside = None
+        if target != BESIDE:
+            beside = rows.get((BESIDE, calibration)) or rows.get((BESIDE, f"{cell['format']}:{calibration}"))
         there = rows.get((target, PLAIN)) if calibration not in ("", PLAIN) else None
         apart = [points(changed(known, other, mine)) if other else "" for other in (beside, there)]
         if not calibration:

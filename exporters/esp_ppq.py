@@ -22,8 +22,8 @@ from exporters.esp_ppq_build import ANSWER, ASKED, FILE, GOLDEN, Asked
 from exporters.esp_ppq_proof import require_asked, require_computable, require_simulated, require_weights
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
+from exporters.onnx_float import float_model, ranges_of
 from exporters.onnx_graph import tidy
-from exporters.onnx_qdq import float_model, ranges_of
 from exporters.ranges import Learned
 from exporters.toolchains import (
     calibration_images,

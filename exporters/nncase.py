@@ -24,8 +24,8 @@ from exporters.files.description import Description
 from exporters.likeness import LIKE_FLOAT, cosine
 from exporters.nncase_build import ANSWER, ASKED, DUMP, FILE, GIVEN, SIMULATED, Asked
 from exporters.nncase_proof import require_constants
+from exporters.onnx_float import float_model, ranges_of
 from exporters.onnx_graph import tidy
-from exporters.onnx_qdq import float_model, ranges_of
 from exporters.ranges import Learned
 from exporters.toolchains import (
     calibration_images,

@@ -51,13 +51,16 @@ def to_collect(network: Description) -> list[str]:
         raise UserError(
             "the network's output is the same for every image, so there is nothing to export: is it trained?"
         )
-    fixed = _fixed(network)
+    fixed = _pixels(network) | _prescribed(network)
     return [name for name in dict.fromkeys(sources(network).values()) if name not in fixed]
 
 
 def resolve(network: Description, collected: Mapping[str, Range]) -> dict[str, Range]:
-    """Return the range of every activation and constant operand, from those collected; pixels have [0, 1]."""
-    known = {**collected, **_fixed(network)}
+    """Return the range of every activation and constant operand, from those collected.
+
+    Pixels have [0, 1], unless they are among those.
+    """
+    known = {**_pixels(network), **collected, **_prescribed(network)}
     ranges = {name: known[source] for name, source in sources(network).items()}
     for name, joined in _joined(network).items():
         # Parts of several joins keep their own scale and are rescaled, except where the joins agree.
@@ -188,6 +191,9 @@ def _follow(of: Mapping[str, str], name: str) -> str:
     return name
 
 
-def _fixed(network: Description) -> dict[str, Range]:
-    ends = {t.name: FIXED[o.name] for o in network.operators if o.name in FIXED for t in o.outputs}
-    return ends | {t.name: PIXELS for t in network.inputs}
+def _prescribed(network: Description) -> dict[str, Range]:
+    return {t.name: FIXED[o.name] for o in network.operators if o.name in FIXED for t in o.outputs}
+
+
+def _pixels(network: Description) -> dict[str, Range]:
+    return {t.name: PIXELS for t in network.inputs}

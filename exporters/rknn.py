@@ -18,8 +18,8 @@ from backends.device.reading import Expected, map_npy, read_json
 from backends.device.toolchains import RKNN
 from exporters.files import describe, require_integer
 from exporters.files.description import Description
+from exporters.onnx_float import float_model, ranges_of
 from exporters.onnx_graph import tidy
-from exporters.onnx_qdq import float_model, ranges_of
 from exporters.ranges import Learned
 from exporters.rknn_build import ANSWER, ASKED, FILE, GIVEN, GOLDEN, Asked, Seen
 from exporters.rknn_proof import require_grids

@@ -18,7 +18,7 @@ from backends.device.toolchains import Toolchain
 from backends.hosts import local
 from exporters.calibration import Floats, batches, short
 from exporters.likeness import LIKE_FLOAT
-from exporters.onnx_qdq import run as run_float
+from exporters.onnx_float import run as run_float
 from exporters.ranges import Learned
 from exporters.victim import Victim
 

@@ -24,8 +24,8 @@ from exporters.calibration import Range
 from exporters.files import describe, require_integer
 from exporters.files.description import Description, Operator
 from exporters.files.tpu_mlir import graph
+from exporters.onnx_float import float_model, ranges_of
 from exporters.onnx_graph import tidy
-from exporters.onnx_qdq import float_model, ranges_of
 from exporters.ranges import Learned
 from exporters.toolchains import calibration_images, for_one_image, require_answers, taken
 from exporters.tpu_mlir_proof import Thresholds, require_scales

@@ -17,6 +17,9 @@ import yaml
 from helpers.command import environ, patchbench
 from helpers.required import absent
 
+from backends import licences
+from backends.device.runtimes import engine
+from backends.device.toolchains import TOOLCHAINS
 from backends.hosts import Target, availability
 
 ROOT = Path(__file__).parent.parent
@@ -203,3 +206,28 @@ def test_the_actions_steps_run_a_users_suite_in_the_image_then_on_arm64_against_
     code, told = steps(workspace, **arm64 | {"rules": "rules.toml"})
     assert (code, told["code"]) == (1, "1")
     assert "❌" in (workspace / "out/arm64/comment.md").read_text()
+
+
+@pytest.mark.parametrize("accepted", ["", "rockchip", "rockchip qualcomm"])
+def test_at_night_a_proprietary_simulator_runs_where_its_licence_was_accepted(tmp_path: Path, accepted: str) -> None:
+    """`make`, Python and pytest are stand-ins that note what they are told."""
+    for folder in (".ci", ".venv/bin", "bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/nightly", tmp_path / ".ci")
+    for program in (".venv/bin/python", ".venv/bin/pytest", "bin/make"):
+        (tmp_path / program).write_text('#!/bin/sh\necho "$(basename $0)" "$@" "$PATCHBENCH_REQUIRE"\n')
+        (tmp_path / program).chmod(0o755)
+    variables = environ() | {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "PATCHBENCH_ACCEPT_LICENCE": accepted}
+    done = subprocess.run([tmp_path / ".ci/nightly"], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *before, tests = done.stdout.splitlines()
+    checked = {line.split()[-1] for line in before if line.startswith("python -m backends.conformance")}
+    left_out = {line.split(",")[1].split(":")[0].strip() for line in before if line.startswith("::notice::left out")}
+    every = {one.module: one.package for one in TOOLCHAINS} | {name: engine(name).package for name in ("tosa", "qnn")}
+    mine = {name for name, package in every.items() if licences.OF_PACKAGES.get(package, "") in ["", *accepted.split()]}
+    assert (checked, left_out) == (mine, set(every) - mine)
+    files = [word for word in tests.split() if word.startswith("tests/")]
+    assert all((ROOT / file).is_file() for file in files)
+    assert {name for name in every if any(file.endswith(f"/test_{name}.py") for file in files)} == mine
+    required = set(tests.split()[-1].split(","))
+    assert {name for name in mine - {"tosa"} if every[name] in required} == mine - {"tosa"}

@@ -63,6 +63,7 @@ PACKAGES |= {"openvino": {"openvino"}, "tosa": {"tosa_converter_for_tflite", "to
 PACKAGES |= {"qnn": {"onnx", "onnxruntime", "onnxruntime_qnn"}}
 PACKAGES |= {"executorch": {"executorch", "torch"}, "tpu_mlir": {"pymlir"}}
 PACKAGES |= {"rknn": {"rknn", "ruamel"}, "nncase": {"_nncase"}, "esp_ppq": {"esp_ppq", "torch"}}
+PACKAGES |= {"rknn_lite": {"rknnlite"}, "sail": {"sophon"}}
 # Modules that import quickly, whatever they lead to: the command line, a run with nothing to do, and all judging.
 LIGHT = [
     "plan.plan", "run.run", "cli.app", "config", "store", "results.records", "results.metrics", "results.stats",

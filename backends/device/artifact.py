@@ -22,6 +22,9 @@ Calibration = Literal[
     "minmax", "moving_average", "percentile", "entropy",
     "kl", "mse", "aciq_gauss", "aciq_laplace", "percentile9999", "normal", "kl_divergence",  # of `toolchains`
     "no_clip", "kld", "kl_to_output",
+    "bmodel:kl", "bmodel:mse", "bmodel:aciq_gauss", "bmodel:aciq_laplace", "bmodel:percentile9999",  # into ONNX files
+    "cvimodel:kl", "cvimodel:mse", "cvimodel:aciq_gauss", "cvimodel:aciq_laplace", "cvimodel:percentile9999",
+    "rknn:normal", "rknn:kl_divergence", "kmodel:no_clip", "kmodel:kld", "espdl:kl", "espdl:mse", "espdl:kl_to_output",
 ]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 ENDINGS = f".{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]}"  # as a message says it
@@ -87,7 +90,8 @@ class QuantSpec:
     ``scale = max(|min|, |max|) / 127``, zero point 0); weights are symmetric, per output channel or per tensor.
     ``moving_average`` is the exponential one of ai-edge-quantizer: ``r = c * r + (1 - c) * r_batch``, begun with the
     first batch; ``percentile`` clips the two tails of a histogram, ``entropy`` minimises the KL divergence, both as
-    onnxruntime's calibrators do. Weights of 4 bits may be ``packed`` two to a byte, in the format's own type; all
+    onnxruntime's calibrators do; ``bmodel:kl`` and the like are the ranges in the file that the compiler of that format
+    makes by its own calibration. Weights of 4 bits may be ``packed`` two to a byte, in the format's own type; all
     others of fewer than 8 bits lie in 8-bit integers. ``allow_float`` names operators that the runtime may compute in
     float, such as ``LayerNormalization``; a file with any is *partly integer*.
     """
@@ -108,6 +112,8 @@ class QuantSpec:
 
     def __post_init__(self) -> None:
         _require_one_of(Calibration, calibration=self.calibration)
+        if ":" in self.calibration and self.symmetric_activations:
+            raise UserError(f"calibration {self.calibration} says where zero lies: leave symmetric_activations = false")
         if isinstance(self.allow_float, str):
             raise UserError(f"allow_float: expected several operators, got {self.allow_float!r}: put it into a tuple")
 

@@ -144,13 +144,16 @@ def lacks(target: Target, found: Board) -> str | None:
         least = ".".join(map(str, PYTHON_LEAST))
         return f"{target.address} has Python {there.python}; install {least} or later in {found.home}/venv"
     pinned = f"{package}=={target.version}" if target.version else package
+    if source := getattr(engine(target.runtime), "built_from", ""):
+        pinned = f"{package}.whl"  # its file, by whatever name
     venv = shlex.quote(f"{found.home}/venv")
     install = shlex.join(["pip", "install", *companions(package), pinned])
     fix = f"ssh {target.address} {shlex.quote(f'python3 -m venv {venv} && {venv}/bin/{install}')}"
     if not there.numpy:
         return f"the Python of {target.address} has no numpy: {fix}"
     if found.version is None or target.version not in ("", found.version):
-        return f"the Python of {target.address} has {package} {found.version or 'not'} installed: {fix}"
+        whence = f", whose wheel is made from {source}" if source else ""
+        return f"the Python of {target.address} has {package} {found.version or 'not'} installed{whence}: {fix}"
     return None
 
 

@@ -70,7 +70,7 @@ def compare(
         ),
     ] = None,
     runtime: Annotated[
-        str, typer.Option(metavar="NAME", help="The board's runtime [default: the target's, with its options].")
+        str, typer.Option(metavar="NAME", help="The board's runtime [default: the chip's own, or the target's].")
     ] = "",
     data: DataDir = None,
     out: Annotated[
@@ -113,7 +113,7 @@ def compare(
 
 
 def print_compared(found: Compared, out: Console) -> None:
-    """Print how alike the answers of a target and of a board are, and success on both."""
+    """Print how alike the answers of a target and of a board are, success on both, and whether all are equal."""
     from harness.report.pages import points
     from harness.report.wording import percent
 
@@ -130,6 +130,9 @@ def print_compared(found: Compared, out: Console) -> None:
         rates.add_row(*map(Text, (pair.artifacts[0], pair.attack, *cells)))
     if found.success:
         out.print(rates)
+    target, board = found.names
+    verdict = Text("equal", "green") if found.equal else Text("not equal", "red")
+    out.print(Text.assemble(f"the answers of {board} and {target} are ", verdict), soft_wrap=True)
 
 
 def print_board(address: str, board: Board, out: Console) -> None:

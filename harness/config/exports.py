@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from backends.device.artifact import Calibration, Format
-from backends.device.toolchains import OF_FORMATS, TOOLCHAINS, of_calibration, owned
+from backends.device.toolchains import OF_FORMATS, TOOLCHAINS, owned, taking
 from harness.config.values import OperatorName, Precision, Seed, TrainingDefence
 from harness.tables import Axis, Table
 
@@ -71,7 +71,8 @@ class ExportTable(Table):
     tpu-mlir's and esp-ppq's own, for `bmodel`, `cvimodel` and `espdl` alone; `aciq_gauss`, `aciq_laplace` and
     `percentile9999` are tpu-mlir's, `normal` and `kl_divergence` rknn-toolkit2's, for `rknn`, `no_clip` and `kld`
     nncase's, for `kmodel`, and `kl_to_output` is
-    esp-ppq's default, for `espdl`."""
+    esp-ppq's default, for `espdl`. `bmodel:kl` and the like are for `onnx`: the ranges in the file that the compiler of
+    that format makes by its own calibration."""
 
     per_channel: Axis[bool] = (True,)
     """Whether each output channel of the weights has a scale of its own."""
@@ -120,8 +121,8 @@ class ExportTable(Table):
     @model_validator(mode="after")
     def _toolchains_have_their_own_ways(self) -> ExportTable:
         for calibration in sorted(self.calibration):
-            owners = of_calibration(calibration)
-            if owners and set(self.format) - {format for one in owners for format in one.formats}:
+            takers = taking(calibration)
+            if takers and set(self.format) - set(takers):
                 raise ValueError(owned(calibration))
         for one in TOOLCHAINS:
             formats = sorted(set(self.format) & set(one.formats))

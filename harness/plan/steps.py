@@ -142,7 +142,7 @@ class ArtifactStep:
         if self.quant is None:
             return f"{self.victim.name}-{self.format}" + ("" if self.format == TORCH else "-fp32")
         bits = self.quant.precision if self.format == TORCH else self.quant.signature
-        parts = [self.victim.name, self.format, bits, self.quant.calibration]
+        parts = [self.victim.name, self.format, bits, self.quant.calibration.replace(":", "-")]
         if self.quant.packed:
             parts.append("packed")
         if not self.quant.per_channel:

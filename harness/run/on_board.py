@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from backends.device.errors import UserError, did_you_mean
+from backends.device.toolchains import ON_BOARDS
 from harness.config import Suite, TargetTable, read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
@@ -39,6 +40,11 @@ class Compared(NamedTuple):
     errors: tuple[ErrorEntry, ...]
     report: Path
 
+    @property
+    def equal(self) -> bool:
+        """Whether all answers are there and equal, value for value."""
+        return bool(self.agreement) and not self.errors and not any(one.values_differ for one in self.agreement)
+
 
 def compare(
     suite_file: Path,
@@ -53,7 +59,8 @@ def compare(
 ) -> Compared:
     """Replay a suite's cases on one of its targets and on a board, into a run directory of their own.
 
-    ``runtime`` is the board's where it is not the target's. What a run of the suite has in its store is not done again.
+    ``runtime`` is the board's where it is neither the chip's own nor the target's. What a run of the suite has in its
+    store is not done again.
     """
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     suite = beside(read_suite(suite_file, overrides), target, address, runtime)
@@ -76,11 +83,15 @@ def compare(
 
 
 def beside(suite: Suite, target: str, address: str, runtime: str = "") -> Suite:
-    """Return a suite with one of its targets alone, and the board that is to answer as it does."""
+    """Return a suite with one of its targets alone, and the board that is to answer as it does.
+
+    Where the target's runtime simulates a chip, the board's is that of the chip itself, as `ON_BOARDS` has it.
+    """
     names = [one.name for one in suite.target]
     if target not in names:
         raise UserError(f"{suite.name} has no target {target!r}; {did_you_mean(target, names)}")
     chosen = suite.target[names.index(target)]
+    runtime = runtime or ON_BOARDS.get(chosen.runtime, "")
     settings = chosen.model_dump(include={"batch", "threads", "time_limit"}) | {
         "name": f"{target}-board",
         "runtime": runtime or chosen.runtime,

@@ -20,6 +20,7 @@ from backends import licences
 from backends.device.defences import many_passes
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile
+from backends.device.toolchains import needed
 from backends.hosts import availability
 from harness import shared_store
 from harness.config import Suite, read_suite
@@ -198,8 +199,12 @@ def _stamp(run_dir: Path, label: str) -> None:
 def warn_of_targets(work: stages.Work) -> None:
     """Tell which targets cannot run as things are, before the work of the others: their cells will fail.
 
-    A licence to be accepted is a `UserError`.
+    A licence to be accepted, of one of their packages or of a toolchain that an export needs, is a `UserError`.
     """
+    for artifact in work.plan.artifacts:
+        toolchain = needed(artifact.format, artifact.quant.calibration) if artifact.quant else None
+        if toolchain and not work.store.has("artifact", artifact.key):
+            licences.require(toolchain.package)
     missing = [step for step in work.plan.replays if not work.store.has("replay", step.key)]
     for target in {step.target.name: step.target for step in missing if step.target.name != TORCH}.values():
         licences.require_for(target)

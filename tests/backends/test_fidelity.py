@@ -24,6 +24,8 @@ from backends.fidelity import FIDELITIES, fidelity
         ("rknn", "local", False, "vendor simulation"),
         ("nncase", "local", False, "vendor emulator"),
         ("esp_ppq", "local", False, "vendor simulation"),
+        ("rknn_lite", "ssh", False, "device"),
+        ("sail", "ssh", False, "device"),
         ("a third party's", "local", False, "device"),
     ],
 )

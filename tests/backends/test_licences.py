@@ -53,6 +53,20 @@ def test_a_licence_has_a_name() -> None:
         licences.accept(["qualcom"])
 
 
+def _with_rockchips_ranges(suite: str) -> str:
+    return suite.replace('"qnn"', '"onnxruntime"').replace(
+        'format = "onnx"', 'format = "onnx"\ncalibration = "rknn:normal"'
+    )
+
+
+def test_a_run_whose_ranges_another_compiler_finds_needs_that_ones_licence_before_anything(tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text(_with_rockchips_ranges(SUITE))
+    done = patchbench("run", "suite.toml", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.endswith("add --accept-licence rockchip")
+
+
 def test_a_run_without_it_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "suite.toml").write_text(SUITE)
     done = patchbench("run", "suite.toml", cwd=tmp_path)

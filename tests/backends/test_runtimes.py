@@ -227,8 +227,7 @@ def test_an_unknown_runtime_is_refused_with_those_that_there_are():
     with pytest.raises(
         UserError,
         match="'abacus'; there are dummy, esp_ppq, executorch, litert, nncase, onnxruntime, openvino, qnn, reference, "
-        "rknn, "
-        "tensorflow, tflite_micro, tflite_runtime, tosa, tpu_mlir",
+        "rknn, rknn_lite, sail, tensorflow, tflite_micro, tflite_runtime, tosa, tpu_mlir",
     ):
         engine("abacus")
 

@@ -22,7 +22,7 @@ from backends.device.artifact import Artifact, sha256_file
 from backends.device.errors import UserError
 from exporters.calibration import collector
 from exporters.files import describe
-from exporters.onnx_qdq import float_model, run
+from exporters.onnx_float import float_model, run
 from exporters.proof import require_scales
 from exporters.ranges import resolve, to_collect, weights
 

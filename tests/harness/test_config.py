@@ -42,6 +42,11 @@ def test_our_own_suites_are_valid_and_named_as_their_files(path: Path) -> None:
             "calibration kl is tpu-mlir's and esp-ppq's, for cvimodel and bmodel and espdl alone",
         ),
         (
+            'format = "onnx"\ncalibration = ["minmax", "moving_average"]',
+            'format = ["onnx", "tflite"]\ncalibration = ["rknn:kl_divergence"]',
+            "calibration rknn:kl_divergence is rknn-toolkit2's, for onnx alone",
+        ),
+        (
             'format = "onnx"',
             'format = "onnx"\nprecision = "w4a8"\npacked = true',
             "packed = true needs an [[export]] of",

@@ -19,8 +19,8 @@ from harness.extras import EXTRAS
 
 # Whatever computes with networks: modules, and folders with all that is in them. Everything else imports without torch.
 NEED_TORCH = {
-    "exporters": "export means onnx_graph onnx_qdq pooling pte pte_graph pte_observers pte_proof sub_pixel tflite "
-    "esp_ppq nncase rknn toolchains tpu_mlir",
+    "exporters": "compiler_ranges export means onnx_float onnx_graph onnx_qdq pooling pte pte_graph pte_observers "
+    "pte_proof sub_pixel tflite esp_ppq nncase rknn toolchains tpu_mlir",
     "patches": "acceleration attacks best_place differentiable_defences disguise fake_quant objectives paste printable "
     "problem straight_through structure surrogates training_defences twins",
     "harness.api": "networks",

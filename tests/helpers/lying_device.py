@@ -187,13 +187,12 @@ LATENCY = {
 OTHERS = {"scores": SCORES, "latency": LATENCY}
 
 
-def python(folder):
-    """A Python that runs this in place of the device side, and all else as it is."""
+def python(folder, real=sys.executable):
+    """A Python that runs this in place of the device side, and all else as the real one does."""
     path = folder / "bin/python"
     path.parent.mkdir(parents=True)
     path.write_text(
-        f'#!/bin/sh\n[ "$1 $2" = "-m backends.device.replay" ] || exec {sys.executable} "$@"\n'
-        f'shift 2; exec {sys.executable} {SELF} "$@"\n'
+        f'#!/bin/sh\n[ "$1 $2" = "-m backends.device.replay" ] || exec {real} "$@"\nshift 2; exec {real} {SELF} "$@"\n'
     )
     path.chmod(0o755)
     return path
@@ -207,8 +206,8 @@ def main(bundle, out):
             lines = [line]
             if event["event"] == "case" and event["case"] == LIED_ABOUT:
                 lines = (CASE | PLAUSIBLE)[os.environ["LIE"]](event, Path(out))
-            elif event["event"] in OTHERS:
-                lines = OTHERS[event["event"]][os.environ["LIE"]](event, Path(out))
+            elif lie := OTHERS.get(event["event"], {}).get(os.environ["LIE"]):
+                lines = lie(event, Path(out))
             for each in lines:
                 sys.stdout.buffer.write(each)
                 sys.stdout.buffer.flush()

@@ -46,6 +46,7 @@ class Runtime(Protocol):
     - ``twins``, a mapping from ``kernels`` in force to those of the twin that follows them, None for the default: what
       it answers is held against that twin
     - ``brings``, the packages that its own needs, of those that a device has no use for else, such as torch
+    - ``built_from``, where a package comes from that pip finds nowhere: an address
     - ``saturating``, a mapping from the signatures whose sums saturate on an x86 with AVX2 and no VNNI to what to do
     """
 

@@ -31,7 +31,6 @@ class Engine(OneAtATime):
 
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     package: ClassVar[str] = "onnxruntime-qnn"
-    licence: ClassVar[str] = "qualcomm"
     brings: ClassVar[tuple[str, ...]] = ("onnx",)
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "htp_arch": ARCHITECTURES,

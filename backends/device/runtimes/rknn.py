@@ -31,7 +31,6 @@ class Engine(OneAtATime):
 
     formats: ClassVar[tuple[str, ...]] = RKNN.formats
     package: ClassVar[str] = RKNN.package
-    licence: ClassVar[str] = "rockchip"
     brings: ClassVar[tuple[str, ...]] = ("onnx", "torch")
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     integers_only: ClassVar[bool] = True

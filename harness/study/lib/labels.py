@@ -17,7 +17,9 @@ RUNTIMES |= {
     "tosa": "TOSA",
     "qnn": "QNN HTP",
     "tpu_mlir": "tpu-mlir",
+    "sail": "BM1684X",
     "rknn": "RKNN simulation",
+    "rknn_lite": "RK3588",
     "nncase": "nncase simulator",
     "esp_ppq": "ESP-PPQ simulation",
 }

@@ -32,6 +32,16 @@ def test_a_plan_is_the_product_of_its_axes(tmp_path: Path) -> None:
     assert {c.target_class for c in made.cells if c.replay.case.patch} == {3}
 
 
+def test_a_file_with_a_compilers_ranges_has_a_name_that_a_surrogate_can_say(tmp_path: Path) -> None:
+    suite = QUICK.replace('"moving_average"]', '"rknn:kl_divergence"]')
+    made = plan(
+        tmp_path, suite.replace('name = "gap"', 'name = "gap"\nsurrogate = "twin:resnet8-onnx-s8s8-rknn-kl_divergence"')
+    )
+    (patch,) = (patch for patch in made.patches if patch.attack == "gap")
+    assert patch.surrogate
+    assert patch.surrogate.artifact == made.artifacts[1]
+
+
 def test_controls_lie_in_the_patchs_own_places(tmp_path: Path) -> None:
     cases = {c.replay.case.patch.attack: c.replay.case for c in plan(tmp_path).cells if c.replay.case.patch}
     assert set(cases) == {"gap", "grey", "noise"}
