@@ -92,7 +92,7 @@ def carried_over(known: Outcomes, rows: Mapping[str, Sequence[int]]) -> list[str
         target: known.hits_each(mine, "targeted") & known.among_each(mine, "targeted") for target, mine in rows.items()
     }
     for target, taken in hits.items():
-        shares = (100 * (taken & others).sum() / taken.sum() for others in hits.values())
+        shares = (100 * (taken & others).sum() / max(taken.sum(), 1) for others in hits.values())
         lines.append(f"| {target} | " + " | ".join(f"{share:.0f} %" for share in shares) + " |")
     return lines
 
