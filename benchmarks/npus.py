@@ -2,11 +2,12 @@
 
 Writes ``benchmarks/results/npus/RUN.md``: for each network and each kind of patch a row for each chip and calibration,
 with success, and what it is apart from the same ranges on onnxruntime, and from the same chip with ``minmax``.
-All on the same patches and images, paired.
+All on the same patches and images, paired. A second table says how much of what a patch takes on one chip it takes on
+each other, their files calibrated by ``minmax``, and as their compilers do by default.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.report.labels import FORMATS
@@ -20,6 +21,7 @@ from patches.patch import CONTROLS
 RESULTS = Path(__file__).parent / "results" / "npus"
 BESIDE = "onnxruntime"  # the target that the chips are compared with
 PLAIN = "minmax"
+DEFAULTS = {"bmodel": "kl", "cvimodel": "kl", "rknn": "normal", "kmodel": "kld", "espdl": "kl"}  # others have none
 Rows = dict[tuple[str, str], list[int]]  # by target and calibration, of cells
 
 
@@ -32,6 +34,8 @@ def main(run_dirs: list[Path]) -> None:
         lines = [f"{run.data.note} Differences in points, with 95 % intervals.", ""]
         for title, rows in kinds_of_patches(known):
             lines += [f"## {title}", "", *table(known, rows), ""]
+            for calibration in (PLAIN, "default"):
+                lines += [*carried_over(known, chosen(known, rows, calibration)), ""]
         (RESULTS / f"{run_dir.name}.md").write_text("\n".join(lines))
 
 
@@ -68,6 +72,28 @@ def table(known: Outcomes, rows: Rows) -> list[str]:
             f"| {target} | {named} | {calibration.replace('_', ' ')} | {100 * clean(known, mine):.1f} | "
             f"{100 * itself.rates[0]:.1f} | {itself.n} | {apart[0]} | {apart[1]} |"
         )
+    return lines
+
+
+def chosen(known: Outcomes, rows: Rows, calibration: str) -> dict[str, list[int]]:
+    """Return the cells of one file on each target, calibrated so; by ``default`` as its compiler does."""
+    found = {}
+    for (target, has), mine in rows.items():
+        own = DEFAULTS.get(known.cell(mine[0])["format"], PLAIN)
+        if has == (own if calibration == "default" else calibration):
+            found[target] = mine
+    return found
+
+
+def carried_over(known: Outcomes, rows: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return a table of the share of what patches take on a row's target that they take on each column's, too."""
+    lines = ["| taken on | " + " | ".join(rows) + " |", "|---|" + "---:|" * len(rows)]
+    hits = {
+        target: known.hits_each(mine, "targeted") & known.among_each(mine, "targeted") for target, mine in rows.items()
+    }
+    for target, taken in hits.items():
+        shares = (100 * (taken & others).sum() / max(taken.sum(), 1) for others in hits.values())
+        lines.append(f"| {target} | " + " | ".join(f"{share:.0f} %" for share in shares) + " |")
     return lines
 
 

@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_images
 from backends.device.bundle import Bundle, Stamps, write_bundle
 from backends.device.checksums import write_sums
 from backends.device.defences import defend
+from backends.device.defences.patchblock import outliers
 from backends.device.defences.patchcleanser import mask_set, masked
 from backends.device.errors import UserError
 from backends.hosts import Target, replay
@@ -84,7 +85,9 @@ def test_a_surrogate_behind_a_defence_sees_what_the_device_does(photographs):
         torch.testing.assert_close(seen, network(clean))
 
 
-@pytest.mark.parametrize("word", ["bit_depth:1", "bit_depth:3", "bit_depth:6", "lgs:6", "lgs:15"])
+@pytest.mark.parametrize(
+    "word", ["bit_depth:1", "bit_depth:3", "bit_depth:6", "lgs:6", "lgs:15", "patchblock:4", "patchblock:8"]
+)
 def test_the_stand_in_gives_the_devices_pixels(photographs, word):
     for pixels in photographs:
         assert np.abs(levels(word, pixels) - defend(word, pixels)).max() <= 1.001, "a float32 may round the other way"
@@ -112,6 +115,20 @@ def unrounded_lgs(x):
     size = torch.hypot(down, right)
     share = (size - size.min()) / (size.max() - size.min())
     return x * (1 - 2.3 * share).clamp(0, 1)[:, None]
+
+
+def test_a_gradient_through_patchblock_is_that_of_the_means(photographs):
+    pixels = photographs[0][:, :64, :64]
+    generator = torch.Generator().manual_seed(4)
+    weights, direction = torch.randn((2, 1, 3, 64, 64), generator=generator)
+    x = torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2).requires_grad_()
+    (grad,) = torch.autograd.grad((differentiable_defence("patchblock:8")(x) * weights).sum(), x)
+    moved = direction.clone()
+    for row, column in outliers(pixels[0], 8):
+        chunk = direction[:, :, row : row + 8, column : column + 8]
+        moved[:, :, row : row + 8, column : column + 8] = chunk.mean((2, 3), keepdim=True)
+    assert 0.05 < (moved != direction).float().mean() < 0.95
+    assert float((grad * direction).sum()) == pytest.approx(float((moved * weights).sum()), rel=1e-4)
 
 
 def test_a_defence_without_a_stand_in_is_the_devices_own_code_and_the_identity_backwards(photographs):

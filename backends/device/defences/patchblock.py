@@ -31,19 +31,23 @@ EULER = 0.5772156649
 
 def transform(pixels: Pixels, side: int) -> Pixels:
     """Replace the outliers among an image's chunks by their mean colours."""
-    if side > min(pixels.shape[1:3]):
-        raise UserError(f"patchblock:{side}: a chunk of that side does not fit into an image of {pixels.shape[1:3]}")
     out: Pixels = pixels.copy()
-    rows, columns = (starts(length, side, side // 2) for length in pixels.shape[1:3])
-    corners = [(row, column) for row in rows for column in columns]
     for image, seen in zip(pixels, out):
-        chunks = [image[row : row + side, column : column + side] for row, column in corners]
-        scores = outlier_scores(np.stack(chunks).reshape(len(chunks), -1))
-        for i in np.flatnonzero(scores > SCORE):
-            row, column = corners[i]
-            total = chunks[i].sum(axis=(0, 1), dtype=np.int64)
+        for row, column in outliers(image, side):
+            total = image[row : row + side, column : column + side].sum(axis=(0, 1), dtype=np.int64)
             seen[row : row + side, column : column + side] = (2 * total + side * side) // (2 * side * side)
     return out
+
+
+def outliers(image: Pixels, side: int) -> list[tuple[int, int]]:
+    """Return the upper left corners of the chunks of one image ``(h, w, 3)`` that are outliers, row by row."""
+    if side > min(image.shape[:2]):
+        raise UserError(f"patchblock:{side}: a chunk of that side does not fit into an image of {image.shape[:2]}")
+    rows, columns = (starts(length, side, side // 2) for length in image.shape[:2])
+    corners = [(row, column) for row in rows for column in columns]
+    chunks = [image[row : row + side, column : column + side] for row, column in corners]
+    scores = outlier_scores(np.stack(chunks).reshape(len(chunks), -1))
+    return [corners[i] for i in np.flatnonzero(scores > SCORE)]
 
 
 def outlier_scores(points: NDArray[np.uint8]) -> NDArray[np.float64]:
