@@ -66,7 +66,12 @@ def write(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = for_one_image(tidy(float_model(network, victim, folder)), OPSET, IR_VERSION)
-        asked: Asked = {"calibration": METHODS.get(spec.calibration, "NoClip"), "ranges": {}, "held": HELD}
+        asked: Asked = {
+            "calibration": METHODS.get(spec.calibration, "NoClip"),
+            "ranges": {},
+            "unsigned": _depthwise(model),
+            "held": HELD,
+        }
         if spec.calibration not in METHODS:
             asked["ranges"] = dict(_ranges(folder, model, pixels, spec))
         np.save(folder / "images.npy", calibration_images(pixels, spec))
@@ -79,6 +84,13 @@ def write(
         path.write_bytes(made.content)
         nncase.append(path, build)
     return require_integer(path, spec.allow_float)
+
+
+def _depthwise(model: Any) -> list[str]:
+    """Return the names of the weights of depthwise convolutions: of many groups, each of one channel."""
+    of_one = {one.name for one in model.graph.initializer if len(one.dims) > 1 and one.dims[1] == 1}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in of_one]
+    return [node.input[1] for node in convolutions for one in node.attribute if one.name == "group" and one.i > 1]
 
 
 def _ranges(folder: Path, model: Any, pixels: Pixels, quant: QuantSpec) -> Mapping[str, Range]:

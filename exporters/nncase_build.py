@@ -25,11 +25,13 @@ SCHEME, OWN = f"{DUMP}/QuantScheme.json", "scheme.json"
 class Asked(TypedDict):
     """What to compile: with a calibration by nncase's name, and ranges by ONNX's names in place of those it finds.
 
-    What only nncase makes keeps the range that its calibration finds. ``held`` is how many images are simulated.
+    What only nncase makes keeps the range that its calibration finds. The ``unsigned`` weights, by ONNX's names, are
+    those that it multiplies wrongly with a sign. ``held`` is how many images are simulated.
     """
 
     calibration: str
     ranges: dict[str, tuple[float, float]]
+    unsigned: list[str]
     held: int
 
 
@@ -43,6 +45,8 @@ def main() -> None:
         if one["Name"] in asked["ranges"]:
             low, high = asked["ranges"][one["Name"]]
             one["DataRange"] = [{"Min": min(low, 0.0), "Max": max(high, 0.0), "IsFull": False}]
+        if one["Name"] in asked["unsigned"]:
+            one["DataType"] = "u8"
     Path(OWN).write_text(json.dumps(scheme))
     shutil.rmtree(DUMP)
     content = _compiled(

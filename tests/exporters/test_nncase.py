@@ -121,6 +121,20 @@ def test_a_network_of_other_layers_is_proven_too(tmp_path):
 
 
 @pytest.mark.slow
+def test_depthwise_convolutions_of_layers_are_right(tmp_path):
+    """With weights that have a sign, nncase computes something else."""
+    toolchains.require(NNCASE)
+    torch.manual_seed(0)
+    depthwise = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU6(), nn.Conv2d(16, 32, 3, groups=16))
+    network = nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU6(), depthwise, nn.Flatten(), nn.Linear(32 * 14 * 14, 10))
+    file = small.write(tmp_path, network.eval(), "kmodel", SPEC)
+    expected = small.torch_logits(network, small.PIXELS[:12])
+    found = toolchains.logits(NNCASE, file, small.PIXELS[:12])
+    varied = [logits - logits.mean(0) for logits in (found, expected)]  # without what is alike for all images
+    assert np.corrcoef(*(one.ravel() for one in varied))[0, 1] > 0.97
+
+
+@pytest.mark.slow
 def test_the_file_of_conformance_is_what_the_constants_make(tmp_path):
     toolchains.require(NNCASE)
     assert nncase.read(kmodel_file(tmp_path / "tiny.kmodel")) == nncase.read(TINY)
