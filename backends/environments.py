@@ -155,7 +155,7 @@ def make_environment(requirements: Sequence[str], tell: Tell) -> None:
         base = pythons.find(_version(requirements))
         run([str(base), "-I", "-m", "venv", str(folder)], folder.name, tell)
         pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", *QUIET]
-        for words in _in_turn(requirements):
+        for words in in_turn(requirements):
             run([*pip, *words], _label(requirements), tell)
         place = folder / "lib" / f"python{_version(requirements)}" / "site-packages"
         for name in UNFIT:
@@ -183,7 +183,7 @@ def make_site(
     def make(folder: Path) -> None:
         folder.mkdir(exist_ok=True)  # and empty for a runtime of ours, on a system that has its own numpy
         pip = [sys.executable, "-I", "-m", "pip", "install", *QUIET, "--target", str(folder), *which]
-        for words in _in_turn(requirements, dependencies):
+        for words in in_turn(requirements, dependencies):
             run([*pip, *words], f"{_label(requirements)} for {arch}", tell)
 
     make_once(site(requirements, arch, system), make, tell)
@@ -237,7 +237,7 @@ def run(command: Sequence[str], what: str, tell: Tell) -> None:
         raise UserError("\n".join([f"{what}: {' '.join(command[:5])} ... failed", *tail]))
 
 
-def _in_turn(requirements: Sequence[str], dependencies: bool = True) -> Iterator[list[str]]:
+def in_turn(requirements: Sequence[str], dependencies: bool = True) -> Iterator[list[str]]:
     """Give what pip installs in turn: packages with all that they ask for, then those that come alone."""
     pins = list(map(check_pin, requirements))
     alone = [pin for pin in pins if not dependencies or pin.startswith(ALONE)]
