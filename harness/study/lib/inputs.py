@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backends.device.artifact import Pixels
 from backends.device.bundle import paste
+from backends.device.toolchains import owned
 from harness import store
 from harness.config import ArtifactTable
 from harness.config.study import StudyTable
@@ -62,8 +63,9 @@ class Inputs:
     def subjects(self) -> Iterator[Subject]:
         """Yield the networks to look into; one without an artifact or a patch is left out.
 
-        The first artifact is the float network. The patches are universal ones by ``settings.attack``, crafted on that
-        network, undefended and unrotated, all of the size and placement that come first in the suite.
+        So is a file with ranges by a vendor's calibration, which nothing but its compiler finds again. The first
+        artifact is the float network. The patches are universal ones by ``settings.attack``, crafted on that network,
+        undefended and unrotated, all of the size and placement that come first in the suite.
         """
         replays = self.work.plan.replays
         for victim in self.work.plan.victims:
@@ -71,7 +73,8 @@ class Inputs:
                 continue
             own = [replay for replay in replays if replay.artifact.victim == victim]
             artifacts = dict.fromkeys(replay.artifact for replay in own)
-            chosen = tuple(one for one in artifacts if matches(one.name, self.settings.artifacts))
+            named = (one for one in artifacts if matches(one.name, self.settings.artifacts))
+            chosen = tuple(one for one in named if one.quant is None or not owned(one.quant.calibration))
             cases = dict.fromkeys(r.case for r in own if r.case.split == "evaluate" and not r.case.defence)
             patches = [case for case in cases if self._is_of(case, victim)]
             if chosen and patches:

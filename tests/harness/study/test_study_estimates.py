@@ -1,10 +1,13 @@
 """Correlations against scipy, and success as the run counted it."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.plans import plan
+from helpers.suites import QUICK
 from scipy import stats
 
 from harness.config.study import StudyTable
@@ -90,3 +93,13 @@ def test_success_is_that_of_the_very_patch_as_a_share_of_its_success_on_float():
     lab["targeted_success"] = LEAST / 2
     inputs.cells.loc[len(inputs.cells) - 1, "targeted_success"] = LEAST / 2
     assert np.isnan(relative_success(*arguments)["relative"].item())
+
+
+def test_a_vendors_ranges_are_not_looked_into(tmp_path):
+    vendors = 'calibration = ["minmax", "bmodel:kl"]\n[[export]]\nformat = "bmodel"\nsymmetric_activations = true'
+    text = QUICK.replace('calibration = ["minmax", "moving_average"]', vendors + '\ncalibration = ["minmax", "kl"]')
+    work = SimpleNamespace(plan=plan(tmp_path, text + '[[target]]\nname = "tpu"\nruntime = "tpu_mlir"\n'))
+    inputs = Inputs(work, pd.DataFrame(), pd.DataFrame(), StudyTable(), pd.DataFrame())  # type: ignore[arg-type]
+    (subject,) = inputs.subjects()
+    names = [artifact.name for artifact in subject.artifacts]
+    assert names == ["resnet8-torch", "resnet8-onnx-s8s8-minmax", "resnet8-bmodel-s8s8-minmax-symmetric"]
