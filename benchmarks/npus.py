@@ -3,15 +3,20 @@
 Writes ``benchmarks/results/npus/RUN.md``: for each network and each kind of patch a row for each chip and calibration,
 with success, and what it is apart from the same ranges on onnxruntime, and from the same chip with ``minmax``.
 All on the same patches and images, paired. A second table says how much of what a patch takes on one chip it takes on
-each other, their files calibrated by ``minmax``, and as their compilers do by default.
+each other, their files calibrated by ``minmax``, and as their compilers do by default. Beside it a figure of each
+network, of patches made in float.
 """
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness.report.labels import FORMATS
+import pandas as pd
+
+from harness.report.calibration import calibration_figures
+from harness.report.labels import FORMATS, labelled
 from harness.results.gathering import outcomes
+from harness.results.metrics import cells
 from harness.results.outcomes import Outcomes
 from harness.results.paired import Paired, changed
 from harness.results.record_files import read_outcomes
@@ -37,14 +42,17 @@ def main(run_dirs: list[Path]) -> None:
             for calibration in (PLAIN, "default"):
                 lines += [*carried_over(known, chosen(known, rows, calibration)), ""]
         (RESULTS / f"{run_dir.name}.md").write_text("\n".join(lines))
+        counted = labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
+        for victim, figure in calibration_figures(counted[counted["surrogate"].isin(["", "float"])]):
+            (RESULTS / f"{run_dir.name}-{victim}.svg").write_text(f"{figure.wide}\n")
 
 
 def kinds_of_patches(known: Outcomes) -> Iterator[tuple[str, Rows]]:
     """Yield the cells with patches of one network and one surrogate, in INT8 files and of the float network."""
     attacked = known.cells[~known.cells["attack"].isin(CONTROLS)]
-    for (victim, surrogate, attack), cells in attacked.groupby(["victim", "surrogate", "attack"], sort=False):
-        grouped = cells.groupby(["target", "calibration"], sort=False).indices
-        rows = {key: cells.index[list(where)].tolist() for key, where in grouped.items()}
+    for (victim, surrogate, attack), same in attacked.groupby(["victim", "surrogate", "attack"], sort=False):
+        grouped = same.groupby(["target", "calibration"], sort=False).indices
+        rows = {key: same.index[list(where)].tolist() for key, where in grouped.items()}
         yield f"{victim}, {attack} crafted on {surrogate}", rows
 
 

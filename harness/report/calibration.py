@@ -27,6 +27,7 @@ from harness.results.metrics import is_lab
 from patches.patch import CONTROLS
 
 PANEL_INCHES = 2.3  # the least width of a panel
+LABEL_INCHES = 0.75  # of a calibration's name below it
 LEFT_INCHES = 0.62
 DASHED = (0, (4, 3))
 CLEAN, LAB = "clean accuracy", "float, PyTorch"
@@ -60,7 +61,8 @@ def calibration_figures(cells: pd.DataFrame, most: int | None = None) -> list[tu
 
 
 def _figure(panels: list[pd.DataFrame], rate: str, lab: float, width: float) -> Markup:
-    columns = min(round((width - LEFT_INCHES) / PANEL_INCHES), len(panels))
+    least = max(PANEL_INCHES, LABEL_INCHES * max(panel["calibration"].nunique() for panel in panels))
+    columns = max(1, min(round((width - LEFT_INCHES) / least), len(panels)))
     lines = -(-len(panels) // columns)
     targets = dict.fromkeys(pd.concat(panels)["target"])
     styles = {str(target): _Style(COLOURS[i % 6], MARKERS[(i + i // 6) % 6]) for i, target in enumerate(targets)}
