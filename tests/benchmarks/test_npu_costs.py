@@ -27,8 +27,7 @@ def test_what_a_function_starts_is_counted_alone_where_it_says_so(npu_costs):
     with_itself, alone = (
         npu_costs.apart(subprocess.call, [sys.executable, "-c", SPENDS.format(code=code)]) for code in (0, 1)
     )
-    assert 1 <= alone.seconds < 1.5
-    assert with_itself.seconds > 1.5  # torch is imported
+    assert 1 <= alone.seconds < with_itself.seconds  # which imports torch
     assert 286 <= alone.memory < 350
 
 
