@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -9,23 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device.errors import UserError
+from backends.device.runtimes import Option, check_options
 
 
 class OneAtATime:
     """A runtime that answers one image after the other, on one thread.
 
-    A subclass gives the package and `answer`; its ``load`` calls `require_one_thread` and sets ``facts``, which are
-    ``kernels`` and whatever else is in force.
+    A subclass gives the package, its options and `answer`; its ``load`` begins with `checked` and sets ``facts``, which
+    are ``kernels`` and whatever else is in force.
     """
 
     package: ClassVar[str]
+    options: ClassVar[Mapping[str, tuple[str, ...]]]
     one_thread: ClassVar[bool] = True
     facts: dict[str, str]
 
-    def require_one_thread(self, threads: int) -> None:
-        """Raise a `UserError` for any other number of threads."""
+    def checked(self, options: Mapping[str, Option], threads: int) -> dict[str, str]:
+        """Return every option's value; an unknown one, and more threads than one, is a `UserError`."""
+        chosen = check_options(options, self.options)
         if threads != 1:
             raise UserError(f"{self.package} computes on one thread, asked for {threads}: set threads to 1")
+        return chosen
 
     def answer(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the file's own output, of any shape, for a batch of one; it belongs to the caller."""

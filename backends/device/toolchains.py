@@ -20,11 +20,6 @@ class Toolchain(NamedTuple):
     signature: str = "s8s8"
     on_board: str = ""
 
-    @property
-    def names(self) -> str:
-        """Its formats, as a message says them."""
-        return " and ".join(self.formats)
-
 
 TPU_MLIR = Toolchain(
     "tpu-mlir",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backends.device import esp_ppq
 from backends.device.errors import UserError
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, check_options, missing
+from backends.device.runtimes import Option, missing
 from backends.device.toolchains import ESP_PPQ
 
 CHIP = "esp32p4"
@@ -37,8 +37,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Quantize the network behind a compiled file; one from elsewhere, which has none, is a `UserError`."""
-        check_options(options, Engine.options)
-        self.require_one_thread(threads)
+        self.checked(options, threads)
         file = esp_ppq.read(path)
         network, build = esp_ppq.behind(path)
         self.input, self.output = esp_ppq.ends(path, file, build)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backends.device.errors import UserError
 from backends.device.files import working_in
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, Tensor, check_options, missing
+from backends.device.runtimes import Option, Tensor, missing
 from backends.device.toolchains import NNCASE
 
 
@@ -31,8 +31,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Load a compiled file; one that the simulator cannot read is a `UserError`."""
-        check_options(options, Engine.options)
-        self.require_one_thread(threads)
+        self.checked(options, threads)
         try:
             import _nncase  # what nncase itself adds is the compiler, which needs .NET
         except ImportError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backends.device.errors import UserError
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, Tensor, axes, check_options, missing
+from backends.device.runtimes import Option, Tensor, axes, missing
 from backends.device.runtimes.onnxruntime import DTYPES
 
 PROVIDER = "QNNExecutionProvider"
@@ -40,8 +40,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Prepare a file and compile it for HTP; check that the CPU answers alike, and where its operators run."""
-        chosen = check_options(options, Engine.options)
-        self.require_one_thread(threads)
+        chosen = self.checked(options, threads)
         try:
             import onnx
             import onnxruntime

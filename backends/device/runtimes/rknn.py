@@ -14,7 +14,7 @@ from backends.device import rknn
 from backends.device.errors import UserError
 from backends.device.files import working_in
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, check_options, missing
+from backends.device.runtimes import Option, missing
 from backends.device.toolchains import RKNN
 
 Ranges = dict[str, tuple[float, float]]
@@ -37,8 +37,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Build the network behind a compiled file; one from elsewhere, which has none, is a `UserError`."""
-        check_options(options, Engine.options)
-        self.require_one_thread(threads)
+        self.checked(options, threads)
         network, build = rknn.read(path)
         self.input, self.output = rknn.ends(path, build)
         self._folder = tempfile.TemporaryDirectory()

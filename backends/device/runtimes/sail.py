@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from backends.device import tpu_mlir
 from backends.device.errors import UserError
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, check_options, missing
+from backends.device.runtimes import Option, missing
 
 FIRST = 0  # of the TPUs
 
@@ -32,8 +32,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Hand a compiled file to the TPU; one that it does not take, or a machine without one, is a `UserError`."""
-        check_options(options, Engine.options)
-        self.require_one_thread(threads)
+        self.checked(options, threads)
         try:
             from sophon import sail
         except ImportError as error:

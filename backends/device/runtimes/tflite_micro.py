@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from backends.device import tflite_facts
 from backends.device.errors import UserError
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, Tensor, axes, check_options, missing
+from backends.device.runtimes import Option, Tensor, axes, missing
 
 ARENA_STEP = 16  # bytes, to which TFLite Micro aligns
 MOST_ARENA = 1 << 30
@@ -35,8 +35,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Open an interpreter; a file that it would misread, or has no kernels for, is a `UserError`."""
-        check_options(options, Engine.options)
-        self.require_one_thread(threads)
+        self.checked(options, threads)
         try:
             from tflite_micro.python.tflite_micro import runtime
             from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from backends.device import tflite_facts
 from backends.device.errors import UserError
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, check_options, missing
+from backends.device.runtimes import Option, missing
 
 CONVERTER = "tosa-converter-for-tflite"
 ACCELERATORS: tuple[str, ...] = (
@@ -61,8 +61,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Convert a file; one that is not integer throughout, or has operators that TOSA lacks, is a `UserError`."""
-        accelerator = check_options(options, Engine.options)["accelerator"]
-        self.require_one_thread(threads)
+        accelerator = self.checked(options, threads)["accelerator"]
         try:
             import tosa_converter_for_tflite
             import tosa_reference_model

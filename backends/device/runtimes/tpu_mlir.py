@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backends.device import tpu_mlir
 from backends.device.one_at_a_time import OneAtATime
-from backends.device.runtimes import Option, check_options, missing
+from backends.device.runtimes import Option, missing
 from backends.device.toolchains import TPU_MLIR
 
 
@@ -32,8 +32,7 @@ class Engine(OneAtATime):
 
     def load(self, path: Path, options: Mapping[str, Option], threads: int) -> None:
         """Load the network behind a compiled file; one from elsewhere, which has none, is a `UserError`."""
-        check_options(options, Engine.options)
-        self.require_one_thread(threads)
+        self.checked(options, threads)
         try:
             pymlir = _pymlir()
         except ImportError as error:
