@@ -206,7 +206,7 @@ def main(bundle, out):
             lines = [line]
             if event["event"] == "case" and event["case"] == LIED_ABOUT:
                 lines = (CASE | PLAUSIBLE)[os.environ["LIE"]](event, Path(out))
-            elif lie := OTHERS.get(event["event"], {}).get(os.environ["LIE"]):
+            elif lie := OTHERS.get(event["event"], {}).get(os.environ.get("LIE")):
                 lines = lie(event, Path(out))
             for each in lines:
                 sys.stdout.buffer.write(each)
