@@ -53,6 +53,27 @@ def test_a_file_with_pads_and_a_dynamic_batch_is_answered_nearly_as_by_the_cpu(a
     assert htp.info()["kernels"] == f"htp {arch}"
 
 
+def test_a_file_that_moves_integers_as_tf2onnx_writes_it_runs_on_htp_alone(tmp_path: Path) -> None:
+    """Onnxruntime finds no place on HTP for a reshape that stands after a quantization."""
+    model = onnx.load(tiny.qdq_file(tmp_path / "t.onnx"))
+    constants = {"s": np.float32(0.1), "z": np.uint8(128)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items())
+    model.graph.node.extend(
+        [
+            helper.make_node("QuantizeLinear", ["y", "s", "z"], ["q"]),
+            helper.make_node("Flatten", ["q"], ["flat"]),
+            helper.make_node("DequantizeLinear", ["flat", "s", "z"], ["logits"]),
+        ]
+    )
+    model.graph.output[0].name = "logits"
+    onnx.save(model, tmp_path / "t.onnx")
+    cpu, htp = onnxruntime.Engine(), loaded(tmp_path / "t.onnx")
+    cpu.load(tmp_path / "t.onnx", {}, 1)
+    assert htp.info()["kernels"] == "htp default"
+    x = np.random.default_rng(0).random((8, *cpu.input.shape[1:]), np.float32)
+    np.testing.assert_allclose(htp.run(x), cpu.run(x), atol=0.2)
+
+
 def test_what_htp_does_not_take_is_named_and_runs_on_the_cpu_where_that_is_allowed(tmp_path: Path) -> None:
     file = edited(tmp_path / "shrink.onnx", helper.make_node("Shrink", ["y"], ["z"], lambd=0.1))
     with pytest.raises(UserError, match=r"HTP does not take its 1 Shrink; .* set the option cpu_fallback to allowed"):

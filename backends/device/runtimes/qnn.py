@@ -17,6 +17,7 @@ from backends.device.runtimes.onnxruntime import DTYPES
 
 PROVIDER = "QNNExecutionProvider"
 ARCHITECTURES = ("default", "68", "69", "73", "75", "79", "81")
+MOVES = ("Pad", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 CHECKED = 2  # images
 
 
@@ -25,8 +26,8 @@ class Engine(OneAtATime):
 
     ``htp_arch`` is the version of HTP; on a device leave the default, which is the device's own. An operator that HTP
     does not take is an error, unless ``cpu_fallback`` is ``allowed``. A dynamic batch is fixed at 1 and integers are
-    padded as reals, as HTP wants it: a file for which that would change the answers of onnxruntime's CPU provider by a
-    bit is refused. The package is under Qualcomm's licence, to be accepted by its name.
+    padded, reshaped and transposed as reals, as HTP wants it: a file for which that would change the answers of
+    onnxruntime's CPU provider by a bit is refused. The package is under Qualcomm's licence, to be accepted by its name.
     """
 
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
@@ -76,7 +77,7 @@ class Engine(OneAtATime):
 
 
 def _prepared(path: Path, onnx: Any) -> bytes:
-    """Return a file for batches of one image, with its pads between dequantize and quantize."""
+    """Return a file for batches of one image, with what only moves integers between dequantize and quantize."""
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
@@ -87,7 +88,7 @@ def _prepared(path: Path, onnx: Any) -> bytes:
             first = tensor.type.tensor_type.shape.dim[0]
             if first.dim_value < 1:
                 first.dim_value = 1
-        nodes = list(_padded_as_reals(graph, onnx))
+        nodes = list(_moved_as_reals(graph, onnx))
         del graph.node[:], graph.value_info[:]
         graph.node.extend(nodes)
         prepared: bytes = onnx.shape_inference.infer_shapes(model).SerializeToString()
@@ -98,26 +99,32 @@ def _prepared(path: Path, onnx: Any) -> bytes:
     return prepared
 
 
-def _padded_as_reals(graph: Any, onnx: Any) -> Iterator[Any]:
-    """Yield the nodes of a graph; one that pads quantized integers as three: dequantize, pad, quantize."""
+def _moved_as_reals(graph: Any, onnx: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph; one that only moves quantized integers as three: dequantize, move, quantize."""
     make, values = onnx.helper.make_node, {one.name: one for one in graph.initializer}
     quantized = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
     for node in graph.node:
-        before = quantized.get(node.input[0]) if node.op_type == "Pad" else None
+        before = quantized.get(node.input[0]) if node.op_type in MOVES else None
         if before is None or not set(before.input[1:]) <= values.keys():
             yield node
             continue
-        scale, zero_point = (onnx.numpy_helper.to_array(values[name]) for name in before.input[1:])
-        filling = node.input[2] if len(node.input) > 2 else ""
-        integer = onnx.numpy_helper.to_array(values[filling]) if filling else zero_point * 0
-        real = (integer.astype(np.float32) - zero_point.astype(np.float32)) * scale
+        grid = before.input[1:]
         name = f"{node.output[0]}_real"
-        graph.initializer.append(onnx.numpy_helper.from_array(real.astype(np.float32), f"{name}_filling"))
-        yield make("DequantizeLinear", [node.input[0], *before.input[1:]], [f"{name}_before"])
-        pad = make("Pad", [f"{name}_before", node.input[1], f"{name}_filling", *node.input[3:]], [name])
-        pad.attribute.extend(node.attribute)
-        yield pad
-        yield make("QuantizeLinear", [name, *before.input[1:]], [node.output[0]])
+        inputs = [f"{name}_before", *node.input[1:]]
+        if node.op_type == "Pad":
+            filling = node.input[2] if len(node.input) > 2 else ""
+            scale, zero_point = (onnx.numpy_helper.to_array(values[one]) for one in grid)
+            integer = onnx.numpy_helper.to_array(values[filling]) if filling else zero_point * 0
+            real = (integer.astype(np.float32) - zero_point.astype(np.float32)) * scale
+            graph.initializer.append(onnx.numpy_helper.from_array(real.astype(np.float32), f"{name}_filling"))
+            inputs[2:3] = [f"{name}_filling"]
+        yield make("DequantizeLinear", [node.input[0], *grid], inputs[:1])
+        moved = make(node.op_type, inputs, [name])
+        moved.attribute.extend(node.attribute)
+        yield moved
+        after = make("QuantizeLinear", [name, *grid], [node.output[0]])
+        quantized[node.output[0]] = after
+        yield after
 
 
 def _check_equal(path: Path, prepared: bytes, onnxruntime: Any) -> None:
