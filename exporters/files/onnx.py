@@ -75,8 +75,8 @@ def describe(path: Path) -> Description:
         graph = onnx.shape_inference.infer_shapes(model).graph
         _require_sizes(path, graph)
         operators = _operators(graph, _tensors(graph))
-        inputs, outputs = ([replace(t) for t in _ends(graph, which)] for which in ("input", "output"))
-        return Description(path, "onnx", operators, executed_of(executed), tuple(inputs), tuple(outputs))
+        inputs, outputs = (tuple(_ends(graph, which)) for which in ("input", "output"))
+        return Description(path, "onnx", operators, executed_of(executed), inputs, outputs)
     except (onnx.shape_inference.InferenceError, *FAULTS) as error:
         raise DamagedFile(f"{path}: a damaged ONNX file ({first_line(error)})") from error
 
@@ -127,8 +127,12 @@ def _dtype(elem_type: int) -> str:
 
 
 def _ends(graph: Any, which: str) -> Iterable[Tensor]:
+    """Yield the inputs or outputs of a graph; of integers the scale is 1, since runtimes take and give them as such."""
     tensors = _tensors(graph)
-    return (tensors[v.name] for v in getattr(graph, which) if v.name in tensors)
+    for value in getattr(graph, which):
+        if value.name in tensors:
+            tensor = tensors[value.name]
+            yield tensor if tensor.is_float else replace(tensor, scale=(1.0,), zero_point=(0,))
 
 
 def _tensors(graph: Any) -> dict[str, Tensor]:

@@ -4,13 +4,16 @@ import re
 import tomllib
 from pathlib import Path
 
+import onnx
 import pytest
 from helpers import tiny
 from helpers.quantized_onnx import quantized
 
 from backends.device.artifact import Preproc
+from backends.device.runtimes import onnxruntime
 from exporters.files import describe
 from exporters.files.description import Description, Tensor
+from exporters.files.image_input import guess_preproc
 from exporters.files.input_range import held, misfit
 
 SUITES = Path(__file__).parents[2] / "harness" / "suites"
@@ -53,13 +56,32 @@ def test_what_fits_is_not_doubted(file: Description, preproc: Preproc) -> None:
 
 def test_real_files_say_what_they_hold(tmp_path: Path) -> None:
     """An int8 TFLite input, and a float ONNX input that the first node quantizes; both are fed values in 0 to 1."""
-    tflite = describe(tiny.tflite_file(tmp_path / "tiny.tflite"))
-    onnx = describe(quantized(tmp_path / "int8.onnx", tiny.onnx_file(tmp_path / "float.onnx")))
-    assert onnx.inputs[0].is_float
-    for file in (tflite, onnx):
+    integers = describe(tiny.tflite_file(tmp_path / "tiny.tflite"))
+    reals = describe(quantized(tmp_path / "int8.onnx", tiny.onnx_file(tmp_path / "float.onnx")))
+    assert reals.inputs[0].is_float
+    for file in (integers, reals):
         assert held(file) == pytest.approx((0, 1), abs=0.02)
         assert misfit(file, Preproc()) == ""
         assert "would fit" in misfit(file, CENTRED)
+
+
+def test_an_onnx_input_of_integers_holds_the_pixels_themselves(tmp_path: Path) -> None:
+    """ONNX says no scale of it, and runtimes feed it as it is, whatever the first DequantizeLinear makes of it."""
+    model = onnx.load(tiny.qdq_file(tmp_path / "s8.onnx"))
+    quantize = next(node for node in model.graph.node if node.input[0] == "x")
+    model.graph.node.remove(quantize)
+    model.graph.input[0].name = quantize.output[0]
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
+    onnx.save(model, tmp_path / "s8.onnx")
+    file = describe(tmp_path / "s8.onnx")
+    assert held(file) == (-128, 127)
+    fits = guess_preproc(file, "nchw")
+    assert (fits.divisor, fits.mean, fits.std) == (1, (128,) * 3, (1,) * 3)
+    assert misfit(file, fits) == ""
+    assert misfit(file, Preproc()) != ""
+    engine = onnxruntime.Engine()
+    engine.load(tmp_path / "s8.onnx", {}, 1)
+    assert (engine.input.scale, engine.input.zero_point) == (file.inputs[0].scale[0], file.inputs[0].zero_point[0])
 
 
 @pytest.mark.data
