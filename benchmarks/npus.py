@@ -1,13 +1,14 @@
 """What a chip and its compiler's calibration change, from finished runs: ``python benchmarks/npus.py out/RUN ...``.
 
 Writes ``benchmarks/results/npus/RUN.md``: for each network and each kind of patch a row for each chip and calibration,
-with success, and what it is apart from the same ranges on onnxruntime, and from the same chip with ``minmax``.
-All on the same patches and images, paired. A second table says how much of what a patch takes on one chip it takes on
-each other, their files calibrated by ``minmax``, and as their compilers do by default. Beside it a figure of each
-network, of patches made in float.
+with success, and what it is apart from the same ranges on a CPU, onnxruntime or else LiteRT, and from the same chip
+with ``minmax``. All on the same patches and images, paired. A second table says how much of what a patch takes on one
+chip it takes on each other, their files calibrated by ``minmax``, and as their compilers do by default. Beside it a
+figure of each network, of patches made in float.
 """
 
 import argparse
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from harness.results.run_directory import read_run
 from patches.patch import CONTROLS
 
 RESULTS = Path(__file__).parent / "results" / "npus"
-BESIDE = "onnxruntime"  # the target that the chips are compared with
+CPUS = ("onnxruntime", "litert")  # the targets that the chips are compared with, the first that has the same ranges
 PLAIN = "minmax"
 DEFAULTS = {"bmodel": "kl", "cvimodel": "kl", "rknn": "normal", "kmodel": "kld", "espdl": "kl"}  # others have none
 Rows = dict[tuple[str, str], list[int]]  # by target and calibration, of cells
@@ -39,8 +40,10 @@ def main(run_dirs: list[Path]) -> None:
         lines = [f"{run.data.note} Differences in points, with 95 % intervals.", ""]
         for title, rows in kinds_of_patches(known):
             lines += [f"## {title}", "", *table(known, rows), ""]
-            for calibration in (PLAIN, "default"):
-                lines += [*carried_over(known, chosen(known, rows, calibration)), ""]
+            plain, default = (chosen(known, rows, calibration) for calibration in (PLAIN, "default"))
+            for files in (plain, default) if default != plain else (plain,):
+                if len(files) > 1:
+                    lines += [*carried_over(known, files), ""]
         (RESULTS / f"{run_dir.name}.md").write_text("\n".join(lines))
         counted = labelled(cells(pd.read_parquet(run_dir / "records.parquet")))
         for victim, figure in calibration_figures(counted[counted["surrogate"].isin(["", "float"])]):
@@ -53,34 +56,39 @@ def kinds_of_patches(known: Outcomes) -> Iterator[tuple[str, Rows]]:
     for (victim, surrogate, attack), same in attacked.groupby(["victim", "surrogate", "attack"], sort=False):
         grouped = same.groupby(["target", "calibration"], sort=False).indices
         rows = {key: same.index[list(where)].tolist() for key, where in grouped.items()}
-        yield f"{victim}, {attack} crafted on {surrogate}", rows
+        yield f"{victim}, {attack}" + (f" crafted on {surrogate}" if surrogate else ""), rows
 
 
 def table(known: Outcomes, rows: Rows) -> list[str]:
     """Return a table, the float network first, then each target with each calibration of its files."""
-    plain = rows[BESIDE, PLAIN]
     lines = [
-        f"| on | file | calibration | top-1 | success | n | apart from {BESIDE} | apart from {PLAIN} there |",
+        f"| on | file | calibration | top-1 | success | n | apart from a CPU | apart from {PLAIN} there |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for (target, calibration), mine in rows.items():
         itself = changed(known, mine, mine)
         if itself is None:
             continue
-        cell = known.cell(mine[0])
-        beside = None
-        if target != BESIDE:
-            beside = rows.get((BESIDE, calibration)) or rows.get((BESIDE, f"{cell['format']}:{calibration}"))
+        format = known.cell(mine[0])["format"]
+        beside = on_cpu(rows, target, calibration, format)
         there = rows.get((target, PLAIN)) if calibration not in ("", PLAIN) else None
         apart = [points(changed(known, other, mine)) if other else "" for other in (beside, there)]
-        if not calibration:
-            apart = [f"{points(changed(known, plain, mine))} from {PLAIN}", ""]
-        named = FORMATS.get(cell["format"], cell["format"])
+        if format == "torch" and beside:
+            apart[0] += f" from {PLAIN}"
         lines.append(
-            f"| {target} | {named} | {calibration.replace('_', ' ')} | {100 * clean(known, mine):.1f} | "
-            f"{100 * itself.rates[0]:.1f} | {itself.n} | {apart[0]} | {apart[1]} |"
+            f"| {target} | {FORMATS.get(format, format)} | {calibration.replace('_', ' ')} | "
+            f"{100 * clean(known, mine):.1f} | {100 * itself.rates[0]:.1f} | {itself.n} | {apart[0]} | {apart[1]} |"
         )
     return lines
+
+
+def on_cpu(rows: Rows, target: str, calibration: str, format: str) -> list[int] | None:
+    """Return the cells of a CPU with the same ranges, beside the float network with plain ones; None of its own."""
+    wanted = (PLAIN,) if format == "torch" else (calibration, f"{format}:{calibration}")
+    for cpu, ranges in itertools.product(CPUS, wanted):
+        if (cpu, ranges) in rows:
+            return rows[cpu, ranges] if cpu != target else None
+    return None
 
 
 def chosen(known: Outcomes, rows: Rows, calibration: str) -> dict[str, list[int]]:
