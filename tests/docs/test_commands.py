@@ -23,7 +23,8 @@ THEIRS = re.compile(
 )
 COMMANDS = get_command(app).commands
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
-# Programs of the system, which nothing here can check.
+# Programs of the system and modules of others, which nothing here can check.
+MODULES_ELSEWHERE = ("tf2onnx.convert",)
 ELSEWHERE = ("git", "cd", "cp", "apt-get", "ssh-keygen", "minisign", "cosign")
 
 
@@ -70,5 +71,7 @@ def patchbench(arguments: list[str]) -> None:
 def python(arguments: list[str]) -> None:
     if arguments[:2] == ["-m", "backends.conformance"]:
         conformance.parse(arguments[2])
+    elif arguments[0] == "-m":
+        assert arguments[1] in MODULES_ELSEWHERE
     else:
         assert arguments[0] == "prepare.py" or (ROOT / arguments[0]).is_file()
