@@ -43,20 +43,26 @@ def accept(names: Sequence[str]) -> None:
         os.environ[VARIABLE] = " ".join(names)
 
 
-def require_for(target: Target) -> None:
-    """Raise a `UserError` where a package would be installed for a target whose licence was not accepted."""
+def installed_for(target: Target) -> str:
+    """Return the package that is installed for a target; empty where its owner has installed it."""
     package = engine(target.runtime).package
     by_its_owner = target.host in ("ssh", "packed") or (target.host == "local" and _is_here(package))
-    if not by_its_owner:
-        require(package)
+    return "" if by_its_owner else package
+
+
+def unaccepted(package: str) -> str:
+    """Return what is to be accepted before a package is installed; empty where nothing is, or it was."""
+    name = OF_PACKAGES.get(package)
+    if name is None or name in os.environ.get(VARIABLE, "").split():
+        return ""
+    title, says = LICENCES[name]
+    return f"{package} is under {title}: {says}; to install it, add --accept-licence {name}"
 
 
 def require(package: str) -> None:
     """Raise a `UserError` for a package whose licence is to be accepted, and was not."""
-    name = OF_PACKAGES.get(package)
-    if name and name not in os.environ.get(VARIABLE, "").split():
-        title, says = LICENCES[name]
-        raise UserError(f"{package} is under {title}: {says}; to install it, add --accept-licence {name}")
+    if reason := unaccepted(package):
+        raise UserError(reason)
 
 
 def _is_here(package: str) -> bool:

@@ -54,7 +54,7 @@ def check(address: Address) -> None:
 @group.command(
     epilog=examples(
         "patchbench board compare litert pi@board",
-        "patchbench board compare hexagon root@phone --suite npus.toml --data ~/data --limit 200",
+        "patchbench board compare hexagon root@phone --suite npus --data ~/data --accept-licence qualcomm",
     )
 )
 def compare(
@@ -117,6 +117,9 @@ def print_compared(found: Compared, out: Console) -> None:
     from harness.report.pages import points
     from harness.report.wording import percent
 
+    if not found.agreement:
+        out.print("nothing was compared", style="red")
+        return
     alike = Table("file", "images", "n", "another class", "values that differ", "at most", header_style="bold")
     for entry in found.agreement:
         apart = (percent(entry.predictions_differ, 2), percent(entry.values_differ, 2))

@@ -18,6 +18,7 @@ from harness.config.overrides import Overrides
 from harness.display import in_words
 from harness.gate.notes import LARGE_UNSEEN
 from harness.plan.described import check_brought
+from harness.plan.licences import unaccepted
 from harness.plan.plan import Plan, make
 from harness.plan.warnings import warnings
 from harness.results.baseline import patches_of
@@ -84,6 +85,8 @@ def dry_run(
         check_brought(plan.artifacts, len(class_names(suite.data, folder)))
     for line in warnings(plan):
         console.print(Text(line, "yellow"), soft_wrap=True)
+    for line in unaccepted(plan, lambda stage, name: (here / stage / name).is_dir()):
+        console.print(Text(f"the run will be refused: {line}", "red"), soft_wrap=True)
     shared = SharedStore(place, machine(plan, device), console.print) if place else None
     print_dry_run(plan, run_dir, console, shared)
 

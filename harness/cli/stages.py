@@ -64,7 +64,7 @@ def export(
     from harness.run import stages
 
     with work_of(suite, data, settings, limit) as work:
-        for step in _matching(work.plan.artifacts, only):
+        for step in _matching((*work.plan.artifacts, *work.plan.left_out), only):
             print_path(stages.place_artifact(work, step, into))
 
 

@@ -64,13 +64,28 @@ def print_suite(name: str, suite: Suite, out: Console) -> None:
     files = list(files_needed(suite))
     hosts = sorted({target.host for target in suite.target} - {"local"})
     verb = "study" if "study" in suite.model_fields_set else "run"
-    out.print(Text.assemble(f"patchbench {verb} ", (name, "bold"), " --data DIR" if files else ""), highlight=False)
+    options = " --data DIR" if files else ""
+    options += "".join(f" --accept-licence {licence}" for licence in licences_needed(suite))
+    out.print(Text.assemble(f"patchbench {verb} ", (name, "bold"), options), highlight=False, soft_wrap=True)
     lines = [Text(suite.title)]
     if files:
         lines.append(Text(f"DIR has {', '.join(files)}", "dim"))
     if hosts:
         lines.append(Text(f"needs {', '.join(hosts)}", "dim"))
     out.print(Padding(Group(*lines), (0, 0, 1, INDENT), expand=False))
+
+
+def licences_needed(suite: Suite) -> list[str]:
+    """Return the names of the licences that a suite's targets and exports ask to accept."""
+    from backends.device.runtimes import engine
+    from backends.device.toolchains import needed
+    from backends.licences import OF_PACKAGES
+
+    packages = {engine(target.runtime).package for target in suite.target}
+    for export in suite.export:
+        made_by = [needed(form, calibration) for form in export.format for calibration in export.calibration]
+        packages |= {toolchain.package for toolchain in made_by if toolchain}
+    return sorted({OF_PACKAGES[package] for package in packages if package in OF_PACKAGES})
 
 
 def files_needed(suite: Suite) -> Iterator[str]:

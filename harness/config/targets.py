@@ -77,7 +77,8 @@ class TargetTable(Table):
 class LatencyTable(Table):
     """How targets are timed: a closed loop, one image at a time, once per thread count.
 
-    An emulated target is timed for a few runs only, to see that it can be; its latencies are not comparable.
+    A target that is emulated or simulated is timed for a few runs only, to see that it can be; its latencies are not
+    comparable.
     """
 
     threads: Axis[Literal["all"] | Annotated[int, Field(ge=1, le=MOST_THREADS)]] = (1, "all")

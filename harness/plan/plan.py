@@ -16,7 +16,7 @@ from harness.plan.cases import Offer
 from harness.plan.cells import Case, Cell, LatencyStep, ReplayStep
 from harness.plan.classes import check_classes
 from harness.plan.described import described
-from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, VictimStep, decided
+from harness.plan.steps import TORCH, ArtifactStep, DataStep, PatchStep, SurrogateStep, VictimStep, decided
 from harness.plan.surrogates import bits, training_of
 from harness.store import key
 from harness.tables import matches
@@ -30,18 +30,13 @@ class Plan:
     data_dir: Path | None
     data: tuple[DataStep, ...]
     victims: tuple[VictimStep, ...]
-    artifacts: tuple[ArtifactStep, ...]
+    artifacts: tuple[ArtifactStep, ...]  # that a target runs, or that a patch is made on
+    left_out: tuple[ArtifactStep, ...]
     targets: tuple[Target, ...]
     patches: tuple[PatchStep, ...]
     replays: tuple[ReplayStep, ...]
     latencies: tuple[LatencyStep, ...]
     cells: tuple[Cell, ...]
-
-    @property
-    def unused(self) -> list[ArtifactStep]:
-        """The artifacts that no target runs."""
-        used = {replay.artifact for replay in self.replays}
-        return [artifact for artifact in self.artifacts if artifact not in used]
 
     @property
     def needs_torch(self) -> bool:
@@ -101,18 +96,33 @@ def make(
             timed = product(_timed(suite, target), dict.fromkeys(["", *suite.defence]))
             latencies += [LatencyStep(artifact, at, suite.latency, defence) for at, defence in timed]
     patches = {step.case.patch.key: step.case.patch for step in replays.values() if step.case.patch}
+    used = {step.artifact for step in replays.values()}
+    for patch in patches.values():
+        used.update(_made_on(patch.surrogate))
+    to_files = [artifact for artifact in artifacts if artifact.format != TORCH]
     return Plan(
         suite=suite,
         data_dir=data_dir,
         data=tuple(dict.fromkeys(victim.data for victim in everyone)),
         victims=tuple(victims),
-        artifacts=tuple(artifact for artifact in artifacts if artifact.format != TORCH),
+        artifacts=tuple(artifact for artifact in to_files if artifact in used),
+        left_out=tuple(artifact for artifact in to_files if artifact not in used),
         targets=tuple(chosen),
         patches=tuple(patches.values()),
         replays=tuple(replays.values()),
         latencies=tuple(latencies),
         cells=tuple(cells.values()),
     )
+
+
+def _made_on(surrogate: SurrogateStep | None) -> Iterator[ArtifactStep]:
+    """Yield the artifacts that a surrogate, or a member of its ensemble, copies or asks."""
+    if surrogate is None:
+        return
+    if surrogate.artifact:
+        yield surrogate.artifact
+    for member in surrogate.members:
+        yield from _made_on(member)
 
 
 def _check_patterns(suite: config.Suite) -> None:

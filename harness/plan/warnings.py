@@ -15,7 +15,7 @@ FEW_QUERIES = 100  # of one image, or of one batch; Croce et al. 2022 ask 10,000
 
 def warnings(plan: Plan) -> Iterator[str]:
     """Yield a line for each doubt about a plan."""
-    for artifact in plan.unused:
+    for artifact in plan.left_out:
         yield f"no target runs {artifact.name}: left out"
     yield from _idle_targets(plan)
     yield from _misfits(plan)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from backends.device.errors import UserError, did_you_mean
 from backends.device.toolchains import ON_BOARDS
+from backends.hosts import availability
 from harness.config import Suite, TargetTable, read_suite
 from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
@@ -72,6 +73,8 @@ def compare(
         store = Store(made / "store", display.warn)
         work = Work(make(suite, folder, store.root), store, display)
         warn_of_targets(work)
+        if reason := availability(work.plan.targets[-1]):
+            raise UserError(f"{address}: cannot be compared with {target}: {reason}")
         (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older comparison for this one
         run_stages(work)
         command = shlex.join(["patchbench", *sys.argv[1:]])

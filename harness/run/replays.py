@@ -21,6 +21,7 @@ from backends.device.many_passes import answer_all
 from backends.device.protocol import LatencyLimits
 from backends.device.reading import read_json
 from backends.events import Answered, CaseFailed, Event, Progress
+from backends.fidelity import fidelity
 from backends.hosts import Target, cores, is_emulated, prepare, replay
 from harness.plan.cells import Case, LatencyStep, ReplayStep
 from harness.plan.steps import TORCH
@@ -33,8 +34,8 @@ from harness.run.stages import Work
 from harness.run.tasks import verb
 from harness.store import Store, Took, write_json
 
-# An emulated latency compares with nothing: a few runs show that it works.
-EMULATED_LATENCY: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
+# The latency of what is no device compares with nothing: a few runs show that it works.
+FEW_RUNS: LatencyLimits = {"warmup": 1, "runs": 5, "seconds": 0.0}
 
 
 class Batch(NamedTuple):
@@ -217,6 +218,11 @@ def _behind(defence: str, pixels: Pixels, network: Classify, *, is_clean: bool) 
     return {"logits": network(defend(defence, pixels) if defence else pixels)}
 
 
+def _is_device(target: Target) -> bool:
+    """Whether a target's latencies are those of a device; of a board that a runtime names, only the board knows."""
+    return target.host == "ssh" or fidelity(target.runtime, target.host, target.arch, is_emulated(target)) == "device"
+
+
 def _latency(work: Work, step: LatencyStep, board: Target) -> None:
     data = step.artifact.victim.data
     settings = work.plan.suite.latency
@@ -227,7 +233,7 @@ def _latency(work: Work, step: LatencyStep, board: Target) -> None:
     )
     root = crafting.bundle(work, step.artifact, [clean])
     asked: LatencyLimits = {"warmup": settings.warmup, "runs": settings.runs, "seconds": settings.seconds}
-    limits = (EMULATED_LATENCY if is_emulated(step.target) else asked).copy()
+    limits = (asked if _is_device(step.target) else FEW_RUNS).copy()
     if step.defence:
         limits["defence"] = step.defence
     threads = "all" if step.target.threads == 0 else step.target.threads

@@ -16,11 +16,9 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.text import Text
 
-from backends import licences
 from backends.device.defences import many_passes
 from backends.device.errors import UserError
 from backends.device.reading import DamagedFile
-from backends.device.toolchains import needed
 from backends.hosts import availability
 from harness import shared_store
 from harness.config import Suite, read_suite
@@ -28,6 +26,7 @@ from harness.config.overrides import NO_OVERRIDES, Overrides
 from harness.display import Display
 from harness.extras import require
 from harness.plan.cells import Cell
+from harness.plan.licences import unaccepted
 from harness.plan.plan import Plan, make
 from harness.plan.steps import TORCH
 from harness.plan.warnings import warnings
@@ -107,9 +106,9 @@ def run_suite(
             _stamp(run_dir, label)
             console.print("nothing has changed since the last run: nothing to do")
         else:
-            (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
             shared_results.download(work)
             warn_of_targets(work)
+            (run_dir / RUN).unlink(missing_ok=True)  # nobody shall take an older verdict for this run's
             _expect(work)
             with about_suite(suite_file):
                 if deployment:
@@ -201,13 +200,10 @@ def warn_of_targets(work: stages.Work) -> None:
 
     A licence to be accepted, of one of their packages or of a toolchain that an export needs, is a `UserError`.
     """
-    for artifact in work.plan.artifacts:
-        toolchain = needed(artifact.format, artifact.quant.calibration) if artifact.quant else None
-        if toolchain and not work.store.has("artifact", artifact.key):
-            licences.require(toolchain.package)
+    for refusal in unaccepted(work.plan, work.store.has):
+        raise UserError(refusal)
     missing = [step for step in work.plan.replays if not work.store.has("replay", step.key)]
     for target in {step.target.name: step.target for step in missing if step.target.name != TORCH}.values():
-        licences.require_for(target)
         if reason := availability(target):
             work.display.warn(f"target {target.name!r} cannot run now and will fail: {reason.splitlines()[0]}")
 

@@ -42,6 +42,17 @@ def test_a_file_with_a_compilers_ranges_has_a_name_that_a_surrogate_can_say(tmp_
     assert patch.surrogate.artifact == made.artifacts[1]
 
 
+def test_files_that_no_target_runs_are_left_out_but_for_those_that_patches_are_made_on(tmp_path: Path) -> None:
+    elsewhere = QUICK.replace('runtime = "onnxruntime"', 'runtime = "litert"').replace('"onnx"', '["onnx", "tflite"]')
+    made = plan(tmp_path, elsewhere)
+    assert {a.format for a in made.artifacts} == {"tflite"}
+    assert {a.format for a in made.left_out} == {"onnx"}
+    asked = 'name = "gap"\nsurrogate = ["twin:resnet8-onnx-s8s8-minmax"]'
+    made = plan(tmp_path, elsewhere.replace('name = "gap"', asked))
+    assert [a.name for a in made.artifacts if a.format == "onnx"] == ["resnet8-onnx-s8s8-minmax"]
+    assert [a.name for a in made.left_out] == ["resnet8-onnx-s8s8-moving_average"]
+
+
 def test_controls_lie_in_the_patchs_own_places(tmp_path: Path) -> None:
     cases = {c.replay.case.patch.attack: c.replay.case for c in plan(tmp_path).cells if c.replay.case.patch}
     assert set(cases) == {"gap", "grey", "noise"}
