@@ -113,7 +113,9 @@ def _headline(found: Sequence[Survival], alone: Sequence[Reach], cells: pd.DataF
     beside = [one for one in alone if one.n]
     beside = [one for one in beside if one.kind == "targeted"] or beside
     places = _Places(cells)
-    apart = on_device(beside, [places.name(one, with_series=True) for one in beside]) if beside else None
+    is_device = cells.loc[on_integers(cells), "fidelity"].isin(["", "device"]).all()
+    names = [places.name(one, with_series=True) for one in beside]
+    apart = on_device(beside, names, "device" if is_device else "target") if beside else None
     controls = tuple(_control_tiles(cells[on_integers(cells)]))
     if compared:
         head = _compared(compared, places)

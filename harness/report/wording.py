@@ -11,7 +11,6 @@ from harness.results.stats import Difference, Estimate
 from harness.results.survival import Reach
 
 QUESTION = "Does the patch that works in the lab work on the device?"
-ON_DEVICE = "Does the patch work on the device?"  # asked where no lab ran
 # These define the words of the sentence; the page states them below it.
 YES = 0.8  # "yes" from this surviving share of success on
 NO = 0.2  # "no" up to this share

@@ -115,6 +115,15 @@ def test_a_patch_without_a_lab_is_told_by_what_it_reaches(hits: int, noise: int,
     assert "lab" not in head.question
 
 
+def test_what_is_simulated_is_called_no_device() -> None:
+    table = table_of(lab_hits=0, device_hits=81, images=100, device_noise=7, surrogate="twin:net-onnx")
+    head = headline_of(table[table["format"] == "onnx"].assign(fidelity="specification"))
+    assert head.fidelity == "specification"
+    assert head.sentence.startswith("On the target, the patch reaches")
+    assert head.question == "Does the patch work on the target?"
+    assert head.tiles[0].name == "on the target"
+
+
 def test_what_it_depends_on_is_the_factor_that_tells_places_apart() -> None:
     """Two calibrations on two targets each: the targets agree, the calibrations do not."""
     rows = [
