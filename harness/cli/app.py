@@ -15,7 +15,7 @@ from harness.cli import board, finished, gate, init, inspect, packed, run, stage
 
 ABOUT = """Does an adversarial patch that works in the lab still work on the device?
 
-patchbench crafts patches on a surrogate, exports the victim to ONNX or TFLite, replays the patched images on real
+patchbench crafts patches on a surrogate, exports the victim to the files of devices, replays the patched images on real
 integer runtimes, and counts how often each patch succeeds.
 
 **Start with** `patchbench run demo`; `patchbench suites` lists what else ships."""

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from backends.device.files import replacing
-from harness.cli.options import AcceptLicence, ModelFile, SuiteFile, examples
+from harness.cli.options import AcceptLicence, ModelFile, examples, suite_names
 from harness.console import console
+from harness.shipped import suite_file
 
 if TYPE_CHECKING:
     from exporters.files.description import Description, Tensor
@@ -30,12 +31,27 @@ Inside = Annotated[
 ]
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets demo"))
-def targets(suite: SuiteFile, accept_licence: AcceptLicence = None) -> None:
-    """List a suite's targets, whether each can run here, and how to fix those that cannot."""
+@app.command(rich_help_panel=PANEL, epilog=examples("patchbench targets", "patchbench targets demo"))
+def targets(
+    suite: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SUITE]", parser=suite_file, autocompletion=suite_names, help="Whose targets [default: any]."
+        ),
+    ] = None,
+    accept_licence: AcceptLicence = None,
+) -> None:
+    """List a suite's targets, whether each can run here, and how to fix those that cannot.
+
+    Without a suite it lists the runtimes that a target can have: which files they take, how true they are to a device,
+    and whether they can run here. One in an environment of its own is installed when it first runs.
+    """
     from harness.config import read_suite
 
-    print_targets(read_suite(suite), console())
+    if suite is None:
+        print_runtimes(console())
+    else:
+        print_targets(read_suite(suite), console())
 
 
 @app.command(
@@ -66,12 +82,34 @@ def print_targets(suite: Suite, out: Console) -> None:
         target = entry.target()
         reason = availability(target)
         options = " ".join(f"{name}={value}" for name, value in target.options.items())
-        verdict = Text.assemble(("no", "red"), f": {reason}") if reason else Text("yes", "green")
         runtime = _words(target.runtime, target.version)
         host = _words(target.host, target.arch, target.cpu, target.image, *(board.address for board in target.boards))
         truth = fidelity(target.runtime, target.host, target.arch, is_emulated(target))
-        table.add_row(target.name, runtime, host, truth, options, str(target.threads), verdict)
+        table.add_row(target.name, runtime, host, truth, options, str(target.threads), _verdict(reason))
     out.print(table)
+
+
+def print_runtimes(out: Console) -> None:
+    """Print a table of the runtimes: the files that each takes, its fidelity here, and whether it can run."""
+    import platform
+
+    from backends.board_check import FOR_TESTS
+    from backends.device import runtimes
+    from backends.device.names import modules
+    from backends.fidelity import fidelity
+    from backends.hosts import Target, availability
+
+    table = Table("runtime", "takes", "package", "fidelity", "can run here")
+    for name in sorted(set(modules(runtimes.__path__)) - {FOR_TESTS}):
+        engine = runtimes.engine(name)
+        takes = " ".join(f".{form}" for form in engine.formats)
+        truth = fidelity(name, "local", platform.machine())
+        table.add_row(name, takes, engine.package, truth, _verdict(availability(Target(name, name))))
+    out.print(table)
+
+
+def _verdict(reason: str | None) -> Text:
+    return Text.assemble(("no", "red"), f": {reason}") if reason else Text("yes", "green")
 
 
 def print_file(file: Path, out: Console) -> None:

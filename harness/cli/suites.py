@@ -66,7 +66,7 @@ def print_suite(name: str, suite: Suite, out: Console) -> None:
     verb = "study" if "study" in suite.model_fields_set else "run"
     options = " --data DIR" if files else ""
     options += "".join(f" --accept-licence {licence}" for licence in licences_needed(suite))
-    out.print(Text.assemble(f"patchbench {verb} ", (name, "bold"), options), highlight=False, soft_wrap=True)
+    out.print(Text.assemble(f"patchbench {verb} ", (name, "bold"), options), highlight=False)
     lines = [Text(suite.title)]
     if files:
         lines.append(Text(f"DIR has {', '.join(files)}", "dim"))

@@ -52,6 +52,18 @@ def test_a_suites_text_is_printed_as_it_stands() -> None:
     assert CliRunner().invoke(app, ["suites", "demo"]).output == text
 
 
+def test_targets_without_a_suite_lists_every_runtime() -> None:
+    shown = CliRunner().invoke(app, ["targets"]).output
+    files = [file.stem for file in (ROOT / "backends/device/runtimes").glob("[a-z]*.py")]
+    assert [name for name in files if f" {name} " not in shown] == ["dummy"]
+    assert "--accept-licence rockchip" in " ".join(shown.replace("│", " ").split())
+
+
+def test_the_list_of_suites_names_the_licences_that_they_need() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["suites"]).output.split())
+    assert "patchbench run npus --data DIR --accept-licence qualcomm --accept-licence rockchip Does the NPU" in shown
+
+
 @pytest.mark.slow
 def test_a_suite_is_taken_by_its_name_from_anywhere(tmp_path: Path) -> None:
     done = patchbench("targets", "demo", cwd=tmp_path)
