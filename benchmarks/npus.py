@@ -1,10 +1,10 @@
 """What a chip and its compiler's calibration change, from finished runs: ``python benchmarks/npus.py out/RUN ...``.
 
 Writes ``benchmarks/results/npus/RUN.md``: for each network and each kind of patch a row for each chip and calibration,
-with success, and what it is apart from the same ranges on a CPU, onnxruntime or else LiteRT, and from the same chip
-with ``minmax``. All on the same patches and images, paired. A second table says how much of what a patch takes on one
-chip it takes on each other, their files calibrated by ``minmax``, and as their compilers do by default. Beside it a
-figure of each network, of patches made in float.
+with success, and what it is apart from the float network, from the same ranges on a CPU, onnxruntime or else LiteRT,
+and from the same chip with ``minmax``. All on the same patches and images, paired. A second table says how much of what
+a patch takes on one chip it takes on each other, their files calibrated by ``minmax``, and as their compilers do by
+default. Beside it a figure of each network, of patches made in float.
 """
 
 import argparse
@@ -37,7 +37,11 @@ def main(run_dirs: list[Path]) -> None:
     for run_dir in run_dirs:
         run = read_run(run_dir)
         known = outcomes(read_outcomes(run_dir, run))
-        lines = [f"{run.data.note} Differences in points, with 95 % intervals.", ""]
+        lines = [
+            f"{run.data.note} Differences are in points, with 95 % intervals, paired: over the patches and images that "
+            "count on both.",
+            "",
+        ]
         for title, rows in kinds_of_patches(known):
             lines += [f"## {title}", "", *table(known, rows), ""]
             plain, default = (chosen(known, rows, calibration) for calibration in (PLAIN, "default"))
@@ -62,30 +66,30 @@ def kinds_of_patches(known: Outcomes) -> Iterator[tuple[str, Rows]]:
 def table(known: Outcomes, rows: Rows) -> list[str]:
     """Return a table, the float network first, then each target with each calibration of its files."""
     lines = [
-        f"| on | file | calibration | top-1 | success | n | apart from a CPU | apart from {PLAIN} there |",
-        "|---|---|---|---:|---:|---:|---:|---:|",
+        "| on | file | calibration | top-1 | success | n | apart from float | apart from a CPU | "
+        f"apart from {PLAIN} there |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
     ]
+    lab = rows.get(("torch", ""))
     for (target, calibration), mine in rows.items():
         itself = changed(known, mine, mine)
         if itself is None:
             continue
         format = known.cell(mine[0])["format"]
-        beside = on_cpu(rows, target, calibration, format)
-        there = rows.get((target, PLAIN)) if calibration not in ("", PLAIN) else None
-        apart = [points(changed(known, other, mine)) if other else "" for other in (beside, there)]
-        if format == "torch" and beside:
-            apart[0] += f" from {PLAIN}"
+        others = (lab, on_cpu(rows, target, calibration, format), rows.get((target, PLAIN)) if calibration else None)
+        apart = [points(changed(known, other, mine)) if other and other != mine else "" for other in others]
         lines.append(
             f"| {target} | {FORMATS.get(format, format)} | {calibration.replace('_', ' ')} | "
-            f"{100 * clean(known, mine):.1f} | {100 * itself.rates[0]:.1f} | {itself.n} | {apart[0]} | {apart[1]} |"
+            f"{100 * clean(known, mine):.1f} | {100 * itself.rates[0]:.1f} | {itself.n} | {' | '.join(apart)} |"
         )
     return lines
 
 
 def on_cpu(rows: Rows, target: str, calibration: str, format: str) -> list[int] | None:
-    """Return the cells of a CPU with the same ranges, beside the float network with plain ones; None of its own."""
-    wanted = (PLAIN,) if format == "torch" else (calibration, f"{format}:{calibration}")
-    for cpu, ranges in itertools.product(CPUS, wanted):
+    """Return the cells of a CPU with the same ranges; None for that CPU's own, and for the float network's."""
+    if format == "torch":
+        return None
+    for cpu, ranges in itertools.product(CPUS, (calibration, f"{format}:{calibration}")):
         if (cpu, ranges) in rows:
             return rows[cpu, ranges] if cpu != target else None
     return None
@@ -103,7 +107,9 @@ def chosen(known: Outcomes, rows: Rows, calibration: str) -> dict[str, list[int]
 
 def carried_over(known: Outcomes, rows: Mapping[str, Sequence[int]]) -> list[str]:
     """Return a table of the share of what patches take on a row's target that they take on each column's, too."""
-    lines = ["| taken on | " + " | ".join(rows) + " |", "|---|" + "---:|" * len(rows)]
+    calibrated = ", ".join(f"{target} {known.cell(cells[0])['calibration']}" for target, cells in rows.items())
+    lines = [f"Carried over, of files calibrated so: {calibrated}.", ""]
+    lines += ["| taken on | " + " | ".join(rows) + " |", "|---|" + "---:|" * len(rows)]
     hits = {
         target: known.hits_each(mine, "targeted") & known.among_each(mine, "targeted") for target, mine in rows.items()
     }
