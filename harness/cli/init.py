@@ -21,6 +21,7 @@ from harness.cli.suites import PANEL
 from harness.console import console
 from harness.run.trial import RUNTIMES
 
+WITH_BACKGROUND = 1001  # outputs: the classes of ImageNet, behind one for "background"
 TEMPLATES = Path(__file__).parent / "templates"
 READERS = RUNTIMES | {f".{format}": one.module for format, one in OF_FORMATS.items()}
 SIDE = 224
@@ -119,7 +120,7 @@ def compose(kind: Kind, name: str, given: Mapping[str, str], found: Mapping[str,
     if "size" in given:
         values["size"] = [int(given["size"])] * 2
     values |= {"divisor": 255, "mean": "<your mean of each channel>", "std": "<your std of each channel>"}
-    values |= {"output_kind": "logits", **found}
+    values |= {"class_offset": 0, "output_kind": "logits", **found}
     values["name"] = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-")[:100] or "suite"
     values["runtime"] = READERS.get(Path(given.get("file", "")).suffix, "litert")
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
@@ -155,6 +156,8 @@ def _read_file(given: Mapping[str, str], data_dir: Path | None) -> dict[str, obj
     found: dict[str, object] = {"size": size} if min(size) > 0 and "size" not in given else {}
     computing = [operator.name for operator in description.executed if operator.name not in QUANTIZERS | MOVERS]
     found["output_kind"] = "softmax" if computing[-1:] and computing[-1].casefold() == "softmax" else "logits"
+    if description.outputs[0].shape and description.outputs[0].shape[-1] == WITH_BACKGROUND:
+        found["class_offset"] = 1
     beside = description_beside(file)
     if beside or description.inputs[0].dtype in ("int8", "uint8"):
         preproc = beside.preproc if beside else guess_preproc(description, layout)

@@ -127,6 +127,14 @@ def test_a_model_file_says_whether_it_ends_in_a_softmax(name: str, kind: str, tm
     assert table["output_kind"] == kind
 
 
+@pytest.mark.data
+def test_the_classes_of_imagenet_begin_behind_the_background(data_dir: Path, tmp_path: Path) -> None:
+    words = ["--kind", "file", "--file", "vendor/mobilenet_v2_1.0_224_quant.tflite", "--data", str(data_dir)]
+    CliRunner().invoke(app, ["init", str(tmp_path / "mine.toml"), *words], catch_exceptions=False)
+    (table,) = tomllib.loads((tmp_path / "mine.toml").read_text())["artifact"]
+    assert (table["class_offset"], table["input_size"]) == (1, [224, 224])
+
+
 @pytest.mark.parametrize(
     ("stem", "name"), [("my suite", "my-suite"), (".hidden", "hidden"), ("___", "suite"), ("ü" * 3, "suite")]
 )
