@@ -132,7 +132,7 @@ def _ends(graph: Any, which: str) -> Iterable[Tensor]:
     for value in getattr(graph, which):
         if value.name in tensors:
             tensor = tensors[value.name]
-            yield tensor if tensor.is_float else replace(tensor, scale=(1.0,), zero_point=(0,))
+            yield replace(tensor, scale=(1.0,), zero_point=(0,)) if "int" in tensor.dtype else tensor
 
 
 def _tensors(graph: Any) -> dict[str, Tensor]:
