@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -255,5 +256,7 @@ def command(address: str, script: str) -> list[str]:
     """Return the command line that runs a shell script on the board, whatever the login's own shell is."""
     if not address:
         raise UserError("host ssh needs an address as `ssh` takes it: user@machine, or a name from its configuration")
+    if not shutil.which("ssh"):
+        raise UserError("host ssh needs the program ssh: apt-get install openssh-client")
     options = [part for key, value in OPTIONS.items() for part in ("-o", f"{key}={value}")]
     return ["ssh", *options, "--", address, f"exec sh -c {shlex.quote(script)}"]

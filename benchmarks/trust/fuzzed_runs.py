@@ -108,7 +108,7 @@ def suites(made: Path) -> Iterator[Subject]:
         from harness.plan.plan import make
 
         planned = make(read_suite(folder / "files" / "suite.toml"), folder / "files", folder / "out")
-        return planned.key, planned.unused
+        return planned.key, planned.left_out
 
     def judge(folder: Path) -> object:
         return verdict(made / "frozen" / "baseline.json", made / "run", folder / "files" / "rules.toml")

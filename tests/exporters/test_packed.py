@@ -143,7 +143,8 @@ def test_packed_and_embedded_files_are_rows_of_their_own(tmp_path):
     from harness.config import read_suite
 
     suite = read_suite(suites.write(tmp_path, suites.QUICK.replace("[[export]]", f"{EXPORT}\n[[export]]", 1)))
-    steps = [step for step in make(suite, None, tmp_path).artifacts if step.format == "tflite"]
+    made = make(suite, None, tmp_path)
+    steps = [step for step in (*made.artifacts, *made.left_out) if step.format == "tflite"]
     assert [step.name for step in steps] == ["resnet8-tflite-s8s4-minmax", "resnet8-tflite-s8s4-minmax-packed"]
     assert [_granularity(step) for step in steps] == ["per_channel", "per_channel_packed"]
     assert len({step.key for step in steps}) == 2

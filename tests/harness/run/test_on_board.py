@@ -56,11 +56,19 @@ def test_a_mistake_is_a_line(tmp_path: Path, target: str, address: str, message:
     assert message in str(error.value)
 
 
+@pytest.mark.ssh
 def test_a_board_that_nobody_reaches_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"pi@no-such-board.invalid: cannot be compared with one: ssh: .*no-such-board"):
         compare(suite(tmp_path), tmp_path, "one", "pi@no-such-board.invalid", console=QUIET)
     assert not list(tmp_path.glob("out/*/store/artifact/*"))
+
+
+def test_a_machine_without_ssh_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"with one: host ssh needs the program ssh: apt-get install openssh-client"):
+        compare(suite(tmp_path), tmp_path, "one", "pi@board", console=QUIET)
 
 
 def test_nothing_compared_is_no_verdict() -> None:
