@@ -29,6 +29,7 @@ from backends.device.names import check_name, modules, shown
 from backends.device.protocol import LatencyLimits, MachineFacts, RequestLine
 from backends.device.runtimes import check_target_options
 from backends.events import Event, Loaded
+from backends.fidelity import Fidelity, fidelity
 from backends.target import Fleet as Fleet
 from backends.target import Target as Target
 
@@ -66,6 +67,11 @@ def cores(target: Target) -> int:
 def is_emulated(target: Target) -> bool:
     """Return whether the CPU is emulated, so that latencies are meaningless."""
     return bool(_host(target.host).is_emulated(target))
+
+
+def fidelity_of(target: Target) -> Fidelity:
+    """Return how true a target is to the device that it stands for, as far as its settings tell."""
+    return fidelity(target.runtime, target.host, target.arch, is_emulated(target))
 
 
 def begin(target: Target, bundle_root: Path, out: Path) -> Conversation:

@@ -74,8 +74,7 @@ def inspect(file: ModelFile, inside: Inside = None) -> None:
 
 def print_targets(suite: Suite, out: Console) -> None:
     """Print a table of a suite's targets; of those that cannot run here, the reason and the fix."""
-    from backends.fidelity import fidelity
-    from backends.hosts import availability, is_emulated
+    from backends.hosts import availability, fidelity_of
 
     table = Table("target", "runtime", "host", "fidelity", "options", "threads", "can run here")
     for entry in suite.target:
@@ -84,8 +83,7 @@ def print_targets(suite: Suite, out: Console) -> None:
         options = " ".join(f"{name}={value}" for name, value in target.options.items())
         runtime = _words(target.runtime, target.version)
         host = _words(target.host, target.arch, target.cpu, target.image, *(board.address for board in target.boards))
-        truth = fidelity(target.runtime, target.host, target.arch, is_emulated(target))
-        table.add_row(target.name, runtime, host, truth, options, str(target.threads), _verdict(reason))
+        table.add_row(target.name, runtime, host, fidelity_of(target), options, str(target.threads), _verdict(reason))
     out.print(table)
 
 

@@ -12,14 +12,15 @@ from harness.plan.steps import TORCH
 
 def unaccepted(plan: Plan, is_stored: Callable[[str, str], bool]) -> Iterator[str]:
     """Yield a line for each licence that a run is refused for; what is stored, by its stage and key, asks for none."""
-    packages = []
+    packages, asked = [], {}
     for artifact in plan.artifacts:
         toolchain = needed(artifact.format, artifact.quant.calibration) if artifact.quant else None
         if toolchain and not is_stored("artifact", artifact.key):
             packages.append(toolchain.package)
     for step in plan.replays:
         if step.target.name != TORCH and not is_stored("replay", step.key):
-            packages.append(licences.installed_for(step.target))
+            asked[step.target.name] = step.target
+    packages += [licences.installed_for(target) for target in asked.values()]
     for package in dict.fromkeys(packages):
         if reason := licences.unaccepted(package):
             yield reason

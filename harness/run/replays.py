@@ -21,8 +21,7 @@ from backends.device.many_passes import answer_all
 from backends.device.protocol import LatencyLimits
 from backends.device.reading import read_json
 from backends.events import Answered, CaseFailed, Event, Progress
-from backends.fidelity import fidelity
-from backends.hosts import Target, cores, is_emulated, prepare, replay
+from backends.hosts import Target, cores, fidelity_of, prepare, replay
 from harness.plan.cells import Case, LatencyStep, ReplayStep
 from harness.plan.steps import TORCH
 from harness.results.records import Answers, Passes
@@ -220,7 +219,7 @@ def _behind(defence: str, pixels: Pixels, network: Classify, *, is_clean: bool) 
 
 def _is_device(target: Target) -> bool:
     """Whether a target's latencies are those of a device; of a board that a runtime names, only the board knows."""
-    return target.host == "ssh" or fidelity(target.runtime, target.host, target.arch, is_emulated(target)) == "device"
+    return target.host == "ssh" or fidelity_of(target) == "device"
 
 
 def _latency(work: Work, step: LatencyStep, board: Target) -> None:
