@@ -17,6 +17,7 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 
 import numpy as np
 import pytest
+from helpers import board
 from hypothesis import HealthCheck, settings
 
 from backends.hosts import Target, availability
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with the most slow tests go first: so both processes of xdist are busy to the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("data"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that starts no server of its own is left out by its mark."""
+    if item.get_closest_marker("ssh"):
+        board.programs()
 
 
 @pytest.fixture

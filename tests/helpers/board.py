@@ -105,14 +105,20 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def programs() -> tuple[str, str, str]:
+    """Return the paths of sshd, ssh and ssh-keygen; where one is absent, leave the test out."""
+    sshd, ssh, keygen = map(shutil.which, ("sshd", "ssh", "ssh-keygen"))
+    if not (sshd and ssh and keygen):
+        absent("ssh", "PATH lacks sshd, ssh or ssh-keygen: apt-get install openssh-server openssh-client; /usr/sbin")
+    return sshd, ssh, keygen
+
+
 @contextmanager
 def running(
     folder: Path, python: Path | None = Path(sys.prefix), environment: Mapping[str, str] | None = None, force: str = ""
 ) -> Iterator[Board]:
     """A board whose environment is `python`'s, with more variables, and a command that replaces every session's own."""
-    sshd, ssh, keygen = map(shutil.which, ("sshd", "ssh", "ssh-keygen"))
-    if not (sshd and ssh and keygen):
-        absent("ssh", "PATH lacks sshd, ssh or ssh-keygen: apt-get install openssh-server openssh-client; /usr/sbin")
+    sshd, ssh, keygen = programs()
     cache = folder / "a board's cache"
     home = cache / "patchbench"
     home.mkdir(parents=True)
