@@ -1,7 +1,8 @@
 """Tables and figures of the findings on defences, from finished runs: ``python benchmarks/defences.py out/RUN ...``.
 
-Writes into ``benchmarks/results/defences/``, of a run with defences on the device: ``RUN.md``, a row for each file,
-target and defence, and ``RUN.svg``, the report's figure of what nothing beats.
+Writes into ``benchmarks/results/defences/``: from a run with defences on the device ``RUN.md``, a row for each file,
+target and defence, and ``RUN.svg``, the report's figure of what nothing beats; from one with defences in training
+``RUN.md``, a row for each network.
 """
 
 import argparse
@@ -14,19 +15,23 @@ import pandas as pd
 from harness.report.defences import Defended, Success, defended, pareto_figure
 from harness.report.labels import labelled
 from harness.results.run_directory import read_run, read_summary
+from patches.patch import CONTROLS
+from patches.surrogate import Surrogate
 
 RESULTS = Path(__file__).parent / "results" / "defences"
 
 
 def main(run_dirs: list[Path]) -> None:
-    """Write the table and the figure of each run."""
+    """Write what each run has."""
     RESULTS.mkdir(exist_ok=True)
     for run_dir in run_dirs:
         run = read_run(run_dir)
         summary = labelled(pd.DataFrame(read_summary(run_dir, run).over_patches))
-        rows = defended(run, summary)
-        (RESULTS / f"{run_dir.name}.svg").write_text(f"{pareto_figure(rows).wide}\n")
-        lines = on_device(rows)
+        if rows := defended(run, summary):
+            (RESULTS / f"{run_dir.name}.svg").write_text(f"{pareto_figure(rows).wide}\n")
+            lines = on_device(rows)
+        else:
+            lines = in_training(summary)
         (RESULTS / f"{run_dir.name}.md").write_text("\n".join([*lines, "", run.data.note, ""]))
 
 
@@ -42,6 +47,38 @@ def on_device(rows: Iterable[Defended]) -> list[str]:
             for row in rows
         ),
     ]
+
+
+def in_training(summary: pd.DataFrame) -> list[str]:
+    """Return a table of networks: the most that patches made on float achieve, on the file's own twin, and on any."""
+    ok = summary[(summary["status"] == "ok") & (summary["split"] == "evaluate")]
+    attacks = [attack for attack in dict.fromkeys(ok["attack"]) if attack not in CONTROLS]
+    heads = [f"{attack}, {whose}" for attack in attacks for whose in ("float's", "its twin's", "best", "wrong")]
+    lines = [f"| network | on | clean | {' | '.join(heads)} | noise |", "|---|---|---:|" + "---:|" * (len(heads) + 1)]
+    for (artifact, target), table in ok.groupby(["artifact", "target"], sort=False):
+        cells = []
+        for attack in attacks:
+            rows = table[table["attack"] == attack]
+            made_on = [Surrogate.parse(words) for words in rows["surrogate"]]
+            of_float = [surrogate.kind == "float" for surrogate in made_on]
+            own = [training(surrogate.of) == training(str(artifact)) for surrogate in made_on]
+            cells += [most(rows[of_float]), most(rows[own]), most(rows), most(rows, "untargeted_success")]
+        clean_row = table[table["attack"] == "none"].iloc[0]
+        noise = table.loc[table["attack"] == "noise", "targeted_success"].mean()
+        lines.append(f"| {artifact} | {target} | {clean(clean_row)} | {' | '.join(cells)} | {number(100 * noise, 1)} |")
+    return lines
+
+
+def training(artifact: str) -> tuple[str, bool]:
+    """Return what artifacts of one training share: its settings, and whether weights have 4 bits."""
+    return artifact.partition("-qat-")[2], "s8s4" in artifact or "w4" in artifact
+
+
+def most(rows: pd.DataFrame, kind: str = "targeted_success") -> str:
+    """Return the highest rate of some rows, with its interval."""
+    if rows.empty:
+        return "–"
+    return rate(Success(*rows.sort_values(kind).iloc[-1][[kind, f"{kind}_low", f"{kind}_high"]]))
 
 
 def clean(row: pd.Series) -> str:

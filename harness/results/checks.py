@@ -261,7 +261,7 @@ def _enough(cells: pd.DataFrame) -> Check:
     # An interval's width falls with the root of the number of images, until it leaves out 0, or what is worthwhile.
     margin = np.maximum(gain, WORTHWHILE - gain)
     need = (table["n_clean"] * ((high - low) / 2 / margin) ** 2)[is_open].max()
-    mend = f"; data.evaluate = {10 * math.ceil(need / 10)} would tell" if bad else ""
+    mend = f"; data.evaluate = {10 * math.ceil(need / 10)} would tell, if rates stay as they are" if bad else ""
     points = f"{100 * WORTHWHILE:.0f} points"
     return verdict(name, asks, f"each of {len(table)} does, or does less than {points} better", bad, mend)
 
