@@ -72,9 +72,14 @@ class ReplayStep:
     decided: str = field(default="", compare=False)
 
     @property
-    def what(self) -> str:
+    def pair(self) -> str:
         """What runs where, whatever the images."""
         return f"{self.artifact.name} on {self.target.name}"
+
+    @property
+    def what(self) -> str:
+        """What decides how long it takes: what runs where, and behind which defence."""
+        return f"{self.pair}, {self.case.defence}" if self.case.defence else self.pair
 
     @cached_property
     def key(self) -> str:
@@ -94,8 +99,9 @@ class LatencyStep:
 
     @property
     def what(self) -> str:
-        """What runs where, whatever the images."""
-        return f"{self.artifact.name} on {self.target.name}"
+        """What runs where, and behind which defence."""
+        pair = f"{self.artifact.name} on {self.target.name}"
+        return f"{pair}, {self.defence}" if self.defence else pair
 
     @cached_property
     def key(self) -> str:

@@ -35,7 +35,7 @@ def begins(work: stages.Work, step: ReplayStep, other: Target, hear: Hear) -> st
     name = key("begins", artifact=step.artifact.key, by=by, images=IMAGES)
     if not work.store.has("begins", name):
         operator = ""
-        with suppress(UserError), work.display.doing("check", f"where {step.what} begins to differ"):
+        with suppress(UserError), work.display.doing("check", f"where {step.pair} begins to differ"):
             operator = _first(work, step, other, hear)
         with work.store.writing("begins", name) as folder:
             write_json(folder / "begins.json", {"operator": operator})

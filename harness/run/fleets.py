@@ -147,7 +147,7 @@ def _replay(work: Work, board: Target, queue: Queue, cases: Cases, share: Share,
     """Replay cases of one artifact on a board; what fails by its fault goes back to the queue."""
     first, n, aside = cases.steps[0], Bundle.read(cases.root).n, dict(queue.aside)
     here = [replace(step, target=board) for step in cases.steps]
-    what = f"{first.what}, {board.address}, {len(here)} cases"
+    what = f"{first.pair}, {board.address}, {len(here)} cases"
     with work.display.doing(verb(first), what) as tick:
 
         def kept(step: ReplayStep, event: Answered, ran: Ran) -> None:

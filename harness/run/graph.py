@@ -127,7 +127,7 @@ def _replayed(batch: Batch) -> Iterator[Node]:
     patches = {f"patch:{patch.key}" for case in batch.cases for patch in (case.patch, case.at) if patch}
     before = frozenset({f"data:{first.case.data.key}", *patches, *_file(first.artifact)})
     results = tuple(("replay", step.key) for step in batch.steps)
-    what = f"{first.what}, {len(batch.steps)} cases"
+    what = f"{first.pair}, {len(batch.steps)} cases"
     needs: Mapping[str, float] = CORE
     if first.target.name != TORCH:
         key = bundles.key_of(first.artifact, batch.cases)

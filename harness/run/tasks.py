@@ -139,7 +139,7 @@ def batches(missing: list[Task]) -> dict[str, int]:
 
 
 def _kind(stage: str, what: str) -> str:
-    """Return what decides how long a task takes: of a patch its attack, of a replay or a timing its target."""
+    """Return what decides how long a task takes: a patch's attack, a replay's or a timing's target and defence."""
     if stage == "patch":
         return what.partition("-")[0]
     return what.rpartition(" on ")[2] if stage in ("replay", "latency") else ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.plans import plan
+from helpers.suites import QUICK
 
 from harness.run import tasks as tasks_module
 from harness.run.tasks import KnownTimes, Task, batches, expected, known_times, tasks
@@ -31,6 +32,16 @@ def test_a_replay_takes_as_long_as_it_has_images_and_another_target_tells_nothin
     assert known.estimate(Task("replay", "", "replay", "net on litert", 50)) == 1
     assert known.estimate(Task("replay", "", "replay", "other on litert", 500)) == 10
     assert known.estimate(Task("replay", "", "replay", "net on board", 50)) is None
+
+
+def test_what_a_defence_takes_tells_nothing_of_another(tmp_path: Path) -> None:
+    text = QUICK.replace("schema = 1\n", 'schema = 1\ndefence = ["none", "patchcleanser:4"]\n')
+    todo = [task for task in tasks(plan(tmp_path, text)) if task.verb == "replay"]
+    behind = [task for task in todo if task.what.endswith(", patchcleanser:4")]
+    known = KnownTimes({"replay": [Took("replay", task.what, 100.0, task.images) for task in behind]})
+    assert behind
+    assert {known.estimate(task) for task in behind} == {100.0}
+    assert {known.estimate(task) for task in todo if task not in behind} == {None}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"verb": "craft", "what": 1}', '{"what": "x", "seconds": 1}'])
