@@ -136,7 +136,8 @@ def commit() -> str:
 def _victim(work: Work, step: VictimStep, known: Outcomes) -> VictimEntry:
     victim = stages.victim(work, step)
     of_victim = known.cells[(known.cells["victim"] == step.name) & is_lab(known.cells)]
-    clean = known.preds[of_victim.index[of_victim["attack"] == "none"]]
+    undefended = of_victim.index[(of_victim["attack"] == "none") & (of_victim["defence"] == "")]
+    clean = known.preds[undefended]
     entry = VictimEntry(
         name=step.name,
         model=victim.model,
