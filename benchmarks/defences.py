@@ -1,8 +1,8 @@
 """Tables and figures of the findings on defences, from finished runs: ``python benchmarks/defences.py out/RUN ...``.
 
 Writes into ``benchmarks/results/defences/``: from a run with defences on the device ``RUN.md``, a row for each file,
-target and defence, and ``RUN.svg``, the report's figure of what nothing beats; from one with defences in training
-``RUN.md``, a row for each network.
+target and defence, and ``RUN.svg``, the report's figure of what nothing beats; from one without ``RUN.md``, a row for
+each network.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main(run_dirs: list[Path]) -> None:
             (RESULTS / f"{run_dir.name}.svg").write_text(f"{pareto_figure(rows).wide}\n")
             lines = on_device(rows)
         else:
-            lines = in_training(summary)
+            lines = of_networks(summary)
         (RESULTS / f"{run_dir.name}.md").write_text("\n".join([*lines, "", run.data.note, ""]))
 
 
@@ -49,7 +49,7 @@ def on_device(rows: Iterable[Defended]) -> list[str]:
     ]
 
 
-def in_training(summary: pd.DataFrame) -> list[str]:
+def of_networks(summary: pd.DataFrame) -> list[str]:
     """Return a table of networks: the most that patches made on float achieve, on the file's own twin, and on any."""
     ok = summary[(summary["status"] == "ok") & (summary["split"] == "evaluate")]
     attacks = [attack for attack in dict.fromkeys(ok["attack"]) if attack not in CONTROLS]
@@ -70,8 +70,8 @@ def in_training(summary: pd.DataFrame) -> list[str]:
 
 
 def training(artifact: str) -> tuple[str, bool]:
-    """Return what artifacts of one training share: its settings, and whether weights have 4 bits."""
-    return artifact.partition("-qat-")[2], "s8s4" in artifact or "w4" in artifact
+    """Return what artifacts of one training share: its settings, or the name, and whether weights have 4 bits."""
+    return artifact.partition("-qat-")[2] or artifact, "s8s4" in artifact or "w4" in artifact
 
 
 def most(rows: pd.DataFrame, kind: str = "targeted_success") -> str:
