@@ -1,8 +1,8 @@
 """Tables and figures of the findings on defences, from finished runs: ``python benchmarks/defences.py out/RUN ...``.
 
-Writes into ``benchmarks/results/defences/``: from a run with defences on the device ``RUN.md``, a row for each file,
-target and defence, and ``RUN.svg``, the report's figure of what nothing beats; from one without ``RUN.md``, a row for
-each network.
+Writes into ``benchmarks/results/defences/``. From a run with defences on the device: ``RUN.md``, a row for each file,
+target and defence, and what each costs; and ``RUN.svg``, the report's figure of what nothing beats. From any other:
+``RUN.md``, a row for each network.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.report.defences import Defended, Success, defended, pareto_figure
 from harness.report.labels import labelled
-from harness.results.run_directory import read_run, read_summary
+from harness.results.run_directory import RunFacts, read_run, read_summary
 from patches.patch import CONTROLS
 from patches.surrogate import Surrogate
 
@@ -29,7 +29,7 @@ def main(run_dirs: list[Path]) -> None:
         summary = labelled(pd.DataFrame(read_summary(run_dir, run).over_patches))
         if rows := defended(run, summary):
             (RESULTS / f"{run_dir.name}.svg").write_text(f"{pareto_figure(rows).wide}\n")
-            lines = on_device(rows)
+            lines = [*on_device(rows), "", *costs(run)]
         else:
             lines = of_networks(summary)
         (RESULTS / f"{run_dir.name}.md").write_text("\n".join([*lines, "", run.data.note, ""]))
@@ -45,6 +45,21 @@ def on_device(rows: Iterable[Defended]) -> list[str]:
             f"{rate(row.certified)} | {rate(row.naive)} | {rate(row.adaptive)} | {number(100 * row.noise, 1)} | "
             f"{number(row.passes, 0)} | {number(row.p50_ms, 2)} | {number(row.added_ms, 2) if row.defence else ''} |"
             for row in rows
+        ),
+    ]
+
+
+def costs(run: RunFacts) -> list[str]:
+    """Return a table of latency at one thread and of memory behind each defence."""
+    timed = [row for row in run.latency if row.threads == 1]
+    undefended = {(row.artifact, row.target): row.p50_ms for row in timed if not row.defence}
+    return [
+        "| network | on | defence | p50, ms | p90 | p99 | times none's | peak memory, MB |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+        *(
+            f"| {row.artifact} | {row.target} | {row.defence or 'none'} | {row.p50_ms:.2f} | {row.p90_ms:.2f} | "
+            f"{row.p99_ms:.2f} | {row.p50_ms / undefended[row.artifact, row.target]:.1f} | {row.peak_rss_mb:.0f} |"
+            for row in timed
         ),
     ]
 
