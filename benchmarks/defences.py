@@ -58,7 +58,7 @@ def costs(run: RunFacts) -> list[str]:
         "|---|---|---|---:|---:|---:|---:|---:|",
         *(
             f"| {row.artifact} | {row.target} | {row.defence or 'none'} | {row.p50_ms:.2f} | {row.p90_ms:.2f} | "
-            f"{row.p99_ms:.2f} | {row.p50_ms / undefended[row.artifact, row.target]:.1f} | {row.peak_rss_mb:.0f} |"
+            f"{row.p99_ms:.2f} | {row.p50_ms / undefended[row.artifact, row.target]:.1f} | {row.peak_rss_mb:.1f} |"
             for row in timed
         ),
     ]
