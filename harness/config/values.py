@@ -7,10 +7,12 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 from pydantic.fields import FieldInfo
 
+from backends.device import defences
 from backends.device.defences import parse_defence
 from backends.device.errors import UserError
-from backends.device.names import check_path, shown
+from backends.device.names import check_path, modules, shown
 from backends.words import check_url
+from patches import training_defences
 from patches.surrogate import PRECISION, Surrogate
 from patches.training_defences import parse_training_defence
 
@@ -78,6 +80,8 @@ Addresses = Annotated[str | tuple[str, ...], BeforeValidator(_addresses)]  # of 
 def _known_defence(word: str) -> str:
     if word in ("none", ""):
         return ""
+    if word.partition(":")[0] in training_defences.names():
+        raise UserError(f"defence {shown(word)} works in training: name it in a victim's train, or in export.qat")
     parse_defence(word)
     return word
 
@@ -88,6 +92,8 @@ Defence = Annotated[str, _by(_known_defence)]  # jpeg:QUALITY, median:SIDE; "non
 def _known_training_defence(word: str) -> str:
     if word in ("none", ""):
         return ""
+    if word.partition(":")[0] in modules(defences.__path__):
+        raise UserError(f"defence {shown(word)} works on the device: name it in the suite's defence, not in a training")
     parse_training_defence(word)
     return word
 

@@ -257,7 +257,8 @@ def _enough(cells: pd.DataFrame) -> Check:
     for row, least, most in zip(table[is_open].to_dict("records"), low[is_open], high[is_open], strict=True):
         where = place(row["artifact"], row["target"]) | {"patch": row["patch"], "defence": row["defence"]}
         beyond = f"{100 * least:.1f} to {100 * most:.1f} points beyond noise"
-        bad.append((f"{row['artifact']} on {row['target']}, {row['patch']}: {beyond}", where))
+        patch = f"{row['patch']} after {row['defence']}" if row["defence"] else row["patch"]
+        bad.append((f"{row['artifact']} on {row['target']}, {patch}: {beyond}", where))
     # An interval's width falls with the root of the number of images, until it leaves out 0, or what is worthwhile.
     margin = np.maximum(gain, WORTHWHILE - gain)
     need = (table["n_clean"] * ((high - low) / 2 / margin) ** 2)[is_open].max()

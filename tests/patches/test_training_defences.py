@@ -110,6 +110,7 @@ def test_a_suite_names_a_defence(table):
         ("pat:", "expected pat, or pat:PATCH_PX from 1 to 1024"),
         ("pat:0", "expected pat, or"),
         ("pat:08", "expected pat, or"),
+        ("median:3", "works on the device: name it in the suite.s defence"),
         ("", ""),
     ):
         if word:

@@ -292,6 +292,7 @@ def test_a_label_is_no_controls(tmp_path: Path) -> None:
         ('"gap"' + GAP, '"imported"\npixels = 8\ndefence = "jpeg:75"', "expects no defence: leave defence out"),
         (GAP, GAP + "\nthrough = 'jpeg:75'", "the key through is now called defence"),
         (GAP, GAP + "\ndefence = 'jpg:75'", "defence.*: defence 'jpg:75': no defence named 'jpg'; "),
+        (GAP, GAP + "\ndefence = 'pat:8'", "defence 'pat:8' works in training: name it in a victim's train"),
         (GAP, GAP + "\ndefence = 'jpeg:0'", "defence.*: defence 'jpeg:0': expected jpeg:QUALITY, from 1 to 100"),
         ('"gap"' + GAP, '"pgd"\npixels = 8\nper_image = true\noptions.restarts = 0', "'restarts': .* at least 1"),
         (
