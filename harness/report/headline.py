@@ -44,10 +44,16 @@ def headline(
     noise was measured; untargeted ones, if there are no targeted ones, by their success. Where no patch ran in a lab,
     success on the device is all there is to tell. Patches named in ``per_image`` are another threat than one patch for
     all images, and partly integer files are no integer files: both are reported separately. So are targets of another
-    fidelity, each with a sentence of its own. Each failed check is a warning.
+    fidelity, each with a sentence of its own. What defences are worth is their own section's to tell: only where every
+    patch meets one, the headline is of them. Each failed check is a warning.
     """
     found, alone = survivals(known), without_lab(known)
     attacked = on_integers(cells) & ~cells["attack"].isin(CONTROLS)
+    undefended = cells["defence"] == ""
+    if (attacked & undefended).any():
+        cells, attacked = cells[undefended], attacked[undefended]
+        found = [one for one in found if not one.device.defence]
+        alone = [one for one in alone if not one.defence]
     held = [one for one in ("", *FIDELITIES) if (cells.loc[attacked, "fidelity"] == one).any()]
     of_target = dict(zip(cells["target"], cells["fidelity"], strict=True))
     heads = [

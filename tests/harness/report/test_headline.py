@@ -223,6 +223,19 @@ def test_targets_of_each_fidelity_have_a_sentence_of_their_own(tmp_path: Path) -
     assert alone.sentence == head.sentence
 
 
+def test_what_a_defence_takes_is_not_the_devices_doing(tmp_path: Path) -> None:
+    """Nothing survives behind the defence: only a run in which every patch meets it says so."""
+    files = [("tflite", "w8a8", "s8s8", "minmax", ("litert",))]
+    records = records_of(make_run(tmp_path, victims=("net",), survives=1.0, files=LAB + files))
+    behind = records.assign(defence="jpeg:75")
+    stopped = (behind["precision"] == "w8a8") & (behind["attack"] == "gap")
+    behind.loc[stopped, "pred"] = behind.loc[stopped, "label"]
+    head = headline_of(records)
+    assert head.verdict == "yes"
+    assert headline_of(pd.concat([records, behind], ignore_index=True)).sentence == head.sentence
+    assert headline_of(behind).verdict == "no"
+
+
 def _beyond_noise(place: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Each patch on each image that counts: 1 for a hit, less the share of noise draws that hit it."""
     right = place[(place["attack"] == "none") & (place["pred"] == place["label"])]["image"]
