@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from string import ascii_lowercase
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 from rich import box
@@ -18,6 +18,9 @@ from harness.report.labels import labelled
 from harness.report.rows import controls_shown, results
 from harness.report.wording import percent, span
 from harness.results.entries import ErrorEntry
+
+if TYPE_CHECKING:
+    from harness.report.defences import Defended, Success
 
 UNLIMITED = 10_000  # columns of text
 MANY_ROWS = 40  # above this, every second row is dimmed
@@ -62,6 +65,27 @@ def table(summary: pd.DataFrame, console: Console) -> Table:
     text = "".join(str(cell) for column in out.columns for cell in column.cells)
     out.caption = "\n".join([*listed, *(note for mark, note in NOTES.items() if mark in text)])
     return out
+
+
+def defence_table(rows: Sequence[Defended]) -> Table:
+    """Return what each defence leaves to patches that do not expect it and to those that do, and what it costs."""
+    certifies = any(pd.notna(row.certified.rate) for row in rows)
+    out = Table(title="defences", title_justify="left", header_style="bold")
+    for name in ("artifact", "target", "defence"):
+        out.add_column(name, overflow="fold")
+    for name in ("clean", *(["certified"] if certifies else []), "naive", "adaptive", "passes", "p50, ms"):
+        out.add_column(name, justify="right")
+    for row in rows:
+        certified = [_rate(row.certified)] if certifies else []
+        adaptive = "only naively" if row.only_naive else _rate(row.adaptive) if row.defence else ""
+        figures = (percent(row.clean["clean_accuracy"]), *certified, _rate(row.naive), adaptive, f"{row.passes:.0f}")
+        p50 = "–" if pd.isna(row.p50_ms) else f"{row.p50_ms:.2f}"
+        out.add_row(Text(row.artifact_label), Text(row.target), Text(row.defence or "none"), *figures, p50)
+    return out
+
+
+def _rate(success: Success) -> str:
+    return "–" if pd.isna(success.rate) else f"{percent(success.rate)} ({span(success.low, success.high)})"
 
 
 def failures(errors: Sequence[ErrorEntry]) -> Iterator[Text]:

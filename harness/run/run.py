@@ -258,11 +258,16 @@ def _write_records(work: stages.Work, run_dir: Path) -> None:
 
 def _print_results(run_dir: Path, console: Console) -> bool:
     """Print the table, what failed and the report's path; return whether no cell failed."""
-    from harness.report.terminal import failures, table
+    from harness.report.defences import defended
+    from harness.report.labels import labelled
+    from harness.report.terminal import defence_table, failures, table
 
     run = read_run(run_dir)
     summary = read_summary(run_dir, run)
-    console.print(table(pd.DataFrame(summary.over_patches), console))
+    over_patches = pd.DataFrame(summary.over_patches)
+    console.print(table(over_patches, console))
+    if behind := defended(run, labelled(over_patches)):
+        console.print(defence_table(behind))
     for check in run.checks:
         if check.status == "failed":
             console.print(Text.assemble(("check failed:", "red"), f" {check.asks} {check.says}"))

@@ -1,11 +1,14 @@
 """The section on defences: what is naive, what adaptive, and what nothing beats."""
 
+import io
 import math
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from harness.report.defences import defended, pareto_figure, undominated
+from harness.report.terminal import defence_table
 from harness.results.run_directory import RunFacts
 
 PLACE = {"victim": "v", "artifact": "a", "artifact_label": "A", "target": "t", "split": "evaluate", "status": "ok"}
@@ -84,6 +87,16 @@ def test_the_figure_says_what_was_attacked_only_naively(rows):
     for words in ("undefended", "jpeg:30", "median:3, only naively", "20 % certified"):
         assert words in wide
     assert "mathdefault" not in wide, "labels of a logarithmic axis are plain numbers"
+
+
+def test_the_terminal_has_naive_and_adaptive_side_by_side(rows):
+    console = Console(file=io.StringIO(), width=160)
+    console.print(defence_table(rows))
+    lines = {line.split("│")[3].strip(): line for line in console.file.getvalue().splitlines() if line.startswith("│")}
+    assert "30.0\u00a0% (20.0–40.0)" in lines["jpeg:30"]
+    assert "60.0\u00a0% (50.0–70.0)" in lines["jpeg:30"]
+    assert "only naively" in lines["median:3"]
+    assert "only naively" not in lines["none"]
 
 
 def test_a_run_without_defences_has_no_section():
