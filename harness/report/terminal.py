@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.report.defences import Defended, Success
 
 UNLIMITED = 10_000  # columns of text
+RATE = len("(12.3–45.6)")
 MANY_ROWS = 40  # above this, every second row is dimmed
 NAMES = ("victim", "artifact", "target", "attack")
 FIGURES = ("clean", "95 %", "success", "95 %", "n", "patches", "min – max")
@@ -56,31 +57,57 @@ def table(summary: pd.DataFrame, console: Console) -> Table:
     rows, listed = _merged([_row(row, controls) for _, row in shown.iterrows()])
     for left_out in range(len(EXPENDABLE) + 1):
         out = _table(rows, [*FIGURES, *controls], EXPENDABLE[:left_out])
-        if Measurement.get(console, console.options.update(width=UNLIMITED), out).maximum <= console.width:
+        if _fits(out, console):
             break
-    else:  # names are folded
-        out.box = box.SIMPLE
-        out.padding = (0, 1, 0, 0)
-        out.pad_edge = False
+    else:
+        _fold(out)
     text = "".join(str(cell) for column in out.columns for cell in column.cells)
     out.caption = "\n".join([*listed, *(note for mark, note in NOTES.items() if mark in text)])
     return out
 
 
-def defence_table(rows: Sequence[Defended]) -> Table:
-    """Return what each defence leaves to patches that do not expect it and to those that do, and what it costs."""
+def _fits(out: Table, console: Console) -> bool:
+    return Measurement.get(console, console.options.update(width=UNLIMITED), out).maximum <= console.width
+
+
+def _fold(out: Table) -> None:
+    """Leave out lines and space, so that names have room to be folded."""
+    out.box = box.SIMPLE
+    out.padding = (0, 1, 0, 0)
+    out.pad_edge = False
+
+
+def defence_table(rows: Sequence[Defended], console: Console) -> Table:
+    """Return what each defence leaves to patches that do not expect it and to those that do, and what it costs.
+
+    In a narrow console the costs are left out.
+    """
+    whole = _defences(rows, with_costs=True)
+    if _fits(whole, console):
+        return whole
+    out = _defences(rows, with_costs=False)
+    _fold(out)
+    return out
+
+
+def _defences(rows: Sequence[Defended], with_costs: bool) -> Table:
     certifies = any(pd.notna(row.certified.rate) for row in rows)
     out = Table(title="defences", title_justify="left", header_style="bold")
     for name in ("artifact", "target", "defence"):
         out.add_column(name, overflow="fold")
-    for name in ("clean", *(["certified"] if certifies else []), "naive", "adaptive", "passes", "p50, ms"):
-        out.add_column(name, justify="right")
+    out.add_column("clean", justify="right", no_wrap=True)
+    for name in (*(["certified"] if certifies else []), "naive", "adaptive"):
+        out.add_column(name, justify="right", min_width=RATE)
+    for name in ("passes", "p50, ms") if with_costs else ():
+        out.add_column(name, justify="right", no_wrap=True)
     for row in rows:
+        names = (row.artifact_label, row.target, row.defence or "none")
         certified = [_rate(row.certified)] if certifies else []
         adaptive = "only naively" if row.only_naive else _rate(row.adaptive) if row.defence else ""
-        figures = (percent(row.clean["clean_accuracy"]), *certified, _rate(row.naive), adaptive, f"{row.passes:.0f}")
         p50 = "–" if pd.isna(row.p50_ms) else f"{row.p50_ms:.2f}"
-        out.add_row(Text(row.artifact_label), Text(row.target), Text(row.defence or "none"), *figures, p50)
+        costs = (f"{row.passes:.0f}", p50) if with_costs else ()
+        clean = percent(row.clean["clean_accuracy"])
+        out.add_row(*map(Text, names), clean, *certified, _rate(row.naive), adaptive, *costs)
     return out
 
 

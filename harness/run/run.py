@@ -267,7 +267,7 @@ def _print_results(run_dir: Path, console: Console) -> bool:
     over_patches = pd.DataFrame(summary.over_patches)
     console.print(table(over_patches, console))
     if behind := defended(run, labelled(over_patches)):
-        console.print(defence_table(behind))
+        console.print(defence_table(behind, console))
     for check in run.checks:
         if check.status == "failed":
             console.print(Text.assemble(("check failed:", "red"), f" {check.asks} {check.says}"))

@@ -91,7 +91,7 @@ def test_the_figure_says_what_was_attacked_only_naively(rows):
 
 def test_the_terminal_has_naive_and_adaptive_side_by_side(rows):
     console = Console(file=io.StringIO(), width=160)
-    console.print(defence_table(rows))
+    console.print(defence_table(rows, console))
     lines = {line.split("│")[3].strip(): line for line in console.file.getvalue().splitlines() if line.startswith("│")}
     assert "30.0\u00a0% (20.0–40.0)" in lines["jpeg:30"]
     assert "60.0\u00a0% (50.0–70.0)" in lines["jpeg:30"]
