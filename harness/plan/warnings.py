@@ -23,7 +23,7 @@ def warnings(plan: Plan) -> Iterator[str]:
     yield from _few_queries(plan)
     yield from _other_classes(plan)
     yield from _averaged(plan)
-    yield from _only_naive(plan)
+    yield from _defences(plan)
 
 
 def _idle_targets(plan: Plan) -> Iterator[str]:
@@ -79,9 +79,11 @@ def _averaged(plan: Plan) -> Iterator[str]:
         yield f"attack {name!r}: tables with other options share this name and are averaged: give each a label"
 
 
-def _only_naive(plan: Plan) -> Iterator[str]:
-    """Yield the defences that no patch expects."""
+def _defences(plan: Plan) -> Iterator[str]:
+    """Yield the defences that no patch expects, and those that patches expect and never meet."""
     expected = {patch.surrogate.words.defence for patch in plan.patches if patch.surrogate}
     for word in plan.suite.defence:
         if word and expected and word not in expected:
             yield f"defence {word!r}: no attack expects it, and its worth stays unknown: name it in an [[attack]] too"
+    for word in sorted(expected - {"", *plan.suite.defence}):
+        yield f"attack defence {word!r}: its patches never meet it: name it in the suite's defence too"

@@ -62,6 +62,7 @@ def test_a_sound_plan_gives_no_warning(tmp_path: Path) -> None:
         (SOUND + '[[target]]\nname = "lite"\nruntime = "litert"\n', "target 'lite' runs none of the suite's files"),
         (SOUND.replace('"onnx"', '["onnx", "tflite"]'), "no target runs resnet8-tflite-s8s8-minmax"),
         ('defence = "jpeg:75"\n' + SOUND, "defence 'jpeg:75': no attack expects it, and its worth stays unknown"),
+        (SOUND.replace('"gap"', '"gap"\ndefence = "jpeg:75"'), "attack defence 'jpeg:75': its patches never meet it"),
         (ASKING, "attack 'sparse_rs', option 'queries': 20 for each image are few"),
     ],
 )
