@@ -80,9 +80,13 @@ Addresses = Annotated[str | tuple[str, ...], BeforeValidator(_addresses)]  # of 
 def _known_defence(word: str) -> str:
     if word in ("none", ""):
         return ""
-    if word.partition(":")[0] in training_defences.names():
-        raise UserError(f"defence {shown(word)} works in training: name it in a victim's train, or in export.qat")
-    parse_defence(word)
+    try:
+        parse_defence(word)
+    except UserError:
+        if word.partition(":")[0] not in training_defences.names():
+            raise
+        where = "name it in a victim's train, or in export.qat"
+        raise UserError(f"defence {shown(word)} works in training: {where}") from None
     return word
 
 
@@ -92,9 +96,13 @@ Defence = Annotated[str, _by(_known_defence)]  # jpeg:QUALITY, median:SIDE; "non
 def _known_training_defence(word: str) -> str:
     if word in ("none", ""):
         return ""
-    if word.partition(":")[0] in modules(defences.__path__):
-        raise UserError(f"defence {shown(word)} works on the device: name it in the suite's defence, not in a training")
-    parse_training_defence(word)
+    try:
+        parse_training_defence(word)
+    except UserError:
+        if word.partition(":")[0] not in modules(defences.__path__):
+            raise
+        where = "name it in the suite's defence, not in a training"
+        raise UserError(f"defence {shown(word)} works on the device: {where}") from None
     return word
 
 

@@ -98,10 +98,14 @@ class LatencyStep:
     defence: str = ""
 
     @property
+    def pair(self) -> str:
+        """What is timed where."""
+        return f"{self.artifact.name} on {self.target.name}"
+
+    @property
     def what(self) -> str:
-        """What runs where, and behind which defence."""
-        pair = f"{self.artifact.name} on {self.target.name}"
-        return f"{pair}, {self.defence}" if self.defence else pair
+        """What is timed where, and behind which defence."""
+        return f"{self.pair}, {self.defence}" if self.defence else self.pair
 
     @cached_property
     def key(self) -> str:

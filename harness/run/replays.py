@@ -236,7 +236,7 @@ def _latency(work: Work, step: LatencyStep, board: Target) -> None:
     if step.defence:
         limits["defence"] = step.defence
     threads = "all" if step.target.threads == 0 else step.target.threads
-    what = f"{step.artifact.name} on {step.target.name}, threads {threads}"
+    what = f"{step.pair}, threads {threads}"
     if step.defence:
         what += f", {step.defence}"
     begun = time.monotonic()
